@@ -1,0 +1,211 @@
+//! What the operator wrote: one file, flags, environment; validated whole
+//! before anything starts.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::host::Host;
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `global_host`: the shared domain; the component's domain.
+    pub global_host: Host,
+    /// `local_host`: this datacenter's own domain.
+    pub local_host: Host,
+    /// `node`: this process among those of its host.
+    pub node: String,
+    /// `message_ttl`: how many times a stanza may be forwarded.
+    pub message_ttl: u32,
+    /// `hosts_refresh_interval`: how often the table is asked for new hosts.
+    pub hosts_refresh_interval: Duration,
+    /// `[component]`
+    pub component: Component,
+    /// `[sessions]`
+    pub sessions: Sessions,
+    /// `[redis]`
+    pub redis: Redis,
+    /// `[cache]`
+    pub cache: Cache,
+    /// `[bounce]`
+    pub bounce: Bounce,
+    /// `[connections]`
+    pub connections: Connections,
+    /// `[admin]`
+    pub admin: Admin,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[component]`: the attachment to the local server.
+#[derive(Debug, Clone)]
+pub struct Component {
+    /// `server`: where the server accepts components, `host:port`.
+    pub server: Endpoint,
+    /// `secret`, or the first line of `secret_file`.
+    pub secret: Secret,
+    /// `stanza_size_limit`: the largest stanza, in bytes, that the server accepts.
+    pub stanza_size_limit: usize,
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone)]
+pub struct Sessions {
+    /// `backend`: where the session table is kept.
+    pub backend: Backend,
+}
+
+/// Where the session table is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// In Redis, in mod_global_distrib's layout.
+    Redis,
+}
+
+/// `[redis]`
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `url`: `redis://[user:password@]host:port[/db]` or `rediss://…`; may hold a password.
+    pub url: Secret,
+    /// `expire_after`: how long an entry lives that nobody refreshes.
+    pub expire_after: Duration,
+    /// `refresh_after`: how often each entry is refreshed.
+    pub refresh_after: Duration,
+}
+
+/// `[cache]`: remembered look-ups.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    /// `cache_missed`: remember also that a JID is nowhere.
+    pub cache_missed: bool,
+    /// `domain_lifetime_seconds`
+    pub domain_lifetime: Duration,
+    /// `jid_lifetime_seconds`
+    pub jid_lifetime: Duration,
+    /// `max_jids`
+    pub max_jids: u64,
+}
+
+/// `[bounce]`: stanzas whose recipient nobody is known to have.
+#[derive(Debug, Clone)]
+pub struct Bounce {
+    /// `enabled`
+    pub enabled: bool,
+    /// `resend_after_ms`: before the first retry; doubles with each.
+    pub resend_after: Duration,
+    /// `max_retries`
+    pub max_retries: u32,
+    /// `max_bytes`: held at most; what comes on top is refused.
+    pub max_bytes: usize,
+}
+
+/// `[connections]`: the links.
+#[derive(Debug, Clone)]
+pub struct Connections {
+    /// `endpoints`: where this node accepts links; may be empty.
+    pub endpoints: Vec<Endpoint>,
+    /// `advertised_endpoints`: what peers are told to dial instead.
+    pub advertised_endpoints: Option<Vec<Endpoint>>,
+    /// `connections_per_endpoint`
+    pub connections_per_endpoint: usize,
+    /// `endpoint_refresh_interval`
+    pub endpoint_refresh_interval: Duration,
+    /// `endpoint_refresh_interval_when_empty`
+    pub endpoint_refresh_interval_when_empty: Duration,
+    /// `disabled_gc_interval`
+    pub disabled_gc_interval: Duration,
+    /// `queue_bytes`: stanzas waiting or unacknowledged per connection, at most.
+    pub queue_bytes: usize,
+    /// `max_wait`: how long a stanza may wait for its next hop.
+    pub max_wait: Duration,
+    /// `[connections.tls]`
+    pub tls: Tls,
+}
+
+/// `[connections.tls]`
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// Mutual TLS.
+    Enabled {
+        /// `certfile`: PEM, leaf first.
+        certfile: PathBuf,
+        /// `keyfile`: PEM; the certfile if not given.
+        keyfile: PathBuf,
+        /// `cacertfile`: PEM, the CA that signs the gateways.
+        cacertfile: PathBuf,
+        /// `ciphers`: OpenSSL names; empty for rustls's own choice.
+        ciphers: Vec<String>,
+    },
+    /// `enabled = false`: plain TCP, for a network that is private otherwise.
+    Disabled,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// `listen`: for `/metrics`, `/healthz`, `/readyz`.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// `level`: a tracing filter, `info` or `strait=debug` …
+    pub level: String,
+    /// `format`
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `host:port`; IPv6 addresses in brackets. Written `host#port` in Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// A name or an IP address (IPv6 without brackets).
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A text that never shows: `Debug` prints `***`, and there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `text`.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text. Never log it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,93 @@
+//! The name of a datacenter: its own XMPP domain.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use jid::BareJid;
+
+/// A datacenter's own XMPP domain (`local_host`), which is also its name in
+/// every table. Normalised (IDNA, lower case), cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Host(Arc<str>);
+
+impl Host {
+    /// Normalises `domain`.
+    ///
+    /// # Errors
+    /// When it is not a domain as of RFC 7622 §3.2, or is a JID with a
+    /// localpart or resource.
+    pub fn new(domain: &str) -> Result<Self, InvalidHost> {
+        let invalid = |reason: String| InvalidHost {
+            domain: domain.to_owned(),
+            reason,
+        };
+        let jid = BareJid::new(domain).map_err(|e| invalid(e.to_string()))?;
+        if jid.node().is_some() {
+            return Err(invalid(
+                "it has a localpart; give the domain alone".to_owned(),
+            ));
+        }
+        Ok(Self(jid.domain().as_str().into()))
+    }
+
+    /// The domain.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is not a [`Host`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{domain}` is not a domain: {reason}")]
+pub struct InvalidHost {
+    /// The text as given.
+    pub domain: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Host({})", self.0)
+    }
+}
+
+impl Borrow<str> for Host {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for Host {
+    fn eq(&self, other: &str) -> bool {
+        &*self.0 == other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_normalised() {
+        assert_eq!(
+            Host::new("DC1.Example.Test").unwrap().as_str(),
+            "dc1.example.test"
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_bare_domain() {
+        for bad in ["", "alice@dc1.test", "dc1.test/x", "a b"] {
+            assert!(Host::new(bad).is_err(), "{bad:?} was taken for a domain");
+        }
+    }
+}

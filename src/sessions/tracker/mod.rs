@@ -1,0 +1,1 @@
+//! Who is online here, as told by what the gateway sees.

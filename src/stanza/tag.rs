@@ -1,0 +1,1 @@
+//! Start tags: parsing, attributes, escaping.

@@ -1,0 +1,3 @@
+//! The table in this process: for tests.
+/// placeholder
+pub struct MemoryStore;

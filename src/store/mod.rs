@@ -1,0 +1,75 @@
+//! Where the session table and the registry are kept.
+
+mod memory;
+mod redis;
+
+pub use memory::MemoryStore;
+pub use redis::RedisStore;
+
+use async_trait::async_trait;
+
+use crate::config::Endpoint;
+use crate::host::Host;
+
+/// One host's statement that a JID is online there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Where.
+    pub host: Host,
+    /// Since when, in ms since the Unix epoch; `None` if a MongooseIM wrote
+    /// the entry, which does not say.
+    pub since: Option<u64>,
+}
+
+/// A claim of our own, to be written or refreshed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnClaim {
+    /// The global JID, full or bare, normalised.
+    pub jid: String,
+    /// Since when, in ms since the Unix epoch.
+    pub since: u64,
+}
+
+/// What a node tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Where links may be dialled.
+    pub endpoints: Vec<Endpoint>,
+    /// Service domains, hidden ones too.
+    pub domains: Vec<String>,
+    /// Service domains that every user may see.
+    pub public_domains: Vec<String>,
+}
+
+/// The session table and the registry, seen by one node of one host.
+///
+/// Each node writes only its own data: a claim never overwrites another
+/// host's newer one, and a withdrawal takes away only this host's.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The hosts that claim `jid` (full or bare, normalised), the newest claim first.
+    /// Claims of hosts without a live node don't count.
+    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError>;
+    /// The last host that claimed `bare`, ever.
+    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError>;
+    /// Writes or refreshes this host's claims, and its home for the bare ones.
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError>;
+    /// Takes this host's claims on `jids` away.
+    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError>;
+    /// Writes or refreshes what this node tells about itself.
+    async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError>;
+    /// Takes this node out of the registry: it is going away on purpose.
+    /// Its host's claims stay, and expire.
+    async fn retire(&self) -> Result<(), StoreError>;
+    /// All hosts with a live node, this one included if it has announced itself.
+    async fn hosts(&self) -> Result<Vec<Host>, StoreError>;
+    /// The endpoints of `host`'s live nodes, sorted.
+    async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError>;
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// The store did not answer, or not sensibly.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct StoreError(pub String);

@@ -1,0 +1,3 @@
+//! The table in Redis, in mod_global_distrib's layout.
+/// placeholder
+pub struct RedisStore;
