@@ -7,6 +7,7 @@ pub mod host;
 pub mod link;
 pub mod metrics;
 pub mod registry;
+pub mod route;
 pub mod services;
 pub mod sessions;
 pub mod stanza;

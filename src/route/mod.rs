@@ -1,0 +1,311 @@
+//! Where does this stanza go? One pure function for both directions and for
+//! retries; `relay` carries the decision out.
+
+#[cfg(test)]
+mod tests;
+
+use jid::Jid;
+
+use crate::envelope::Arrival;
+use crate::host::Host;
+use crate::stanza::{Kind, Reason, Refusal};
+
+/// The part of the configuration that decisions depend on.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// `global_host`: the shared domain.
+    pub global: Host,
+    /// `local_host`: us.
+    pub local: Host,
+    /// `bounce.enabled`
+    pub bounce_enabled: bool,
+    /// `bounce.max_retries`: how often one gateway bounces one stanza.
+    pub max_retries: u32,
+}
+
+/// Where the recipient is, as far as we can know. Borrowed, so that this floor
+/// does not need to know the session table.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Whereabouts<'a> {
+    /// The hosts that claim the full JID, newest claim first; empty for a bare JID.
+    pub full: &'a [Host],
+    /// The hosts that claim the bare JID, newest claim first.
+    pub bare: &'a [Host],
+    /// The last host that ever claimed the bare JID.
+    pub home: Option<&'a Host>,
+}
+
+/// Whether the recipient's domain is a service domain, and who hosts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// The domain is not a service domain.
+    NotAService,
+    /// This host has it.
+    HostedAt(Host),
+    /// It is a service domain that no live host has.
+    Nowhere,
+}
+
+/// Everything that a decision depends on.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// `to`, under global addresses.
+    pub recipient: &'a Jid,
+    /// Message, presence or iq.
+    pub kind: Kind,
+    /// The stanza's `type` attribute.
+    pub stanza_type: Option<&'a str>,
+    /// How the stanza came to this gateway.
+    pub arrival: &'a Arrival,
+    /// The host whose gateway took the stanza from its server.
+    pub origin: &'a Host,
+    /// Set on one of several copies of a stanza: the host that it was made
+    /// for. A copy that has to be routed again is never copied again.
+    pub copy_for: Option<&'a Host>,
+    /// How many more times it may be forwarded.
+    pub ttl: u32,
+    /// How often this gateway has bounced it already.
+    pub retries: u32,
+    /// What the session table says; empty unless the recipient is a user of
+    /// the shared domain.
+    pub whereabouts: Whereabouts<'a>,
+    /// Whether our own tracker has the recipient online here (full JID: this
+    /// session; bare JID: any).
+    pub here: bool,
+    /// What the registry says about the recipient's domain.
+    pub service: Service,
+    /// The configuration.
+    pub rules: &'a Rules,
+}
+
+/// What becomes of a stanza.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// It is for the gateway itself.
+    Answer,
+    /// Hand it to the local server.
+    Reinject {
+        /// For the counters.
+        why: Why,
+    },
+    /// Hand it to peers. More than one host, or one and `here_too`, means
+    /// copies.
+    Forward {
+        /// At least one; never us.
+        hosts: Vec<Host>,
+        /// Whether a copy goes to the local server as well.
+        here_too: bool,
+    },
+    /// Set it aside and ask again: nobody is known to have the recipient, yet.
+    Bounce,
+    /// Tell the sender that it can't be delivered.
+    Refuse(Refusal),
+}
+
+/// Why the local server gets a stanza.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The recipient is here.
+    Routed,
+    /// The recipient is elsewhere, but the stanza may not be forwarded any more.
+    TtlZero,
+    /// The recipient is nowhere: the server stores the stanza or answers it.
+    LastResort,
+}
+
+/// Decides what becomes of a stanza.
+///
+/// Two gateways with different views of the session table can send a stanza
+/// back and forth: each time that it crosses a link it loses one of its ttl,
+/// and at 0 it stays where it is.
+#[must_use]
+pub fn decide(question: &Question<'_>) -> Decision {
+    let domain = question.recipient.domain().as_str();
+    if question.rules.global == *domain {
+        match question.recipient.node() {
+            Some(_) => to_user(question),
+            None => to_ourselves(question),
+        }
+    } else if question.rules.local == *domain {
+        // Handing it to the local server would work, but only from here: what
+        // is under the shared domain goes by the shared domain.
+        Decision::Refuse(Refusal::new(
+            Reason::BadAddress,
+            format!(
+                "accounts are reached under {}: write to user@{0}",
+                question.rules.global
+            ),
+        ))
+    } else {
+        match &question.service {
+            Service::HostedAt(host) => to_service(question, host),
+            Service::Nowhere => Decision::Refuse(Refusal::new(
+                Reason::Unavailable,
+                format!("no datacenter offers {domain} at present; try again later"),
+            )),
+            Service::NotAService => to_foreign_domain(question),
+        }
+    }
+}
+
+/// The recipient is the shared domain itself.
+fn to_ourselves(question: &Question<'_>) -> Decision {
+    match question.arrival {
+        // Our answer to the local server's own stanza: the server's address is
+        // translated to the shared domain too, and back when it is reinjected.
+        Arrival::Own if *question.origin == question.rules.local => {
+            Decision::Reinject { why: Why::Routed }
+        }
+        _ => Decision::Answer,
+    }
+}
+
+/// The recipient is, or is on, a service domain that `host` has.
+fn to_service(question: &Question<'_>, host: &Host) -> Decision {
+    if *host != question.rules.local && question.ttl == 0 {
+        // Unlike a user's, a service's address is the same on every host: the
+        // local server would give it straight back to its component, us.
+        return Decision::Refuse(Refusal::new(
+            Reason::Loop,
+            format!(
+                "the datacenters disagree on which of them offers {}; try again later",
+                question.recipient.domain().as_str()
+            ),
+        ));
+    }
+    towards(question, host)
+}
+
+/// The recipient is outside of everything shared. The host where the exchange
+/// began has the way there: its server's s2s.
+fn to_foreign_domain(question: &Question<'_>) -> Decision {
+    match question.arrival {
+        Arrival::Link(_) => Decision::Reinject { why: Why::Routed },
+        Arrival::Component | Arrival::Own => towards(question, question.origin),
+    }
+}
+
+/// The recipient is a user of the shared domain.
+fn to_user(question: &Question<'_>) -> Decision {
+    let candidates = Candidates::of(question);
+    if candidates.hosts.is_empty() {
+        return to_nobody_known(question);
+    }
+    match (question.arrival, question.copy_for) {
+        (Arrival::Link(peer), _) => {
+            if candidates.hosts.contains(&&question.rules.local) {
+                return Decision::Reinject { why: Why::Routed };
+            }
+            // The peer believed that we have the recipient. Back to it only
+            // if nobody else does: it may have learnt better meanwhile.
+            match candidates.without(peer).one(question.kind) {
+                Some(host) => towards(question, host),
+                None => towards(question, peer),
+            }
+        }
+        (_, Some(host)) if candidates.hosts.contains(&host) => towards(question, host),
+        (_, None) if candidates.hosts.len() > 1 && candidates.may_fan_out(question) => {
+            to_each(question, &candidates.hosts)
+        }
+        _ => match candidates.one(question.kind) {
+            Some(host) => towards(question, host),
+            None => to_nobody_known(question),
+        },
+    }
+}
+
+/// Nobody claims the recipient: a claim may be on its way, so wait a little;
+/// then leave the stanza where the user was last.
+fn to_nobody_known(question: &Question<'_>) -> Decision {
+    if question.rules.bounce_enabled && question.retries < question.rules.max_retries {
+        return Decision::Bounce;
+    }
+    match question.whereabouts.home {
+        Some(home) if *home != question.rules.local => towards(question, home),
+        _ => Decision::Reinject {
+            why: Why::LastResort,
+        },
+    }
+}
+
+/// To every one of `hosts`.
+fn to_each(question: &Question<'_>, hosts: &[&Host]) -> Decision {
+    if question.ttl == 0 {
+        return Decision::Reinject { why: Why::TtlZero };
+    }
+    let (here, peers): (Vec<&Host>, Vec<&Host>) =
+        hosts.iter().partition(|h| ***h == question.rules.local);
+    Decision::Forward {
+        hosts: peers.into_iter().cloned().collect(),
+        here_too: !here.is_empty(),
+    }
+}
+
+/// To `host`, whether that is us or a peer.
+fn towards(question: &Question<'_>, host: &Host) -> Decision {
+    if *host == question.rules.local {
+        Decision::Reinject { why: Why::Routed }
+    } else if question.ttl == 0 {
+        Decision::Reinject { why: Why::TtlZero }
+    } else {
+        Decision::Forward {
+            hosts: vec![host.clone()],
+            here_too: false,
+        }
+    }
+}
+
+/// The hosts that a stanza for a user may go to.
+struct Candidates<'a> {
+    /// Newest claim first.
+    hosts: Vec<&'a Host>,
+    /// Whether they have this very session, not just another one of the user.
+    exact: bool,
+}
+
+impl<'a> Candidates<'a> {
+    fn of(question: &'a Question<'_>) -> Self {
+        let Whereabouts { full, bare, .. } = question.whereabouts;
+        let exact = question.recipient.is_full() && (question.here || !full.is_empty());
+        let local = &question.rules.local;
+        let mut hosts: Vec<&Host> = if exact { full } else { bare }.iter().collect();
+        // Our own tracker knows it before the table does.
+        if question.here && !hosts.contains(&local) {
+            hosts.insert(0, local);
+        }
+        Self { hosts, exact }
+    }
+
+    fn without(mut self, host: &Host) -> Self {
+        self.hosts.retain(|h| *h != host);
+        self
+    }
+
+    /// The one host for a stanza that goes to one. An iq that no session is
+    /// meant by must always reach the same server, whoever asks: so by name.
+    fn one(&self, kind: Kind) -> Option<&'a Host> {
+        match kind {
+            Kind::Iq if !self.exact => self.hosts.iter().min().copied(),
+            _ => self.hosts.first().copied(),
+        }
+    }
+
+    /// Whether each host gets a copy. A session is in one place. Else, what a
+    /// server hands to several sessions (RFC 6121 §8.5.2, §8.5.3.2) is for all
+    /// of them; what it answers with an error is for one, that there be one answer.
+    fn may_fan_out(&self, question: &Question<'_>) -> bool {
+        if self.exact {
+            return false;
+        }
+        match (question.kind, question.stanza_type) {
+            (Kind::Iq, Some("result" | "error")) => {
+                // Which server asked in the user's name (for +notify, say)
+                // can't be told; the others ignore it.
+                true
+            }
+            (Kind::Iq, _) => false,
+            (Kind::Message, Some("groupchat" | "error")) => question.recipient.is_bare(),
+            (Kind::Message | Kind::Presence, _) => true,
+        }
+    }
+}

@@ -1,0 +1,439 @@
+use super::*;
+
+const GLOBAL: &str = "example.test";
+const LOCAL: &str = "dc1.test";
+
+fn host(name: &str) -> Host {
+    Host::new(name).unwrap()
+}
+
+fn hosts(names: &[&str]) -> Vec<Host> {
+    names.iter().copied().map(host).collect()
+}
+
+/// One question and the answer it should get; built from the usual case.
+struct Row {
+    name: &'static str,
+    recipient: &'static str,
+    kind: Kind,
+    stanza_type: Option<&'static str>,
+    arrival: Arrival,
+    origin: &'static str,
+    copy_for: Option<&'static str>,
+    ttl: u32,
+    retries: u32,
+    full: &'static [&'static str],
+    bare: &'static [&'static str],
+    home: Option<&'static str>,
+    here: bool,
+    service: Service,
+    bounce_enabled: bool,
+    want: Want,
+}
+
+/// A [`Decision`] that can be compared and written in one line.
+#[derive(Debug, Clone, PartialEq)]
+enum Want {
+    Answer,
+    Reinject(Why),
+    To(&'static str),
+    /// Several peers, and whether a copy is reinjected here.
+    Each(&'static [&'static str], bool),
+    Bounce,
+    Refuse(Reason),
+}
+use Want::*;
+
+/// A chat message from here to somebody at the shared domain.
+fn row(name: &'static str, recipient: &'static str, want: Want) -> Row {
+    Row {
+        name,
+        recipient,
+        kind: Kind::Message,
+        stanza_type: Some("chat"),
+        arrival: Arrival::Component,
+        origin: LOCAL,
+        copy_for: None,
+        ttl: 4,
+        retries: 0,
+        full: &[],
+        bare: &[],
+        home: None,
+        here: false,
+        service: Service::NotAService,
+        bounce_enabled: true,
+        want,
+    }
+}
+
+impl Row {
+    fn full(mut self, hosts: &'static [&'static str]) -> Self {
+        self.full = hosts;
+        self
+    }
+    fn bare(mut self, hosts: &'static [&'static str]) -> Self {
+        self.bare = hosts;
+        self
+    }
+    fn home(mut self, host: &'static str) -> Self {
+        self.home = Some(host);
+        self
+    }
+    fn here(mut self) -> Self {
+        self.here = true;
+        self
+    }
+    fn ttl(mut self, ttl: u32) -> Self {
+        self.ttl = ttl;
+        self
+    }
+    fn tried(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+    fn no_bounce(mut self) -> Self {
+        self.bounce_enabled = false;
+        self
+    }
+    fn kind(mut self, kind: Kind, stanza_type: Option<&'static str>) -> Self {
+        self.kind = kind;
+        self.stanza_type = stanza_type;
+        self
+    }
+    fn iq(self) -> Self {
+        self.kind(Kind::Iq, Some("get"))
+    }
+    fn link(mut self, peer: &'static str) -> Self {
+        self.arrival = Arrival::Link(host(peer));
+        self.origin = peer;
+        self
+    }
+    fn own(mut self, origin: &'static str) -> Self {
+        self.arrival = Arrival::Own;
+        self.origin = origin;
+        self
+    }
+    fn copy_for(mut self, host: &'static str) -> Self {
+        self.copy_for = Some(host);
+        self
+    }
+    fn service(mut self, service: Service) -> Self {
+        self.service = service;
+        self
+    }
+
+    fn decide(&self) -> Decision {
+        let rules = Rules {
+            global: host(GLOBAL),
+            local: host(LOCAL),
+            bounce_enabled: self.bounce_enabled,
+            max_retries: 4,
+        };
+        let (full, bare) = (hosts(self.full), hosts(self.bare));
+        let home = self.home.map(host);
+        let copy_for = self.copy_for.map(host);
+        decide(&Question {
+            recipient: &Jid::new(self.recipient).unwrap(),
+            kind: self.kind,
+            stanza_type: self.stanza_type,
+            arrival: &self.arrival,
+            origin: &host(self.origin),
+            copy_for: copy_for.as_ref(),
+            ttl: self.ttl,
+            retries: self.retries,
+            whereabouts: Whereabouts {
+                full: &full,
+                bare: &bare,
+                home: home.as_ref(),
+            },
+            here: self.here,
+            service: self.service.clone(),
+            rules: &rules,
+        })
+    }
+
+    fn matches(&self, decision: &Decision) -> bool {
+        match (decision, &self.want) {
+            (Decision::Answer, Answer) | (Decision::Bounce, Bounce) => true,
+            (Decision::Reinject { why }, Reinject(want)) => why == want,
+            (Decision::Forward { hosts, here_too }, To(want)) => {
+                !here_too && *hosts == [host(want)]
+            }
+            (Decision::Forward { hosts, here_too }, Each(want, want_here)) => {
+                here_too == want_here && *hosts == self::hosts(want)
+            }
+            (Decision::Refuse(refusal), Refuse(want)) => refusal.reason == *want,
+            _ => false,
+        }
+    }
+}
+
+fn check(rows: Vec<Row>) {
+    for row in rows {
+        let decision = row.decide();
+        assert!(
+            row.matches(&decision),
+            "{}: wanted {:?}, decided {decision:?}",
+            row.name,
+            row.want
+        );
+        if let Decision::Refuse(refusal) = decision {
+            assert!(
+                !refusal.text.contains(LOCAL),
+                "{}: tells a local host: {}",
+                row.name,
+                refusal.text
+            );
+        }
+    }
+}
+
+const ALICE: &str = "alice@example.test";
+const PHONE: &str = "alice@example.test/phone";
+
+#[test]
+fn the_shared_domain_itself_is_answered() {
+    let presence = |r: Row| r.kind(Kind::Presence, None);
+    check(vec![
+        row("iq to the domain", GLOBAL, Answer).iq(),
+        row("iq to a resource of it", "example.test/x", Answer).iq(),
+        presence(row("presence", GLOBAL, Answer)),
+        row("over a link", GLOBAL, Answer).link("dc2.test"),
+        row("even at ttl 0", GLOBAL, Answer).ttl(0),
+        row(
+            "our answer to our own server",
+            GLOBAL,
+            Reinject(Why::Routed),
+        )
+        .own(LOCAL),
+        row("an answer to a peer's server", GLOBAL, Answer).own("dc2.test"),
+    ]);
+}
+
+#[test]
+fn a_service_is_where_the_registry_says() {
+    let at = |h| Service::HostedAt(host(h));
+    let room = "room@muc.example.test/nick";
+    check(vec![
+        row("ours", room, Reinject(Why::Routed)).service(at(LOCAL)),
+        row("ours at ttl 0", room, Reinject(Why::Routed))
+            .service(at(LOCAL))
+            .ttl(0),
+        row("a peer's", room, To("dc2.test")).service(at("dc2.test")),
+        row("the domain alone", "muc.example.test", To("dc2.test"))
+            .service(at("dc2.test"))
+            .iq(),
+        row("nobody's", room, Refuse(Reason::Unavailable)).service(Service::Nowhere),
+        row("moved on", room, To("dc3.test"))
+            .service(at("dc3.test"))
+            .link("dc2.test"),
+        row("a loop", room, Refuse(Reason::Loop))
+            .service(at("dc2.test"))
+            .ttl(0),
+    ]);
+}
+
+#[test]
+fn a_session_is_where_its_newest_claim_is() {
+    check(vec![
+        row("at a peer", PHONE, To("dc2.test"))
+            .full(&["dc2.test"])
+            .bare(&["dc2.test"]),
+        row("here", PHONE, Reinject(Why::Routed))
+            .full(&[LOCAL])
+            .here(),
+        row("moved", PHONE, To("dc3.test")).full(&["dc3.test", LOCAL]),
+        row("moved here", PHONE, Reinject(Why::Routed)).full(&[LOCAL, "dc3.test"]),
+        row("its other sessions don't matter", PHONE, To("dc3.test"))
+            .full(&["dc3.test"])
+            .bare(&[LOCAL, "dc2.test"]),
+        row(
+            "the tracker knows before the table",
+            PHONE,
+            Reinject(Why::Routed),
+        )
+        .bare(&["dc2.test"])
+        .here(),
+        row("an iq goes to the session too", PHONE, To("dc3.test"))
+            .full(&["dc3.test", "dc2.test"])
+            .iq(),
+    ]);
+}
+
+#[test]
+fn a_gone_session_is_like_the_bare_jid() {
+    let both: &[&str] = &["dc3.test", "dc2.test"];
+    check(vec![
+        row("one host", PHONE, To("dc2.test")).bare(&["dc2.test"]),
+        row("chat", PHONE, Each(both, false)).bare(both),
+        row("normal", PHONE, Each(both, false))
+            .bare(both)
+            .kind(Kind::Message, None),
+        row("one error is enough for a room", PHONE, To("dc3.test"))
+            .bare(both)
+            .kind(Kind::Message, Some("groupchat")),
+        row("an error", PHONE, To("dc3.test"))
+            .bare(both)
+            .kind(Kind::Message, Some("error")),
+        row("an iq", PHONE, To("dc2.test")).bare(both).iq(),
+        row("presence", PHONE, Each(both, false))
+            .bare(both)
+            .kind(Kind::Presence, Some("unavailable")),
+    ]);
+}
+
+#[test]
+fn a_user_of_several_hosts_gets_messages_at_each_and_iqs_at_one() {
+    let away: &[&str] = &["dc3.test", "dc2.test"];
+    check(vec![
+        row("one host", ALICE, To("dc2.test")).bare(&["dc2.test"]),
+        row("only here", ALICE, Reinject(Why::Routed)).bare(&[LOCAL]),
+        row("message", ALICE, Each(away, false)).bare(away),
+        row("here too", ALICE, Each(&["dc2.test"], true)).bare(&["dc2.test", LOCAL]),
+        row("here, says the tracker", ALICE, Each(&["dc2.test"], true))
+            .bare(&["dc2.test"])
+            .here(),
+        row("our own message", ALICE, Each(away, false))
+            .bare(away)
+            .own(LOCAL),
+        row("presence", ALICE, Each(away, false))
+            .bare(away)
+            .kind(Kind::Presence, Some("subscribe")),
+        row("an error message", ALICE, Each(away, false))
+            .bare(away)
+            .kind(Kind::Message, Some("error")),
+        row("iq", ALICE, To("dc2.test")).bare(away).iq(),
+        row("iq, the other order", ALICE, To("dc2.test"))
+            .bare(&["dc2.test", "dc3.test"])
+            .iq(),
+        row("iq, one host is us", ALICE, Reinject(Why::Routed))
+            .bare(&["dc2.test", LOCAL])
+            .kind(Kind::Iq, Some("set")),
+        row("iq result: whichever asked", ALICE, Each(away, false))
+            .bare(away)
+            .kind(Kind::Iq, Some("result")),
+        row("ttl 0", ALICE, Reinject(Why::TtlZero))
+            .bare(away)
+            .ttl(0),
+    ]);
+}
+
+#[test]
+fn a_copy_is_never_copied_again() {
+    let both: &[&str] = &["dc3.test", "dc2.test"];
+    check(vec![
+        row("still there", ALICE, To("dc2.test"))
+            .bare(both)
+            .copy_for("dc2.test"),
+        row("still here", ALICE, Reinject(Why::Routed))
+            .bare(&["dc2.test", LOCAL])
+            .copy_for(LOCAL),
+        row("gone from there", ALICE, To("dc3.test"))
+            .bare(both)
+            .copy_for("dc4.test"),
+        row("gone everywhere", ALICE, Bounce).copy_for("dc2.test"),
+    ]);
+}
+
+#[test]
+fn what_came_over_a_link_is_for_us_or_goes_on_to_one() {
+    check(vec![
+        row("tracker has it", ALICE, Reinject(Why::Routed))
+            .bare(&["dc3.test"])
+            .here()
+            .link("dc2.test"),
+        row("table lists us", ALICE, Reinject(Why::Routed))
+            .bare(&["dc3.test", LOCAL])
+            .link("dc2.test"),
+        row("moved on", ALICE, To("dc3.test"))
+            .bare(&["dc3.test"])
+            .link("dc2.test"),
+        row("never to several again", ALICE, To("dc4.test"))
+            .bare(&["dc4.test", "dc3.test"])
+            .link("dc2.test"),
+        row("rather not back", ALICE, To("dc3.test"))
+            .bare(&["dc2.test", "dc3.test"])
+            .link("dc2.test"),
+        row("back if nobody else has it", ALICE, To("dc2.test"))
+            .bare(&["dc2.test"])
+            .link("dc2.test"),
+        row("session moved on", PHONE, To("dc3.test"))
+            .full(&["dc3.test"])
+            .bare(&["dc3.test", LOCAL])
+            .link("dc2.test"),
+        row("iq by name", ALICE, To("dc3.test"))
+            .bare(&["dc4.test", "dc3.test"])
+            .iq()
+            .link("dc2.test"),
+        row("stays at ttl 0", ALICE, Reinject(Why::TtlZero))
+            .bare(&["dc3.test"])
+            .link("dc2.test")
+            .ttl(0),
+        row("here at ttl 0", ALICE, Reinject(Why::Routed))
+            .here()
+            .link("dc2.test")
+            .ttl(0),
+        row("nobody has it", ALICE, Bounce).link("dc2.test"),
+    ]);
+}
+
+#[test]
+fn nobody_known_bounces_then_goes_home() {
+    check(vec![
+        row("first", ALICE, Bounce).home("dc2.test"),
+        row("last bounce", PHONE, Bounce).tried(3),
+        row("home", ALICE, To("dc2.test")).home("dc2.test").tried(4),
+        row("home here", ALICE, Reinject(Why::LastResort))
+            .home(LOCAL)
+            .tried(4),
+        row("no home", PHONE, Reinject(Why::LastResort)).tried(4),
+        row("home, but ttl 0", ALICE, Reinject(Why::TtlZero))
+            .home("dc2.test")
+            .tried(4)
+            .ttl(0),
+        row("bounce disabled", ALICE, To("dc2.test"))
+            .home("dc2.test")
+            .no_bounce(),
+        row("disabled, no home", ALICE, Reinject(Why::LastResort)).no_bounce(),
+        row("home when it came from there", ALICE, To("dc2.test"))
+            .home("dc2.test")
+            .tried(4)
+            .link("dc2.test"),
+        row("found meanwhile", ALICE, To("dc3.test"))
+            .bare(&["dc3.test"])
+            .home("dc2.test")
+            .tried(2),
+    ]);
+}
+
+#[test]
+fn foreign_domains_are_reached_through_the_origin() {
+    let joe = "joe@elsewhere.test/x";
+    check(vec![
+        row("from our server", joe, Reinject(Why::Routed)),
+        row("our answer, its exchange began here", joe, Reinject(Why::Routed)).own(LOCAL),
+        row("our answer, it began at a peer", joe, To("dc2.test")).own("dc2.test"),
+        row("over a link", joe, Reinject(Why::Routed)).link("dc2.test"),
+        row("at ttl 0", joe, Reinject(Why::TtlZero))
+            .own("dc2.test")
+            .ttl(0),
+    ]);
+}
+
+#[test]
+fn local_addresses_are_not_for_others() {
+    check(vec![
+        row("an account", "alice@dc1.test", Refuse(Reason::BadAddress)).link("dc2.test"),
+        row("the server", "dc1.test", Refuse(Reason::BadAddress))
+            .link("dc2.test")
+            .iq(),
+    ]);
+}
+
+#[test]
+fn addresses_are_compared_normalised() {
+    check(vec![
+        row("upper case", "Alice@EXAMPLE.test/phone", To("dc2.test")).full(&["dc2.test"]),
+        row("the domain", "Example.Test.", Answer).iq(),
+    ]);
+}
