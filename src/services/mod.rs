@@ -1,7 +1,28 @@
 //! Stanzas for ourselves: disco, ping, version on the global domain.
 
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use jid::Jid;
+use minidom::Element;
+use xmpp_parsers::disco::{DiscoInfoResult, DiscoItemsResult, Identity};
+use xmpp_parsers::ns;
+use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
+use xmpp_parsers::version::VersionResult;
+
 use crate::host::Host;
-use crate::stanza::Stanza;
+use crate::stanza::{Kind, Reason, Refusal, Stanza};
+
+/// What this gateway calls itself (XEP-0030 identity, XEP-0092 name).
+const NAME: &str = "strait";
+
+/// The features that disco#info lists: what [`Services::answer`] answers.
+const FEATURES: [&str; 4] = [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::VERSION];
+
+/// How the namespace of every version of XEP-0356 begins.
+const PRIVILEGE: &str = "urn:xmpp:privilege:";
 
 /// Answers what is addressed to the global domain itself.
 #[derive(Debug, Clone)]
@@ -16,6 +37,9 @@ pub enum Answer {
     Reply(Vec<Stanza>),
     /// RFC 6120 wants no answer to it; the text says what it was.
     Absorb(&'static str),
+    /// No answer either, but the operator has to know; the text says what and
+    /// what to do.
+    Warn(String),
 }
 
 impl Services {
@@ -29,6 +53,196 @@ impl Services {
     /// with a resource). Addresses in it are global ones.
     #[must_use]
     pub fn answer(&self, stanza: &Stanza) -> Answer {
-        todo!()
+        let (Some(sender), Some(recipient)) = (stanza.from(), stanza.to()) else {
+            return Answer::Absorb("stanza without a sender or recipient");
+        };
+        match stanza.kind() {
+            Kind::Iq => self.answer_iq(stanza),
+            Kind::Message => self.answer_message(stanza, sender),
+            Kind::Presence => answer_presence(stanza.stanza_type(), sender, recipient),
+        }
     }
+
+    fn answer_iq(&self, iq: &Stanza) -> Answer {
+        match iq.stanza_type() {
+            Some("get") => self.answer_request(iq, true),
+            Some("set") => self.answer_request(iq, false),
+            Some("result" | "error") => Answer::Absorb("iq response that nobody waits for"),
+            _ => refuse(
+                iq,
+                &Refusal::new(
+                    Reason::Malformed,
+                    "the type of an iq is get, set, result or error",
+                ),
+            ),
+        }
+    }
+
+    fn answer_request(&self, iq: &Stanza, is_get: bool) -> Answer {
+        let tree = iq.to_element();
+        let mut payloads = tree.children();
+        // RFC 6120 §8.2.3, rule 5.
+        let (Some(payload), None) = (payloads.next(), payloads.next()) else {
+            return refuse(
+                iq,
+                &Refusal::new(Reason::Malformed, "an iq request holds exactly one element"),
+            );
+        };
+        let has_node = payload.attr("node").is_some();
+        match (payload.name(), payload.ns().as_str()) {
+            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if is_get && has_node => no_such_node(iq),
+            ("query", ns::DISCO_INFO) if is_get => result(iq, Some(info().into())),
+            ("query", ns::DISCO_ITEMS) if is_get => result(iq, Some(items().into())),
+            ("query", ns::VERSION) if is_get => result(iq, Some(version().into())),
+            ("ping", ns::PING) if is_get => result(iq, None),
+            _ => refuse(
+                iq,
+                &Refusal::new(
+                    Reason::Unavailable,
+                    format!(
+                        "{} itself answers disco, ping and version only",
+                        self.global
+                    ),
+                ),
+            ),
+        }
+    }
+
+    fn answer_message(&self, message: &Stanza, sender: &Jid) -> Answer {
+        let from_our_server = sender.is_bare() && is_domain(sender, &self.global);
+        match message.stanza_type() {
+            Some("error") => Answer::Absorb("error message"),
+            _ if from_our_server && grants_privileges(message) => {
+                Answer::Warn(self.privileges_warning())
+            }
+            _ => refuse(
+                message,
+                &Refusal::new(
+                    Reason::Unavailable,
+                    format!(
+                        "nobody reads messages to {}: write to somebody there",
+                        self.global
+                    ),
+                ),
+            ),
+        }
+    }
+
+    fn privileges_warning(&self) -> String {
+        format!(
+            "the server grants privileges (XEP-0356) to {0}; take them away at once. Remote users \
+             write under {0}, so each of them can use these privileges to read and change local \
+             users' data. Remove {0} from privileged_entities (Prosody) or mod_privilege's access \
+             rules (ejabberd); only the control domain may have privileges",
+            self.global
+        )
+    }
+}
+
+/// Whether `jid` has no localpart and the domain `domain`.
+fn is_domain(jid: &Jid, domain: &Host) -> bool {
+    jid.node().is_none() && *domain == *jid.domain().as_str()
+}
+
+/// Whether this is the advertisement of XEP-0356 §4.2.
+fn grants_privileges(message: &Stanza) -> bool {
+    // The server's other messages to us are rare: no need for a quick look.
+    message
+        .to_element()
+        .children()
+        .any(|e| e.name() == "privilege" && e.ns().starts_with(PRIVILEGE))
+}
+
+/// The domain lets everybody subscribe to it, and is always available: that
+/// makes the local server tell it who is online (RFC 6121 §3, §4).
+fn answer_presence(presence_type: Option<&str>, sender: &Jid, domain: &Jid) -> Answer {
+    let reply = |presence_type, to: Jid| {
+        let from = domain.to_bare().into();
+        Stanza::new(
+            Kind::Presence,
+            presence_type,
+            None,
+            Some(from),
+            Some(to),
+            &[],
+        )
+    };
+    // A subscription belongs to the account, a probe to the session that sent it.
+    let account = || Jid::from(sender.to_bare());
+    match presence_type {
+        Some("probe") => Answer::Reply(vec![reply(None, sender.clone())]),
+        Some("subscribe") => Answer::Reply(vec![
+            reply(Some("subscribed"), account()),
+            reply(None, account()),
+        ]),
+        Some("unsubscribe") => Answer::Reply(vec![
+            reply(Some("unsubscribed"), account()),
+            reply(Some("unavailable"), account()),
+        ]),
+        Some("subscribed" | "unsubscribed") => Answer::Absorb("answer to a subscription"),
+        Some("error") => Answer::Absorb("presence error"),
+        _ => Answer::Absorb("presence"),
+    }
+}
+
+/// XEP-0030 §3: to its users, the shared domain is a server.
+fn info() -> DiscoInfoResult {
+    DiscoInfoResult {
+        node: None,
+        identities: vec![Identity {
+            category: "server".to_owned(),
+            type_: "im".to_owned(),
+            lang: None,
+            name: Some(NAME.to_owned()),
+        }],
+        features: FEATURES.map(str::to_owned).into_iter().collect::<BTreeSet<_>>(),
+        extensions: Vec::new(),
+    }
+}
+
+/// XEP-0030 §4: nothing is listed under the shared domain.
+fn items() -> DiscoItemsResult {
+    DiscoItemsResult {
+        node: None,
+        items: Vec::new(),
+        rsm: None,
+    }
+}
+
+/// XEP-0092, without the operating system: that is nobody's business.
+fn version() -> VersionResult {
+    VersionResult {
+        name: NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        os: None,
+    }
+}
+
+fn result(iq: &Stanza, payload: Option<Element>) -> Answer {
+    Answer::Reply(vec![iq.result_reply(payload)])
+}
+
+fn refuse(stanza: &Stanza, refusal: &Refusal) -> Answer {
+    match stanza.error_reply(refusal) {
+        Some(reply) => Answer::Reply(vec![reply]),
+        None => Answer::Absorb("stanza that is never answered with an error"),
+    }
+}
+
+/// XEP-0030 §7. Not a [`Refusal`]: the iq was delivered, this is its answer.
+fn no_such_node(iq: &Stanza) -> Answer {
+    let error = StanzaError::new(
+        ErrorType::Cancel,
+        DefinedCondition::ItemNotFound,
+        "en",
+        "there is no such node",
+    );
+    Answer::Reply(vec![Stanza::new(
+        Kind::Iq,
+        Some("error"),
+        iq.id().as_deref(),
+        iq.to().cloned(),
+        iq.from().cloned(),
+        &[error.into()],
+    )])
 }
