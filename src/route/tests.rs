@@ -411,7 +411,12 @@ fn foreign_domains_are_reached_through_the_origin() {
     let joe = "joe@elsewhere.test/x";
     check(vec![
         row("from our server", joe, Reinject(Why::Routed)),
-        row("our answer, its exchange began here", joe, Reinject(Why::Routed)).own(LOCAL),
+        row(
+            "our answer, its exchange began here",
+            joe,
+            Reinject(Why::Routed),
+        )
+        .own(LOCAL),
         row("our answer, it began at a peer", joe, To("dc2.test")).own("dc2.test"),
         row("over a link", joe, Reinject(Why::Routed)).link("dc2.test"),
         row("at ttl 0", joe, Reinject(Why::TtlZero))

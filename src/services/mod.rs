@@ -195,7 +195,10 @@ fn info() -> DiscoInfoResult {
             lang: None,
             name: Some(NAME.to_owned()),
         }],
-        features: FEATURES.map(str::to_owned).into_iter().collect::<BTreeSet<_>>(),
+        features: FEATURES
+            .map(str::to_owned)
+            .into_iter()
+            .collect::<BTreeSet<_>>(),
         extensions: Vec::new(),
     }
 }

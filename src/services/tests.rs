@@ -4,8 +4,11 @@ use super::*;
 use crate::stanza::Limits;
 
 fn answer(stanza: &str) -> Answer {
-    let stanza =
-        Stanza::parse(Bytes::copy_from_slice(stanza.as_bytes()), &Limits::default()).unwrap();
+    let stanza = Stanza::parse(
+        Bytes::copy_from_slice(stanza.as_bytes()),
+        &Limits::default(),
+    )
+    .unwrap();
     Services::new(Host::new("example.test").unwrap()).answer(&stanza)
 }
 
@@ -102,7 +105,10 @@ fn disco_items_is_empty() {
 #[test]
 fn an_unknown_node_is_not_found() {
     for namespace in [ns::DISCO_INFO, ns::DISCO_ITEMS] {
-        let reply = reply(&iq("get", &format!("<query xmlns='{namespace}' node='x'/>")));
+        let reply = reply(&iq(
+            "get",
+            &format!("<query xmlns='{namespace}' node='x'/>"),
+        ));
         assert_eq!(condition(&reply), "item-not-found");
         assert_eq!(reply.attr("id"), Some("i1"));
         assert_eq!(reply.attr("from"), Some("example.test"));
@@ -143,7 +149,11 @@ fn other_requests_are_unavailable() {
         iq("set", "<ping xmlns='urn:xmpp:ping'/>"),
         iq("set", "<query xmlns='jabber:iq:version'/>"),
     ] {
-        assert_eq!(condition(&reply(&stanza)), "service-unavailable", "{stanza}");
+        assert_eq!(
+            condition(&reply(&stanza)),
+            "service-unavailable",
+            "{stanza}"
+        );
     }
 }
 

@@ -1,0 +1,400 @@
+use std::collections::BTreeSet;
+
+use bytes::{Bytes, BytesMut};
+use jid::Jid;
+use minidom::Element;
+
+use super::*;
+use crate::stanza::Limits;
+
+fn translator() -> Translator {
+    Translator::new(
+        Host::new("example.test").unwrap(),
+        Host::new("dc1.test").unwrap(),
+    )
+}
+
+fn parse(stanza: &str) -> Stanza {
+    Stanza::parse(
+        Bytes::copy_from_slice(stanza.as_bytes()),
+        &Limits::default(),
+    )
+    .unwrap_or_else(|fault| panic!("{stanza}: {fault}"))
+}
+
+fn message(from: &str, to: &str, payload: &str) -> Stanza {
+    parse(&format!(
+        "<message type='chat' id='m1' from='{from}' to='{to}'>{payload}</message>"
+    ))
+}
+
+fn outgoing(payload: &str) -> Stanza {
+    message("alice@dc1.test/phone", "bob@example.test", payload)
+}
+
+fn incoming(payload: &str) -> Stanza {
+    message("bob@example.test/desk", "alice@example.test", payload)
+}
+
+fn outbound(payload: &str) -> Stanza {
+    let mut stanza = outgoing(payload);
+    translator().outbound(&mut stanza).unwrap();
+    stanza
+}
+
+fn inbound(payload: &str) -> Stanza {
+    let mut stanza = incoming(payload);
+    translator().inbound(&mut stanza).unwrap();
+    stanza
+}
+
+fn same_bytes(a: &Bytes, b: &Bytes) -> bool {
+    a.as_ptr() == b.as_ptr() && a.len() == b.len()
+}
+
+fn to(jid: &str) -> Option<Jid> {
+    Some(Jid::new(jid).unwrap())
+}
+
+/// Payloads, with `{}` where the address is, `{r}` where it has a resource,
+/// `{d}` where it is a bare domain.
+const PLACES: &[&str] = &[
+    "<delay xmlns='urn:xmpp:delay' from='{d}' stamp='2026-11-24T01:52:31Z'/>",
+    "<delay xmlns='urn:xmpp:delay' from='{r}' stamp='2026-11-24T01:52:31Z'>Delayed</delay>",
+    "<x xmlns='jabber:x:delay' from='{r}' stamp='20261124T01:52:31'/>",
+    "<event xmlns='http://jabber.org/protocol/pubsub#event'><items node='n'>\
+     <item id='i' publisher='{r}'><x xmlns='urn:x'/></item></items></event>",
+    "<event xmlns='http://jabber.org/protocol/pubsub#event'>\
+     <subscription node='n' jid='{}' subscription='subscribed'/></event>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscribe node='n' jid='{}'/>\
+     <options node='n' jid='{}'/></pubsub>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><unsubscribe node='n' jid='{}'/></pubsub>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'><subscription node='n' jid='{r}'/></pubsub>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+     <affiliations><affiliation node='n' jid='{}'/></affiliations></pubsub>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub'>\
+     <items node='n'><item id='i' publisher='{}'/></items></pubsub>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><affiliations node='n'>\
+     <affiliation jid='{}' affiliation='owner'/></affiliations></pubsub>",
+    "<pubsub xmlns='http://jabber.org/protocol/pubsub#owner'><subscriptions node='n'>\
+     <subscription jid='{}' subscription='none'/></subscriptions></pubsub>",
+    "<addresses xmlns='http://jabber.org/protocol/address'>\
+     <address type='ofrom' jid='{r}'/></addresses>",
+    "<query xmlns='http://jabber.org/protocol/disco#items'><item jid='{r}'/></query>",
+    "<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' jid='{r}'>\
+     <actor jid='{}'/></item></x>",
+    "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='{}' to='{}'>\
+     <reason>come</reason></invite></x>",
+    "<x xmlns='http://jabber.org/protocol/muc#user'><decline from='{}' to='{}'/></x>",
+    "<query xmlns='http://jabber.org/protocol/muc#admin'>\
+     <item affiliation='member' jid='{}'><actor jid='{}'/></item></query>",
+    "<x xmlns='jabber:x:conference' jid='{}'/>",
+    "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' initiator='{r}' responder='{r}'>\
+     <content name='c'><transport xmlns='urn:xmpp:jingle:transports:s5b:1'>\
+     <candidate cid='1' jid='{r}' host='192.0.2.1'/></transport></content></jingle>",
+    "<reply xmlns='urn:xmpp:reply:0' to='{}' id='m0'/>",
+    "<reference xmlns='urn:xmpp:reference:0' type='mention' uri='xmpp:{}?message'/>",
+    "<vCard xmlns='vcard-temp'><FN>Alice</FN><JABBERID>{}</JABBERID></vCard>",
+    "<vcard xmlns='urn:ietf:params:xml:ns:vcard-4.0'><impp><uri>xmpp:{}</uri></impp></vcard>",
+    "<sent xmlns='urn:xmpp:carbons:2'><forwarded xmlns='urn:xmpp:forward:0'>\
+     <delay xmlns='urn:xmpp:delay' from='{d}'/>\
+     <message xmlns='jabber:client' from='{r}' to='{}'><body>hi</body></message></forwarded></sent>",
+    "<forwarded xmlns='urn:xmpp:forward:0'><presence xmlns='jabber:client' from='{r}' to='{}'/>\
+     <iq xmlns='jabber:client' from='{r}' to='{}' type='get' id='i'/></forwarded>",
+    "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='{}'>\
+     <error type='cancel' by='{d}'/></message></forwarded>",
+    "<query xmlns='http://jabber.org/protocol/bytestreams' sid='s'>\
+     <streamhost jid='{r}' host='192.0.2.1' port='7777'/></query>",
+    "<query xmlns='http://jabber.org/protocol/bytestreams' sid='s'><streamhost-used jid='{r}'/></query>",
+    "<x xmlns='http://jabber.org/protocol/rosterx'><item action='add' jid='{}'/></x>",
+    "<query xmlns='jabber:iq:roster'><item jid='{}' subscription='both'/></query>",
+    "<block xmlns='urn:xmpp:blocking'><item jid='{}'/></block>",
+    "<x xmlns='jabber:x:data' type='form'><field var='a' type='jid-single'><value>{}</value></field>\
+     <field var='b' type='jid-multi'><value>{}</value><value>{r}</value></field></x>",
+    "<error type='cancel' by='{d}'>\
+     <gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>",
+];
+
+fn fill(place: &str, domain: &str) -> String {
+    place
+        .replace("{}", &format!("carol@{domain}"))
+        .replace("{r}", &format!("carol@{domain}/r é"))
+        .replace("{d}", domain)
+}
+
+#[test]
+fn local_addresses_become_global_in_every_place() {
+    assert!(PLACES.len() > 30);
+    for place in PLACES {
+        let before = fill(place, "dc1.test");
+        let expected = outgoing(&fill(place, "example.test"));
+        let after = outbound(&before);
+        assert_eq!(
+            after.to_element().children().collect::<Vec<_>>(),
+            expected.to_element().children().collect::<Vec<_>>(),
+            "{before}"
+        );
+        let text = String::from_utf8(after.payload().to_vec()).unwrap();
+        assert!(!text.contains("dc1.test"), "{text}");
+    }
+}
+
+#[test]
+fn every_row_of_the_table_has_an_example() {
+    fn collect(element: &Element, found: &mut BTreeSet<String>) {
+        for ((_, name), value) in element.attrs() {
+            if value.contains("dc1.test") {
+                found.insert(format!("{} {}/@{name}", element.ns(), element.name()));
+            }
+        }
+        element.children().for_each(|child| collect(child, found));
+    }
+    let mut found = BTreeSet::new();
+    for place in PLACES {
+        let tree = message("joe@a.test", "bob@a.test", &fill(place, "dc1.test")).to_element();
+        collect(&tree, &mut found);
+    }
+    assert_eq!(found, places::attributes().collect());
+}
+
+#[test]
+fn addresses_elsewhere_are_untouched_in_every_place() {
+    for domain in [
+        "example.test",
+        "elsewhere.test",
+        "conference.dc1.test",
+        "dc1.test.org",
+    ] {
+        for place in PLACES {
+            let before = outgoing(&fill(place, domain));
+            let mut after = before.clone();
+            translator().outbound(&mut after).unwrap();
+            assert!(
+                same_bytes(before.payload(), after.payload()),
+                "{place} at {domain}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_second_translation_changes_nothing() {
+    for place in PLACES {
+        let once = outbound(&fill(place, "dc1.test"));
+        let mut twice = once.clone();
+        translator().outbound(&mut twice).unwrap();
+        assert_eq!(once.from(), twice.from());
+        assert!(same_bytes(once.payload(), twice.payload()), "{place}");
+    }
+}
+
+#[test]
+fn what_is_not_an_address_stays_byte_for_byte() {
+    for payload in [
+        "",
+        "<body>hi</body>",
+        "<body>write to alice@dc1.test</body>",
+        "<subject>dc1.test</subject><thread>alice@dc1.test</thread>",
+        "<status>at dc1.test</status>",
+        "<c xmlns='http://jabber.org/protocol/caps' hash='sha-1' node='dc1.test' ver='dc1.test'/>",
+        "<item xmlns='urn:other' jid='alice@dc1.test'/>",
+        "<query xmlns='jabber:iq:roster'><item name='alice@dc1.test' jid='bob@example.test'/></query>",
+        "<query xmlns='jabber:iq:roster'><item xmlns:p='urn:p' p:jid='alice@dc1.test'/></query>",
+        "<encrypted xmlns='eu.siacs.conversations.axolotl'><payload>dc1.test</payload></encrypted>",
+        "<x xmlns='http://jabber.org/protocol/muc#user'><invite from='bob@example.test'>\
+         <reason>alice@dc1.test asks</reason></invite></x>",
+        "<html xmlns='http://jabber.org/protocol/xhtml-im'><body xmlns='http://www.w3.org/1999/xhtml'>\
+         <a href='xmpp:alice@dc1.test'>alice@dc1.test</a></body></html>",
+        "<x xmlns='jabber:x:data'><field var='a' type='text-single'><value>alice@dc1.test</value>\
+         </field></x>",
+        "<vCard xmlns='vcard-temp'><DESC>alice@dc1.test</DESC></vCard>",
+        "<origin-id xmlns='urn:xmpp:sid:0' id='alice@dc1.test'/>",
+        "<stanza-id xmlns='urn:xmpp:sid:0' by='room@conference.dc1.test' id='1'/>",
+        "<stanza-id xmlns='urn:other' by='alice@dc1.test' id='1'/>",
+        "<reference xmlns='urn:xmpp:reference:0' type='data' uri='https://dc1.test/file'/>",
+    ] {
+        let before = outgoing(payload);
+        let mut after = before.clone();
+        translator().outbound(&mut after).unwrap();
+        assert!(same_bytes(before.payload(), after.payload()), "{payload}");
+    }
+}
+
+#[test]
+fn the_text_beside_an_address_stays() {
+    let after = outbound(
+        "<body>from alice@dc1.test &lt;3</body><delay xmlns='urn:xmpp:delay' from='dc1.test'/>",
+    );
+    let tree = after.to_element();
+    let body = tree.get_child("body", crate::stanza::NAMESPACE).unwrap();
+    assert_eq!(body.text(), "from alice@dc1.test <3");
+    assert_eq!(
+        tree.get_child("delay", "urn:xmpp:delay")
+            .unwrap()
+            .attr("from"),
+        Some("example.test")
+    );
+}
+
+#[test]
+fn addresses_in_other_spellings_are_found() {
+    let after = outbound("<reply xmlns='urn:xmpp:reply:0' to='Alice@DC1.Test/Phone' id='x'/>");
+    assert_eq!(
+        after
+            .to_element()
+            .get_child("reply", "urn:xmpp:reply:0")
+            .unwrap()
+            .attr("to"),
+        Some("alice@example.test/Phone")
+    );
+}
+
+#[test]
+fn the_sender_becomes_global() {
+    for (before, after) in [
+        ("alice@dc1.test/phone", "alice@example.test/phone"),
+        ("alice@dc1.test", "alice@example.test"),
+        ("dc1.test", "example.test"),
+        ("room@conference.dc1.test/x", "room@conference.dc1.test/x"),
+        ("joe@elsewhere.test", "joe@elsewhere.test"),
+    ] {
+        let mut stanza = message(before, "bob@example.test/desk", "<body>hi</body>");
+        translator().outbound(&mut stanza).unwrap();
+        assert_eq!(stanza.from(), to(after).as_ref());
+        assert_eq!(stanza.to(), to("bob@example.test/desk").as_ref());
+        assert_eq!(stanza.id().as_deref(), Some("m1"));
+    }
+}
+
+#[test]
+fn the_recipient_becomes_local() {
+    for (before, after) in [
+        ("alice@example.test/phone", "alice@dc1.test/phone"),
+        ("alice@example.test", "alice@dc1.test"),
+        ("example.test", "dc1.test"),
+        ("joe@elsewhere.test", "joe@elsewhere.test"),
+        ("room@muc.example.test", "room@muc.example.test"),
+    ] {
+        let mut stanza = message("bob@example.test/desk", before, "<body>hi</body>");
+        translator().inbound(&mut stanza).unwrap();
+        assert_eq!(stanza.to(), to(after).as_ref());
+        assert_eq!(stanza.from(), to("bob@example.test/desk").as_ref());
+    }
+}
+
+#[test]
+fn missing_addresses_are_refused() {
+    for stanza in [
+        "<message to='alice@example.test'/>",
+        "<message from='alice@dc1.test'/>",
+        "<message from='alice@example.test'/>",
+        "<message/>",
+    ] {
+        let translator = translator();
+        for refusal in [
+            translator.outbound(&mut parse(stanza)),
+            translator.inbound(&mut parse(stanza)),
+        ] {
+            assert_eq!(refusal.unwrap_err().reason, Reason::BadAddress, "{stanza}");
+        }
+    }
+}
+
+#[test]
+fn foreign_senders_are_refused() {
+    for sender in [
+        "joe@elsewhere.test/x",
+        "mallory@dc1.test/x",
+        "bob@dc2.test",
+        "room@muc.example.test",
+        "example.test.evil.test",
+    ] {
+        let before = message(sender, "alice@example.test", "");
+        let mut stanza = before.clone();
+        let refusal = translator().inbound(&mut stanza).unwrap_err();
+        assert_eq!(refusal.reason, Reason::ForeignSender, "{sender}");
+        assert!(
+            refusal.text.contains("component.foreign_from"),
+            "{refusal:?}"
+        );
+        assert!(!refusal.text.contains("dc1.test"), "{refusal:?}");
+        assert_eq!(
+            stanza.to(),
+            before.to(),
+            "a refused stanza is left as it was"
+        );
+    }
+}
+
+#[test]
+fn our_archives_ids_go_out_nowhere() {
+    let after = outbound(
+        "<body>hi</body><stanza-id xmlns='urn:xmpp:sid:0' by='alice@dc1.test' id='1'/>\
+         <stanza-id xmlns='urn:xmpp:sid:0' by='room@muc.example.test' id='2'/>\
+         <origin-id xmlns='urn:xmpp:sid:0' id='3'/>",
+    );
+    let names: Vec<_> = names_and_ids(&after);
+    assert_eq!(names, ["body:", "stanza-id:2", "origin-id:3"]);
+}
+
+#[test]
+fn forged_archive_ids_do_not_come_in() {
+    for by in [
+        "alice@dc1.test",
+        "alice@example.test",
+        "dc1.test",
+        "Alice@DC1.test",
+        "alice@dc1&#46;test",
+        "alice@&#x64;c1.test",
+        "alice@ｄｃ１.test",
+    ] {
+        let after = inbound(&format!(
+            "<stanza-id xmlns='urn:xmpp:sid:0' by='{by}' id='1'/><body>hi</body>\
+             <s:stanza-id xmlns:s='urn:xmpp:sid:0' by='{by}' id='2'/>"
+        ));
+        assert_eq!(names_and_ids(&after), ["body:"], "{by}");
+    }
+}
+
+#[test]
+fn other_payloads_come_in_byte_for_byte() {
+    for payload in [
+        "<body>hi</body>",
+        "<body>stanza-id of alice@dc1.test &#38; größer</body>",
+        "<reply xmlns='urn:xmpp:reply:0' to='alice@example.test' id='x'/>",
+        "<delay xmlns='urn:xmpp:delay' from='alice@dc1.test'/>",
+        "<stanza-id xmlns='urn:xmpp:sid:0' by='room@muc.example.test' id='1'/><body>hi</body>",
+        "<stanza-id xmlns='urn:xmpp:sid:0' by='joe@elsewhere.test' id='1'/><body>größer</body>",
+        "<jingle xmlns='urn:xmpp:jingle:1' initiator='bob@example.test/d' responder='alice@example.test/p'/>",
+    ] {
+        let before = incoming(payload);
+        let mut after = before.clone();
+        translator().inbound(&mut after).unwrap();
+        assert!(same_bytes(before.payload(), after.payload()), "{payload}");
+    }
+}
+
+#[test]
+fn what_goes_out_and_comes_back_reaches_its_sender() {
+    let there = outbound("<body>hi</body>");
+    let mut back = message(
+        there.to().unwrap().as_str(),
+        there.from().unwrap().as_str(),
+        "<body>hi yourself</body>",
+    );
+    translator().inbound(&mut back).unwrap();
+    let mut out = BytesMut::new();
+    back.write_to(&mut out);
+    let written = parse(std::str::from_utf8(&out).unwrap());
+    assert_eq!(written.to(), to("alice@dc1.test/phone").as_ref());
+    assert_eq!(written.from(), to("bob@example.test").as_ref());
+}
+
+/// `name:id` of each child.
+fn names_and_ids(stanza: &Stanza) -> Vec<String> {
+    stanza
+        .to_element()
+        .children()
+        .map(|e| format!("{}:{}", e.name(), e.attr("id").unwrap_or_default()))
+        .collect()
+}
