@@ -101,7 +101,7 @@ impl Translator {
 
     /// Whether `by` is an address at the local or the shared domain.
     fn is_ours(&self, by: &str) -> bool {
-        self.outward.text(by).is_some() || self.inward.text(by).is_some()
+        self.outward.address(by).is_some() || self.inward.address(by).is_some()
     }
 
     fn foreign_sender(&self) -> Refusal {

@@ -2,154 +2,80 @@
 
 use minidom::rxml::Namespace;
 use minidom::{Element, Node};
+use xmpp_parsers::ns;
 
 use super::rename::Rename;
 
-/// How an address is written.
-#[derive(Clone, Copy)]
-enum Form {
-    Jid,
-    /// An `xmpp:` URI, or another one, which is left alone.
-    Uri,
-}
-
-impl Form {
-    fn rename(self, value: &str, rename: &Rename) -> Option<String> {
-        match self {
-            Self::Jid => rename.text(value),
-            Self::Uri => rename.uri(value),
-        }
-    }
-}
+// Namespaces that xmpp_parsers does not name.
+const ADDRESS: &str = "http://jabber.org/protocol/address";
+const BYTESTREAMS: &str = "http://jabber.org/protocol/bytestreams";
+const CONFERENCE: &str = "jabber:x:conference";
+const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+const OLD_DELAY: &str = "jabber:x:delay";
+const REFERENCE: &str = "urn:xmpp:reference:0";
+const REPLY: &str = "urn:xmpp:reply:0";
+const ROSTERX: &str = "http://jabber.org/protocol/rosterx";
+const VCARD4: &str = "urn:ietf:params:xml:ns:vcard-4.0";
 
 /// Attributes that hold addresses: namespace, element, attribute.
 ///
 /// Seen in what real servers and clients send; nothing else is touched. Above
 /// all not `<c/>` (the capabilities hash) and texts for people.
-const ATTRIBUTES: &[(&str, &str, &str, Form)] = {
-    use Form::{Jid, Uri};
-    &[
-        // The stanza inside `<forwarded/>`: carbons, archives, privileges.
-        ("jabber:client", "message", "from", Jid),
-        ("jabber:client", "message", "to", Jid),
-        ("jabber:client", "presence", "from", Jid),
-        ("jabber:client", "presence", "to", Jid),
-        ("jabber:client", "iq", "from", Jid),
-        ("jabber:client", "iq", "to", Jid),
-        // RFC 6120 §8.3: which entity raised the error.
-        (crate::stanza::NAMESPACE, "error", "by", Jid),
-        ("jabber:client", "error", "by", Jid),
-        ("urn:xmpp:delay", "delay", "from", Jid),
-        ("jabber:x:delay", "x", "from", Jid),
-        ("jabber:iq:roster", "item", "jid", Jid),
-        ("http://jabber.org/protocol/rosterx", "item", "jid", Jid),
-        ("urn:xmpp:blocking", "item", "jid", Jid),
-        ("http://jabber.org/protocol/disco#items", "item", "jid", Jid),
-        ("http://jabber.org/protocol/address", "address", "jid", Jid),
-        ("http://jabber.org/protocol/muc#user", "item", "jid", Jid),
-        ("http://jabber.org/protocol/muc#user", "actor", "jid", Jid),
-        ("http://jabber.org/protocol/muc#user", "invite", "from", Jid),
-        ("http://jabber.org/protocol/muc#user", "invite", "to", Jid),
-        (
-            "http://jabber.org/protocol/muc#user",
-            "decline",
-            "from",
-            Jid,
-        ),
-        ("http://jabber.org/protocol/muc#user", "decline", "to", Jid),
-        ("http://jabber.org/protocol/muc#admin", "item", "jid", Jid),
-        ("http://jabber.org/protocol/muc#admin", "actor", "jid", Jid),
-        ("jabber:x:conference", "x", "jid", Jid),
-        ("http://jabber.org/protocol/pubsub", "subscribe", "jid", Jid),
-        (
-            "http://jabber.org/protocol/pubsub",
-            "unsubscribe",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub",
-            "subscription",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub",
-            "affiliation",
-            "jid",
-            Jid,
-        ),
-        ("http://jabber.org/protocol/pubsub", "options", "jid", Jid),
-        (
-            "http://jabber.org/protocol/pubsub",
-            "item",
-            "publisher",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub#owner",
-            "subscription",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub#owner",
-            "affiliation",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub#event",
-            "subscription",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub#event",
-            "affiliation",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/pubsub#event",
-            "item",
-            "publisher",
-            Jid,
-        ),
-        ("urn:xmpp:jingle:1", "jingle", "initiator", Jid),
-        ("urn:xmpp:jingle:1", "jingle", "responder", Jid),
-        ("urn:xmpp:jingle:transports:s5b:1", "candidate", "jid", Jid),
-        (
-            "http://jabber.org/protocol/bytestreams",
-            "streamhost",
-            "jid",
-            Jid,
-        ),
-        (
-            "http://jabber.org/protocol/bytestreams",
-            "streamhost-used",
-            "jid",
-            Jid,
-        ),
-        ("urn:xmpp:reply:0", "reply", "to", Jid),
-        ("urn:xmpp:reference:0", "reference", "uri", Uri),
-    ]
-};
-
-/// Elements whose text is an address: namespace, element.
-const TEXTS: &[(&str, &str, Form)] = &[
-    ("vcard-temp", "JABBERID", Form::Jid),
-    ("urn:ietf:params:xml:ns:vcard-4.0", "uri", Form::Uri),
+const ATTRIBUTES: &[(&str, &str, &str)] = &[
+    // The stanza inside `<forwarded/>`: carbons, archives, privileges.
+    (ns::JABBER_CLIENT, "message", "from"),
+    (ns::JABBER_CLIENT, "message", "to"),
+    (ns::JABBER_CLIENT, "presence", "from"),
+    (ns::JABBER_CLIENT, "presence", "to"),
+    (ns::JABBER_CLIENT, "iq", "from"),
+    (ns::JABBER_CLIENT, "iq", "to"),
+    // RFC 6120 §8.3: which entity raised the error.
+    (crate::stanza::NAMESPACE, "error", "by"),
+    (ns::JABBER_CLIENT, "error", "by"),
+    (ns::DELAY, "delay", "from"),
+    (OLD_DELAY, "x", "from"),
+    (ns::ROSTER, "item", "jid"),
+    (ROSTERX, "item", "jid"),
+    (ns::BLOCKING, "item", "jid"),
+    (ns::DISCO_ITEMS, "item", "jid"),
+    (ADDRESS, "address", "jid"),
+    (ns::MUC_USER, "item", "jid"),
+    (ns::MUC_USER, "actor", "jid"),
+    (ns::MUC_USER, "invite", "from"),
+    (ns::MUC_USER, "invite", "to"),
+    (ns::MUC_USER, "decline", "from"),
+    (ns::MUC_USER, "decline", "to"),
+    (MUC_ADMIN, "item", "jid"),
+    (MUC_ADMIN, "actor", "jid"),
+    (CONFERENCE, "x", "jid"),
+    (ns::PUBSUB, "subscribe", "jid"),
+    (ns::PUBSUB, "unsubscribe", "jid"),
+    (ns::PUBSUB, "subscription", "jid"),
+    (ns::PUBSUB, "affiliation", "jid"),
+    (ns::PUBSUB, "options", "jid"),
+    (ns::PUBSUB, "item", "publisher"),
+    (ns::PUBSUB_OWNER, "subscription", "jid"),
+    (ns::PUBSUB_OWNER, "affiliation", "jid"),
+    (ns::PUBSUB_EVENT, "subscription", "jid"),
+    (ns::PUBSUB_EVENT, "affiliation", "jid"),
+    (ns::PUBSUB_EVENT, "item", "publisher"),
+    (ns::JINGLE, "jingle", "initiator"),
+    (ns::JINGLE, "jingle", "responder"),
+    (ns::JINGLE_S5B, "candidate", "jid"),
+    (BYTESTREAMS, "streamhost", "jid"),
+    (BYTESTREAMS, "streamhost-used", "jid"),
+    (REPLY, "reply", "to"),
+    (REFERENCE, "reference", "uri"),
 ];
 
-/// The namespace of `<stanza-id/>` (XEP-0359).
-const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// Elements whose text is an address: namespace, element.
+const TEXTS: &[(&str, &str)] = &[(ns::VCARD, "JABBERID"), (VCARD4, "uri")];
 
 /// Renames every address below `element`, and removes the
 /// `<stanza-id/>`s that are to be renamed: they name an archive that nobody
 /// can reach under another address. Tells whether anything has changed.
 pub(super) fn rename_below(element: &mut Element, rename: &Rename) -> bool {
-    let mut changed = remove_stanza_ids(element, |by| rename.text(by).is_some());
+    let mut changed = remove_stanza_ids(element, |by| rename.address(by).is_some());
     for child in element.children_mut() {
         changed |= rename_attributes(child, rename);
         changed |= rename_texts(child, rename);
@@ -162,7 +88,7 @@ pub(super) fn rename_below(element: &mut Element, rename: &Rename) -> bool {
 /// `unwanted` is true. Tells whether there were any.
 pub(super) fn remove_stanza_ids(element: &mut Element, unwanted: impl Fn(&str) -> bool) -> bool {
     let is_unwanted =
-        |e: &Element| e.is("stanza-id", STANZA_ID) && e.attr("by").is_some_and(&unwanted);
+        |e: &Element| e.is("stanza-id", ns::SID) && e.attr("by").is_some_and(&unwanted);
     if !element.children().any(is_unwanted) {
         return false;
     }
@@ -176,14 +102,14 @@ pub(super) fn remove_stanza_ids(element: &mut Element, unwanted: impl Fn(&str) -
 
 fn rename_attributes(element: &mut Element, rename: &Rename) -> bool {
     let mut changed = false;
-    for (namespace, name, attribute, form) in ATTRIBUTES {
+    for (namespace, name, attribute) in ATTRIBUTES {
         if !element.is(name, *namespace) {
             continue;
         }
         let Some(value) = element.attrs_mut().get_mut(&Namespace::NONE, *attribute) else {
             continue;
         };
-        if let Some(renamed) = form.rename(value, rename) {
+        if let Some(renamed) = rename.address(value) {
             *value = renamed;
             changed = true;
         }
@@ -194,27 +120,25 @@ fn rename_attributes(element: &mut Element, rename: &Rename) -> bool {
 fn rename_texts(element: &mut Element, rename: &Rename) -> bool {
     if is_address_field(element) {
         let mut changed = false;
-        for value in element.children_mut().filter(|e| e.is("value", DATA_FORM)) {
-            changed |= rename_text(value, Form::Jid, rename);
+        for value in element
+            .children_mut()
+            .filter(|e| e.is("value", ns::DATA_FORMS))
+        {
+            changed |= rename_text(value, rename);
         }
         return changed;
     }
-    match TEXTS.iter().find(|(ns, name, _)| element.is(name, *ns)) {
-        Some((_, _, form)) => rename_text(element, *form, rename),
-        None => false,
-    }
+    TEXTS.iter().any(|(ns, name)| element.is(name, *ns)) && rename_text(element, rename)
 }
-
-const DATA_FORM: &str = "jabber:x:data";
 
 /// Whether this is a form's field that says that it holds addresses (XEP-0004 §3.3).
 fn is_address_field(element: &Element) -> bool {
-    element.is("field", DATA_FORM)
+    element.is("field", ns::DATA_FORMS)
         && matches!(element.attr("type"), Some("jid-single" | "jid-multi"))
 }
 
-fn rename_text(element: &mut Element, form: Form, rename: &Rename) -> bool {
-    match form.rename(&element.text(), rename) {
+fn rename_text(element: &mut Element, rename: &Rename) -> bool {
+    match rename.address(&element.text()) {
         Some(renamed) => {
             element.take_nodes();
             element.append_node(Node::Text(renamed));
@@ -229,5 +153,5 @@ fn rename_text(element: &mut Element, form: Form, rename: &Rename) -> bool {
 pub(super) fn attributes() -> impl Iterator<Item = String> {
     ATTRIBUTES
         .iter()
-        .map(|(namespace, element, attribute, _)| format!("{namespace} {element}/@{attribute}"))
+        .map(|(namespace, element, attribute)| format!("{namespace} {element}/@{attribute}"))
 }

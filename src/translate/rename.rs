@@ -4,6 +4,8 @@ use jid::{DomainPart, Jid};
 
 use crate::host::Host;
 
+const SCHEME: &str = "xmpp:";
+
 /// Moves addresses from one domain to another; all others, also those at
 /// subdomains, are none of its business. Domains are compared normalised.
 #[derive(Debug, Clone)]
@@ -25,24 +27,28 @@ impl Rename {
         (*jid.domain() == *self.from).then(|| Jid::from_parts(jid.node(), &self.to, jid.resource()))
     }
 
-    /// The same for an address in text; `None` also if it is no address.
-    pub(super) fn text(&self, text: &str) -> Option<String> {
-        let jid = Jid::new(text.trim()).ok()?;
+    /// The same for an address in text, a JID or an `xmpp:` URI; `None` also
+    /// if it is neither.
+    pub(super) fn address(&self, text: &str) -> Option<String> {
+        let text = text.trim();
+        // No JID begins like that: a localpart has no colon.
+        if text
+            .get(..SCHEME.len())
+            .is_some_and(|s| s.eq_ignore_ascii_case(SCHEME))
+        {
+            return self.uri(text);
+        }
+        let jid = Jid::new(text).ok()?;
         self.jid(&jid).map(Jid::into_inner)
     }
 
     /// The same for an `xmpp:` URI (RFC 5122), of which the rest stays as it is.
-    pub(super) fn uri(&self, uri: &str) -> Option<String> {
-        const SCHEME: usize = "xmpp:".len();
-        let uri = uri.trim();
-        if !uri.get(..SCHEME)?.eq_ignore_ascii_case("xmpp:") {
-            return None;
-        }
+    fn uri(&self, uri: &str) -> Option<String> {
         let end = uri.find(['?', '#']).unwrap_or(uri.len());
         // `xmpp://authority/path`: the authority is the reader's own account.
-        let start = match uri[SCHEME..end].strip_prefix("//") {
+        let start = match uri[SCHEME.len()..end].strip_prefix("//") {
             Some(rest) => end - rest.len() + rest.find('/')? + 1,
-            None => SCHEME,
+            None => SCHEME.len(),
         };
         let path = &uri[start..end];
         let bare = path.split('/').next().unwrap_or(path);
@@ -88,7 +94,11 @@ mod tests {
             ),
             (" alice@dc1.test\n", "alice@example.test"),
         ] {
-            assert_eq!(outward().text(before).as_deref(), Some(after), "{before}");
+            assert_eq!(
+                outward().address(before).as_deref(),
+                Some(after),
+                "{before}"
+            );
         }
     }
 
@@ -102,7 +112,7 @@ mod tests {
             "a b@dc1.test",
             "",
         ] {
-            assert_eq!(outward().text(other), None, "{other}");
+            assert_eq!(outward().address(other), None, "{other}");
         }
     }
 
@@ -121,14 +131,17 @@ mod tests {
                 "xmpp://me@elsewhere.test/alice@example.test",
             ),
         ] {
-            assert_eq!(outward().uri(before).as_deref(), Some(after), "{before}");
+            assert_eq!(
+                outward().address(before).as_deref(),
+                Some(after),
+                "{before}"
+            );
         }
     }
 
     #[test]
     fn other_uris_stay() {
         for other in [
-            "alice@dc1.test",
             "mailto:alice@dc1.test",
             "xmpp:alice@conference.dc1.test",
             "xmpp:bob@elsewhere.test?body=dc1.test",
@@ -138,7 +151,7 @@ mod tests {
             "xmp",
             "größe",
         ] {
-            assert_eq!(outward().uri(other), None, "{other}");
+            assert_eq!(outward().address(other), None, "{other}");
         }
     }
 }
