@@ -51,6 +51,22 @@ impl Envelope {
         }
     }
 
+    /// Another copy of it, for one more of several hosts; nobody upstream waits for this one.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            id: self.id,
+            origin: self.origin.clone(),
+            arrival: self.arrival.clone(),
+            ttl: self.ttl,
+            retries: self.retries.clone(),
+            taken_at: self.taken_at,
+            sent_at: self.sent_at,
+            stanza: self.stanza.clone(),
+            receipt: Receipt::none(),
+        }
+    }
+
     /// How often `host` has bounced this envelope.
     #[must_use]
     pub fn retries_at(&self, host: &Host) -> u32 {

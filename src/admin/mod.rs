@@ -1,0 +1,128 @@
+//! The admin listener: metrics for Prometheus, health for supervisors.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+
+/// One thing that must hold for the gateway to be ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// What is checked: `component`, `store`, `link dc2.example.com`.
+    pub name: String,
+    /// `Err` says what is wrong.
+    pub state: Result<(), String>,
+}
+
+/// Finds out how ready the gateway is; asked at each request.
+pub type Readiness = dyn Fn() -> Vec<Check> + Send + Sync;
+
+/// Serves `/metrics`, `/healthz` and `/readyz`.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+}
+
+#[derive(Clone)]
+struct Source {
+    metrics: Arc<Metrics>,
+    readiness: Arc<Readiness>,
+}
+
+impl Admin {
+    /// Listens on `address` (`admin.listen`).
+    ///
+    /// # Errors
+    /// When the address can't be bound.
+    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await? })
+    }
+
+    /// The bound address.
+    ///
+    /// # Errors
+    /// When the system can't tell.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers requests until `shutdown`.
+    pub async fn run(self, metrics: Arc<Metrics>, readiness: Arc<Readiness>, shutdown: CancellationToken) {
+        let router = Router::new()
+            .route("/metrics", get(show_metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(show_readiness))
+            .with_state(Source { metrics, readiness });
+        let served = axum::serve(self.listener, router)
+            .with_graceful_shutdown(async move { shutdown.cancelled().await });
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the admin listener has ended");
+        }
+    }
+}
+
+async fn show_metrics(State(source): State<Source>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], source.metrics.render()).into_response()
+}
+
+async fn show_readiness(State(source): State<Source>) -> Response {
+    let checks = (source.readiness)();
+    let ready = checks.iter().all(|check| check.state.is_ok());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let lines: String = checks
+        .iter()
+        .map(|check| match &check.state {
+            Ok(()) => format!("{}: ok\n", check.name),
+            Err(why) => format!("{}: {why}\n", check.name),
+        })
+        .collect();
+    (status, lines).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn get(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn tells_metrics_health_and_what_is_not_ready() {
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = admin.local_addr().unwrap();
+        let readiness: Arc<Readiness> = Arc::new(|| {
+            vec![
+                Check { name: "component".into(), state: Ok(()) },
+                Check { name: "store".into(), state: Err("no answer".into()) },
+            ]
+        });
+        let shutdown = CancellationToken::new();
+        let metrics = Arc::new(Metrics::new());
+        let running = tokio::spawn(admin.run(metrics, readiness, shutdown.clone()));
+
+        assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        assert!(get(address, "/metrics").await.contains("strait_stanzas_held 0"));
+        let ready = get(address, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
+        assert!(ready.contains("component: ok\nstore: no answer\n"), "{ready}");
+        shutdown.cancel();
+        running.await.unwrap();
+    }
+}

@@ -1,0 +1,281 @@
+//! Stanzas set aside, and tried again: their recipient is nowhere yet, or the
+//! way there is closed for the moment.
+//!
+//! Held by pair of entities, in order: what comes later of a pair waits behind
+//! what is held already, and a retry takes all of a pair at once.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jid::{BareJid, Jid};
+use tokio::sync::Notify;
+
+use crate::config;
+use crate::envelope::Envelope;
+use crate::host::Host;
+use crate::metrics::Metrics;
+
+/// A retry never waits longer than this: a held stanza is a late stanza.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
+
+/// The two entities whose stanzas stay in order: bare sender, bare recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pair {
+    /// The sender; `None` when the stanza names none.
+    pub sender: Option<BareJid>,
+    /// The recipient.
+    pub recipient: Option<BareJid>,
+}
+
+impl Pair {
+    /// The pair that `envelope` belongs to.
+    #[must_use]
+    pub fn of(envelope: &Envelope) -> Self {
+        Self {
+            sender: envelope.stanza.from().map(Jid::to_bare),
+            recipient: envelope.stanza.to().map(Jid::to_bare),
+        }
+    }
+}
+
+/// An envelope that waits, for what, and for whom.
+#[derive(Debug)]
+pub struct Held {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// What it waits for.
+    pub lack: Lack,
+    /// Set on one of several copies: the host that it was made for.
+    pub copy_for: Option<Host>,
+}
+
+/// What a held envelope waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Nobody is known to have its recipient.
+    Recipient,
+    /// The way to those who have its recipient is closed or full.
+    Way,
+}
+
+/// The stanzas of one pair.
+#[derive(Debug, Default)]
+struct Line {
+    held: VecDeque<Held>,
+    /// When to try again; `None` while a retry is on its way to a worker.
+    due: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    by_pair: HashMap<Pair, Line>,
+    by_due: BTreeSet<(Instant, Pair)>,
+    count: usize,
+    bytes: usize,
+}
+
+/// All that is held by this gateway.
+#[derive(Debug)]
+pub struct BounceQueue {
+    lines: Mutex<Lines>,
+    /// Something became due earlier than before.
+    changed: Notify,
+    resend_after: Duration,
+    max_bytes: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl BounceQueue {
+    /// Nothing held yet.
+    #[must_use]
+    pub fn new(config: &config::Bounce, metrics: Arc<Metrics>) -> Self {
+        Self {
+            lines: Mutex::default(),
+            changed: Notify::new(),
+            resend_after: config.resend_after,
+            max_bytes: config.max_bytes,
+            metrics,
+        }
+    }
+
+    /// Sets `envelope` aside, behind what its pair has here already. It is
+    /// tried again after `resend_after`, doubled with each of `tries`.
+    ///
+    /// # Errors
+    /// Gives the envelope back when `max_bytes` would be exceeded.
+    pub fn hold(&self, held: Held, tries: u32) -> Result<(), Box<Held>> {
+        let size = held.envelope.stanza.len();
+        let mut lines = self.lines();
+        if lines.bytes.saturating_add(size) > self.max_bytes {
+            return Err(Box::new(held));
+        }
+        lines.bytes += size;
+        lines.count += 1;
+        let pair = Pair::of(&held.envelope);
+        let line = lines.by_pair.entry(pair.clone()).or_default();
+        line.held.push_back(held);
+        if line.due.is_none() {
+            let due = Instant::now() + self.delay(tries);
+            line.due = Some(due);
+            lines.by_due.insert((due, pair));
+            self.changed.notify_one();
+        }
+        self.show(&lines);
+        Ok(())
+    }
+
+    /// What the first held envelope of `pair` waits for; `None` when nothing is held.
+    #[must_use]
+    pub fn lack(&self, pair: &Pair) -> Option<Lack> {
+        let lines = self.lines();
+        lines.by_pair.get(pair).and_then(|line| line.held.front()).map(|held| held.lack)
+    }
+
+    /// Takes out all of `pair`, in order.
+    #[must_use]
+    pub fn release(&self, pair: &Pair) -> VecDeque<Held> {
+        let mut lines = self.lines();
+        let Some(line) = lines.by_pair.remove(pair) else { return VecDeque::new() };
+        if let Some(due) = line.due {
+            lines.by_due.remove(&(due, pair.clone()));
+        }
+        lines.count -= line.held.len();
+        lines.bytes -= line.held.iter().map(|h| h.envelope.stanza.len()).sum::<usize>();
+        self.show(&lines);
+        line.held
+    }
+
+    /// Takes out everything, pair by pair.
+    #[must_use]
+    pub fn release_all(&self) -> Vec<Held> {
+        let pairs: Vec<Pair> = self.lines().by_pair.keys().cloned().collect();
+        pairs.iter().flat_map(|pair| self.release(pair)).collect()
+    }
+
+    /// Waits for the next pair whose retry is due. It stays held until
+    /// [`Self::release`] takes it.
+    pub async fn due(&self) -> Pair {
+        loop {
+            let changed = self.changed.notified();
+            match self.take_due(Instant::now()) {
+                Ok(pair) => return pair,
+                Err(None) => changed.await,
+                Err(Some(at)) => {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(at.into()) => {}
+                        () = changed => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// A pair due by `now`, or when the first will be.
+    fn take_due(&self, now: Instant) -> Result<Pair, Option<Instant>> {
+        let mut lines = self.lines();
+        let (due, pair) = lines.by_due.first().cloned().ok_or(None)?;
+        if due > now {
+            return Err(Some(due));
+        }
+        lines.by_due.pop_first();
+        if let Some(line) = lines.by_pair.get_mut(&pair) {
+            line.due = None;
+        }
+        Ok(pair)
+    }
+
+    /// The wait before try number `tries`, jittered so that a thousand stanzas
+    /// held in one second do not come back in one.
+    fn delay(&self, tries: u32) -> Duration {
+        ExponentialBuilder::default()
+            .with_min_delay(self.resend_after)
+            .with_max_delay(LONGEST_DELAY.max(self.resend_after))
+            .with_factor(2.0)
+            .with_max_times(tries as usize + 1)
+            .with_jitter()
+            .build()
+            .last()
+            .unwrap_or(self.resend_after)
+    }
+
+    fn show(&self, lines: &Lines) {
+        let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.held.set(gauge(lines.count));
+        self.metrics.bounce_queue_size.set(gauge(lines.count));
+        self.metrics.held_bytes.set(gauge(lines.bytes));
+    }
+
+    /// Plain data: a panic elsewhere cannot have left it half changed.
+    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Arrival;
+    use crate::stanza::{Kind, Stanza};
+
+    fn queue(max_bytes: usize) -> BounceQueue {
+        let config = config::Bounce {
+            enabled: true,
+            resend_after: Duration::from_millis(20),
+            max_retries: 4,
+            max_bytes,
+        };
+        BounceQueue::new(&config, Arc::new(Metrics::new()))
+    }
+
+    fn held(id: &str, to: &str) -> Held {
+        let jid = |text: &str| Some(Jid::new(text).unwrap());
+        let stanza = Stanza::new(Kind::Message, None, Some(id), jid("alice@x.test/a"), jid(to), &[]);
+        let envelope = Envelope::new(Host::new("dc1.test").unwrap(), Arrival::Component, 4, stanza);
+        Held { envelope, lack: Lack::Recipient, copy_for: None }
+    }
+
+    fn ids(held: &VecDeque<Held>) -> Vec<String> {
+        held.iter().map(|h| h.envelope.stanza.id().unwrap().into_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_pair_comes_back_whole_and_in_order_when_due() {
+        let queue = queue(1 << 20);
+        for (id, to) in [("1", "bob@x.test/b"), ("2", "bob@x.test"), ("x", "carol@x.test"), ("3", "bob@x.test/c")] {
+            queue.hold(held(id, to), 0).unwrap();
+        }
+        assert_eq!(queue.metrics.held.get(), 4);
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let pair = queue.due().await;
+            seen.push(ids(&queue.release(&pair)));
+        }
+        seen.sort();
+        assert_eq!(seen, [vec!["1", "2", "3"], vec!["x"]]);
+        assert_eq!((queue.metrics.held.get(), queue.metrics.held_bytes.get()), (0, 0));
+    }
+
+    #[test]
+    fn more_than_max_bytes_is_given_back() {
+        let one = held("1", "bob@x.test").envelope.stanza.len();
+        let queue = queue(2 * one);
+        queue.hold(held("1", "bob@x.test"), 0).unwrap();
+        queue.hold(held("2", "bob@x.test"), 0).unwrap();
+        let back = queue.hold(held("3", "bob@x.test"), 0).unwrap_err();
+        assert_eq!(back.envelope.stanza.id().as_deref(), Some("3"));
+        assert_eq!(queue.release_all().len(), 2);
+        queue.hold(*back, 0).unwrap();
+    }
+
+    #[test]
+    fn the_wait_doubles_and_stays_bounded() {
+        let queue = queue(0);
+        for (tries, least, most) in [(0, 20, 40), (1, 40, 80), (3, 160, 320), (30, 5_000, 10_000)] {
+            let delay = queue.delay(tries);
+            let range = Duration::from_millis(least)..=Duration::from_millis(most);
+            assert!(range.contains(&delay), "try {tries}: {delay:?}");
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Builds, starts and stops everything; the only place that spawns long-lived tasks.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::admin::{Admin, Check, Readiness};
+use crate::bounce::BounceQueue;
+use crate::component::{Attachment, Component, ComponentTask};
+use crate::config::{Config, Endpoint};
+use crate::envelope::{Intake, Undelivered};
+use crate::host::Host;
+use crate::link::{Identity, Links, Listener};
+use crate::metrics::Metrics;
+use crate::registry::{Peers, Registry};
+use crate::relay::Relay;
+use crate::route::Rules;
+use crate::services::Services;
+use crate::sessions::Sessions;
+use crate::store::{RedisStore, Store};
+use crate::translate::Translator;
+use crate::workers::Workers;
+
+/// What the peers have not acknowledged by then goes back to its senders.
+const DRAIN: Duration = Duration::from_secs(5);
+/// For all that the workers still have in their queues.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Runs a gateway until `shutdown` is cancelled, then drains it.
+///
+/// # Errors
+/// When something that the configuration names can't be used: an address that
+/// can't be bound, certificates that do not fit. A server or a store that is
+/// away is no error: they are waited for.
+pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    Gateway::build(&config).await?.serve(shutdown).await;
+    Ok(())
+}
+
+/// A gateway, built and not started: every address bound, nothing connected.
+struct Gateway {
+    metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
+    sessions: Arc<Sessions>,
+    registry: Arc<Registry>,
+    links: Arc<Links>,
+    listeners: Vec<Listener>,
+    component: Component,
+    component_task: ComponentTask,
+    relay: Arc<Relay>,
+    undelivered: Undeliverable,
+    admin: Option<Admin>,
+    tasks: TaskTracker,
+    links_end: CancellationToken,
+}
+
+impl Gateway {
+    async fn build(config: &Config) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let tasks = TaskTracker::new();
+        let links_end = CancellationToken::new();
+        let identity = Identity {
+            host: config.local_host.clone(),
+            node: config.node.clone(),
+            epoch: uuid::Uuid::new_v4().as_u64_pair().0,
+        };
+        let limit = config.component.stanza_size_limit;
+
+        let store: Arc<dyn Store> = Arc::new(
+            RedisStore::new(&config.redis, config.local_host.clone(), config.node.clone())
+                .context("redis.url")?,
+        );
+        let (from_links, links_gave_back) = mpsc::unbounded_channel();
+        let (from_component, component_gave_back) = mpsc::unbounded_channel();
+        let links = Arc::new(Links::new(
+            identity.clone(),
+            &config.connections,
+            limit,
+            Arc::clone(&metrics),
+            from_links,
+            tasks.clone(),
+            links_end.clone(),
+        )?);
+        let mut listeners = Vec::new();
+        for endpoint in &config.connections.endpoints {
+            listeners.push(
+                Listener::bind(endpoint, identity.clone(), &config.connections, limit, Arc::clone(&metrics))
+                    .await?,
+            );
+        }
+        let admin = match config.admin.listen {
+            Some(address) => Some(
+                Admin::bind(address)
+                    .await
+                    .with_context(|| format!("admin.listen: {address} can't be bound"))?,
+            ),
+            None => None,
+        };
+        let sessions = Sessions::new(
+            config.local_host.clone(),
+            Arc::clone(&store),
+            &config.cache,
+            &config.redis,
+            Arc::clone(&metrics),
+        );
+        let registry = Arc::new(Registry::new(
+            config.local_host.clone(),
+            advertised(config, &listeners),
+            Arc::clone(&store),
+            &config.connections,
+            config.hosts_refresh_interval,
+            config.redis.refresh_after,
+        ));
+        let (component, component_task) = Component::new(config, Arc::clone(&metrics), from_component);
+        let relay = Arc::new(Relay {
+            rules: Rules {
+                global: config.global_host.clone(),
+                local: config.local_host.clone(),
+                bounce_enabled: config.bounce.enabled,
+                max_retries: config.bounce.max_retries,
+            },
+            translator: Translator::new(config.global_host.clone(), config.local_host.clone()),
+            sessions: Arc::clone(&sessions),
+            services: Services::new(config.global_host.clone()),
+            links: Arc::clone(&links),
+            component: component.clone(),
+            bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
+            message_ttl: config.message_ttl,
+            max_wait: config.connections.max_wait,
+            metrics: Arc::clone(&metrics),
+            closing: AtomicBool::new(false),
+        });
+        Ok(Self {
+            metrics,
+            store,
+            sessions,
+            registry,
+            links,
+            listeners,
+            component,
+            component_task,
+            relay,
+            undelivered: Undeliverable { links: links_gave_back, component: component_gave_back },
+            admin,
+            tasks,
+            links_end,
+        })
+    }
+}
+
+/// What the ways out could not deliver.
+struct Undeliverable {
+    links: mpsc::UnboundedReceiver<Undelivered>,
+    component: mpsc::UnboundedReceiver<Undelivered>,
+}
+
+/// What peers are told to dial: as configured, or where the listeners are.
+fn advertised(config: &Config, listeners: &[Listener]) -> Vec<Endpoint> {
+    config.connections.advertised_endpoints.clone().unwrap_or_else(|| {
+        listeners
+            .iter()
+            .map(|listener| {
+                let address = listener.local_addr();
+                Endpoint { host: address.ip().to_string(), port: address.port() }
+            })
+            .collect()
+    })
+}
+
+/// What is told to end, in this order.
+#[derive(Debug, Default)]
+struct Ends {
+    /// No new links, no more stanzas from peers, out of the registry.
+    intake: CancellationToken,
+    /// The component stream.
+    component: CancellationToken,
+    /// Everything else.
+    rest: CancellationToken,
+}
+
+impl Gateway {
+    async fn serve(self, shutdown: CancellationToken) {
+        let ends = Ends::default();
+        let workers = Workers::start(worker_count(), &self.relay, &self.metrics, &self.tasks);
+        let Self { metrics, store, sessions, registry, links, listeners, component, component_task, relay, undelivered, admin, tasks, links_end } = self;
+        let intake: Arc<dyn Intake> = Arc::new(workers.clone());
+
+        if let Some(admin) = admin {
+            let ready = readiness(&component, &registry, &links, Arc::clone(&metrics));
+            tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
+        }
+        tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
+        tasks.spawn(follow_attachment(component.clone(), sessions, Arc::clone(&relay), ends.rest.clone()));
+        tasks.spawn(follow_peers(registry.peers(), Arc::clone(&links), ends.rest.clone()));
+        let announcing = {
+            let (registry, links, end) = (Arc::clone(&registry), Arc::clone(&links), ends.intake.clone());
+            tasks.spawn(async move { registry.run(move |host| links.is_up(host), end).await })
+        };
+        for (from, given_back) in [("link", undelivered.links), ("component", undelivered.component)] {
+            tasks.spawn(reroute(from, given_back, workers.clone(), Arc::clone(&metrics), ends.rest.clone()));
+        }
+        {
+            let (workers, bounce, end) = (workers.clone(), Arc::clone(&relay.bounce), ends.rest.clone());
+            tasks.spawn(async move { end.run_until_cancelled(workers.retry(&bounce)).await });
+        }
+        let attached = tasks.spawn(component_task.run(Arc::clone(&intake), ends.component.clone()));
+        for listener in listeners {
+            info!(address = %listener.local_addr(), "accepting links");
+            tasks.spawn(listener.run(Arc::clone(&intake), ends.intake.clone()));
+        }
+        drop(intake);
+
+        shutdown.cancelled().await;
+
+        info!("stopping: peers are told, what is under way is delivered first");
+        ends.intake.cancel();
+        within(DRAIN, "the registry", announcing).await;
+        within(DRAIN, "the links", links.drain()).await;
+        relay.close().await;
+        links_end.cancel();
+        within(FLUSH, "the workers", idle(&workers)).await;
+        ends.component.cancel();
+        within(DRAIN, "the component stream", attached).await;
+        ends.rest.cancel();
+        drop((workers, store));
+        tasks.close();
+        within(FLUSH, "the last tasks", tasks.wait()).await;
+        info!("stopped");
+    }
+}
+
+/// Bounds one step of the way down, and says which step took too long.
+async fn within<T>(time: Duration, what: &str, step: impl Future<Output = T>) {
+    if timeout(time, step).await.is_err() {
+        warn!("{what} took longer than {time:?} to stop; going on without");
+    }
+}
+
+/// Waits until the workers have nothing left to do.
+async fn idle(workers: &Workers) {
+    while workers.waiting() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Tells the session table when the server went away and came back, and asks
+/// the server then who is still there.
+async fn follow_attachment(
+    component: Component,
+    sessions: Arc<Sessions>,
+    relay: Arc<Relay>,
+    end: CancellationToken,
+) {
+    let mut attachment = component.attachment();
+    let follow = async {
+        loop {
+            let now = attachment.borrow_and_update().clone();
+            match now {
+                Attachment::Detached { .. } => sessions.detached(),
+                Attachment::Attached { .. } => {
+                    for probe in sessions.attached() {
+                        relay.probe(probe);
+                    }
+                }
+            }
+            if attachment.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    end.run_until_cancelled(follow).await;
+}
+
+/// Makes the pools of links follow the registry.
+async fn follow_peers(
+    mut peers: watch::Receiver<Arc<Peers>>,
+    links: Arc<Links>,
+    end: CancellationToken,
+) {
+    let mut before = Arc::new(Peers::new());
+    let follow = async {
+        loop {
+            let now = Arc::clone(&peers.borrow_and_update());
+            for (host, endpoints) in now.iter() {
+                if before.get(host) != Some(endpoints) {
+                    info!(%host, endpoints = %listed(endpoints), "peer");
+                    links.set_endpoints(host, endpoints);
+                }
+            }
+            for host in before.keys().filter(|host| !now.contains_key(*host)) {
+                info!(%host, "peer is gone from the registry");
+                links.set_endpoints(host, &[]);
+            }
+            before = now;
+            if peers.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    end.run_until_cancelled(follow).await;
+}
+
+fn listed(endpoints: &[Endpoint]) -> String {
+    endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Brings back to the workers what a way out could not deliver.
+async fn reroute(
+    from: &'static str,
+    mut given_back: mpsc::UnboundedReceiver<Undelivered>,
+    workers: Workers,
+    metrics: Arc<Metrics>,
+    end: CancellationToken,
+) {
+    let pump = async {
+        while let Some(undelivered) = given_back.recv().await {
+            metrics.returned.with_label_values(&[from]).inc();
+            workers.reroute(undelivered).await;
+        }
+    };
+    end.run_until_cancelled(pump).await;
+}
+
+/// Ready: attached to the server, the session table answers, and every known
+/// peer has a link.
+fn readiness(
+    component: &Component,
+    registry: &Registry,
+    links: &Arc<Links>,
+    metrics: Arc<Metrics>,
+) -> Arc<Readiness> {
+    let (attachment, peers, links) = (component.attachment(), registry.peers(), Arc::clone(links));
+    Arc::new(move || {
+        let mut checks = vec![
+            Check {
+                name: "component".to_owned(),
+                state: match &*attachment.borrow() {
+                    Attachment::Attached { .. } => Ok(()),
+                    Attachment::Detached { why } => Err(why.clone()),
+                },
+            },
+            Check {
+                name: "session table".to_owned(),
+                state: if metrics.store_up.get() == 1 { Ok(()) } else { Err("no answer".to_owned()) },
+            },
+        ];
+        checks.extend(peers.borrow().keys().map(|host| Check {
+            name: format!("link {host}"),
+            state: if links.is_up(host) { Ok(()) } else { Err("down".to_owned()) },
+        }));
+        checks
+    })
+}
+
+/// More than cores, since a worker may wait for the session table.
+fn worker_count() -> usize {
+    4 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,324 @@
+//! Carries out one decision: the page to read first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use crate::bounce::{BounceQueue, Held, Lack, Pair};
+use crate::component::Component;
+use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
+use crate::host::Host;
+use crate::link::Links;
+use crate::metrics::Metrics;
+use crate::route::{self, Decision, Question, Rules, Service, Why};
+use crate::services::{Answer, Services};
+use crate::sessions::{Sessions, Whereabouts};
+use crate::stanza::{Kind, Reason, Refusal, Stanza};
+use crate::translate::Translator;
+
+/// What routing needs: each part behind its own door.
+pub struct Relay {
+    /// How to decide.
+    pub rules: Rules,
+    /// Global ⇄ local addresses.
+    pub translator: Translator,
+    /// Who is where.
+    pub sessions: Arc<Sessions>,
+    /// Answers for the shared domain itself.
+    pub services: Services,
+    /// The ways to the peers.
+    pub links: Arc<Links>,
+    /// The way to the local server.
+    pub component: Component,
+    /// What has no way at the moment.
+    pub bounce: Arc<BounceQueue>,
+    /// `message_ttl`, for stanzas that start here.
+    pub message_ttl: u32,
+    /// `connections.max_wait`: how long a stanza may wait for its next hop.
+    pub max_wait: Duration,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+    /// Set when the gateway is on its way out: nothing is set aside any more.
+    pub closing: AtomicBool,
+}
+
+/// One step leaves at most a few more to do: the error reply, a held line.
+type Next = VecDeque<Held>;
+
+impl Relay {
+    /// Carries an envelope that has just come in.
+    pub async fn carry(&self, envelope: Envelope) {
+        let mut next = Next::new();
+        self.receive(envelope, &mut next);
+        self.carry_behind_held(next).await;
+    }
+
+    /// Tries all that is held of `pair` again, in order.
+    pub async fn retry(&self, pair: &Pair) {
+        let held = self.bounce.release(pair);
+        if let Some(recipient) = held.front().and_then(|held| held.envelope.stanza.to()) {
+            self.sessions.forget(recipient);
+        }
+        self.carry_all(held).await;
+    }
+
+    /// Takes back what a link or the component could not deliver.
+    pub async fn reroute(&self, undelivered: Undelivered) {
+        let Undelivered { envelope, reason } = undelivered;
+        let mut next = Next::new();
+        if reason == Obstacle::TooLate {
+            self.refuse(envelope, too_late(), &mut next);
+        } else {
+            next.push_back(on_its_way(envelope));
+        }
+        self.carry_behind_held(next).await;
+    }
+
+    /// From now on nothing is set aside: what has no way at once goes to the
+    /// local server or back to its sender. What is held goes the same way.
+    pub async fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.carry_all(self.bounce.release_all().into()).await;
+    }
+
+    /// Asks the local server whether somebody is still there. `probe` has
+    /// global addresses.
+    pub fn probe(&self, mut probe: Stanza) {
+        match self.translator.inbound(&mut probe) {
+            Ok(()) => self.component.send_own(probe),
+            Err(refusal) => warn!(text = refusal.text, "a probe could not be sent"),
+        }
+    }
+
+    /// What is held of the same pair goes first, if its recipient has been found.
+    async fn carry_behind_held(&self, mut next: Next) {
+        if let Some(held) = next.front() {
+            let pair = Pair::of(&held.envelope);
+            if self.bounce.lack(&pair) == Some(Lack::Recipient)
+                && !matches!(self.decide(held).await, Decision::Bounce)
+            {
+                let mut line = self.bounce.release(&pair);
+                line.append(&mut next);
+                next = line;
+            }
+        }
+        self.carry_all(next).await;
+    }
+
+    /// In order: behind a stanza that has to wait, the rest of its pair waits too.
+    async fn carry_all(&self, mut next: Next) {
+        while let Some(held) = next.pop_front() {
+            match self.bounce.lack(&Pair::of(&held.envelope)) {
+                None => self.step(held, &mut next).await,
+                Some(Lack::Recipient) => self.bounce(held, &mut next),
+                Some(Lack::Way) => self.wait_for_way(held.envelope, held.copy_for, &mut next),
+            }
+        }
+    }
+
+    /// Counts, translates and learns: done once per envelope.
+    fn receive(&self, mut envelope: Envelope, next: &mut Next) {
+        let from = match &envelope.arrival {
+            Arrival::Component => "component",
+            Arrival::Link(_) => "link",
+            Arrival::Own => "own",
+        };
+        self.metrics.taken.with_label_values(&[from]).inc();
+        match &envelope.arrival {
+            Arrival::Component => {
+                if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
+                    return self.refuse(envelope, refusal, next);
+                }
+                self.sessions.observe(&envelope.stanza);
+            }
+            Arrival::Link(_) => self.learn(&envelope),
+            Arrival::Own => {}
+        }
+        next.push_back(on_its_way(envelope));
+    }
+
+    /// The reply may come before the table here knows where the sender is.
+    fn learn(&self, envelope: &Envelope) {
+        let leaves = envelope.stanza.kind() == Kind::Presence
+            && envelope.stanza.stanza_type() == Some("unavailable");
+        if let (false, Some(sender)) = (leaves, envelope.stanza.from()) {
+            self.sessions.learn(sender, &envelope.origin);
+        }
+    }
+
+    async fn step(&self, held: Held, next: &mut Next) {
+        let decision = self.decide(&held).await;
+        debug!(
+            id = %held.envelope.id,
+            kind = held.envelope.stanza.kind().name(),
+            to = held.envelope.stanza.to().map(tracing::field::display),
+            ?decision,
+            "decided"
+        );
+        match decision {
+            Decision::Answer => self.answer(held.envelope, next),
+            Decision::Reinject { why } => self.reinject(held.envelope, why, next),
+            Decision::Forward { hosts, here_too } => self.forward(held.envelope, &hosts, here_too, next),
+            Decision::Bounce => self.bounce(held, next),
+            Decision::Refuse(refusal) => self.refuse(held.envelope, refusal, next),
+        }
+    }
+
+    /// Asks who has the recipient, then decides.
+    async fn decide(&self, held: &Held) -> Decision {
+        let envelope = &held.envelope;
+        let Some(recipient) = envelope.stanza.to() else {
+            return Decision::Refuse(Refusal::new(Reason::BadAddress, "The stanza has no recipient."));
+        };
+        let to_user = recipient.node().is_some() && self.rules.global == *recipient.domain().as_str();
+        let known = if to_user { self.sessions.locate(recipient).await } else { Whereabouts::default() };
+        // On the way out nobody waits for a claim any more.
+        let closing = self.closing.load(Ordering::Relaxed);
+        route::decide(&Question {
+            recipient,
+            kind: envelope.stanza.kind(),
+            stanza_type: envelope.stanza.stanza_type(),
+            arrival: &envelope.arrival,
+            origin: &envelope.origin,
+            copy_for: held.copy_for.as_ref(),
+            ttl: envelope.ttl,
+            retries: if closing { u32::MAX } else { envelope.retries_at(&self.rules.local) },
+            whereabouts: route::Whereabouts {
+                full: &known.full,
+                bare: &known.bare,
+                home: known.home.as_ref(),
+            },
+            here: to_user && self.sessions.is_here(recipient),
+            service: Service::NotAService,
+            rules: &self.rules,
+        })
+    }
+
+    /// Hands to the local server.
+    fn reinject(&self, mut envelope: Envelope, why: Why, next: &mut Next) {
+        let mut local = envelope.stanza.clone();
+        if let Err(refusal) = self.translator.inbound(&mut local) {
+            return self.refuse(envelope, refusal, next);
+        }
+        let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
+        match self.component.try_reinject(envelope, local) {
+            Ok(()) => {
+                self.metrics.reinjected.with_label_values(&[kind.name()]).inc();
+                if why == Why::TtlZero {
+                    self.metrics.stop_ttl_zero.inc();
+                } else {
+                    self.metrics.delivered_with_ttl.observe(f64::from(ttl));
+                }
+            }
+            Err(undelivered) => {
+                envelope = undelivered.envelope;
+                self.wait_for_way(envelope, Some(self.rules.local.clone()), next);
+            }
+        }
+    }
+
+    /// Hands a copy to each of `hosts`, and one to the local server if it is
+    /// among those who have the recipient.
+    fn forward(&self, envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
+        let several = hosts.len() + usize::from(here_too) > 1;
+        let mut copies = Vec::with_capacity(hosts.len());
+        let mut original = Some(envelope);
+        let ways = hosts.iter().map(Some).chain(here_too.then_some(None));
+        let mut ways = ways.collect::<Vec<_>>();
+        while let Some(way) = ways.pop() {
+            let copy = if ways.is_empty() {
+                original.take()
+            } else {
+                self.metrics.copied.inc();
+                original.as_ref().map(Envelope::copy)
+            };
+            copies.extend(copy.map(|copy| (way.cloned(), copy)));
+        }
+        for (way, copy) in copies {
+            match way {
+                Some(host) => self.forward_one(copy, host, several, next),
+                None => self.reinject(copy, Why::Routed, next),
+            }
+        }
+    }
+
+    fn forward_one(&self, mut envelope: Envelope, host: Host, one_of_several: bool, next: &mut Next) {
+        envelope.ttl -= 1;
+        match self.links.try_forward(&host, envelope) {
+            Ok(()) => self.metrics.forwarded.with_label_values(&[host.as_str()]).inc(),
+            Err(undelivered) => {
+                let mut envelope = undelivered.envelope;
+                envelope.ttl += 1;
+                self.wait_for_way(envelope, one_of_several.then_some(host), next);
+            }
+        }
+    }
+
+    /// We know who has the recipient, but the way there is closed or full.
+    fn wait_for_way(&self, envelope: Envelope, copy_for: Option<Host>, next: &mut Next) {
+        if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
+            return self.refuse(envelope, too_late(), next);
+        }
+        self.hold(Held { envelope, lack: Lack::Way, copy_for }, 0, next);
+    }
+
+    /// Nobody is known to have the recipient: perhaps soon.
+    fn bounce(&self, mut held: Held, next: &mut Next) {
+        let tries = held.envelope.retries_at(&self.rules.local);
+        held.envelope.count_retry(&self.rules.local);
+        held.lack = Lack::Recipient;
+        self.hold(held, tries, next);
+    }
+
+    fn hold(&self, held: Held, tries: u32, next: &mut Next) {
+        if let Err(held) = self.bounce.hold(held, tries) {
+            let text = "Too many messages are waiting for their recipients; try again later.";
+            self.refuse(held.envelope, Refusal::new(Reason::Overflow, text), next);
+        }
+    }
+
+    /// For the shared domain itself.
+    fn answer(&self, mut envelope: Envelope, next: &mut Next) {
+        self.metrics.answered.inc();
+        match self.services.answer(&envelope.stanza) {
+            Answer::Reply(replies) => {
+                for reply in replies {
+                    self.send_own(reply, &envelope, next);
+                }
+            }
+            Answer::Absorb(what) => debug!(id = %envelope.id, what, "needs no answer"),
+            Answer::Warn(text) => warn!(id = %envelope.id, "{text}"),
+        }
+        envelope.receipt.settle();
+    }
+
+    /// Tells the sender, unless RFC 6120 forbids it, and counts.
+    fn refuse(&self, mut envelope: Envelope, refusal: Refusal, next: &mut Next) {
+        self.metrics.refused.with_label_values(&[refusal.reason.label()]).inc();
+        debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
+        if let Some(reply) = envelope.stanza.error_reply(&refusal) {
+            self.send_own(reply, &envelope, next);
+        }
+        envelope.receipt.settle();
+    }
+
+    /// Puts a stanza of our own on its way, back to where `cause` came from.
+    fn send_own(&self, stanza: Stanza, cause: &Envelope, next: &mut Next) {
+        let mut own = Envelope::new(cause.origin.clone(), Arrival::Own, self.message_ttl, stanza);
+        own.id = cause.id;
+        self.metrics.taken.with_label_values(&["own"]).inc();
+        next.push_back(on_its_way(own));
+    }
+}
+
+/// An envelope that waits for nothing yet.
+fn on_its_way(envelope: Envelope) -> Held {
+    Held { envelope, lack: Lack::Recipient, copy_for: None }
+}
+
+fn too_late() -> Refusal {
+    Refusal::new(Reason::Timeout, "The recipient's server could not be reached in time.")
+}

@@ -1,0 +1,108 @@
+//! Same sender, same worker, in order.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jid::BareJid;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use crate::bounce::{BounceQueue, Pair};
+use crate::envelope::{Envelope, Intake, Undelivered};
+use crate::metrics::Metrics;
+use crate::relay::Relay;
+
+/// Jobs that wait in front of one worker; then whoever hands over waits too.
+const QUEUE: usize = 1024;
+
+/// What a worker does, each for one sender.
+#[derive(Debug)]
+enum Job {
+    /// A stanza has come in.
+    Carry(Envelope),
+    /// The held stanzas of a pair are due.
+    Retry(Pair),
+    /// A way out gave a stanza back.
+    Reroute(Undelivered),
+}
+
+/// The workers' queues.
+#[derive(Debug, Clone)]
+pub struct Workers {
+    queues: Arc<[mpsc::Sender<Job>]>,
+}
+
+impl Workers {
+    /// Starts `count` workers. They end when the last clone of this is gone
+    /// and their queues are empty.
+    #[must_use]
+    pub fn start(count: usize, relay: &Arc<Relay>, metrics: &Arc<Metrics>, tasks: &TaskTracker) -> Self {
+        let queues = (0..count.max(1))
+            .map(|_| {
+                let (queue, jobs) = mpsc::channel(QUEUE);
+                tasks.spawn(work(jobs, Arc::clone(relay), Arc::clone(metrics)));
+                queue
+            })
+            .collect();
+        Self { queues }
+    }
+
+    /// Hands back what a link or the component could not deliver.
+    pub async fn reroute(&self, undelivered: Undelivered) {
+        let sender = undelivered.envelope.stanza.from().map(jid::Jid::to_bare);
+        self.queue(sender.as_ref(), Job::Reroute(undelivered)).await;
+    }
+
+    /// Brings held pairs back when their retry is due. Runs until dropped.
+    pub async fn retry(&self, bounce: &BounceQueue) {
+        loop {
+            let pair = bounce.due().await;
+            let sender = pair.sender.clone();
+            self.queue(sender.as_ref(), Job::Retry(pair)).await;
+        }
+    }
+
+    /// How many jobs wait or could wait no more: 0 when all is carried.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.queues.iter().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+    }
+
+    async fn queue(&self, sender: Option<&BareJid>, job: Job) {
+        let mut hasher = DefaultHasher::new();
+        sender.hash(&mut hasher);
+        let shard = usize::try_from(hasher.finish() % self.queues.len() as u64).unwrap_or(0);
+        // Fails only when the worker is gone, which is when the process ends.
+        if self.queues[shard].send(job).await.is_err() {
+            tracing::error!("a worker has ended while stanzas still come in; please report this");
+        }
+    }
+}
+
+#[async_trait]
+impl Intake for Workers {
+    async fn take(&self, envelope: Envelope) {
+        let sender = envelope.stanza.from().map(jid::Jid::to_bare);
+        self.queue(sender.as_ref(), Job::Carry(envelope)).await;
+    }
+}
+
+async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Metrics>) {
+    while let Some(job) = jobs.recv().await {
+        match job {
+            Job::Carry(envelope) => {
+                metrics.incoming_queue_time.observe(micros(envelope.taken_at.elapsed()));
+                relay.carry(envelope).await;
+            }
+            Job::Retry(pair) => relay.retry(&pair).await,
+            Job::Reroute(undelivered) => relay.reroute(undelivered).await,
+        }
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
