@@ -1,12 +1,45 @@
 //! What the operator wrote: one file, flags, environment; validated whole
 //! before anything starts.
 
+mod endpoint;
+mod file;
+pub mod flags;
+mod kind;
+mod load;
+pub mod options;
+mod problem;
+mod reading;
+mod secrets;
+mod sections;
+mod tls;
+mod value;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use kind::{Kind, Unit};
+pub use load::{Inputs, Loaded};
+pub use problem::{Origin, Problem, Problems};
+pub use value::Value;
+
 use crate::host::Host;
+
+/// The OpenSSL names of all cipher suites that rustls has: those of TLS 1.3,
+/// then those of TLS 1.2.
+pub const CIPHERS: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+];
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -165,25 +198,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-/// `host:port`; IPv6 addresses in brackets. Written `host#port` in Redis.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Endpoint {
-    /// A name or an IP address (IPv6 without brackets).
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// A text that never shows: `Debug` prints `***`, and there is no `Display`.

@@ -1,0 +1,100 @@
+//! The command line. One file a command; this one names them all.
+
+mod check;
+mod run;
+
+use clap::{ArgMatches, Command};
+use strait::config::{Config, Inputs, Loaded, Problems, flags};
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub enum Failure {
+    /// The configuration is not valid: exit code 2.
+    Config(Problems),
+    /// Anything else: exit code 1.
+    Failed(anyhow::Error),
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Config(problems)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+const OPTIONS_HELP: &str = "\
+Every option can be set in the file, by an environment variable and by a flag; \
+a flag is stronger than a variable, and a variable than the file. \
+Flags alone suffice. Secrets have no flag, as flags show in the process list.";
+
+/// All commands and flags. clap exits with 2 when they are misused.
+pub fn command() -> Command {
+    let configured = |name, about| {
+        Command::new(name)
+            .about(about)
+            .after_help(OPTIONS_HELP)
+            .args(flags::args())
+    };
+    Command::new("strait")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("XMPP component that lets several datacenters share one domain")
+        .after_help("Exit codes: 0 fine, 1 failed, 2 bad usage or configuration.")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(configured("run", "Run the gateway until SIGTERM or SIGINT"))
+        .subcommand(configured(
+            "check",
+            "Check the configuration, with the files that it names",
+        ))
+}
+
+/// Does what the command line says.
+pub fn main(matches: &ArgMatches) -> Result<(), Failure> {
+    match matches.subcommand() {
+        Some(("run", matches)) => Ok(run::run(load(matches)?)?),
+        Some(("check", matches)) => {
+            check::check(&load(matches)?);
+            Ok(())
+        }
+        _ => Err(anyhow::anyhow!("no command given; see strait --help").into()),
+    }
+}
+
+fn load(matches: &ArgMatches) -> Result<Loaded, Problems> {
+    let (file, flags) = flags::given(matches);
+    Config::load(&Inputs::of_process(file, flags))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_secret_cannot_be_given_as_a_flag() {
+        for flag in [
+            "--component-secret",
+            "--control-secret",
+            "--control-mongooseim-password",
+        ] {
+            let error = command()
+                .try_get_matches_from(["strait", "check", &format!("{flag}=hunter2")])
+                .unwrap_err();
+            assert_eq!(
+                error.kind(),
+                clap::error::ErrorKind::UnknownArgument,
+                "{flag}"
+            );
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

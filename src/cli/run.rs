@@ -1,0 +1,71 @@
+//! `strait run`: the gateway, until a signal ends it.
+
+use anyhow::Context;
+use strait::config::{Config, Loaded, Log, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Runs the gateway with a valid configuration.
+pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+    start_logging(&loaded.config.log)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the threads that strait runs on")?;
+    runtime.block_on(until_signalled(loaded.config))
+}
+
+async fn until_signalled(config: Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    tokio::spawn(cancel_on_signal(shutdown.clone())?);
+    gateway(config, shutdown).await
+}
+
+/// Runs until `shutdown`.
+async fn gateway(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    tracing::info!(global_host = %config.global_host, local_host = %config.local_host, node = config.node, "starting");
+    shutdown.cancelled().await;
+    Ok(())
+}
+
+/// To standard error, so that standard output stays free for answers.
+fn start_logging(log: &Log) -> anyhow::Result<()> {
+    let levels: Targets = log.level.parse().context("log.level cannot be used")?;
+    let registry = tracing_subscriber::registry().with(levels);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => {
+            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
+            registry.with(lines.with_ansi(colour)).try_init()
+        }
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+    }
+    .context("cannot start logging")
+}
+
+/// The first SIGTERM or SIGINT asks for an orderly end; the second one, from
+/// somebody who does not want to wait, ends the process where it stands.
+fn cancel_on_signal(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        for last in [false, true] {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if last {
+                tracing::warn!(signal = name, "second signal: ending at once");
+                std::process::exit(1);
+            }
+            tracing::info!(signal = name, "draining; a second signal ends at once");
+            shutdown.cancel();
+        }
+    })
+}

@@ -1,0 +1,67 @@
+//! The command line's side of the options.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+
+use super::kind::Kind;
+use super::options::{Fallback, OPTIONS, OptionSpec, Stage};
+
+/// `--config` and a flag for every option, for a command that needs the
+/// configuration.
+pub fn args() -> impl Iterator<Item = Arg> {
+    let config = Arg::new("config")
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help("The configuration file [default: ./component.toml if there is one] [env: STRAIT_CONFIG]");
+    std::iter::once(config).chain(OPTIONS.iter().filter_map(arg))
+}
+
+/// The file and the options that the command line sets.
+#[must_use]
+pub fn given(matches: &ArgMatches) -> (Option<PathBuf>, BTreeMap<&'static str, String>) {
+    let options = OPTIONS.iter().filter_map(|option| {
+        let text = matches.get_one::<String>(&option.flag()?)?;
+        Some((option.key, text.clone()))
+    });
+    (matches.get_one("config").cloned(), options.collect())
+}
+
+fn arg(option: &'static OptionSpec) -> Option<Arg> {
+    let flag = option.flag()?;
+    let heading = match option.section() {
+        "" if option.kind == Kind::Services => "[[services]]".to_owned(),
+        "" => "Top level".to_owned(),
+        section => format!("[{section}]"),
+    };
+    let arg = Arg::new(flag.clone())
+        .long(flag)
+        .value_name(option.kind.placeholder())
+        .action(ArgAction::Set)
+        .allow_negative_numbers(true)
+        .help_heading(heading)
+        .hide(matches!(option.stage, Stage::Never(_)))
+        .help(help(option));
+    Some(arg)
+}
+
+/// clap never learns of the variables, so it cannot print what they hold.
+fn help(option: &OptionSpec) -> String {
+    let default = match option.default {
+        Fallback::Required => "mandatory".to_owned(),
+        Fallback::Value(text) | Fallback::Told(text) => format!("default: {text}"),
+    };
+    let stage = match option.stage {
+        Stage::Built => String::new(),
+        Stage::Only(value) => format!(" Only {value} is built yet."),
+        Stage::NotYet | Stage::Never(_) => " Not built yet.".to_owned(),
+    };
+    format!(
+        "{}{stage} [{default}] [env: {}]",
+        option.help,
+        option.variable()
+    )
+}
