@@ -1,3 +1,285 @@
-//! The table in this process: for tests.
-/// placeholder
-pub struct MemoryStore;
+//! The table in this process, with the meaning of the one in Redis: for tests.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{Announcement, Claim, OwnClaim, Store, StoreError, newest_first};
+use crate::config::Endpoint;
+use crate::host::Host;
+
+/// One table that several [`MemoryStore`]s share, each the view of another
+/// node. Time is tokio's, and can be paused.
+#[derive(Clone)]
+pub struct MemoryCluster {
+    expire_after: Duration,
+    table: Arc<Mutex<Table>>,
+}
+
+/// A [`MemoryCluster`] as seen by one node of one host.
+pub struct MemoryStore {
+    local: Host,
+    node: String,
+    cluster: MemoryCluster,
+}
+
+#[derive(Default)]
+struct Table {
+    health: Health,
+    claims: HashMap<String, BTreeMap<Host, Expiring<u64>>>,
+    /// What is under the JIDs' own keys.
+    plain: HashMap<String, Expiring<Host>>,
+    homes: HashMap<String, Host>,
+    nodes: BTreeMap<Host, BTreeMap<String, Expiring<Announcement>>>,
+}
+
+#[derive(Default, Clone, Copy)]
+enum Health {
+    #[default]
+    Answers,
+    Fails,
+    Hangs,
+}
+
+struct Expiring<T> {
+    value: T,
+    at: Instant,
+}
+
+impl<T> Expiring<T> {
+    fn is_valid(&self) -> bool {
+        Instant::now() < self.at
+    }
+}
+
+impl MemoryCluster {
+    /// Empty; what nobody refreshes is gone after `expire_after`.
+    #[must_use]
+    pub fn new(expire_after: Duration) -> Self {
+        Self {
+            expire_after,
+            table: Arc::default(),
+        }
+    }
+
+    /// The view of the node `node` of `host`.
+    #[must_use]
+    pub fn store(&self, host: Host, node: &str) -> Arc<MemoryStore> {
+        Arc::new(MemoryStore {
+            local: host,
+            node: node.to_owned(),
+            cluster: self.clone(),
+        })
+    }
+
+    /// Whether operations succeed, or fail at once.
+    pub fn set_available(&self, available: bool) {
+        self.table().health = if available {
+            Health::Answers
+        } else {
+            Health::Fails
+        };
+    }
+
+    /// From now on no operation ends, until [`Self::set_available`] is called;
+    /// those begun before that never do.
+    pub fn hang(&self) {
+        self.table().health = Health::Hangs;
+    }
+
+    /// Loses everything, as FLUSHALL does.
+    pub fn flush(&self) {
+        let mut table = self.table();
+        *table = Table {
+            health: table.health,
+            ..Table::default()
+        };
+    }
+
+    /// Writes the entry of `jid` as a MongooseIM does.
+    pub fn write_plain(&self, jid: &str, host: Host) {
+        let entry = self.expiring(host);
+        self.table().plain.insert(jid.to_owned(), entry);
+    }
+
+    /// What a MongooseIM reads about `jid`.
+    #[must_use]
+    pub fn plain(&self, jid: &str) -> Option<Host> {
+        self.table()
+            .plain
+            .get(jid)
+            .filter(|entry| entry.is_valid())
+            .map(|entry| entry.value.clone())
+    }
+
+    fn expiring<T>(&self, value: T) -> Expiring<T> {
+        Expiring {
+            value,
+            at: Instant::now() + self.expire_after,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.expire();
+        table
+    }
+}
+
+impl Table {
+    fn expire(&mut self) {
+        for claims in self.claims.values_mut() {
+            claims.retain(|_, entry| entry.is_valid());
+        }
+        self.claims.retain(|_, claims| !claims.is_empty());
+        self.plain.retain(|_, entry| entry.is_valid());
+        for nodes in self.nodes.values_mut() {
+            nodes.retain(|_, entry| entry.is_valid());
+        }
+        self.nodes.retain(|_, nodes| !nodes.is_empty());
+    }
+
+    fn may_own(&self, host: &Host, claim: &OwnClaim) -> bool {
+        let Some(owner) = self.plain.get(&claim.jid).map(|entry| &entry.value) else {
+            return true;
+        };
+        if owner == host {
+            return true;
+        }
+        match self.claims.get(&claim.jid).and_then(|it| it.get(owner)) {
+            Some(theirs) => theirs.value < claim.since,
+            None => claim.fresh,
+        }
+    }
+
+    fn withdraw(&mut self, host: &Host, jid: &str) {
+        let others = self.claims.get_mut(jid);
+        let newest = others.and_then(|claims| {
+            claims.remove(host);
+            claims
+                .iter()
+                .max_by_key(|(_, entry)| entry.value)
+                .map(|(host, entry)| Expiring {
+                    value: host.clone(),
+                    at: entry.at,
+                })
+        });
+        if self.plain.get(jid).is_some_and(|it| it.value == *host) {
+            match newest {
+                Some(entry) => self.plain.insert(jid.to_owned(), entry),
+                None => self.plain.remove(jid),
+            };
+        }
+    }
+}
+
+impl MemoryStore {
+    async fn table(&self) -> Result<MutexGuard<'_, Table>, StoreError> {
+        let health = self.cluster.table().health;
+        match health {
+            Health::Answers => Ok(self.cluster.table()),
+            Health::Fails => Err(StoreError("the table is switched off".to_owned())),
+            Health::Hangs => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
+        let table = self.table().await?;
+        let mut claims: Vec<Claim> = table.claims.get(jid).map_or_else(Vec::new, |claims| {
+            claims
+                .iter()
+                .map(|(host, entry)| Claim {
+                    host: host.clone(),
+                    since: Some(entry.value),
+                })
+                .collect()
+        });
+        if let Some(entry) = table.plain.get(jid)
+            && claims.iter().all(|claim| claim.host != entry.value)
+        {
+            claims.push(Claim {
+                host: entry.value.clone(),
+                since: None,
+            });
+        }
+        claims.retain(|claim| claim.host == self.local || table.nodes.contains_key(&claim.host));
+        newest_first(&mut claims);
+        Ok(claims)
+    }
+
+    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
+        Ok(self.table().await?.homes.get(bare).cloned())
+    }
+
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
+        let mut table = self.table().await?;
+        for claim in claims {
+            let jid = claim.jid.clone();
+            table
+                .claims
+                .entry(jid.clone())
+                .or_default()
+                .insert(self.local.clone(), self.cluster.expiring(claim.since));
+            if table.may_own(&self.local, claim) {
+                if !jid.contains('/') {
+                    table.homes.insert(jid.clone(), self.local.clone());
+                }
+                let entry = self.cluster.expiring(self.local.clone());
+                table.plain.insert(jid, entry);
+            }
+        }
+        Ok(())
+    }
+
+    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
+        let mut table = self.table().await?;
+        for jid in jids {
+            table.withdraw(&self.local, jid);
+        }
+        Ok(())
+    }
+
+    async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
+        let mut table = self.table().await?;
+        let entry = self.cluster.expiring(announcement.clone());
+        table
+            .nodes
+            .entry(self.local.clone())
+            .or_default()
+            .insert(self.node.clone(), entry);
+        Ok(())
+    }
+
+    async fn retire(&self) -> Result<(), StoreError> {
+        let mut table = self.table().await?;
+        if let Some(nodes) = table.nodes.get_mut(&self.local) {
+            nodes.remove(&self.node);
+        }
+        Ok(())
+    }
+
+    async fn hosts(&self) -> Result<Vec<Host>, StoreError> {
+        Ok(self.table().await?.nodes.keys().cloned().collect())
+    }
+
+    async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
+        let table = self.table().await?;
+        let nodes = table.nodes.get(host);
+        let endpoints: BTreeSet<Endpoint> = nodes
+            .iter()
+            .flat_map(|nodes| nodes.values())
+            .flat_map(|node| node.value.endpoints.iter().cloned())
+            .collect();
+        Ok(endpoints.into_iter().collect())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.table().await.map(drop)
+    }
+}

@@ -3,7 +3,7 @@
 mod memory;
 mod redis;
 
-pub use memory::MemoryStore;
+pub use memory::{MemoryCluster, MemoryStore};
 pub use redis::RedisStore;
 
 use async_trait::async_trait;
@@ -28,6 +28,10 @@ pub struct OwnClaim {
     pub jid: String,
     /// Since when, in ms since the Unix epoch.
     pub since: u64,
+    /// Whether this tells something new, and not only what was told before.
+    /// Only then may it take an entry over from a MongooseIM, whose entries
+    /// don't say how old they are.
+    pub fresh: bool,
 }
 
 /// What a node tells about itself.
@@ -48,7 +52,8 @@ pub struct Announcement {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// The hosts that claim `jid` (full or bare, normalised), the newest claim first.
-    /// Claims of hosts without a live node don't count.
+    /// Claims of other hosts without a live node don't count; if it can't be
+    /// told whether a host has one, its claims do.
     async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError>;
     /// The last host that claimed `bare`, ever.
     async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError>;
@@ -69,7 +74,13 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
-/// The store did not answer, or not sensibly.
-#[derive(Debug, Clone, thiserror::Error)]
+/// The newest first; what doesn't say since when last.
+fn newest_first(claims: &mut [Claim]) {
+    claims.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.host.cmp(&b.host)));
+}
+
+/// The store did not answer, or not sensibly. The text says where it is, what
+/// was asked of it and what went wrong; never a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);

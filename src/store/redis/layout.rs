@@ -1,0 +1,109 @@
+//! How things are called and written in Redis: mod_global_distrib's layout,
+//! and our additions to it.
+//!
+//! What stands in braces is a hash tag: it alone tells on which shard of a
+//! cluster a key is. All keys of one JID are on the shard of the JID's own.
+
+use crate::config::Endpoint;
+use crate::host::Host;
+
+/// The set of all hosts.
+pub(super) const HOSTS: &str = "hosts";
+
+/// The hash of a host's nodes: node → Unix seconds of its last announcement.
+pub(super) fn nodes(host: &Host) -> String {
+    format!("{host}#{{nodes}}")
+}
+
+/// The set of the addresses on which a node accepts links.
+pub(super) fn endpoints(host: &Host, node: &str) -> String {
+    format!("{host}#{node}#{{endpoints}}")
+}
+
+/// The set of a node's service domains.
+pub(super) fn domains(host: &Host, node: &str) -> String {
+    format!("{host}#{node}#{{domains}}")
+}
+
+/// The set of a node's service domains that every user may see.
+pub(super) fn public_domains(host: &Host, node: &str) -> String {
+    format!("{host}#{node}#{{public_domains}}")
+}
+
+/// Ours. The hash of a JID's claims: host → since, in ms since the Unix epoch.
+pub(super) fn claims(jid: &str) -> String {
+    format!("{{{jid}}}#claims")
+}
+
+/// Ours. While several hosts claim a JID, the hash of host → Unix seconds (by
+/// Redis's clock) when its claim expires.
+pub(super) fn deadlines(jid: &str) -> String {
+    format!("{{{jid}}}#deadlines")
+}
+
+/// Ours. The last host that claimed a bare JID.
+pub(super) fn home(bare: &str) -> String {
+    format!("{{{bare}}}#home")
+}
+
+/// `addr#port`
+pub(super) fn write_endpoint(endpoint: &Endpoint) -> String {
+    format!("{}#{}", endpoint.host, endpoint.port)
+}
+
+/// Reads `addr#port`.
+pub(super) fn read_endpoint(text: &str) -> Option<Endpoint> {
+    let (host, port) = text.rsplit_once('#')?;
+    if host.is_empty() {
+        return None;
+    }
+    Some(Endpoint {
+        host: host.to_owned(),
+        port: port.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_those_of_mod_global_distrib() {
+        let host = Host::new("dc1.example.com").unwrap();
+        assert_eq!(nodes(&host), "dc1.example.com#{nodes}");
+        assert_eq!(endpoints(&host, "gw@a"), "dc1.example.com#gw@a#{endpoints}");
+        assert_eq!(domains(&host, "gw@a"), "dc1.example.com#gw@a#{domains}");
+        assert_eq!(
+            public_domains(&host, "gw@a"),
+            "dc1.example.com#gw@a#{public_domains}"
+        );
+        assert_eq!(
+            claims("alice@example.com/phone"),
+            "{alice@example.com/phone}#claims"
+        );
+        assert_eq!(home("alice@example.com"), "{alice@example.com}#home");
+    }
+
+    #[test]
+    fn endpoints_survive_writing_and_reading() {
+        for (host, port, text) in [
+            ("10.0.0.1", 5555, "10.0.0.1#5555"),
+            ("2001:db8::1", 5555, "2001:db8::1#5555"),
+            ("gw.example.com", 1, "gw.example.com#1"),
+        ] {
+            let endpoint = Endpoint {
+                host: host.to_owned(),
+                port,
+            };
+            assert_eq!(write_endpoint(&endpoint), text);
+            assert_eq!(read_endpoint(text), Some(endpoint));
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_not_read() {
+        for text in ["", "10.0.0.1", "#5555", "10.0.0.1#", "10.0.0.1#70000"] {
+            assert_eq!(read_endpoint(text), None, "{text:?}");
+        }
+    }
+}

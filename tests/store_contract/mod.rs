@@ -1,0 +1,305 @@
+//! What every store must do, whatever it keeps its data in.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strait::config::Endpoint;
+use strait::host::Host;
+use strait::store::{Announcement, Claim, OwnClaim, Store};
+
+/// What `expire_after` must be in the stores under test.
+pub const EXPIRE_AFTER: Duration = Duration::from_secs(1);
+
+/// No host at all.
+pub const NOBODY: [Host; 0] = [];
+
+const FULL: &str = "alice@example.test/phone";
+const BARE: &str = "alice@example.test";
+
+/// A fresh, empty table.
+pub trait Bench {
+    fn store(&self, host: &Host, node: &str) -> Arc<dyn Store>;
+    fn write_as_mongooseim(&self, jid: &str, host: &Host) -> impl Future<Output = ()>;
+    fn read_as_mongooseim(&self, jid: &str) -> impl Future<Output = Option<String>>;
+}
+
+pub fn host(name: &str) -> Host {
+    Host::new(name).unwrap()
+}
+
+fn dc1() -> Host {
+    host("dc1.test")
+}
+
+fn dc2() -> Host {
+    host("dc2.test")
+}
+
+pub fn began(jid: &str, since: u64) -> OwnClaim {
+    OwnClaim {
+        jid: jid.to_owned(),
+        since,
+        fresh: true,
+    }
+}
+
+pub fn refresh(jid: &str, since: u64) -> OwnClaim {
+    OwnClaim {
+        fresh: false,
+        ..began(jid, since)
+    }
+}
+
+pub fn announcement(endpoints: &[(&str, u16)]) -> Announcement {
+    Announcement {
+        endpoints: endpoints
+            .iter()
+            .map(|(host, port)| Endpoint {
+                host: (*host).to_owned(),
+                port: *port,
+            })
+            .collect(),
+        domains: Vec::new(),
+        public_domains: Vec::new(),
+    }
+}
+
+/// Two hosts with a live node each.
+async fn pair(bench: &impl Bench) -> (Arc<dyn Store>, Arc<dyn Store>) {
+    let (one, two) = (bench.store(&dc1(), "gw1"), bench.store(&dc2(), "gw1"));
+    for store in [&one, &two] {
+        store.announce(&announcement(&[])).await.unwrap();
+    }
+    (one, two)
+}
+
+async fn hosts_of(store: &Arc<dyn Store>, jid: &str) -> Vec<Host> {
+    let claims = store.claims(jid).await.unwrap();
+    claims.into_iter().map(|claim| claim.host).collect()
+}
+
+/// Waits until `fact` holds; fails after ten times `EXPIRE_AFTER`.
+async fn until<F: Future<Output = bool>>(what: &str, mut fact: impl FnMut() -> F) {
+    let holds = async {
+        while !fact().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(10 * EXPIRE_AFTER, holds)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+pub async fn claims_are_told_newest_first(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    assert_eq!(one.claims(FULL).await.unwrap(), []);
+    one.claim(&[began(FULL, 1000)]).await.unwrap();
+    two.claim(&[began(FULL, 2000), began(BARE, 500)])
+        .await
+        .unwrap();
+
+    let expected = [(dc2(), 2000), (dc1(), 1000)].map(|(host, since)| Claim {
+        host,
+        since: Some(since),
+    });
+    assert_eq!(one.claims(FULL).await.unwrap(), expected);
+    assert_eq!(two.claims(FULL).await.unwrap(), expected);
+    assert_eq!(hosts_of(&one, BARE).await, [dc2()]);
+}
+
+pub async fn a_refresh_never_overwrites_a_newer_claim(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    one.claim(&[began(FULL, 1000)]).await.unwrap();
+    two.claim(&[began(FULL, 2000)]).await.unwrap();
+    one.claim(&[refresh(FULL, 1000)]).await.unwrap();
+    assert_eq!(hosts_of(&one, FULL).await, [dc2(), dc1()]);
+    assert_eq!(
+        bench.read_as_mongooseim(FULL).await.as_deref(),
+        Some("dc2.test")
+    );
+    // Neither does a new claim that only comes late.
+    one.claim(&[began(FULL, 1500)]).await.unwrap();
+    assert_eq!(
+        bench.read_as_mongooseim(FULL).await.as_deref(),
+        Some("dc2.test")
+    );
+    one.claim(&[began(FULL, 3000)]).await.unwrap();
+    assert_eq!(
+        bench.read_as_mongooseim(FULL).await.as_deref(),
+        Some("dc1.test")
+    );
+}
+
+pub async fn a_mongooseim_counts_and_only_a_new_claim_takes_over(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    one.claim(&[began(FULL, 1000)]).await.unwrap();
+    bench.write_as_mongooseim(FULL, &dc2()).await;
+    let claims = two.claims(FULL).await.unwrap();
+    assert_eq!(claims.len(), 2, "{claims:?}");
+    assert!(
+        claims.contains(&Claim {
+            host: dc2(),
+            since: None
+        }),
+        "{claims:?}"
+    );
+
+    one.claim(&[refresh(FULL, 1000)]).await.unwrap();
+    assert_eq!(
+        bench.read_as_mongooseim(FULL).await.as_deref(),
+        Some("dc2.test")
+    );
+    one.claim(&[began(FULL, 3000)]).await.unwrap();
+    assert_eq!(
+        bench.read_as_mongooseim(FULL).await.as_deref(),
+        Some("dc1.test")
+    );
+}
+
+pub async fn a_withdrawal_takes_only_ones_own(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    one.claim(&[began(FULL, 1000)]).await.unwrap();
+    two.claim(&[began(FULL, 2000)]).await.unwrap();
+    two.withdraw(&[FULL.to_owned()]).await.unwrap();
+    assert_eq!(hosts_of(&two, FULL).await, [dc1()]);
+    assert_eq!(
+        bench.read_as_mongooseim(FULL).await.as_deref(),
+        Some("dc1.test")
+    );
+    two.withdraw(&[FULL.to_owned(), BARE.to_owned()])
+        .await
+        .unwrap();
+    assert_eq!(hosts_of(&two, FULL).await, [dc1()]);
+    one.withdraw(&[FULL.to_owned()]).await.unwrap();
+    assert_eq!(hosts_of(&one, FULL).await, NOBODY);
+    assert_eq!(bench.read_as_mongooseim(FULL).await, None);
+}
+
+pub async fn the_home_is_the_last_host_and_stays(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    assert_eq!(one.home(BARE).await.unwrap(), None);
+    one.claim(&[began(BARE, 1000), began(FULL, 1000)])
+        .await
+        .unwrap();
+    two.claim(&[began(BARE, 2000)]).await.unwrap();
+    one.claim(&[refresh(BARE, 1000)]).await.unwrap();
+    assert_eq!(one.home(BARE).await.unwrap(), Some(dc2()));
+    one.withdraw(&[BARE.to_owned()]).await.unwrap();
+    two.withdraw(&[BARE.to_owned()]).await.unwrap();
+    assert_eq!(one.home(BARE).await.unwrap(), Some(dc2()));
+    assert_eq!(one.home(FULL).await.unwrap(), None);
+}
+
+pub async fn what_nobody_refreshes_expires(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    one.claim(&[began(FULL, 1000)]).await.unwrap();
+    two.claim(&[began(FULL, 2000)]).await.unwrap();
+    // dc1 goes on, dc2 falls silent: its nodes may live, its claim may not.
+    until("the claim that nobody refreshes is gone", async || {
+        one.claim(&[refresh(FULL, 1000)]).await.unwrap();
+        two.announce(&announcement(&[])).await.unwrap();
+        hosts_of(&one, FULL).await == [dc1()]
+    })
+    .await;
+    until("nothing is left", async || {
+        hosts_of(&one, FULL).await.is_empty()
+    })
+    .await;
+    assert_eq!(bench.read_as_mongooseim(FULL).await, None);
+}
+
+pub async fn claims_of_hosts_without_a_live_node_do_not_count(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    two.claim(&[began(FULL, 1000)]).await.unwrap();
+    assert_eq!(hosts_of(&one, FULL).await, [dc2()]);
+    until("dc2 is taken for dead", async || {
+        two.claim(&[refresh(FULL, 1000)]).await.unwrap();
+        hosts_of(&one, FULL).await.is_empty()
+    })
+    .await;
+    // What a host claims itself counts for it, announced or not.
+    assert_eq!(hosts_of(&two, FULL).await, [dc2()]);
+    two.announce(&announcement(&[])).await.unwrap();
+    until("dc2 is back", async || {
+        two.claim(&[refresh(FULL, 1000)]).await.unwrap();
+        hosts_of(&one, FULL).await == [dc2()]
+    })
+    .await;
+}
+
+pub async fn hosts_are_those_with_a_live_node(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    let second = bench.store(&dc2(), "gw2");
+    second.announce(&announcement(&[])).await.unwrap();
+    assert_eq!(one.hosts().await.unwrap(), [dc1(), dc2()]);
+    two.retire().await.unwrap();
+    assert_eq!(one.hosts().await.unwrap(), [dc1(), dc2()]);
+    second.retire().await.unwrap();
+    assert_eq!(one.hosts().await.unwrap(), [dc1()]);
+    until("nobody is left", async || {
+        two.hosts().await.unwrap().is_empty()
+    })
+    .await;
+}
+
+pub async fn endpoints_are_those_of_all_live_nodes(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    let second = bench.store(&dc2(), "gw2");
+    let texts = async |store: &Arc<dyn Store>| -> Vec<String> {
+        let endpoints = store.endpoints(&dc2()).await.unwrap();
+        endpoints.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(texts(&one).await, [""; 0]);
+    let (v4, v6) = (("10.0.0.2", 5555), ("2001:db8::2", 5555));
+    two.announce(&announcement(&[v6, v4])).await.unwrap();
+    second
+        .announce(&announcement(&[v4, ("gw2.dc2.test", 1)]))
+        .await
+        .unwrap();
+    let all = ["10.0.0.2:5555", "[2001:db8::2]:5555", "gw2.dc2.test:1"];
+    assert_eq!(texts(&one).await, all);
+    two.announce(&announcement(&[v6])).await.unwrap();
+    second.announce(&announcement(&[v4])).await.unwrap();
+    assert_eq!(texts(&one).await, all[..2]);
+    second.retire().await.unwrap();
+    assert_eq!(texts(&one).await, all[1..2]);
+}
+
+pub async fn many_claims_go_in_one_call(bench: impl Bench) {
+    let (one, _) = pair(&bench).await;
+    let jids: Vec<String> = (0..1201).map(|n| format!("u{n}@example.test")).collect();
+    let claims: Vec<OwnClaim> = jids.iter().map(|jid| began(jid, 1)).collect();
+    one.claim(&claims).await.unwrap();
+    assert_eq!(hosts_of(&one, &jids[1200]).await, [dc1()]);
+    one.withdraw(&jids).await.unwrap();
+    assert_eq!(hosts_of(&one, &jids[0]).await, NOBODY);
+    assert_eq!(hosts_of(&one, &jids[1200]).await, NOBODY);
+}
+
+/// Makes a test of each rule of the contract; `$bench` makes a fresh table.
+#[macro_export]
+macro_rules! contract_tests {
+    ($attribute:meta, $bench:expr) => {
+        contract_tests! { @each $attribute, $bench,
+            claims_are_told_newest_first,
+            a_refresh_never_overwrites_a_newer_claim,
+            a_mongooseim_counts_and_only_a_new_claim_takes_over,
+            a_withdrawal_takes_only_ones_own,
+            the_home_is_the_last_host_and_stays,
+            what_nobody_refreshes_expires,
+            claims_of_hosts_without_a_live_node_do_not_count,
+            hosts_are_those_with_a_live_node,
+            endpoints_are_those_of_all_live_nodes,
+            many_claims_go_in_one_call,
+        }
+    };
+    (@each $attribute:meta, $bench:expr, $($rule:ident,)+) => {
+        $(
+            #[$attribute]
+            async fn $rule() {
+                $crate::store_contract::$rule($bench).await;
+            }
+        )+
+    };
+}

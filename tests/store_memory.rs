@@ -1,0 +1,30 @@
+//! The store contract, kept by the table in memory.
+
+mod store_contract;
+
+use std::sync::Arc;
+
+use store_contract::{Bench, EXPIRE_AFTER};
+use strait::host::Host;
+use strait::store::{MemoryCluster, Store};
+
+struct Memory(MemoryCluster);
+
+impl Bench for Memory {
+    fn store(&self, host: &Host, node: &str) -> Arc<dyn Store> {
+        self.0.store(host.clone(), node)
+    }
+
+    async fn write_as_mongooseim(&self, jid: &str, host: &Host) {
+        self.0.write_plain(jid, host.clone());
+    }
+
+    async fn read_as_mongooseim(&self, jid: &str) -> Option<String> {
+        self.0.plain(jid).map(|host| host.to_string())
+    }
+}
+
+contract_tests!(
+    tokio::test(start_paused = true),
+    Memory(MemoryCluster::new(EXPIRE_AFTER))
+);
