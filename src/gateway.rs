@@ -225,7 +225,7 @@ impl Gateway {
         within(DRAIN, "the links", links.drain()).await;
         relay.close().await;
         links_end.cancel();
-        within(FLUSH, "the workers", idle(&workers)).await;
+        within(FLUSH, "the workers", workers.flush()).await;
         ends.component.cancel();
         within(DRAIN, "the component stream", attached).await;
         ends.rest.cancel();
@@ -240,13 +240,6 @@ impl Gateway {
 async fn within<T>(time: Duration, what: &str, step: impl Future<Output = T>) {
     if timeout(time, step).await.is_err() {
         warn!("{what} took longer than {time:?} to stop; going on without");
-    }
-}
-
-/// Waits until the workers have nothing left to do.
-async fn idle(workers: &Workers) {
-    while workers.waiting() > 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

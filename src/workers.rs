@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jid::BareJid;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::bounce::{BounceQueue, Pair};
@@ -27,6 +27,8 @@ enum Job {
     Retry(Pair),
     /// A way out gave a stanza back.
     Reroute(Undelivered),
+    /// Somebody wants to know when all before this is done.
+    Flush(oneshot::Sender<()>),
 }
 
 /// The workers' queues.
@@ -65,10 +67,15 @@ impl Workers {
         }
     }
 
-    /// How many jobs wait or could wait no more: 0 when all is carried.
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.queues.iter().map(|queue| queue.max_capacity() - queue.capacity()).sum()
+    /// Waits until all that was handed over before is carried.
+    pub async fn flush(&self) {
+        for queue in self.queues.iter() {
+            let (done, flushed) = oneshot::channel();
+            if queue.send(Job::Flush(done)).await.is_ok() {
+                // An error means that the worker has ended: nothing is left then.
+                flushed.await.ok();
+            }
+        }
     }
 
     async fn queue(&self, sender: Option<&BareJid>, job: Job) {
@@ -99,6 +106,8 @@ async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Met
             }
             Job::Retry(pair) => relay.retry(&pair).await,
             Job::Reroute(undelivered) => relay.reroute(undelivered).await,
+            // Nobody waits any more: fine.
+            Job::Flush(done) => done.send(()).unwrap_or_default(),
         }
     }
 }

@@ -1,0 +1,24 @@
+//! Whole datacenters: real servers, real clients, real gateways. One scenario a file.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod attach_to_prosody;
+mod bad_stanza_from_server;
+mod chat;
+mod clean_stop;
+mod foreign_sender;
+mod gateway_restarts;
+mod link_identity;
+mod moving_user;
+mod nobody_there;
+mod offline_message;
+mod ourselves;
+mod pep;
+mod presence;
+mod queries;
+mod redis_restarts;
+mod server_restarts;
+mod session_keys;
+mod settlement;
+mod start_fails;
