@@ -38,6 +38,7 @@ pub fn command() -> Command {
         Command::new(name)
             .about(about)
             .after_help(OPTIONS_HELP)
+            .next_line_help(true)
             .args(flags::args())
     };
     Command::new("strait")

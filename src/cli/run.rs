@@ -11,20 +11,21 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Runs the gateway with a valid configuration.
 pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     start_logging(&loaded.config.log)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the threads that strait runs on")?;
-    runtime.block_on(until_signalled(loaded.config))
+    runtime.block_on(until_signalled(loaded))
 }
 
-async fn until_signalled(config: Config) -> anyhow::Result<()> {
+async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
+    // Before the first line is logged: whoever reads it may send signals.
     tokio::spawn(cancel_on_signal(shutdown.clone())?);
-    gateway(config, shutdown).await
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    gateway(loaded.config, shutdown).await
 }
 
 /// Runs until `shutdown`.

@@ -77,8 +77,8 @@ pub(super) const fn count(min: u64, max: u64) -> Kind {
     Kind::Number { unit, min, max }
 }
 
-pub(super) const fn bytes(min: u64) -> Kind {
-    let (unit, max) = (Unit::Bytes, 1 << 40);
+pub(super) const fn bytes(min: u64, max: u64) -> Kind {
+    let unit = Unit::Bytes;
     Kind::Number { unit, min, max }
 }
 

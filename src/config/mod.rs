@@ -11,6 +11,8 @@ mod problem;
 mod reading;
 mod secrets;
 mod sections;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod value;
 

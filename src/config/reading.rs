@@ -121,9 +121,10 @@ impl Reading {
         self.warnings.push(warning);
     }
 
-    /// What is wrong, by layer and line, and the warnings.
+    /// What is wrong, and the warnings; both by layer and line.
     pub(super) fn into_findings(mut self) -> (Vec<Problem>, Vec<Problem>) {
         self.problems.sort_by(|a, b| a.origin.cmp(&b.origin));
+        self.warnings.sort_by(|a, b| a.origin.cmp(&b.origin));
         (self.problems, self.warnings)
     }
 }

@@ -34,10 +34,10 @@ pub(super) fn component(reading: &mut Reading) -> Option<Secret> {
         }
         (Some(secret), _) => {
             if secret.reveal() == PLACEHOLDER {
-                reading.warn(
-                    SECRET,
-                    "is still the placeholder; take one that nobody can guess",
-                );
+                let what = "is still the placeholder; take one that nobody can guess";
+                reading.warn(SECRET, what);
+            } else if let Origin::File { path, .. } = &origin {
+                warn_if_readable_by_all(reading, SECRET, path);
             }
             Some(secret)
         }

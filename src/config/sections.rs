@@ -44,6 +44,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     })
 }
 
+/// The global host, and the local one if it is another one.
 fn hosts(reading: &mut Reading) -> (Option<Host>, Option<Host>) {
     let global: Option<Host> = reading.get("global_host");
     let local: Option<Host> = reading.get("local_host");
@@ -51,6 +52,7 @@ fn hosts(reading: &mut Reading) -> (Option<Host>, Option<Host>) {
         let what = "is the same as global_host; it must be this datacenter's own domain, as \
                     dc1.example.com next to example.com";
         reading.refuse("local_host", what);
+        return (global, None);
     }
     // `#` separates the parts of the session table's keys.
     if local

@@ -66,7 +66,8 @@ fn check_chain(
     let chain = certfile
         .map(certificates)
         .and_then(|read| read.map_err(|what| reading.refuse(CERTFILE, what)).ok());
-    // The default key file is the certificate's: then that is the key to name.
+    // A certfile that cannot be read, and is the keyfile too, is told once.
+    let keyfile = keyfile.filter(|file| chain.is_some() || certfile != Some(*file));
     let key = keyfile
         .map(private_key)
         .and_then(|read| read.map_err(|what| reading.refuse(KEYFILE, what)).ok());

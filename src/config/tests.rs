@@ -1,0 +1,302 @@
+//! All layers together, and the reference file against the table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::options::{Fallback, OPTIONS, OptionSpec, Stage};
+use super::*;
+
+/// The mandatory options, with links over plain TCP, as flags.
+fn flags() -> BTreeMap<&'static str, String> {
+    [
+        ("global_host", "example.com"),
+        ("local_host", "dc1.example.com"),
+        ("sessions.backend", "redis"),
+        ("redis.url", "redis://127.0.0.1"),
+        ("connections.tls.enabled", "false"),
+    ]
+    .map(|(key, text)| (key, text.to_owned()))
+    .into()
+}
+
+/// A file in a folder of its own, which must live as long as the test.
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("component.toml");
+    std::fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+fn inputs(path: &Path, variables: &[(&str, &str)], more_flags: &[(&'static str, &str)]) -> Inputs {
+    let mut flags = flags();
+    flags.extend(
+        more_flags
+            .iter()
+            .map(|(key, text)| (*key, (*text).to_owned())),
+    );
+    Inputs {
+        file: Some(path.to_owned()),
+        flags,
+        environment: variables
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), text.into()))
+            .collect(),
+    }
+}
+
+#[test]
+fn a_flag_beats_a_variable_beats_the_file_beats_the_default() {
+    let (_folder, path) = file(
+        "component.secret = \"hunter2\"\n\
+         [bounce]\nresend_after_ms = 1\nmax_retries = 1\nmax_bytes = 1000001\n",
+    );
+    let inputs = inputs(
+        &path,
+        &[
+            ("STRAIT_BOUNCE_MAX_RETRIES", "2"),
+            ("STRAIT_BOUNCE_MAX_BYTES", "1000002"),
+            ("STRAIT_NODE", ""),
+        ],
+        &[("bounce.max_bytes", "1000003")],
+    );
+    let config = Config::load(&inputs).unwrap().config;
+    assert_eq!(config.message_ttl, 4);
+    assert_eq!(config.bounce.resend_after, Duration::from_millis(1));
+    assert_eq!(config.bounce.max_retries, 2);
+    assert_eq!(config.bounce.max_bytes, 1_000_003);
+    assert!(
+        !config.node.is_empty(),
+        "an empty variable is none, and the host name holds"
+    );
+}
+
+#[test]
+fn a_stronger_secret_replaces_a_weaker_one() {
+    let (folder, path) = file("component.secret = \"hunter2\"\ncomponent.server = \"xmpp:1\"\n");
+    let secret_file = folder.path().join("secret");
+    std::fs::write(&secret_file, " hunter3 \nrest\n").unwrap();
+    let by_flag = [("component.secret_file", secret_file.to_str().unwrap())];
+    let secret =
+        |inputs: &Inputs| Config::load(inputs).map(|loaded| loaded.config.component.secret);
+    for (variables, flags, expected) in [
+        (&[][..], &[][..], "hunter2"),
+        (&[("STRAIT_COMPONENT_SECRET", "hunter4")], &[], "hunter4"),
+        (
+            &[("STRAIT_COMPONENT_SECRET", "hunter4")],
+            &by_flag,
+            "hunter3",
+        ),
+        (&[], &by_flag, "hunter3"),
+    ] {
+        let secret = secret(&inputs(&path, variables, flags)).unwrap();
+        assert_eq!(secret.reveal(), expected);
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_design() {
+    let (_folder, path) = file("component.secret = \"hunter2\"\n");
+    let config = Config::load(&inputs(&path, &[], &[])).unwrap().config;
+    let seconds = Duration::from_secs;
+    assert_eq!(config.message_ttl, 4);
+    assert_eq!(config.hosts_refresh_interval, seconds(3));
+    assert_eq!(config.component.server.to_string(), "127.0.0.1:5347");
+    assert_eq!(config.component.stanza_size_limit, 524_288);
+    assert_eq!(
+        (config.redis.expire_after, config.redis.refresh_after),
+        (seconds(120), seconds(60))
+    );
+    let Cache {
+        cache_missed,
+        domain_lifetime,
+        jid_lifetime,
+        max_jids,
+    } = Cache::default();
+    assert_eq!(
+        (cache_missed, domain_lifetime, jid_lifetime, max_jids),
+        (true, seconds(600), seconds(5), 10_000)
+    );
+    let Bounce {
+        enabled,
+        resend_after,
+        max_retries,
+        max_bytes,
+    } = Bounce::default();
+    assert_eq!(
+        (enabled, resend_after, max_retries, max_bytes),
+        (true, Duration::from_millis(200), 4, 64 << 20)
+    );
+    let links = config.connections;
+    assert_eq!(links.endpoints, ["dc1.example.com:5555".parse().unwrap()]);
+    assert_eq!(links.advertised_endpoints, None);
+    assert_eq!(links.connections_per_endpoint, 1);
+    assert_eq!(links.endpoint_refresh_interval, seconds(60));
+    assert_eq!(links.endpoint_refresh_interval_when_empty, seconds(3));
+    assert_eq!(links.disabled_gc_interval, seconds(60));
+    assert_eq!((links.queue_bytes, links.max_wait), (64 << 20, seconds(30)));
+    assert_eq!(config.admin.listen, None);
+    assert_eq!(
+        (config.log.level.as_str(), config.log.format),
+        ("info", LogFormat::Text)
+    );
+}
+
+#[test]
+fn every_key_and_every_flag_reaches_its_option() {
+    for option in OPTIONS {
+        let refusals = |inputs: &Inputs| Config::load(inputs).map(|_| ()).unwrap_err().to_string();
+        // A value that no kind takes shows that the layer reaches the option.
+        let bad = if matches!(option.stage, Stage::NotYet | Stage::Never(_)) {
+            "a:1"
+        } else {
+            ""
+        };
+        let (_folder, empty) = file("");
+        if option.flag().is_some()
+            && option.key != "connections.endpoints"
+            && option.key != "connections.advertised_endpoints"
+        {
+            let said = refusals(&inputs(&empty, &[], &[(option.key, bad)]));
+            assert!(
+                said.contains(&format!("--{}: ", option.flag().unwrap())),
+                "{}: {said}",
+                option.key
+            );
+        }
+        let (_folder, path) = file(&format!("{} = {{ x = 1 }}\n", option.key));
+        let said = refusals(&inputs(&path, &[], &[]));
+        assert!(
+            said.contains(&format!("component.toml:1: {}: ", option.key)),
+            "{}: {said}",
+            option.key
+        );
+    }
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let (_folder, path) = file("component.secret = \"hunter2\"\n");
+    for option in OPTIONS
+        .iter()
+        .filter(|option| matches!(option.kind, Kind::Number { .. } | Kind::Bool))
+    {
+        let name = option.variable();
+        let problems = Config::load(&inputs(&path, &[(&name, "x")], &[])).map(|_| ());
+        // A flag of the same option is stronger but does not hide the mistake.
+        let said = problems.unwrap_err().to_string();
+        assert_eq!(said, format!("{name}: is `x`; allowed: {}", option.kind));
+    }
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning() {
+    let (_folder, path) = file("component.secret = \"hunter2\"\n");
+    let loaded = Config::load(&inputs(
+        &path,
+        &[("STRAIT_PORT", "tcp://10.0.0.1:5555")],
+        &[],
+    ))
+    .unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings
+            .iter()
+            .any(|warning| warning.starts_with("STRAIT_PORT: is no option")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn no_secret_shows_in_debug_output() {
+    let (_folder, path) =
+        file("component.secret = \"hunter2\"\nredis.url = \"redis://:hunter3@127.0.0.1\"\n");
+    let mut inputs = inputs(
+        &path,
+        &[("STRAIT_REDIS_URL", "redis://:hunter4@127.0.0.1")],
+        &[],
+    );
+    inputs.flags.remove("redis.url");
+    let loaded = Config::load(&inputs).unwrap();
+    assert_eq!(
+        loaded.config.redis.url.reveal(),
+        "redis://:hunter4@127.0.0.1"
+    );
+    let shown = format!("{loaded:?}{loaded:#?}");
+    assert!(
+        shown.contains("***") && !shown.contains("hunter"),
+        "{shown}"
+    );
+}
+
+/// A line of the reference: the option's key, its value as TOML, and whether
+/// it is in force.
+fn reference() -> Vec<(String, String, bool)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("component.toml");
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut section = String::new();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let bare = line.strip_prefix('#').unwrap_or(line);
+        if bare.starts_with(' ') {
+            continue;
+        }
+        if bare.starts_with('[') {
+            section = bare.trim_matches(['[', ']']).to_owned();
+        } else if let Some((key, value)) = bare.split_once(" = ") {
+            let path = [section.as_str(), key].join(".");
+            let key = path.trim_start_matches('.').to_owned();
+            lines.push((key, value.to_owned(), bare == line));
+        }
+    }
+    lines
+}
+
+#[test]
+fn the_reference_has_every_option_and_no_other() {
+    let written: BTreeSet<_> = reference().into_iter().map(|(key, ..)| key).collect();
+    assert!(
+        written.len() > 40,
+        "only {} options were found",
+        written.len()
+    );
+    let services = ["services.domain", "services.local", "services.hidden"];
+    for option in OPTIONS
+        .iter()
+        .filter(|option| option.kind != Kind::Services)
+    {
+        assert!(
+            written.contains(option.key),
+            "component.toml lacks {}",
+            option.key
+        );
+    }
+    for key in &written {
+        assert!(
+            OptionSpec::find(key).is_some() || services.contains(&key.as_str()),
+            "component.toml has {key}, which is no option"
+        );
+    }
+}
+
+#[test]
+fn the_reference_shows_the_defaults() {
+    for (key, value, in_force) in reference() {
+        let Some(option) = OptionSpec::find(&key) else {
+            continue;
+        };
+        let parsed =
+            toml::de::DeValue::parse(&value).unwrap_or_else(|error| panic!("{key}: {error}"));
+        let read = option
+            .kind
+            .read_toml(&parsed)
+            .unwrap_or_else(|misread| panic!("{key}: {misread:?}"));
+        if let (Fallback::Value(default), false) = (option.default, in_force) {
+            assert_eq!(
+                Ok(read),
+                option.kind.read_text(default),
+                "component.toml shows another default for {key}"
+            );
+        }
+    }
+}
