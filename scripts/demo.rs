@@ -108,7 +108,8 @@ async fn tell() -> Cluster {
 
     let leave = async {
         bob.close().await;
-        alice.expect_presence(BOB, Some("unavailable")).await
+        let session = format!("{BOB}/demo");
+        alice.expect_presence(&session, Some("unavailable")).await
     };
     let gone = story.step("bob logs out at dc2.test", leave).await;
     story.wire("alice", &alice, &gone);
@@ -127,7 +128,11 @@ async fn tell() -> Cluster {
 
 /// Everything starts; the gateways attach and link.
 async fn open(story: &Story) -> Cluster {
-    let servers = Cluster::builder().datacenter(DC1).datacenter(DC2).prepare();
+    let servers = Cluster::builder()
+        .named("demo")
+        .datacenter(DC1)
+        .datacenter(DC2)
+        .prepare();
     let what = "Redis and two Prosodys answer";
     let mut cluster = story.step(what, servers).await;
     cluster.launch_gateways();

@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Stdio;
 
+use futures::FutureExt;
 use support::certs::Authority;
 use support::client::{Client, befriend};
 use support::cluster::Cluster;
@@ -194,6 +195,21 @@ async fn a_process_dies_with_the_thread_that_started_it() {
         gone.then_some(()).ok_or(status)
     })
     .await;
+}
+
+#[tokio::test]
+async fn waiting_for_what_has_ended_fails_at_once() {
+    let workdir = Workdir::new("ended");
+    let command = ["-c", "echo the reason; exit 3"];
+    let mut process = Process::new("a shell", "sh", command, workdir.file("sh.log"));
+    process.launch();
+    let waiting = process.until("news", async || Err::<(), _>("none yet".into()));
+    let waited = AssertUnwindSafe(waiting).catch_unwind().await;
+    let panic = waited.expect_err("it has ended").downcast::<String>();
+    let message = panic.unwrap();
+    assert!(message.contains("a shell has ended"), "{message}");
+    assert!(message.contains("the reason"), "{message}");
+    assert_eq!(process.wait_exit().await.code(), Some(3));
 }
 
 #[test]

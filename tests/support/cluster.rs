@@ -55,6 +55,12 @@ pub struct Cluster {
 }
 
 impl Builder {
+    /// Names its directory; the default is the name of the test.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
     /// One more datacenter; its local host is its name.
     pub fn datacenter(mut self, host: &str) -> Self {
         self.plans.push(Plan {
@@ -209,13 +215,8 @@ impl Cluster {
     }
 
     /// Waits until every gateway is ready and linked with every other.
-    pub async fn until_ready(&mut self) {
-        join_all(
-            self.datacenters
-                .iter_mut()
-                .map(|dc| dc.gateway.until_ready()),
-        )
-        .await;
+    pub async fn until_ready(&self) {
+        join_all(self.datacenters.iter().map(|dc| dc.gateway.until_ready())).await;
         for from in self.hosts() {
             for to in self.hosts().filter(|to| *to != from) {
                 self.until_linked(from, to).await;

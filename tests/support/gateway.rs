@@ -9,7 +9,6 @@ use toml::{Table, Value};
 use super::certs::Identity;
 use super::http;
 use super::metrics::Metrics;
-use super::patience::until;
 use super::port::Port;
 use super::process::Process;
 use super::workdir::Workdir;
@@ -73,21 +72,14 @@ impl Gateway {
     }
 
     /// Waits until `/readyz` says 200.
-    ///
-    /// # Panics
-    /// When the gateway ends, or takes too long.
-    pub async fn until_ready(&mut self) {
+    pub async fn until_ready(&self) {
         let what = format!("the gateway of {} to be ready", self.host);
-        let admin = self.admin.address();
-        until(&what, async || {
-            self.process.check_running()?;
-            match http::get(admin, "/readyz").await {
-                Ok((200, _)) => Ok(()),
-                Ok((status, body)) => Err(format!("{status} {body}")),
-                Err(error) => Err(format!("{error}; {}", self.process.log_tail())),
-            }
-        })
-        .await;
+        self.process
+            .until(&what, async || match self.get("/readyz").await? {
+                (200, _) => Ok(()),
+                (status, body) => Err(format!("{status} {body}")),
+            })
+            .await;
     }
 
     /// Its `local_host`.
@@ -118,11 +110,12 @@ impl Gateway {
     /// Waits until it has logged `text`.
     pub async fn until_logged(&self, text: &str) {
         let what = format!("{} to log {text:?}", self.host);
-        until(&what, async || {
-            let found = self.log().contains(text);
-            found.then_some(()).ok_or_else(|| self.process.log_tail())
-        })
-        .await;
+        self.process
+            .until(&what, async || {
+                let found = self.log().contains(text);
+                found.then_some(()).ok_or_else(|| self.process.log_tail())
+            })
+            .await;
     }
 
     /// Status and body of a page of its admin server.
@@ -153,14 +146,15 @@ impl Gateway {
         wanted: impl Fn(f64) -> bool,
     ) -> f64 {
         let what = format!("{name}{labels:?} of {}", self.host);
-        until(&what, async || {
-            let metrics = self.metrics().await?;
-            match metrics.get(name, labels).unwrap_or(0.0) {
-                value if wanted(value) => Ok(value),
-                _ => Err(metrics.show(name)),
-            }
-        })
-        .await
+        self.process
+            .until(&what, async || {
+                let metrics = self.metrics().await?;
+                match metrics.get(name, labels).unwrap_or(0.0) {
+                    value if wanted(value) => Ok(value),
+                    _ => Err(metrics.show(name)),
+                }
+            })
+            .await
     }
 
     /// Waits until a link to `host` is up.
@@ -185,37 +179,39 @@ impl Gateway {
             "strait_stanzas_held",
         ];
         let what = format!("the counters of {} to balance", self.host);
-        until(&what, async || {
-            let metrics = self.metrics().await?;
-            let sum = |names: &[&str]| names.iter().map(|name| metrics.sum(name)).sum::<f64>();
-            let (came, went) = (sum(&IN), sum(&OUT));
-            if (came - went).abs() < 0.5 {
-                return Ok(());
-            }
-            let all = IN.iter().chain(&OUT).map(|name| metrics.show(name));
-            let all = all.collect::<Vec<_>>().join("\n");
-            Err(format!("{came} came and {went} went:\n{all}"))
-        })
-        .await;
+        self.process
+            .until(&what, async || {
+                let metrics = self.metrics().await?;
+                let sum = |names: &[&str]| names.iter().map(|name| metrics.sum(name)).sum::<f64>();
+                let (came, went) = (sum(&IN), sum(&OUT));
+                if (came - went).abs() < 0.5 {
+                    return Ok(());
+                }
+                let all = IN.iter().chain(&OUT).map(|name| metrics.show(name));
+                let all = all.collect::<Vec<_>>().join("\n");
+                Err(format!("{came} came and {went} went:\n{all}"))
+            })
+            .await;
     }
 
     /// Waits until nothing is in flight: the server and the peers have
     /// accepted all, and nothing is held.
     pub async fn until_settled(&self) {
         let what = format!("nothing in flight at {}", self.host);
-        until(&what, async || {
-            let metrics = self.metrics().await?;
-            let busy = [
-                "strait_component_unsettled_stanzas",
-                "strait_link_unsettled_stanzas",
-                "strait_stanzas_held",
-            ];
-            match busy.into_iter().find(|name| metrics.sum(name) > 0.0) {
-                None => Ok(()),
-                Some(name) => Err(metrics.show(name)),
-            }
-        })
-        .await;
+        self.process
+            .until(&what, async || {
+                let metrics = self.metrics().await?;
+                let busy = [
+                    "strait_component_unsettled_stanzas",
+                    "strait_link_unsettled_stanzas",
+                    "strait_stanzas_held",
+                ];
+                match busy.into_iter().find(|name| metrics.sum(name) > 0.0) {
+                    None => Ok(()),
+                    Some(name) => Err(metrics.show(name)),
+                }
+            })
+            .await;
     }
 }
 

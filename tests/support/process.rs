@@ -7,11 +7,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::patience::PATIENCE;
+use super::patience::{PATIENCE, until};
 
 /// A program that can be started, stopped in several ways, and started again.
 /// Its output is appended to one log file.
@@ -59,8 +60,8 @@ impl Process {
             .spawn();
         self.child = Some(child.unwrap_or_else(|error| {
             panic!(
-                "{}: cannot start {:?}: {error}; scripts/setup installs what tests need",
-                self.name, self.command[0]
+                "{}: cannot start setpriv: {error}; scripts/setup installs what tests need",
+                self.name
             )
         }));
     }
@@ -68,15 +69,9 @@ impl Process {
     /// Also dies with the thread that starts it, however that ends; so it is
     /// never to be started on a thread of the blocking pool.
     fn supervised_command(&self) -> Command {
-        let mut command = if cfg!(target_os = "linux") {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "KILL", "--"]);
-            command.arg(&self.command[0]);
-            command
-        } else {
-            Command::new(&self.command[0])
-        };
-        command.args(&self.command[1..]);
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.args(&self.command);
         // The developer's own settings have no place in a test.
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("STRAIT_") || key == "RUST_LOG" {
@@ -148,18 +143,34 @@ impl Process {
     }
 
     /// Whether it runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child
-            .as_mut()
-            .is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    pub fn is_running(&self) -> bool {
+        // Only looks: the status stays for `wait_exit`.
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        self.pid().is_some_and(|pid| {
+            let pid = Id::Pid(Pid::from_raw(pid.cast_signed()));
+            matches!(waitid(pid, look), Ok(WaitStatus::StillAlive))
+        })
     }
 
-    /// `Err` with the last lines of the log when it has ended by itself.
-    pub fn check_running(&mut self) -> Result<(), String> {
-        if self.is_running() {
-            return Ok(());
-        }
-        Err(format!("{} has ended; {}", self.name, self.log_tail()))
+    /// Waits for a fact that only holds while it runs.
+    ///
+    /// # Panics
+    /// At once when it does not run; when it takes too long.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<T, String>,
+    ) -> T {
+        until(what, async || {
+            assert!(
+                self.is_running(),
+                "waited for {what}, but {} has ended; {}",
+                self.name,
+                self.log_tail()
+            );
+            look().await
+        })
+        .await
     }
 
     /// Its process id while it runs and has not been waited for.

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::patience::until;
 use super::port::Port;
 use super::process::Process;
 use super::workdir::Workdir;
@@ -216,13 +215,13 @@ impl Prosody {
     pub async fn start(&mut self) {
         self.process.launch();
         let what = format!("Prosody to serve {}", self.domain);
-        until(&what, async || {
-            self.process.check_running()?;
-            greeting(self.c2s(), &self.domain)
-                .await
-                .map_err(|error| error.to_string())
-        })
-        .await;
+        self.process
+            .until(&what, async || {
+                greeting(self.c2s(), &self.domain)
+                    .await
+                    .map_err(|error| error.to_string())
+            })
+            .await;
     }
 
     /// SIGTERM; clients are told.

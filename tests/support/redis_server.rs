@@ -43,11 +43,11 @@ impl Redis {
     /// After it was stopped or killed. Empty.
     pub async fn start_again(&mut self) {
         self.process.launch();
-        until("Redis to answer PING", async || {
-            self.process.check_running()?;
-            self.connect().await.map_err(|error| error.to_string())
-        })
-        .await;
+        self.process
+            .until("Redis to answer PING", async || {
+                self.connect().await.map_err(|error| error.to_string())
+            })
+            .await;
     }
 
     /// SIGTERM.
