@@ -1,0 +1,104 @@
+//! Certificates for the links: right ones, and wrong in every way.
+
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose, date_time_ymd,
+};
+
+/// A certificate authority that writes PEM files into one directory.
+pub struct Authority {
+    name: String,
+    directory: PathBuf,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// What `[connections.tls]` wants to know.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub certfile: PathBuf,
+    pub keyfile: PathBuf,
+    pub cacertfile: PathBuf,
+}
+
+impl Authority {
+    /// A new one; `name` tells it and its files from others.
+    pub fn new(directory: &Path, name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().expect("a key");
+        let issuer = CertifiedIssuer::self_signed(params, key).expect("a CA certificate");
+        let authority = Self {
+            name: name.to_owned(),
+            directory: directory.to_owned(),
+            issuer,
+        };
+        authority.write("ca.pem", &authority.issuer.pem());
+        authority
+    }
+
+    /// The CA certificate.
+    pub fn cacertfile(&self) -> PathBuf {
+        self.path("ca.pem")
+    }
+
+    /// For the gateway of `host`, which is its DNS name.
+    pub fn issue(&self, host: &str) -> Identity {
+        self.issue_with(host, host, |_| {})
+    }
+
+    /// The same, but expired long ago.
+    pub fn issue_expired(&self, host: &str) -> Identity {
+        self.issue_with(host, &format!("{host}-expired"), |params| {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        })
+    }
+
+    /// With what `change` makes of it, in files called `file`.
+    pub fn issue_with(
+        &self,
+        host: &str,
+        file: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = CertificateParams::new([host.to_owned()]).expect("a DNS name");
+        params.distinguished_name.push(DnType::CommonName, host);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        change(&mut params);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
+        Identity {
+            certfile: self.write(&format!("{file}.pem"), &certificate.pem()),
+            keyfile: self.write(&format!("{file}.key"), &key.serialize_pem()),
+            cacertfile: self.cacertfile(),
+        }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.join(format!("{}-{file}", self.name))
+    }
+
+    fn write(&self, file: &str, pem: &str) -> PathBuf {
+        let path = self.path(file);
+        std::fs::create_dir_all(&self.directory).expect("a writable directory");
+        std::fs::write(&path, pem).expect("a writable file");
+        path
+    }
+}
+
+impl Identity {
+    /// The same certificate, but its owner trusts another authority.
+    pub fn trusting(&self, other: &Authority) -> Self {
+        Self {
+            cacertfile: other.cacertfile(),
+            ..self.clone()
+        }
+    }
+}

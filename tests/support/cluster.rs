@@ -1,0 +1,316 @@
+//! Datacenters on this machine: a Prosody and a gateway each, one Redis, the
+//! certificates, and the clients that the test logs in.
+
+use std::sync::{Arc, Mutex};
+
+use futures::future::join_all;
+
+use super::certs::Authority;
+use super::client::Client;
+use super::fake_server::FakeServer;
+use super::gateway::{Gateway, Settings};
+use super::inbox::Inbox;
+use super::process::Process;
+use super::prosody::{self, Prosody};
+use super::redis_server::Redis;
+use super::workdir::Workdir;
+
+/// The shared domain.
+pub const GLOBAL: &str = "example.test";
+/// Everybody's password.
+pub const PASSWORD: &str = "letmein";
+/// Who has an account in every datacenter: the same localpart, the same person.
+pub const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+/// The component secret; secrets must not show in any log.
+pub const SECRET: &str = "component-secret-of-the-tests";
+
+type ProsodyChange = Box<dyn FnOnce(prosody::Builder) -> prosody::Builder + Send>;
+
+/// What the cluster is to be.
+pub struct Builder {
+    name: String,
+    plans: Vec<Plan>,
+}
+
+struct Plan {
+    host: String,
+    config: Vec<String>,
+    change: Option<ProsodyChange>,
+}
+
+/// One datacenter.
+#[derive(Debug)]
+pub struct Datacenter {
+    pub gateway: Gateway,
+    pub prosody: Prosody,
+}
+
+/// Fields are dropped in their order: gateways, servers, Redis, directory.
+pub struct Cluster {
+    datacenters: Vec<Datacenter>,
+    pub redis: Redis,
+    pub authority: Authority,
+    clients: Mutex<Vec<Arc<Inbox>>>,
+    workdir: Workdir,
+}
+
+impl Builder {
+    /// Names its directory; the default is the name of the test.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// One more datacenter; its local host is its name.
+    pub fn datacenter(mut self, host: &str) -> Self {
+        self.plans.push(Plan {
+            host: host.to_owned(),
+            config: Vec::new(),
+            change: None,
+        });
+        self
+    }
+
+    /// TOML over the gateway configuration of every datacenter named so far.
+    pub fn config(mut self, toml: &str) -> Self {
+        for plan in &mut self.plans {
+            plan.config.push(toml.to_owned());
+        }
+        self
+    }
+
+    /// TOML over the gateway configuration of the datacenter named last.
+    pub fn its_config(mut self, toml: &str) -> Self {
+        self.last().config.push(toml.to_owned());
+        self
+    }
+
+    /// Changes the Prosody of the datacenter named last.
+    pub fn its_prosody(
+        mut self,
+        change: impl FnOnce(prosody::Builder) -> prosody::Builder + Send + 'static,
+    ) -> Self {
+        self.last().change = Some(Box::new(change));
+        self
+    }
+
+    fn last(&mut self) -> &mut Plan {
+        self.plans.last_mut().expect("a datacenter named before")
+    }
+
+    /// Everything but the gateways runs; they are configured.
+    pub async fn prepare(self) -> Cluster {
+        let workdir = Workdir::new(&self.name);
+        let authority = Authority::new(&workdir.file("certs"), "authority");
+        let (hosts, prosodies): (Vec<_>, Vec<_>) = self
+            .plans
+            .into_iter()
+            .map(|plan| ((plan.host.clone(), plan.config.clone()), plan.prosody()))
+            .unzip();
+        let prosodies = join_all(prosodies.into_iter().map(|plan| plan.start(&workdir)));
+        let (redis, prosodies) = tokio::join!(Redis::start(&workdir), prosodies);
+        let mut cluster = Cluster {
+            datacenters: Vec::new(),
+            redis,
+            authority,
+            clients: Mutex::default(),
+            workdir,
+        };
+        for ((host, config), prosody) in hosts.into_iter().zip(prosodies) {
+            let mut settings = cluster.settings(&host);
+            settings.server = prosody.component_address();
+            settings.overrides = config;
+            let gateway = Gateway::prepare(&cluster.workdir, &settings);
+            cluster.datacenters.push(Datacenter { gateway, prosody });
+        }
+        cluster
+    }
+
+    /// Everything runs, and every gateway is linked with every other.
+    pub async fn start(self) -> Cluster {
+        let mut cluster = self.prepare().await;
+        cluster.launch_gateways();
+        cluster.until_ready().await;
+        cluster
+    }
+}
+
+impl Plan {
+    fn prosody(self) -> prosody::Builder {
+        // The server may learn late that a killed gateway is gone.
+        let options = "component_conflict_resolve = \"kick_old\"";
+        let prosody = Prosody::builder(&self.host)
+            .watched_by(GLOBAL)
+            .component(GLOBAL, SECRET, options);
+        let prosody = USERS
+            .iter()
+            .fold(prosody, |prosody, user| prosody.user(user, PASSWORD));
+        match self.change {
+            Some(change) => change(prosody),
+            None => prosody,
+        }
+    }
+}
+
+impl Cluster {
+    /// No datacenter yet.
+    pub fn builder() -> Builder {
+        let test = std::thread::current();
+        // The name of a test's thread is the name of the test.
+        let name = test.name().unwrap_or("cluster").replace("::", "-");
+        Builder {
+            name,
+            plans: Vec::new(),
+        }
+    }
+
+    /// The datacenter of that local host.
+    pub fn dc(&self, host: &str) -> &Datacenter {
+        self.datacenters
+            .iter()
+            .find(|dc| dc.gateway.host() == host)
+            .unwrap_or_else(|| panic!("no datacenter {host}"))
+    }
+
+    /// The datacenter of that local host, to stop and start its parts.
+    pub fn dc_mut(&mut self, host: &str) -> &mut Datacenter {
+        self.datacenters
+            .iter_mut()
+            .find(|dc| dc.gateway.host() == host)
+            .unwrap_or_else(|| panic!("no datacenter {host}"))
+    }
+
+    /// Where everything is written.
+    pub fn workdir(&self) -> &Workdir {
+        &self.workdir
+    }
+
+    /// Every datacenter, in the order of the builder.
+    pub fn datacenters(&self) -> &[Datacenter] {
+        &self.datacenters
+    }
+
+    /// Stops everything as an operator would: gateways, servers, Redis.
+    pub async fn stop(mut self) {
+        let (gateways, servers): (Vec<_>, Vec<_>) = self
+            .datacenters
+            .iter_mut()
+            .map(|dc| (&mut dc.gateway.process, &mut dc.prosody.process))
+            .unzip();
+        let terminate = async |process: &mut Process| {
+            if process.is_running() {
+                process.terminate().await;
+            }
+        };
+        join_all(gateways.into_iter().map(terminate)).await;
+        join_all(servers.into_iter().map(terminate)).await;
+        terminate(&mut self.redis.process).await;
+    }
+
+    /// Starts every gateway, without waiting.
+    pub fn launch_gateways(&mut self) {
+        for dc in &mut self.datacenters {
+            dc.gateway.process.launch();
+        }
+    }
+
+    /// Waits until every gateway is ready and linked with every other.
+    pub async fn until_ready(&self) {
+        join_all(self.datacenters.iter().map(|dc| dc.gateway.until_ready())).await;
+        for from in self.hosts() {
+            for to in self.hosts().filter(|to| *to != from) {
+                self.until_linked(from, to).await;
+            }
+        }
+    }
+
+    /// Waits until the gateway of `from` has a link to that of `to`.
+    pub async fn until_linked(&self, from: &str, to: &str) {
+        self.dc(from).gateway.until_linked(to).await;
+    }
+
+    /// Logs in and is online.
+    pub async fn login(&self, user: &str, host: &str, resource: &str) -> Client {
+        let client = Client::login(&self.dc(host).prosody, user, resource).await;
+        self.remember(&client);
+        client
+    }
+
+    /// Logs in and sends no presence.
+    pub async fn login_without_presence(&self, user: &str, host: &str, resource: &str) -> Client {
+        let prosody = &self.dc(host).prosody;
+        let client = Client::login_without_presence(prosody, user, resource).await;
+        self.remember(&client);
+        client
+    }
+
+    fn remember(&self, client: &Client) {
+        let mut clients = self.clients.lock().expect("no panic while it is held");
+        clients.push(Arc::clone(client.inbox()));
+    }
+
+    /// One more datacenter, whose server is under the test's control: its
+    /// gateway runs and tries to attach with [`SECRET`].
+    pub async fn join_with_fake_server(&self, host: &str, config: &str) -> (FakeServer, Gateway) {
+        let server = FakeServer::start().await;
+        let mut settings = self.settings(host);
+        settings.server = server.address();
+        settings.overrides = vec![config.to_owned()];
+        let mut gateway = Gateway::prepare(&self.workdir, &settings);
+        gateway.process.launch();
+        (server, gateway)
+    }
+
+    /// For one more gateway of `host` in this cluster; the server's address
+    /// is that of the datacenter, if there is one.
+    pub fn settings(&self, host: &str) -> Settings {
+        let mut datacenters = self.datacenters.iter();
+        let server = datacenters.find(|dc| dc.gateway.host() == host);
+        Settings {
+            global_host: GLOBAL.to_owned(),
+            local_host: host.to_owned(),
+            node: "n1".to_owned(),
+            server: server.map_or_else(
+                || ([127, 0, 0, 1], 0).into(),
+                |dc| dc.prosody.component_address(),
+            ),
+            secret: SECRET.to_owned(),
+            redis_url: self.redis.url(),
+            identity: self.authority.issue(host),
+            overrides: Vec::new(),
+        }
+    }
+
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.datacenters.iter().map(|dc| dc.gateway.host())
+    }
+
+    /// Nothing that a client of one datacenter received names another's local host.
+    pub fn assert_no_leaks(&self) {
+        for inbox in self.clients.lock().expect("not poisoned").iter() {
+            let own = inbox.owner().split(['@', '/']).nth(1);
+            for other in self.hosts().filter(|host| Some(*host) != own) {
+                for raw in inbox.raw() {
+                    assert!(!raw.contains(other), "{} saw {raw}", inbox.owner());
+                }
+            }
+        }
+    }
+
+    /// Every gateway accounts for everything that it took in.
+    pub async fn assert_balanced(&self) {
+        for dc in &self.datacenters {
+            dc.gateway.assert_balanced().await;
+        }
+    }
+
+    /// No gateway has written a secret to its log.
+    pub fn assert_no_secrets_logged(&self) {
+        for dc in &self.datacenters {
+            for secret in [SECRET, PASSWORD, "PRIVATE KEY"] {
+                let log = dc.gateway.log();
+                assert!(!log.contains(secret), "{secret:?} in {log}");
+            }
+        }
+    }
+}

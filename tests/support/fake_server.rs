@@ -1,0 +1,257 @@
+//! A component server (XEP-0114) under the test's control, for what real
+//! servers won't do: withhold, cut, lie.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use minidom::Element;
+use tokio::io::AsyncWriteExt;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use uuid::Uuid;
+use xmpp_parsers::component::Handshake;
+use xmpp_parsers::ns;
+
+use super::inbox::Inbox;
+use super::patience::PATIENCE;
+use super::port::Port;
+use super::xml::child;
+
+/// Listens; each connection is accepted when the test says so.
+#[derive(Debug)]
+pub struct FakeServer {
+    listener: TcpListener,
+    _port: Port,
+}
+
+/// One component that has connected.
+#[derive(Debug)]
+pub struct Connection {
+    inbox: Arc<Inbox>,
+    pings: Arc<Mutex<Pings>>,
+    /// Everything is written in the order in which it comes here.
+    out: UnboundedSender<Order>,
+    reader: JoinHandle<()>,
+    writer: JoinHandle<OwnedWriteHalf>,
+}
+
+#[derive(Debug)]
+enum Order {
+    Write(String),
+    Stop,
+}
+
+/// The pings that the component asks, to learn what the server has accepted.
+#[derive(Debug, Default)]
+struct Pings {
+    withhold: bool,
+    waiting: Vec<String>,
+}
+
+impl FakeServer {
+    /// On a free port.
+    pub async fn start() -> Self {
+        let port = Port::take();
+        let listener = TcpListener::bind(port.address()).await;
+        Self {
+            listener: listener.expect("a free port"),
+            _port: port,
+        }
+    }
+
+    /// For `[component] server`.
+    pub fn address(&self) -> SocketAddr {
+        self.listener.local_addr().expect("a listening socket")
+    }
+
+    /// Waits for a connection; says nothing on it yet. Its pings to a domain
+    /// are answered until [`Connection::withhold_pings`].
+    pub async fn accept(&self) -> Connection {
+        let accepted = timeout(PATIENCE, self.listener.accept()).await;
+        let (stream, peer) = accepted
+            .expect("a component that connects")
+            .expect("a working listener");
+        Connection::new(stream, &format!("the component at {peer}"))
+    }
+
+    /// Waits for a connection and lets the component in.
+    pub async fn attach(&self, secret: &str) -> Connection {
+        let connection = self.accept().await;
+        connection.handshake(secret).await;
+        connection
+    }
+}
+
+impl Connection {
+    fn new(stream: TcpStream, owner: &str) -> Self {
+        stream.set_nodelay(true).expect("a TCP socket");
+        let (read, write) = stream.into_split();
+        let inbox = Arc::new(Inbox::new(owner));
+        let pings = Arc::new(Mutex::new(Pings::default()));
+        let (out, orders) = mpsc::unbounded_channel();
+        let (filled, asked, answers) = (Arc::clone(&inbox), Arc::clone(&pings), out.clone());
+        let reader = tokio::spawn(async move {
+            let answer = |stanza: &Element| answer_ping(stanza, &asked, &answers);
+            filled.fill(read, ns::COMPONENT, answer).await;
+        });
+        Self {
+            inbox,
+            pings,
+            out,
+            reader,
+            writer: tokio::spawn(carry_out(orders, write)),
+        }
+    }
+
+    /// The stream header both ways, and the right answer to the secret.
+    /// Returns the domain that the component asked for.
+    ///
+    /// # Panics
+    /// When the component does not know `secret`.
+    pub async fn handshake(&self, secret: &str) -> String {
+        let (domain, id) = self.open().await;
+        let got = self.proof().await;
+        let right = Handshake::from_stream_id_and_password(id, secret);
+        assert_eq!(got, Element::from(right).text(), "the secret of {domain}");
+        self.send("<handshake/>");
+        domain
+    }
+
+    /// The stream headers, the component's proof, and a refusal: the stream
+    /// error `condition`, such as `not-authorized` or `conflict`.
+    pub async fn reject(&self, condition: &str) {
+        self.open().await;
+        self.proof().await;
+        self.stream_error(condition);
+    }
+
+    /// The stream headers; returns the domain asked for and the stream id given.
+    pub async fn open(&self) -> (String, String) {
+        let header = self.inbox.header().await;
+        let domain = attribute(&header, "to").unwrap_or_else(|| panic!("no to: {header}"));
+        let id = Uuid::new_v4().to_string();
+        self.send(&format!(
+            "<?xml version='1.0'?><stream:stream from='{domain}' id='{id}' \
+             xmlns='{}' xmlns:stream='http://etherx.jabber.org/streams'>",
+            ns::COMPONENT
+        ));
+        (domain, id)
+    }
+
+    async fn proof(&self) -> String {
+        let wanted = |element: &Element| element.name() == "handshake";
+        self.inbox.until("the handshake", wanted).await.text()
+    }
+
+    /// Sends raw bytes of XML, also half a stanza.
+    pub fn send(&self, xml: &str) {
+        // A closed connection shows where the test looks for its effect.
+        let _ = self.out.send(Order::Write(xml.to_owned()));
+    }
+
+    /// Ends the stream with that error.
+    pub fn stream_error(&self, condition: &str) {
+        self.send(&format!(
+            "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
+             </stream:error></stream:stream>"
+        ));
+    }
+
+    /// Takes the first stanza, not taken before, that is `wanted`; waits for
+    /// it if need be. Pings are not among them.
+    pub async fn until(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
+        self.inbox.until(what, wanted).await
+    }
+
+    /// Everything received.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
+    /// From now on pings wait: the component cannot know what was accepted.
+    pub fn withhold_pings(&self) {
+        lock(&self.pings).withhold = true;
+    }
+
+    /// How many pings wait.
+    pub fn withheld(&self) -> usize {
+        lock(&self.pings).waiting.len()
+    }
+
+    /// Answers the waiting pings, and all that come.
+    pub fn release_pings(&self) {
+        let mut pings = lock(&self.pings);
+        pings.withhold = false;
+        for answer in pings.waiting.drain(..) {
+            self.send(&answer);
+        }
+    }
+
+    /// Ends the stream and the connection as a server that stops cleanly.
+    pub async fn close(self) {
+        self.send("</stream:stream>");
+        let _ = self.out.send(Order::Stop);
+        let mut writer = self.writer.await.expect("the writer");
+        let _ = writer.shutdown().await;
+        self.reader.abort();
+    }
+
+    /// Cuts the connection with a RST, after everything sent before is on its way.
+    pub async fn kill(self) {
+        let _ = self.out.send(Order::Stop);
+        let writer = self.writer.await.expect("the writer");
+        self.reader.abort();
+        // It holds half of the socket until it is gone.
+        let _ = self.reader.await;
+        let socket: &TcpStream = writer.as_ref();
+        socket.set_zero_linger().expect("a TCP socket");
+        // Dropping only this half would say FIN first.
+        writer.forget();
+    }
+}
+
+async fn carry_out(
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    mut socket: OwnedWriteHalf,
+) -> OwnedWriteHalf {
+    while let Some(Order::Write(xml)) = orders.recv().await {
+        if socket.write_all(xml.as_bytes()).await.is_err() {
+            break;
+        }
+    }
+    socket
+}
+
+/// Answers a ping to a domain, or keeps the answer; whether it was one.
+fn answer_ping(stanza: &Element, pings: &Mutex<Pings>, out: &UnboundedSender<Order>) -> bool {
+    let (Some(from), Some(to)) = (stanza.attr("from"), stanza.attr("to")) else {
+        return false;
+    };
+    let asks = stanza.name() == "iq" && stanza.attr("type") == Some("get");
+    if !asks || to.contains('@') || child(stanza, "ping").is_none() {
+        return false;
+    }
+    let id = stanza.attr("id").unwrap_or_default();
+    let answer = format!("<iq type='result' id='{id}' from='{to}' to='{from}'/>");
+    let mut pings = lock(pings);
+    if pings.withhold {
+        pings.waiting.push(answer);
+    } else {
+        let _ = out.send(Order::Write(answer));
+    }
+    true
+}
+
+fn lock(pings: &Mutex<Pings>) -> MutexGuard<'_, Pings> {
+    pings.lock().expect("no panic while it is held")
+}
+
+/// An attribute of a start tag.
+fn attribute(tag: &str, name: &str) -> Option<String> {
+    // An end tag makes the header an element.
+    let element = format!("{tag}</stream:stream>").parse::<Element>().ok()?;
+    element.attr(name).map(str::to_owned)
+}

@@ -1,0 +1,285 @@
+//! The program under test, started as an operator starts it.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use toml::{Table, Value};
+
+use super::certs::Identity;
+use super::http;
+use super::metrics::Metrics;
+use super::port::Port;
+use super::process::Process;
+use super::workdir::Workdir;
+
+/// What goes into its `component.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub global_host: String,
+    pub local_host: String,
+    pub node: String,
+    /// Where the server accepts components.
+    pub server: SocketAddr,
+    pub secret: String,
+    pub redis_url: String,
+    pub identity: Identity,
+    /// TOML that is merged over the rest, key by key; the last one wins.
+    pub overrides: Vec<String>,
+}
+
+/// A gateway that runs, or does not run yet or any more; its configuration
+/// and ports stay its own through restarts.
+#[derive(Debug)]
+pub struct Gateway {
+    host: String,
+    admin: Port,
+    link: Port,
+    config: PathBuf,
+    /// To kill, freeze, look at.
+    pub process: Process,
+}
+
+impl Gateway {
+    /// Writes its configuration; starts nothing.
+    pub fn prepare(workdir: &Workdir, settings: &Settings) -> Self {
+        let (admin, link) = (Port::take(), Port::take());
+        let name = format!("strait-{}-{}", settings.local_host, settings.node);
+        let secret = workdir.write(&format!("{name}.secret"), &settings.secret);
+        let config = config(settings, secret, &admin, &link);
+        let config = workdir.write(&format!("{name}.toml"), &config);
+        let arguments = ["run".into(), "--config".into(), OsString::from(&config)];
+        let log = workdir.file(&format!("{name}.log"));
+        Self {
+            host: settings.local_host.clone(),
+            process: Process::new(&name, binary(), arguments, log),
+            admin,
+            link,
+            config,
+        }
+    }
+
+    /// Starts it and waits until it is ready.
+    pub async fn start(&mut self) {
+        self.process.launch();
+        self.until_ready().await;
+    }
+
+    /// SIGTERM, wait, start, ready.
+    pub async fn restart(&mut self) {
+        self.process.terminate().await;
+        self.start().await;
+    }
+
+    /// Waits until `/readyz` says 200.
+    pub async fn until_ready(&self) {
+        let what = format!("the gateway of {} to be ready", self.host);
+        self.process
+            .until(&what, async || match self.get("/readyz").await? {
+                (200, _) => Ok(()),
+                (status, body) => Err(format!("{status} {body}")),
+            })
+            .await;
+    }
+
+    /// Its `local_host`.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Where `/metrics` and its like are.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.address()
+    }
+
+    /// Where it accepts links.
+    pub fn link(&self) -> SocketAddr {
+        self.link.address()
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> &PathBuf {
+        &self.config
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits until it has logged `text`.
+    pub async fn until_logged(&self, text: &str) {
+        let what = format!("{} to log {text:?}", self.host);
+        self.process
+            .until(&what, async || {
+                let found = self.log().contains(text);
+                found.then_some(()).ok_or_else(|| self.process.log_tail())
+            })
+            .await;
+    }
+
+    /// Status and body of a page of its admin server.
+    pub async fn get(&self, path: &str) -> Result<(u16, String), String> {
+        let answer = http::get(self.admin.address(), path).await;
+        answer.map_err(|error| format!("{path} of {}: {error}", self.host))
+    }
+
+    /// What `/metrics` says now.
+    pub async fn metrics(&self) -> Result<Metrics, String> {
+        match self.get("/metrics").await? {
+            (200, text) => Ok(Metrics::parse(&text)),
+            (status, text) => Err(format!("/metrics of {}: {status} {text}", self.host)),
+        }
+    }
+
+    /// One value; 0 when there is no such series yet.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let metrics = self.metrics().await.expect("metrics");
+        metrics.get(name, labels).unwrap_or(0.0)
+    }
+
+    /// Waits until a value is as `wanted`, and returns it.
+    pub async fn until_metric(
+        &self,
+        name: &str,
+        labels: &[(&str, &str)],
+        wanted: impl Fn(f64) -> bool,
+    ) -> f64 {
+        let what = format!("{name}{labels:?} of {}", self.host);
+        self.process
+            .until(&what, async || {
+                let metrics = self.metrics().await?;
+                match metrics.get(name, labels).unwrap_or(0.0) {
+                    value if wanted(value) => Ok(value),
+                    _ => Err(metrics.show(name)),
+                }
+            })
+            .await
+    }
+
+    /// Waits until a link to `host` is up.
+    pub async fn until_linked(&self, host: &str) {
+        self.until_metric("strait_links_up", &[("host", host)], |up| up >= 1.0)
+            .await;
+    }
+
+    /// Waits until everything that it took in is accounted for: reinjected,
+    /// forwarded, answered, refused or held.
+    pub async fn assert_balanced(&self) {
+        const IN: [&str; 3] = [
+            "strait_stanzas_taken_total",
+            "strait_stanzas_returned_total",
+            "strait_stanzas_copied_total",
+        ];
+        const OUT: [&str; 5] = [
+            "strait_stanzas_reinjected_total",
+            "strait_stanzas_forwarded_total",
+            "strait_stanzas_answered_total",
+            "strait_stanzas_refused_total",
+            "strait_stanzas_held",
+        ];
+        let what = format!("the counters of {} to balance", self.host);
+        self.process
+            .until(&what, async || {
+                let metrics = self.metrics().await?;
+                let sum = |names: &[&str]| names.iter().map(|name| metrics.sum(name)).sum::<f64>();
+                let (came, went) = (sum(&IN), sum(&OUT));
+                if (came - went).abs() < 0.5 {
+                    return Ok(());
+                }
+                let all = IN.iter().chain(&OUT).map(|name| metrics.show(name));
+                let all = all.collect::<Vec<_>>().join("\n");
+                Err(format!("{came} came and {went} went:\n{all}"))
+            })
+            .await;
+    }
+
+    /// Waits until nothing is in flight: the server and the peers have
+    /// accepted all, and nothing is held.
+    pub async fn until_settled(&self) {
+        let what = format!("nothing in flight at {}", self.host);
+        self.process
+            .until(&what, async || {
+                let metrics = self.metrics().await?;
+                let busy = [
+                    "strait_component_unsettled_stanzas",
+                    "strait_link_unsettled_stanzas",
+                    "strait_stanzas_held",
+                ];
+                match busy.into_iter().find(|name| metrics.sum(name) > 0.0) {
+                    None => Ok(()),
+                    Some(name) => Err(metrics.show(name)),
+                }
+            })
+            .await;
+    }
+}
+
+/// The program: Cargo tells tests where it is; an example stands beside it.
+pub fn binary() -> PathBuf {
+    if let Some(path) = option_env!("CARGO_BIN_EXE_strait") {
+        return path.into();
+    }
+    let example = std::env::current_exe().expect("the path of this program");
+    let directory = example.parent().and_then(|examples| examples.parent());
+    directory.expect("target/PROFILE/examples").join("strait")
+}
+
+fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) -> String {
+    let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    let identity = &settings.identity;
+    let mut config = toml::toml! {
+        [sessions]
+        backend = "redis"
+        [log]
+        level = "debug"
+    };
+    let written = [
+        ("global_host", settings.global_host.clone()),
+        ("local_host", settings.local_host.clone()),
+        ("node", settings.node.clone()),
+        ("component.server", settings.server.to_string()),
+        ("component.secret_file", text(&secret_file)),
+        ("redis.url", settings.redis_url.clone()),
+        ("connections.tls.certfile", text(&identity.certfile)),
+        ("connections.tls.keyfile", text(&identity.keyfile)),
+        ("connections.tls.cacertfile", text(&identity.cacertfile)),
+        ("admin.listen", admin.address().to_string()),
+    ];
+    for (key, value) in written {
+        // A JSON string is a TOML string.
+        merge(
+            &mut config,
+            parse(&format!("{key} = {}", serde_json::Value::from(value))),
+        );
+    }
+    let port = link.number();
+    merge(
+        &mut config,
+        parse(&format!(
+            "connections.endpoints = [{{ host = '127.0.0.1', port = {port} }}]"
+        )),
+    );
+    for snippet in &settings.overrides {
+        merge(&mut config, parse(snippet));
+    }
+    config.to_string()
+}
+
+fn parse(snippet: &str) -> Table {
+    snippet
+        .parse()
+        .unwrap_or_else(|error| panic!("{error} in {snippet}"))
+}
+
+/// Tables are merged, everything else is replaced.
+fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(into)), Value::Table(from)) => merge(into, from),
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What the scenarios stand on: real servers, real clients, real gateways.
+//!
+//! [`cluster`] puts everything together; a test that wants less takes the
+//! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
+//! [`fake_server`], [`certs`]. Under them: [`process`], [`port`],
+//! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
+
+// Each test binary uses a part of this.
+#![allow(dead_code)]
+
+pub mod certs;
+pub mod client;
+pub mod cluster;
+pub mod fake_server;
+pub mod gateway;
+pub mod http;
+pub mod inbox;
+pub mod metrics;
+pub mod patience;
+pub mod port;
+pub mod process;
+pub mod prosody;
+pub mod redis_server;
+pub mod workdir;
+pub mod xml;

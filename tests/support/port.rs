@@ -1,0 +1,65 @@
+//! Loopback ports that nobody else takes, also not a test in another process.
+
+use std::fs::{File, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use nix::fcntl::{Flock, FlockArg};
+
+/// Below Linux's usual ephemeral range, so that no outgoing connection is
+/// given a port whose server is just restarting.
+const FIRST: u32 = 20_000;
+const COUNT: u32 = 12_000;
+
+/// A port of ours as long as this lives, whether or not a server listens.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    _lock: Flock<File>,
+}
+
+impl Port {
+    /// Takes a free one.
+    pub fn take() -> Self {
+        let directory = lock_directory();
+        // Test processes start at different places and seldom meet.
+        let start = std::process::id().wrapping_mul(37);
+        (0..COUNT)
+            .map(|n| FIRST + start.wrapping_add(n) % COUNT)
+            .filter_map(|number| u16::try_from(number).ok())
+            .find_map(|number| {
+                let file = OpenOptions::new()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .open(directory.join(number.to_string()))
+                    .ok()?;
+                let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).ok()?;
+                TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
+                Some(Self {
+                    number,
+                    _lock: lock,
+                })
+            })
+            .expect("a free loopback port")
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+
+    /// On 127.0.0.1.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.number).into()
+    }
+}
+
+/// One directory per user of this machine: another's lock files could not be opened.
+fn lock_directory() -> PathBuf {
+    let uid = std::fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
+    let directory = std::env::temp_dir().join(format!("strait-test-ports-{uid}"));
+    std::fs::create_dir_all(&directory).expect("a directory for lock files");
+    directory
+}

@@ -1,0 +1,217 @@
+//! Servers as child processes that never outlive the test.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::patience::{PATIENCE, until};
+
+/// A program that can be started, stopped in several ways, and started again.
+/// Its output is appended to one log file.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    command: Vec<OsString>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Not started yet. `name` is for messages.
+    pub fn new<A: Into<OsString>>(
+        name: &str,
+        program: impl Into<OsString>,
+        arguments: impl IntoIterator<Item = A>,
+        log: PathBuf,
+    ) -> Self {
+        let mut command = vec![program.into()];
+        command.extend(arguments.into_iter().map(Into::into));
+        Self {
+            name: name.to_owned(),
+            command,
+            log,
+            child: None,
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it runs already, or is not installed.
+    pub fn launch(&mut self) {
+        assert!(!self.is_running(), "{} runs already", self.name);
+        let log = self.open_log();
+        let child = self
+            .supervised_command()
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle to the log"))
+            .stderr(log)
+            .kill_on_drop(true)
+            // Ctrl-C is for the parent, which stops its children in order.
+            .process_group(0)
+            .spawn();
+        self.child = Some(child.unwrap_or_else(|error| {
+            panic!(
+                "{}: cannot start setpriv: {error}; scripts/setup installs what tests need",
+                self.name
+            )
+        }));
+    }
+
+    /// Also dies with the thread that starts it, however that ends; so it is
+    /// never to be started on a thread of the blocking pool.
+    fn supervised_command(&self) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        command.args(&self.command);
+        // The developer's own settings have no place in a test.
+        for (key, _) in std::env::vars_os() {
+            if key.to_string_lossy().starts_with("STRAIT_") || key == "RUST_LOG" {
+                command.env_remove(key);
+            }
+        }
+        command
+    }
+
+    fn open_log(&self) -> File {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.log.display()))
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill9(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_exit().await;
+    }
+
+    /// SIGTERM, and waits until it is gone.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait_exit().await
+    }
+
+    /// SIGSTOP: it hangs, with its sockets open.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// SIGCONT: it goes on after [`freeze`](Self::freeze).
+    pub fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    /// Any signal.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self
+            .pid()
+            .unwrap_or_else(|| panic!("{} does not run", self.name));
+        kill(Pid::from_raw(pid.cast_signed()), signal)
+            .unwrap_or_else(|error| panic!("{signal} to {} ({pid}): {error}", self.name));
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Panics
+    /// When it was never started or does not end in time.
+    pub async fn wait_exit(&mut self) -> ExitStatus {
+        let child = self
+            .child
+            .as_mut()
+            .unwrap_or_else(|| panic!("{} was never started", self.name));
+        match timeout(PATIENCE, child.wait()).await {
+            Ok(status) => status.expect("the status of a child"),
+            Err(_) => panic!(
+                "{} did not end in {PATIENCE:?}; {}",
+                self.name,
+                self.log_tail()
+            ),
+        }
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        // Only looks: the status stays for `wait_exit`.
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        self.pid().is_some_and(|pid| {
+            let pid = Id::Pid(Pid::from_raw(pid.cast_signed()));
+            matches!(waitid(pid, look), Ok(WaitStatus::StillAlive))
+        })
+    }
+
+    /// Waits for a fact that only holds while it runs.
+    ///
+    /// # Panics
+    /// At once when it does not run; when it takes too long.
+    pub async fn until<T>(
+        &self,
+        what: &str,
+        mut look: impl AsyncFnMut() -> Result<T, String>,
+    ) -> T {
+        until(what, async || {
+            assert!(
+                self.is_running(),
+                "waited for {what}, but {} has ended; {}",
+                self.name,
+                self.log_tail()
+            );
+            look().await
+        })
+        .await
+    }
+
+    /// Its process id while it runs and has not been waited for.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Where it logs.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last lines of the log, for messages.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(20)..].join("\n");
+        format!("its log {} ends with:\n{tail}", self.log.display())
+    }
+}
+
+impl Drop for Process {
+    /// Kills it and waits, so that its directory can be removed and its ports are free.
+    fn drop(&mut self) {
+        let Some(child) = self.child.as_mut() else {
+            return;
+        };
+        // It may have ended already, and that is fine.
+        let _ = child.start_kill();
+        for _ in 0..1000 {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        eprintln!("{} does not die of SIGKILL", self.name);
+    }
+}
