@@ -65,8 +65,8 @@ impl Services {
 
     fn answer_iq(&self, iq: &Stanza) -> Answer {
         match iq.stanza_type() {
-            Some("get") => self.answer_request(iq, true),
-            Some("set") => self.answer_request(iq, false),
+            Some("get") => self.answer_get(iq),
+            Some("set") => self.unknown_request(iq),
             Some("result" | "error") => Answer::Absorb("iq response that nobody waits for"),
             _ => refuse(
                 iq,
@@ -78,7 +78,7 @@ impl Services {
         }
     }
 
-    fn answer_request(&self, iq: &Stanza, is_get: bool) -> Answer {
+    fn answer_get(&self, iq: &Stanza) -> Answer {
         let tree = iq.to_element();
         let mut payloads = tree.children();
         // RFC 6120 §8.2.3, rule 5.
@@ -90,22 +90,26 @@ impl Services {
         };
         let has_node = payload.attr("node").is_some();
         match (payload.name(), payload.ns().as_str()) {
-            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if is_get && has_node => no_such_node(iq),
-            ("query", ns::DISCO_INFO) if is_get => result(iq, Some(info().into())),
-            ("query", ns::DISCO_ITEMS) if is_get => result(iq, Some(items().into())),
-            ("query", ns::VERSION) if is_get => result(iq, Some(version().into())),
-            ("ping", ns::PING) if is_get => result(iq, None),
-            _ => refuse(
-                iq,
-                &Refusal::new(
-                    Reason::Unavailable,
-                    format!(
-                        "{} itself answers disco, ping and version only",
-                        self.global
-                    ),
+            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if has_node => no_such_node(iq),
+            ("query", ns::DISCO_INFO) => result(iq, Some(info().into())),
+            ("query", ns::DISCO_ITEMS) => result(iq, Some(items().into())),
+            ("query", ns::VERSION) => result(iq, Some(version().into())),
+            ("ping", ns::PING) => result(iq, None),
+            _ => self.unknown_request(iq),
+        }
+    }
+
+    fn unknown_request(&self, iq: &Stanza) -> Answer {
+        refuse(
+            iq,
+            &Refusal::new(
+                Reason::Unavailable,
+                format!(
+                    "{} itself answers disco, ping and version only",
+                    self.global
                 ),
             ),
-        }
+        )
     }
 
     fn answer_message(&self, message: &Stanza, sender: &Jid) -> Answer {
