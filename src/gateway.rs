@@ -74,7 +74,7 @@ impl Gateway {
         let limit = config.component.stanza_size_limit;
 
         let store: Arc<dyn Store> = Arc::new(
-            RedisStore::new(&config.redis, config.local_host.clone(), config.node.clone())
+            RedisStore::new(config.local_host.clone(), config.node.clone(), &config.redis)
                 .context("redis.url")?,
         );
         let (from_links, links_gave_back) = mpsc::unbounded_channel();

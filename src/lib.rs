@@ -1,15 +1,70 @@
 //! strait: one XMPP domain over several datacenters.
+//!
+//! # The map
+//!
+//! A gateway is attached to its server as the component of the shared domain,
+//! and linked with the gateways of the other datacenters. What passes through
+//! it is a [`stanza`]: bytes cut out of the component stream, of which only the
+//! start tag is parsed. With our own header around it, it is an
+//! [`envelope`](envelope::Envelope).
+//!
+//! **Out** is five rooms: [`component`] reads it from the server → [`workers`]
+//! put it behind what its sender sent before → [`relay`] translates its
+//! addresses ([`translate`]), asks who has the recipient ([`sessions`]),
+//! decides ([`route`]) and carries the decision out → a pool of [`link`]s takes
+//! it → the link sends it. **In** is four: a link's listener → workers → relay
+//! → component. A stanza that nobody is known to have waits in [`bounce`] and
+//! comes back to the workers. The page to read first is the `match` in
+//! [`relay`].
+//!
+//! Nothing is lost on the way because each room hands over and says so: an
+//! envelope carries a [`Receipt`](envelope::Receipt), which is settled when the
+//! local server has accepted the stanza (the component's barrier), when the
+//! next hop has settled it, or when its sender was told that it can't be
+//! delivered. Only then does the link acknowledge it to the gateway before.
+//!
+//! Who is online here is learnt by the tracker in [`sessions`], from presence
+//! and traffic; who is online elsewhere stands in the session table, kept by a
+//! [`store`], which also has the [`registry`] of hosts, nodes and endpoints.
+//!
+//! [`services`] answers what is addressed to the shared domain itself,
+//! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
+//! wrote, and [`gateway`] builds, starts and stops it all; it is the only place
+//! that starts long-lived tasks, besides the pools of links, which start a task
+//! a connection.
+//!
+//! # The floors
+//!
+//! A module imports only from floors below its own; `tests/floors.rs` checks it.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | 9 | `main`, `cli` |
+//! | 8 | [`gateway`] |
+//! | 7 | [`admin`] |
+//! | 6 | [`workers`] |
+//! | 5 | [`relay`] |
+//! | 4 | [`bounce`], [`registry`], [`sessions`] |
+//! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
+//! | 2 | [`config`], [`envelope`], [`metrics`] |
+//! | 1 | [`stanza`] |
+//! | 0 | [`host`] |
 
+pub mod admin;
+pub mod bounce;
 pub mod component;
 pub mod config;
 pub mod envelope;
+pub mod gateway;
 pub mod host;
 pub mod link;
 pub mod metrics;
 pub mod registry;
+pub mod relay;
 pub mod route;
 pub mod services;
 pub mod sessions;
 pub mod stanza;
 pub mod store;
 pub mod translate;
+pub mod workers;

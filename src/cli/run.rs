@@ -28,13 +28,6 @@ async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
     gateway(loaded.config, shutdown).await
 }
 
-/// Runs until `shutdown`.
-async fn gateway(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    tracing::info!(global_host = %config.global_host, local_host = %config.local_host, node = config.node, "starting");
-    shutdown.cancelled().await;
-    Ok(())
-}
-
 /// To standard error, so that standard output stays free for answers.
 fn start_logging(log: &Log) -> anyhow::Result<()> {
     let levels: Targets = log.level.parse().context("log.level cannot be used")?;
