@@ -36,13 +36,12 @@ enum State {
     Markup,
     /// A part of a start tag's name.
     StartName,
-    /// The rest of a start tag.
-    Attributes {
-        /// The quote that ends the value we are in.
-        quote: Option<u8>,
-        /// The last byte was a `/` outside of quotes.
-        slash: bool,
-    },
+    /// The rest of a start tag, outside of values.
+    Attributes,
+    /// An attribute's value, which ends with `quote`.
+    Value { quote: u8 },
+    /// Behind the `/` in a start tag.
+    Slash,
     /// A part of an end tag's name. While it is read, it stands in
     /// [`Bounds::names`] behind those of the open elements.
     EndName {
@@ -73,6 +72,21 @@ enum Step {
 const CDATA: &[u8] = b"<![CDATA[";
 const COMMENT: &[u8] = b"<!--";
 const DOCTYPE: &[u8] = b"<!DOCTYPE";
+
+/// What ends a name in a tag.
+static NAME_ENDS: [bool; 256] = table(b"></ \t\n\r");
+/// What means something in a start tag, outside of values.
+static TAG_MARKS: [bool; 256] = table(b"></'\"");
+
+const fn table(marks: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
 
 /// The names of all open elements together may take as much memory as a stanza.
 const NO_END: &str = "elements are nested too deep to find their end";
@@ -153,7 +167,9 @@ impl Bounds {
                 State::Content => self.content(bytes)?,
                 State::Markup => self.markup(bytes)?,
                 State::StartName => self.start_name(bytes)?,
-                State::Attributes { quote, slash } => self.attributes(bytes, quote, slash)?,
+                State::Attributes => self.attributes(bytes)?,
+                State::Value { quote } => self.value(bytes, quote)?,
+                State::Slash => self.slash(bytes)?,
                 State::EndName { name } => self.end_name(bytes, name)?,
                 State::EndSpace => self.end_space(bytes)?,
                 State::Until { end, what } => self.until(bytes, end, what),
@@ -255,19 +271,14 @@ impl Bounds {
             Some(b'<') => return Err(broken("a tag inside of a tag", self.position)),
             Some(_) => {}
         }
-        self.state = State::Attributes {
-            quote: None,
-            slash: false,
-        };
+        self.state = State::Attributes;
         Ok(Step::Go)
     }
 
     /// Takes the rest of a name over to `names`, and returns the byte behind it.
     fn name(&mut self, bytes: &[u8]) -> Result<Option<u8>, Broken> {
         let rest = &bytes[self.position..];
-        let length = rest
-            .iter()
-            .position(|&byte| matches!(byte, b'>' | b'/' | b'<') || is_space(byte));
+        let length = rest.iter().position(|&byte| NAME_ENDS[usize::from(byte)]);
         let name = &rest[..length.unwrap_or(rest.len())];
         if self.names.len() + name.len() > self.names_limit {
             let left = self.names_limit - self.names.len();
@@ -278,45 +289,49 @@ impl Bounds {
         Ok(length.map(|length| rest[length]))
     }
 
-    fn attributes(
-        &mut self,
-        bytes: &[u8],
-        mut quote: Option<u8>,
-        mut slash: bool,
-    ) -> Result<Step, Broken> {
-        let mut at = self.position;
-        while at < bytes.len() {
-            if let Some(mark) = quote {
-                let Some(found) = memchr2(mark, b'<', &bytes[at..]) else {
-                    at = bytes.len();
-                    break;
-                };
-                at += found;
-                if bytes[at] == b'<' {
-                    // Or the quote before it was never closed. Guessing which
-                    // could swallow the stanzas behind.
-                    return Err(broken("a < in an attribute's value", at));
-                }
-                quote = None;
-                at += 1;
-                continue;
-            }
-            match bytes[at] {
-                b'>' => {
-                    self.position = at + 1;
-                    return Ok(self.start_tag_ends(slash));
-                }
-                // Is `<a/ >` empty or not? Nobody can tell.
-                _ if slash => return Err(broken("a / inside of a tag", at)),
-                b'<' => return Err(broken("a tag inside of a tag", at)),
-                mark @ (b'\'' | b'"') => quote = Some(mark),
-                byte => slash = byte == b'/',
-            }
-            at += 1;
+    fn attributes(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+        let rest = &bytes[self.position..];
+        let Some(plain) = rest.iter().position(|&byte| TAG_MARKS[usize::from(byte)]) else {
+            self.position = bytes.len();
+            return Ok(Step::Starved);
+        };
+        let at = self.position + plain;
+        self.position = at + 1;
+        self.state = match rest[plain] {
+            b'>' => return Ok(self.start_tag_ends(false)),
+            b'<' => return Err(broken("a tag inside of a tag", at)),
+            b'/' => State::Slash,
+            quote => State::Value { quote },
+        };
+        Ok(Step::Go)
+    }
+
+    fn value(&mut self, bytes: &[u8], quote: u8) -> Result<Step, Broken> {
+        let Some(found) = memchr2(quote, b'<', &bytes[self.position..]) else {
+            self.position = bytes.len();
+            return Ok(Step::Starved);
+        };
+        let at = self.position + found;
+        if bytes[at] == b'<' {
+            // Or the quote before it was never closed. Guessing which could
+            // swallow the stanzas behind.
+            return Err(broken("a < in an attribute's value", at));
         }
-        self.position = at;
-        self.state = State::Attributes { quote, slash };
-        Ok(Step::Starved)
+        self.position = at + 1;
+        self.state = State::Attributes;
+        Ok(Step::Go)
+    }
+
+    fn slash(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
+        match bytes.get(self.position) {
+            None => Ok(Step::Starved),
+            Some(b'>') => {
+                self.position += 1;
+                Ok(self.start_tag_ends(true))
+            }
+            // Is `<a/ >` empty or not? Nobody can tell.
+            Some(_) => Err(broken("a / inside of a tag", self.position)),
+        }
     }
 
     fn start_tag_ends(&mut self, empty: bool) -> Step {

@@ -114,12 +114,8 @@ impl Checker {
         };
         self.check_namespaces(&start_tag, &tag, 1, prefixes)?;
         let stanza = kind.map(|kind| {
-            let kept = self
-                .attributes
-                .iter()
-                .filter(|attribute| attribute.name.full(&start_tag) != b"xmlns")
-                .copied()
-                .collect();
+            let mut kept = self.attributes.clone();
+            kept.retain(|attribute| attribute.name.full(&start_tag) != b"xmlns");
             (kind, Attributes::received(start_tag, kept))
         });
         Ok(Head { tag, stanza })
@@ -140,6 +136,10 @@ impl Checker {
         head_end: usize,
         prefixes: Prefixes,
     ) -> Result<(), Fault> {
+        // There is always an end: the bounds have been found.
+        let behind = |mark, length, found: Option<usize>| {
+            found.map_or(bytes.len(), |found| mark + found + length)
+        };
         let mut depth = 1;
         let mut at = head_end;
         while let Some(text) = memchr(b'<', &bytes[at..]) {
@@ -149,11 +149,11 @@ impl Checker {
                 Some(b'/') => {
                     self.leave(depth);
                     depth -= 1;
-                    end_of(bytes, mark, b">")
+                    behind(mark, 1, memchr(b'>', &bytes[mark..]))
                 }
                 Some(b'?') => return Err(restricted("a processing instruction", mark)),
                 Some(b'!') if bytes[mark..].starts_with(b"<![CDATA[") => {
-                    end_of(bytes, mark, b"]]>")
+                    behind(mark, 3, memmem::find(&bytes[mark..], b"]]>"))
                 }
                 Some(b'!') if bytes[mark..].starts_with(b"<!--") => {
                     return Err(restricted("a comment", mark));
@@ -277,14 +277,23 @@ fn check_declaration(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
 
 /// Checks the namespace that `xmlns` or `xmlns:p` declares.
 fn check_namespace(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
-    let uri = unescape(attribute.raw_value(bytes));
-    // Parsers join namespace and name by a control character, and refuse a
-    // namespace that has it (expat ≥ 2.4.5; ejabberd's is a line feed).
-    if RESERVED.contains(&&*uri) || uri.contains(char::is_control) {
+    let raw = attribute.raw_value(bytes);
+    let legal = match memchr(b'&', raw) {
+        None => RESERVED.iter().all(|reserved| reserved.as_bytes() != raw),
+        // Parsers join namespace and name by a control character, and refuse a
+        // namespace that has it (expat ≥ 2.4.5; ejabberd's is a line feed).
+        // Only a reference can make one.
+        Some(_) => {
+            let uri = unescape(raw);
+            !RESERVED.contains(&&*uri) && !uri.contains(char::is_control)
+        }
+    };
+    if legal {
+        Ok(())
+    } else {
         let offset = attribute.name.start;
-        return Err(Fault::Namespace { offset });
+        Err(Fault::Namespace { offset })
     }
-    Ok(())
 }
 
 fn unbound(bytes: &[u8], name: QName) -> Fault {
@@ -297,9 +306,4 @@ fn unbound(bytes: &[u8], name: QName) -> Fault {
 
 fn restricted(what: &'static str, offset: usize) -> Fault {
     Fault::Restricted { what, offset }
-}
-
-/// Behind the next `mark`. There is one: the bounds have been found.
-fn end_of(bytes: &[u8], from: usize, mark: &[u8]) -> usize {
-    memmem::find(&bytes[from..], mark).map_or(bytes.len(), |found| from + found + mark.len())
 }

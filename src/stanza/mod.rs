@@ -13,9 +13,9 @@ mod refusal;
 mod reply;
 mod scanner;
 mod tag;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree;
 
 pub use fault::{Fault, ScanError};
@@ -231,7 +231,6 @@ impl Stanza {
     /// Appends the stanza to `out`, ready to be spliced into a component
     /// stream.
     pub fn write_to(&self, out: &mut BytesMut) {
-        out.reserve(self.len());
         self.write(|piece| out.extend_from_slice(piece));
     }
 
