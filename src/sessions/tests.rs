@@ -9,7 +9,7 @@ use super::{Sessions, Whereabouts};
 use crate::config::{self, Secret};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::stanza::Kind;
+use crate::stanza::{Kind, Stanza};
 use crate::store::{Announcement, MemoryCluster, MemoryStore, OwnClaim, Store};
 
 const EXPIRE_AFTER: Duration = Duration::from_secs(120);
@@ -376,6 +376,28 @@ async fn who_does_not_answer_after_a_break_is_withdrawn() {
         .until(|| world.plain("carol@example.test").is_none())
         .await;
     assert!(!world.sessions.is_here(&jid("carol@example.test")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stanzas_are_observed_and_probes_are_stanzas() {
+    let world = World::new().await;
+    let presence = Stanza::new(
+        Kind::Presence,
+        None,
+        None,
+        Some(jid(PHONE)),
+        Some(jid("bob@example.test/home")),
+        &[],
+    );
+    world.sessions.observe(&presence);
+    assert!(world.sessions.is_here(&jid(PHONE)));
+    world.sessions.detached();
+    let probes = world.sessions.attached();
+    assert_eq!(probes.len(), 1);
+    assert_eq!(probes[0].kind(), Kind::Presence);
+    assert_eq!(probes[0].stanza_type(), Some("probe"));
+    assert_eq!(probes[0].from(), Some(&jid(BOB)));
+    assert_eq!(probes[0].to(), Some(&jid(ALICE)));
 }
 
 #[tokio::test(start_paused = true)]
