@@ -8,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use redis::FromRedisValue;
 use redis::aio::MultiplexedConnection;
 use store_contract::{Bench, EXPIRE_AFTER, NOBODY, announcement, began, host, refresh};
@@ -63,6 +65,12 @@ impl Redis {
     fn stop(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
+    }
+
+    /// Makes it silent, or lets it go on.
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.server.id()).unwrap());
+        kill(pid, signal).unwrap();
     }
 
     fn url(&self) -> String {
@@ -299,4 +307,18 @@ async fn works_again_at_once_when_redis_is_back() {
     redis.server = spawn(redis.port, &redis.directory);
     assert!(redis.until_up().await);
     assert_eq!(store.claims(FULL).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_silent_redis_is_given_up_in_time() {
+    let redis = long_lived().await;
+    let store = redis.store(&host("dc1.test"), "gw1");
+    store.claim(&[began(FULL, 1000)]).await.unwrap();
+    redis.signal(Signal::SIGSTOP);
+    for _ in 0..2 {
+        let answer = tokio::time::timeout(Duration::from_secs(5), store.claims(FULL)).await;
+        assert!(answer.expect("is waited for").is_err());
+    }
+    redis.signal(Signal::SIGCONT);
+    assert_eq!(store.claims(FULL).await.unwrap().len(), 1);
 }

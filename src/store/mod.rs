@@ -6,7 +6,11 @@ mod redis;
 pub use memory::{MemoryCluster, MemoryStore};
 pub use redis::RedisStore;
 
+use std::future::Future;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use crate::config::Endpoint;
 use crate::host::Host;
@@ -74,8 +78,21 @@ pub trait Store: Send + Sync + 'static {
     async fn ping(&self) -> Result<(), StoreError>;
 }
 
+/// Awaits `operation`, but not for longer than `patience`.
+pub(crate) async fn within<T>(
+    patience: Duration,
+    operation: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    timeout(patience, operation).await.unwrap_or_else(|_| {
+        Err(StoreError(format!(
+            "the store did not answer within {} ms",
+            patience.as_millis()
+        )))
+    })
+}
+
 /// The newest first; what doesn't say since when last.
-fn newest_first(claims: &mut [Claim]) {
+pub(crate) fn newest_first(claims: &mut [Claim]) {
     claims.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.host.cmp(&b.host)));
 }
 

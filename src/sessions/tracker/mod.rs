@@ -1,1 +1,336 @@
 //! Who is online here, as told by what the gateway sees.
+//!
+//! A session is known through its *witnesses*, those who were sent its
+//! presence through us, or through its *traffic* alone, which makes a lease
+//! that must be renewed. Pure: time is an argument, and what follows from a
+//! stanza is returned.
+
+mod presence;
+mod sign;
+mod traffic;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::time::Duration;
+
+use jid::{BareJid, FullJid, Jid};
+use tokio::time::Instant;
+
+use presence::Witnesses;
+pub use sign::Sign;
+use traffic::Deadlines;
+
+/// So long may the server take to answer a probe.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which users are online here. All addresses are global ones.
+#[derive(Debug)]
+pub struct Tracker {
+    lease: Duration,
+    sessions: HashMap<FullJid, Session>,
+    users: HashMap<BareJid, User>,
+    deadlines: Deadlines,
+    /// How often the component stream broke.
+    breaks: u32,
+    detached: bool,
+    /// Users whose sessions ended while we were detached, for nothing but
+    /// that, and somebody to ask for them.
+    lost: HashMap<BareJid, BareJid>,
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Ms since the Unix epoch.
+    since: u64,
+    witnesses: Witnesses,
+    /// When the session ends if nothing is seen of it; never, if witnesses
+    /// will be told.
+    ends: Option<Instant>,
+    /// When [`Deadlines`] will remind us of it.
+    reminder: Option<Instant>,
+    /// The value of `breaks` when it was last seen.
+    seen_after: u32,
+}
+
+#[derive(Debug)]
+struct User {
+    /// When the first of the sessions began, in ms since the Unix epoch.
+    since: u64,
+    sessions: HashSet<FullJid>,
+}
+
+/// A JID went online or offline here: a full one, or a bare one with its
+/// first or last session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// `since` is in ms since the Unix epoch.
+    Online {
+        /// Full or bare.
+        jid: Jid,
+        /// Since when.
+        since: u64,
+    },
+    /// It is online here no more.
+    Offline {
+        /// Full or bare.
+        jid: Jid,
+    },
+}
+
+/// A presence probe (RFC 6121 §4.3) to the local server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probe {
+    /// A user of the shared domain who was sent the presence of `to`.
+    pub from: BareJid,
+    /// Whose sessions are asked for.
+    pub to: BareJid,
+}
+
+impl Tracker {
+    /// Nobody is online. A session that is known only by its traffic ends
+    /// `lease` after the last of it.
+    #[must_use]
+    pub fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            sessions: HashMap::new(),
+            users: HashMap::new(),
+            deadlines: Deadlines::default(),
+            breaks: 0,
+            detached: false,
+            lost: HashMap::new(),
+        }
+    }
+
+    /// Draws the conclusions from `sign`; `wall` is in ms since the Unix epoch.
+    pub fn observe(&mut self, sign: &Sign<'_>, now: Instant, wall: u64) -> Vec<Change> {
+        match sign {
+            Sign::Available { session, to } => self.available(session, to, now, wall),
+            Sign::Unavailable { session, to } => self.unavailable(session, *to),
+            Sign::NobodyHome { user } => self.nobody_home(user),
+            Sign::Traffic { session } => self.traffic(session, now, wall),
+            Sign::Nothing => Vec::new(),
+        }
+    }
+
+    fn available(&mut self, jid: &FullJid, to: &Jid, now: Instant, wall: u64) -> Vec<Change> {
+        let changes = self.begin(jid, wall);
+        if let Some(session) = self.sessions.get_mut(jid) {
+            session.witnesses.insert(to);
+        }
+        self.confirm(jid, now);
+        changes
+    }
+
+    fn unavailable(&mut self, jid: &FullJid, to: Option<&Jid>) -> Vec<Change> {
+        let Some(session) = self.sessions.get_mut(jid) else {
+            return Vec::new();
+        };
+        let over = match to {
+            Some(to) => {
+                let told = session.witnesses.remove(to);
+                // Of a session that we know by its traffic only we missed who
+                // was told of it. Leaving a room is still not going offline.
+                session.witnesses.is_empty() && (told || to.is_bare())
+            }
+            None => true,
+        };
+        if over { self.end(jid) } else { Vec::new() }
+    }
+
+    /// The server answered a probe: none of the user's sessions is there.
+    fn nobody_home(&mut self, user: &BareJid) -> Vec<Change> {
+        let Some(sessions) = self.users.get(user).map(|user| user.sessions.clone()) else {
+            return Vec::new();
+        };
+        let is_gone = |jid: &&FullJid| {
+            self.sessions.get(*jid).is_some_and(|session| {
+                session.seen_after != self.breaks && !session.witnesses.is_empty()
+            })
+        };
+        let gone: Vec<FullJid> = sessions.iter().filter(is_gone).cloned().collect();
+        gone.iter().flat_map(|jid| self.end(jid)).collect()
+    }
+
+    fn traffic(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<Change> {
+        let changes = self.begin(jid, wall);
+        self.confirm(jid, now);
+        changes
+    }
+
+    fn begin(&mut self, jid: &FullJid, wall: u64) -> Vec<Change> {
+        if self.sessions.contains_key(jid) {
+            return Vec::new();
+        }
+        self.sessions.insert(
+            jid.clone(),
+            Session {
+                since: wall,
+                witnesses: Witnesses::default(),
+                ends: None,
+                reminder: None,
+                seen_after: self.breaks,
+            },
+        );
+        let mut changes = vec![Change::Online {
+            jid: jid.clone().into(),
+            since: wall,
+        }];
+        let bare = jid.to_bare();
+        self.lost.remove(&bare);
+        let user = self.users.entry(bare).or_insert_with_key(|bare| {
+            changes.push(Change::Online {
+                jid: bare.clone().into(),
+                since: wall,
+            });
+            User {
+                since: wall,
+                sessions: HashSet::new(),
+            }
+        });
+        user.sessions.insert(jid.clone());
+        changes
+    }
+
+    /// The session was seen.
+    fn confirm(&mut self, jid: &FullJid, now: Instant) {
+        let Some(session) = self.sessions.get_mut(jid) else {
+            return;
+        };
+        session.seen_after = self.breaks;
+        session.ends = None;
+        if session.witnesses.is_empty() {
+            session.end_at(now + self.lease, jid, &mut self.deadlines);
+        }
+    }
+
+    fn end(&mut self, jid: &FullJid) -> Vec<Change> {
+        if self.sessions.remove(jid).is_none() {
+            return Vec::new();
+        }
+        let mut changes = vec![Change::Offline {
+            jid: jid.clone().into(),
+        }];
+        let bare = jid.to_bare();
+        if let Some(user) = self.users.get_mut(&bare) {
+            user.sessions.remove(jid);
+            if user.sessions.is_empty() {
+                self.users.remove(&bare);
+                changes.push(Change::Offline { jid: bare.into() });
+            }
+        }
+        changes
+    }
+
+    /// The component stream is down: no session is confirmed any more. If it
+    /// stays down, they end after the time of a lease, lest this host claims
+    /// users for ever who have long moved to another.
+    pub fn detached(&mut self, now: Instant) {
+        self.breaks = self.breaks.wrapping_add(1);
+        self.detached = true;
+        for (jid, session) in &mut self.sessions {
+            if !session.witnesses.is_empty() {
+                session.end_at(now + self.lease, jid, &mut self.deadlines);
+            }
+        }
+    }
+
+    /// The component stream is up: returns whom to ask for, sorted. Who is
+    /// not seen in time ends; who can't be asked for has the time of a lease.
+    pub fn attached(&mut self, now: Instant) -> Vec<Probe> {
+        self.detached = false;
+        let mut probes: BTreeSet<Probe> = std::mem::take(&mut self.lost)
+            .into_iter()
+            .map(|(to, from)| Probe { from, to })
+            .collect();
+        for (jid, session) in &mut self.sessions {
+            if session.seen_after == self.breaks || session.witnesses.is_empty() {
+                continue;
+            }
+            let patience = match session.witnesses.someone_to_ask(jid) {
+                Some(from) => {
+                    let to = jid.to_bare();
+                    probes.insert(Probe { from, to });
+                    PROBE_PATIENCE
+                }
+                None => self.lease,
+            };
+            session.end_at(now + patience, jid, &mut self.deadlines);
+        }
+        probes.into_iter().collect()
+    }
+
+    /// When [`Self::expire`] has something to do next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Ends the sessions of which nothing was seen in time.
+    pub fn expire(&mut self, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while let Some((at, jid)) = self.deadlines.pop(now) {
+            let Some(session) = self.sessions.get_mut(&jid) else {
+                continue;
+            };
+            // Reminders are not taken back; only the last one set is meant.
+            if session.reminder != Some(at) {
+                continue;
+            }
+            session.reminder = None;
+            match session.ends {
+                Some(ends) if ends <= now => {
+                    self.remember_lost(&jid);
+                    changes.extend(self.end(&jid));
+                }
+                Some(ends) => session.end_at(ends, &jid, &mut self.deadlines),
+                None => {}
+            }
+        }
+        changes
+    }
+
+    fn remember_lost(&mut self, jid: &FullJid) {
+        if !self.detached {
+            return;
+        }
+        let session = self.sessions.get(jid);
+        if let Some(from) = session.and_then(|session| session.witnesses.someone_to_ask(jid)) {
+            self.lost.insert(jid.to_bare(), from);
+        }
+    }
+
+    /// Since when `jid` (bare: any session of it) is online here, in ms since
+    /// the Unix epoch.
+    #[must_use]
+    pub fn since(&self, jid: &Jid) -> Option<u64> {
+        match jid.try_as_full() {
+            Ok(full) => self.sessions.get(full).map(|session| session.since),
+            Err(bare) => self.users.get(bare).map(|user| user.since),
+        }
+    }
+
+    /// How many sessions are online.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether nobody is online.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl Session {
+    fn end_at(&mut self, at: Instant, jid: &FullJid, deadlines: &mut Deadlines) {
+        self.ends = Some(at);
+        if self.reminder.is_none_or(|reminder| reminder > at) {
+            self.reminder = Some(at);
+            deadlines.push(at, jid.clone());
+        }
+    }
+}

@@ -1,0 +1,245 @@
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Peers, Registry};
+use crate::config::{Connections, Endpoint, Tls};
+use crate::host::Host;
+use crate::store::{Announcement, MemoryCluster, MemoryStore, Store};
+
+const EXPIRE_AFTER: Duration = Duration::from_secs(120);
+const REFRESH_AFTER: Duration = Duration::from_secs(60);
+const HOSTS_EVERY: Duration = Duration::from_secs(3);
+const ENDPOINTS_EVERY: Duration = Duration::from_secs(60);
+const ENDPOINTS_WHEN_EMPTY: Duration = Duration::from_secs(5);
+
+fn host(name: &str) -> Host {
+    Host::new(name).unwrap()
+}
+
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint {
+        host: "127.0.0.1".to_owned(),
+        port,
+    }
+}
+
+fn connections() -> Connections {
+    Connections {
+        endpoints: Vec::new(),
+        advertised_endpoints: None,
+        connections_per_endpoint: 1,
+        endpoint_refresh_interval: ENDPOINTS_EVERY,
+        endpoint_refresh_interval_when_empty: ENDPOINTS_WHEN_EMPTY,
+        disabled_gc_interval: Duration::from_secs(60),
+        queue_bytes: 1,
+        max_wait: Duration::from_secs(1),
+        tls: Tls::Disabled,
+    }
+}
+
+/// The registry of dc1, and a peer dc2 that the test announces by hand.
+struct World {
+    cluster: MemoryCluster,
+    dc2: Arc<MemoryStore>,
+    /// The hosts to which a link is up.
+    up: Arc<Mutex<BTreeSet<Host>>>,
+    peers: watch::Receiver<Arc<Peers>>,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::in_cluster(MemoryCluster::new(EXPIRE_AFTER))
+    }
+
+    fn in_cluster(cluster: MemoryCluster) -> Self {
+        let registry = Registry::new(
+            host("dc1.test"),
+            vec![endpoint(5555)],
+            cluster.store(host("dc1.test"), "gw1"),
+            &connections(),
+            HOSTS_EVERY,
+            REFRESH_AFTER,
+        );
+        let up = Arc::new(Mutex::new(BTreeSet::from([host("dc2.test")])));
+        let (peers, shutdown) = (registry.peers(), CancellationToken::new());
+        let (links, until) = (up.clone(), shutdown.clone());
+        let running = tokio::spawn(async move {
+            let is_up = |host: &Host| links.lock().unwrap().contains(host);
+            registry.run(is_up, until).await;
+        });
+        Self {
+            dc2: cluster.store(host("dc2.test"), "gw1"),
+            cluster,
+            up,
+            peers,
+            shutdown,
+            running,
+        }
+    }
+
+    async fn announce_dc2(&self, ports: &[u16]) {
+        let announcement = Announcement {
+            endpoints: ports.iter().copied().map(endpoint).collect(),
+            domains: Vec::new(),
+            public_domains: Vec::new(),
+        };
+        self.dc2.announce(&announcement).await.unwrap();
+    }
+
+    /// Waits for the next change; how long that took.
+    async fn changed(&mut self) -> Duration {
+        let started = Instant::now();
+        timeout(Duration::from_secs(600), self.peers.changed())
+            .await
+            .expect("the peers don't change")
+            .unwrap();
+        started.elapsed()
+    }
+
+    async fn stays_unchanged(&mut self, time: Duration) {
+        let changed = timeout(time, self.peers.changed()).await;
+        assert!(changed.is_err(), "{:?}", self.peers.borrow());
+    }
+
+    fn ports_of_dc2(&self) -> Option<Vec<u16>> {
+        let peers = self.peers.borrow();
+        let endpoints = peers.get(&host("dc2.test"))?;
+        Some(endpoints.iter().map(|endpoint| endpoint.port).collect())
+    }
+
+    async fn until_announced(&self) {
+        let announced = async {
+            while self.dc2.endpoints(&host("dc1.test")).await.ok() != Some(vec![endpoint(5555)]) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), announced)
+            .await
+            .expect("dc1 does not announce itself");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn this_node_is_announced_kept_alive_and_retired() {
+    let world = World::new();
+    world.until_announced().await;
+    for _ in 0..10 {
+        tokio::time::sleep(REFRESH_AFTER).await;
+        assert_eq!(world.dc2.hosts().await.unwrap(), [host("dc1.test")]);
+    }
+    world.shutdown.cancel();
+    world.running.await.unwrap();
+    assert_eq!(world.dc2.hosts().await.unwrap(), Vec::<Host>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_come_and_go_without_this_host_among_them() {
+    let mut world = World::new();
+    world.until_announced().await;
+    world.announce_dc2(&[1, 2]).await;
+    assert!(world.changed().await <= HOSTS_EVERY);
+    assert_eq!(world.ports_of_dc2(), Some(vec![1, 2]));
+    assert_eq!(world.peers.borrow().len(), 1);
+
+    // It may be alive and have no endpoints.
+    world.announce_dc2(&[]).await;
+    assert!(world.changed().await <= ENDPOINTS_EVERY);
+    assert_eq!(world.ports_of_dc2(), Some(Vec::new()));
+
+    world.dc2.retire().await.unwrap();
+    assert!(world.changed().await <= HOSTS_EVERY);
+    assert_eq!(world.ports_of_dc2(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_are_read_more_often_while_there_is_no_way_to_a_host() {
+    let mut world = World::new();
+    world.announce_dc2(&[]).await;
+    world.changed().await;
+    world.announce_dc2(&[1]).await;
+    assert!(world.changed().await <= ENDPOINTS_WHEN_EMPTY);
+
+    world.announce_dc2(&[2]).await;
+    world
+        .stays_unchanged(ENDPOINTS_EVERY - Duration::from_secs(1))
+        .await;
+    world.announce_dc2(&[2]).await;
+    world.changed().await;
+
+    world.up.lock().unwrap().clear();
+    world.announce_dc2(&[3]).await;
+    assert!(world.changed().await <= ENDPOINTS_WHEN_EMPTY + HOSTS_EVERY);
+    assert_eq!(world.ports_of_dc2(), Some(vec![3]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_new_is_no_change() {
+    let mut world = World::new();
+    world.announce_dc2(&[1]).await;
+    world.changed().await;
+    for _ in 0..5 {
+        world.announce_dc2(&[1]).await;
+        world.stays_unchanged(REFRESH_AFTER).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn peers_stay_while_the_store_is_away_and_it_hears_of_us_at_once_on_its_return() {
+    let mut world = World::new();
+    world.until_announced().await;
+    world.announce_dc2(&[1]).await;
+    world.changed().await;
+
+    world.cluster.set_available(false);
+    world.stays_unchanged(10 * EXPIRE_AFTER).await;
+    world.cluster.hang();
+    world.stays_unchanged(10 * EXPIRE_AFTER).await;
+    world.cluster.set_available(true);
+    world.until_announced().await;
+    world.stays_unchanged(2 * HOSTS_EVERY).await;
+    world.announce_dc2(&[1]).await;
+    world.stays_unchanged(REFRESH_AFTER).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emptied_store_is_filled_again_and_peers_have_time_to_do_so() {
+    let mut world = World::new();
+    world.until_announced().await;
+    world.announce_dc2(&[1]).await;
+    world.changed().await;
+
+    world.cluster.flush();
+    world.until_announced().await;
+    world.stays_unchanged(HOSTS_EVERY).await;
+    world.announce_dc2(&[1]).await;
+    world.stays_unchanged(REFRESH_AFTER).await;
+
+    world.cluster.flush();
+    assert!(world.changed().await <= 5 * HOSTS_EVERY);
+    assert_eq!(world.ports_of_dc2(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn starts_without_a_store_and_ends_without_one() {
+    let cluster = MemoryCluster::new(EXPIRE_AFTER);
+    cluster.set_available(false);
+    let world = World::in_cluster(cluster);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.cluster.set_available(true);
+    world.until_announced().await;
+
+    world.cluster.hang();
+    world.shutdown.cancel();
+    timeout(Duration::from_secs(10), world.running)
+        .await
+        .expect("does not end")
+        .unwrap();
+}

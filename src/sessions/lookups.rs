@@ -1,0 +1,182 @@
+//! Look-ups in the store, through the cache; they never fail and never take long.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::shelf::{Kept, Shelf};
+use crate::config;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::store::{Claim, Store, StoreError, within};
+
+/// So long may a stanza be held up by a look-up.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// After a look-up that took too long, the store isn't asked for so long: its
+/// silence must not hold up one stanza after the other.
+const REST: Duration = Duration::from_secs(1);
+
+pub(super) struct Lookups {
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    lifetime: Duration,
+    cache_missed: bool,
+    claims: Arc<Shelf<Vec<Claim>>>,
+    homes: Arc<Shelf<Option<Host>>>,
+    /// Where stanzas of those came from whom the table didn't know.
+    learned: Arc<Shelf<Host>>,
+    rests_until: Mutex<Option<Instant>>,
+}
+
+impl Lookups {
+    pub(super) fn new(store: Arc<dyn Store>, cache: &config::Cache, metrics: Arc<Metrics>) -> Self {
+        Self {
+            store,
+            metrics,
+            lifetime: cache.jid_lifetime,
+            cache_missed: cache.cache_missed,
+            claims: Shelf::new(cache.max_jids),
+            homes: Shelf::new(cache.max_jids),
+            learned: Shelf::new(cache.max_jids),
+            rests_until: Mutex::new(None),
+        }
+    }
+
+    /// Who claims `jid`, as far as that can be told now.
+    pub(super) async fn claims(&self, jid: &str) -> Vec<Claim> {
+        let started = Instant::now();
+        self.metrics.mapping_fetches.inc();
+        let claims = self.claims_by_cache_or_store(jid).await;
+        let micros = started.elapsed().as_secs_f64() * 1e6;
+        self.metrics.mapping_fetch_time.observe(micros);
+        claims
+    }
+
+    async fn claims_by_cache_or_store(&self, jid: &str) -> Vec<Claim> {
+        let known = self.claims.get(jid);
+        if let Some(known) = &known
+            && self.is_fresh(known)
+        {
+            return self.or_learned(jid, known.value.clone());
+        }
+        self.metrics.mapping_cache_misses.inc();
+        let (store, key) = (self.store.clone(), jid.to_owned());
+        let question = async move { store.claims(&key).await };
+        let is_kept = if self.cache_missed {
+            |_: &Vec<Claim>| true
+        } else {
+            |claims: &Vec<Claim>| !claims.is_empty()
+        };
+        let asked = self.claims.ask(jid, question, is_kept);
+        match self.in_time("claims", asked).await {
+            Some(claims) => self.or_learned(jid, claims),
+            None => self.last_known(jid, known),
+        }
+    }
+
+    /// The last host that claimed `bare`, as far as that can be told now.
+    pub(super) async fn home(&self, bare: &str) -> Option<Host> {
+        let known = self.homes.get(bare);
+        if let Some(known) = &known
+            && self.is_fresh(known)
+        {
+            return known.value.clone();
+        }
+        let (store, key) = (self.store.clone(), bare.to_owned());
+        let question = async move { store.home(&key).await };
+        let asked = self.homes.ask(bare, question, |_| true);
+        match self.in_time("home", asked).await {
+            Some(home) => home,
+            None => known.and_then(|known| known.value),
+        }
+    }
+
+    /// `jid` was seen at `host`; remembered unless the table is known to know better.
+    pub(super) fn learn(&self, jid: &str, host: &Host) {
+        let known = self.claims.get(jid);
+        if !known.is_some_and(|known| self.is_fresh(&known) && !known.value.is_empty()) {
+            self.learned.put(jid, host.clone());
+        }
+    }
+
+    /// Nothing that was known about `jid` holds any more.
+    pub(super) fn forget(&self, jid: &str) {
+        self.claims.forget(jid);
+        self.homes.forget(jid);
+        self.learned.forget(jid);
+    }
+
+    /// What the table says; if that is nothing, what was learned lately.
+    fn or_learned(&self, jid: &str, claims: Vec<Claim>) -> Vec<Claim> {
+        if !claims.is_empty() {
+            return claims;
+        }
+        match self.learned.get(jid) {
+            Some(learned) if self.is_fresh(&learned) => vec![unconfirmed(learned.value)],
+            _ => claims,
+        }
+    }
+
+    /// Without the store: what was said last, however long ago.
+    fn last_known(&self, jid: &str, known: Option<Kept<Vec<Claim>>>) -> Vec<Claim> {
+        match (self.learned.get(jid), known) {
+            (Some(learned), Some(known)) if known.at > learned.at && !known.value.is_empty() => {
+                known.value
+            }
+            (Some(learned), _) => vec![unconfirmed(learned.value)],
+            (None, Some(known)) => known.value,
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn is_fresh<T>(&self, kept: &Kept<T>) -> bool {
+        kept.at.elapsed() < self.lifetime
+    }
+
+    /// The store's answer, if it gives one in time.
+    async fn in_time<T>(
+        &self,
+        operation: &str,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Option<T> {
+        if self.rests() {
+            return None;
+        }
+        let asked_at = Instant::now();
+        let error = match within(PATIENCE, answer).await {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        if asked_at.elapsed() >= PATIENCE {
+            self.rest();
+        }
+        self.metrics
+            .store_errors
+            .with_label_values(&[operation])
+            .inc();
+        // The writer tells the operator; this would be told for each stanza.
+        tracing::debug!(operation, %error, "a look-up failed; what was known last counts");
+        None
+    }
+
+    fn rests(&self) -> bool {
+        let rests_until = *self.rest_lock();
+        rests_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn rest(&self) {
+        *self.rest_lock() = Some(Instant::now() + REST);
+    }
+
+    fn rest_lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unconfirmed(host: Host) -> Claim {
+    Claim { host, since: None }
+}

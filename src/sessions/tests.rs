@@ -1,0 +1,425 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use jid::Jid;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Sessions, Whereabouts};
+use crate::config::{self, Secret};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::{Kind, Stanza};
+use crate::store::{Announcement, MemoryCluster, MemoryStore, OwnClaim, Store};
+
+const EXPIRE_AFTER: Duration = Duration::from_secs(120);
+const REFRESH_AFTER: Duration = Duration::from_secs(60);
+const PHONE: &str = "alice@example.test/phone";
+const ALICE: &str = "alice@example.test";
+const BOB: &str = "bob@example.test";
+
+fn host(name: &str) -> Host {
+    Host::new(name).unwrap()
+}
+
+fn jid(text: &str) -> Jid {
+    Jid::new(text).unwrap()
+}
+
+/// The sessions of dc1, whose table is shared with dc2.
+struct World {
+    cluster: MemoryCluster,
+    /// The table as dc2 sees it.
+    dc2: Arc<MemoryStore>,
+    metrics: Arc<Metrics>,
+    sessions: Arc<Sessions>,
+    shutdown: CancellationToken,
+    running: JoinHandle<()>,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with_cache_missed(true).await
+    }
+
+    async fn with_cache_missed(cache_missed: bool) -> Self {
+        let cluster = MemoryCluster::new(EXPIRE_AFTER);
+        let dc2 = cluster.store(host("dc2.test"), "gw1");
+        let nothing = Announcement {
+            endpoints: Vec::new(),
+            domains: Vec::new(),
+            public_domains: Vec::new(),
+        };
+        dc2.announce(&nothing).await.unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let store = cluster.store(host("dc1.test"), "gw1");
+        store.announce(&nothing).await.unwrap();
+        let cache = config::Cache {
+            cache_missed,
+            domain_lifetime: Duration::from_secs(600),
+            jid_lifetime: Duration::from_secs(5),
+            max_jids: 1000,
+        };
+        let redis = config::Redis {
+            url: Secret::new(String::new()),
+            expire_after: EXPIRE_AFTER,
+            refresh_after: REFRESH_AFTER,
+        };
+        let sessions = Sessions::new(host("dc1.test"), store, &cache, &redis, metrics.clone());
+        let shutdown = CancellationToken::new();
+        let running = tokio::spawn(sessions.clone().run(shutdown.clone()));
+        let world = Self {
+            cluster,
+            dc2,
+            metrics,
+            sessions,
+            shutdown,
+            running,
+        };
+        world.until(|| world.metrics.store_up.get() == 1).await;
+        world
+    }
+
+    fn presence(&self, stanza_type: Option<&str>, from: &str) {
+        let (from, to) = (jid(from), jid(BOB));
+        self.sessions
+            .observe_tag(Kind::Presence, stanza_type, &from, Some(&to));
+    }
+
+    fn login(&self) {
+        self.presence(None, PHONE);
+    }
+
+    fn logout(&self) {
+        self.presence(Some("unavailable"), PHONE);
+    }
+
+    fn plain(&self, jid: &str) -> Option<String> {
+        self.cluster.plain(jid).map(|host| host.to_string())
+    }
+
+    async fn claim_at_dc2(&self, jid: &str, since: u64) {
+        let claim = OwnClaim {
+            jid: jid.to_owned(),
+            since,
+            fresh: true,
+        };
+        self.dc2.claim(&[claim]).await.unwrap();
+    }
+
+    async fn locate(&self, text: &str) -> Whereabouts {
+        self.sessions.locate(&jid(text)).await
+    }
+
+    fn errors(&self, operation: &str) -> u64 {
+        let errors = &self.metrics.store_errors;
+        errors.with_label_values(&[operation]).get()
+    }
+
+    /// Waits until `fact` holds; the clock is paused and jumps.
+    async fn until(&self, mut fact: impl FnMut() -> bool) {
+        let holds = async {
+            while !fact() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), holds)
+            .await
+            .expect("waited in vain");
+    }
+}
+
+fn found(full: &[&str], bare: &[&str], home: Option<&str>) -> Whereabouts {
+    let hosts = |names: &[&str]| names.iter().map(|name| host(name)).collect();
+    Whereabouts {
+        full: hosts(full),
+        bare: hosts(bare),
+        home: home.map(host),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_claimed_and_withdrawn_at_once() {
+    let world = World::new().await;
+    world.login();
+    assert!(world.sessions.is_here(&jid(PHONE)));
+    assert!(world.sessions.is_here(&jid(ALICE)));
+    assert_eq!(world.metrics.sessions.get(), 1);
+    let here = Some("dc1.test".to_owned());
+    world
+        .until(|| world.plain(PHONE) == here && world.plain(ALICE) == here)
+        .await;
+    assert_eq!(world.locate(PHONE).await, found(&["dc1.test"], &[], None));
+    assert_eq!(world.locate(ALICE).await, found(&[], &["dc1.test"], None));
+
+    world.logout();
+    assert_eq!(world.metrics.sessions.get(), 0);
+    world
+        .until(|| world.plain(PHONE).is_none() && world.plain(ALICE).is_none())
+        .await;
+    let home = found(&[], &[], Some("dc1.test"));
+    assert_eq!(world.locate(PHONE).await, home);
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_are_kept_alive_and_written_again_after_a_flush() {
+    let world = World::new().await;
+    world.login();
+    world.until(|| world.plain(PHONE).is_some()).await;
+    for _ in 0..10 {
+        tokio::time::sleep(REFRESH_AFTER).await;
+        assert!(world.plain(PHONE).is_some());
+        assert!(world.plain(ALICE).is_some());
+    }
+    world.cluster.flush();
+    tokio::time::sleep(REFRESH_AFTER).await;
+    assert!(world.plain(PHONE).is_some());
+    assert_eq!(world.dc2.home(ALICE).await.unwrap(), Some(host("dc1.test")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_while_the_store_is_away_is_written_on_its_return() {
+    let world = World::new().await;
+    world.presence(None, "carol@example.test/x");
+    world
+        .until(|| world.plain("carol@example.test").is_some())
+        .await;
+
+    world.cluster.set_available(false);
+    world.cluster.flush();
+    world.login();
+    world.presence(None, "dave@example.test/x");
+    world.presence(Some("unavailable"), "dave@example.test/x");
+    world.until(|| world.metrics.store_up.get() == 0).await;
+    assert!(world.errors("claim") + world.errors("withdraw") > 0);
+    assert_eq!(world.locate(PHONE).await, found(&["dc1.test"], &[], None));
+
+    world.cluster.set_available(true);
+    world.until(|| world.metrics.store_up.get() == 1).await;
+    world
+        .until(|| {
+            let all = [PHONE, ALICE, "carol@example.test/x", "carol@example.test"];
+            all.iter().all(|jid| world.plain(jid).is_some())
+        })
+        .await;
+    assert_eq!(world.plain("dave@example.test"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_hosts_are_found_newest_first() {
+    let world = World::new().await;
+    assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
+    world.claim_at_dc2(ALICE, 1).await;
+    // The miss is still cached.
+    assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(world.locate(PHONE).await, found(&[], &["dc2.test"], None));
+    assert_eq!(world.locate(ALICE).await, found(&[], &["dc2.test"], None));
+
+    // She comes here too, later; and then leaves.
+    world.login();
+    assert_eq!(
+        world.locate(ALICE).await,
+        found(&[], &["dc1.test", "dc2.test"], None)
+    );
+    world.logout();
+    assert_eq!(world.locate(PHONE).await, found(&[], &["dc2.test"], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn misses_are_only_cached_if_wanted() {
+    let world = World::with_cache_missed(false).await;
+    assert_eq!(world.locate(ALICE).await, found(&[], &[], None));
+    world.claim_at_dc2(ALICE, 1).await;
+    assert_eq!(world.locate(ALICE).await.bare, [host("dc2.test")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_are_cached_and_counted_and_can_be_forgotten() {
+    let world = World::new().await;
+    world.claim_at_dc2(PHONE, 1).await;
+    for _ in 0..3 {
+        assert_eq!(world.locate(PHONE).await, found(&["dc2.test"], &[], None));
+    }
+    assert_eq!(world.metrics.mapping_fetches.get(), 3);
+    assert_eq!(world.metrics.mapping_cache_misses.get(), 1);
+    assert_eq!(world.metrics.mapping_fetch_time.get_sample_count(), 3);
+
+    world.dc2.withdraw(&[PHONE.to_owned()]).await.unwrap();
+    assert_eq!(world.locate(PHONE).await, found(&["dc2.test"], &[], None));
+    world.sessions.forget(&jid(PHONE));
+    assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_look_up_is_asked_for_once() {
+    let world = World::new().await;
+    world.claim_at_dc2(ALICE, 1).await;
+    let alice = jid(ALICE);
+    let look_ups = (0..10).map(|_| world.sessions.locate(&alice));
+    world.cluster.hang();
+    let started = tokio::time::Instant::now();
+    futures::future::join_all(look_ups).await;
+    assert_eq!(started.elapsed(), Duration::from_millis(500));
+
+    // It is still being asked: nobody waits for it again so soon.
+    let started = tokio::time::Instant::now();
+    world.locate(ALICE).await;
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_answers_count_when_the_store_fails_or_hangs() {
+    let world = World::new().await;
+    world.claim_at_dc2(PHONE, 1).await;
+    assert_eq!(world.locate(PHONE).await.full, [host("dc2.test")]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.cluster.set_available(false);
+    assert_eq!(world.locate(PHONE).await.full, [host("dc2.test")]);
+    assert_eq!(world.errors("claims"), 1);
+    world.cluster.hang();
+    assert_eq!(world.locate(PHONE).await.full, [host("dc2.test")]);
+
+    // Nothing is asked in vain for ever: when the store answers again, so do we.
+    world.cluster.set_available(true);
+    world.dc2.withdraw(&[PHONE.to_owned()]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_the_own_host_counts_until_it_withdraws() {
+    let world = World::new().await;
+    // The gateway before this one claimed her.
+    let before = world.cluster.store(host("dc1.test"), "gw1");
+    for jid in [PHONE, ALICE] {
+        let claim = OwnClaim {
+            jid: jid.to_owned(),
+            since: 1,
+            fresh: true,
+        };
+        before.claim(&[claim]).await.unwrap();
+    }
+    assert_eq!(world.locate(PHONE).await, found(&["dc1.test"], &[], None));
+
+    // What the table says is old when it can't be told of the withdrawal.
+    world.cluster.set_available(false);
+    world.login();
+    world.logout();
+    world.until(|| world.metrics.store_up.get() == 0).await;
+    world.cluster.set_available(true);
+    assert_eq!(world.locate(PHONE).await, found(&[], &[], Some("dc1.test")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn senders_are_learned_for_a_short_time_unless_they_are_known() {
+    let world = World::new().await;
+    let dc3 = host("dc3.test");
+    world.claim_at_dc2("bob@example.test/x", 1).await;
+    for sender in [PHONE, "bob@example.test/x", "carol@example.test/x"] {
+        world.locate(sender).await;
+    }
+    world.presence(None, "carol@example.test/x");
+    for sender in [PHONE, "bob@example.test/x", "carol@example.test/x"] {
+        world.sessions.learn(&jid(sender), &dc3);
+    }
+    let learned = Whereabouts {
+        full: vec![dc3.clone()],
+        ..Whereabouts::default()
+    };
+    assert_eq!(world.locate(PHONE).await, learned);
+    assert_eq!(world.locate(ALICE).await.bare, learned.full);
+    assert_eq!(
+        world.locate("bob@example.test/x").await.full,
+        [host("dc2.test")]
+    );
+    assert_eq!(
+        world.locate("carol@example.test/x").await.full,
+        [host("dc1.test")]
+    );
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
+
+    // Without the store, the last that was seen is better than nothing.
+    world.cluster.set_available(false);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(world.locate(PHONE).await.full, [dc3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_run_out_in_the_table_too() {
+    let world = World::new().await;
+    let (from, to) = (jid(PHONE), jid(BOB));
+    world
+        .sessions
+        .observe_tag(Kind::Message, Some("chat"), &from, Some(&to));
+    world.until(|| world.plain(PHONE).is_some()).await;
+    tokio::time::sleep(EXPIRE_AFTER).await;
+    world.until(|| world.plain(PHONE).is_none()).await;
+    assert!(!world.sessions.is_here(&jid(PHONE)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_answer_after_a_break_is_withdrawn() {
+    let world = World::new().await;
+    world.login();
+    world.presence(None, "carol@example.test/x");
+    world.sessions.detached();
+    assert!(world.sessions.is_here(&jid(PHONE)));
+    let probes = world.sessions.probes();
+    assert_eq!(probes.len(), 2);
+    assert_eq!(probes[0].to.as_str(), ALICE);
+    world.login();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(world.sessions.is_here(&jid(PHONE)));
+    world
+        .until(|| world.plain("carol@example.test").is_none())
+        .await;
+    assert!(!world.sessions.is_here(&jid("carol@example.test")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn stanzas_are_observed_and_probes_are_stanzas() {
+    let world = World::new().await;
+    let presence = Stanza::new(
+        Kind::Presence,
+        None,
+        None,
+        Some(jid(PHONE)),
+        Some(jid("bob@example.test/home")),
+        &[],
+    );
+    world.sessions.observe(&presence);
+    assert!(world.sessions.is_here(&jid(PHONE)));
+    world.sessions.detached();
+    let probes = world.sessions.attached();
+    assert_eq!(probes.len(), 1);
+    assert_eq!(probes[0].kind(), Kind::Presence);
+    assert_eq!(probes[0].stanza_type(), Some("probe"));
+    assert_eq!(probes[0].from(), Some(&jid(BOB)));
+    assert_eq!(probes[0].to(), Some(&jid(ALICE)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_what_is_new_is_written_and_claims_stay() {
+    let world = World::new().await;
+    world.login();
+    world.shutdown.cancel();
+    world.running.await.unwrap();
+    assert_eq!(
+        world.cluster.plain(PHONE).map(|host| host.to_string()),
+        Some("dc1.test".to_owned())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_does_not_hold_up_the_end() {
+    let world = World::new().await;
+    world.cluster.hang();
+    world.login();
+    world.shutdown.cancel();
+    tokio::time::timeout(Duration::from_secs(10), world.running)
+        .await
+        .unwrap()
+        .unwrap();
+}

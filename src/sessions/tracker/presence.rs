@@ -1,0 +1,50 @@
+//! Those who were sent a session's presence.
+
+use std::collections::BTreeSet;
+
+use jid::{BareJid, FullJid, Jid};
+
+/// Those who were sent a session's presence and will be told of its end: the
+/// server keeps the same list (RFC 6121 §4.6.3).
+#[derive(Debug, Default)]
+pub(super) struct Witnesses(BTreeSet<Jid>);
+
+impl Witnesses {
+    pub(super) fn insert(&mut self, to: &Jid) {
+        if !self.0.contains(to) {
+            self.0.insert(to.clone());
+        }
+    }
+
+    /// Takes away who was told of the end; whether anybody was on the list. To
+    /// tell a bare JID tells its resources too: a contact to whom presence was
+    /// also directed is told only once.
+    pub(super) fn remove(&mut self, to: &Jid) -> bool {
+        let before = self.0.len();
+        if to.is_bare() {
+            self.0.retain(|witness| !is_of(witness, to));
+        } else {
+            self.0.remove(to);
+        }
+        self.0.len() < before
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A user of the same domain, in whose name the server can be asked for
+    /// `session`: we may write no other sender on its stream.
+    pub(super) fn someone_to_ask(&self, session: &FullJid) -> Option<BareJid> {
+        self.0
+            .iter()
+            .filter(|witness| witness.node().is_some())
+            .filter(|witness| witness.domain() == session.domain())
+            .find(|witness| witness.node() != session.node())
+            .map(Jid::to_bare)
+    }
+}
+
+fn is_of(jid: &Jid, bare: &Jid) -> bool {
+    jid.node() == bare.node() && jid.domain() == bare.domain()
+}

@@ -1,0 +1,188 @@
+//! Writes this host's claims to the store, and keeps them alive there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Sessions;
+use super::ledger::{Batch, PARTS};
+use crate::store::{StoreError, within};
+
+/// So long may one write take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How often a store that is away is asked whether it is back.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// So long may the last writes take before the process ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Sessions that end within so short a time are ended together.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// The state of [`Sessions::run`].
+pub(super) struct Writer {
+    sessions: Arc<Sessions>,
+    health: Health,
+    next_part: usize,
+    refresh_at: Instant,
+}
+
+enum Health {
+    Unknown,
+    Up,
+    Down { retry_at: Instant },
+}
+
+impl Writer {
+    pub(super) fn new(sessions: Arc<Sessions>) -> Self {
+        Self {
+            sessions,
+            health: Health::Unknown,
+            next_part: 0,
+            refresh_at: Instant::now(),
+        }
+    }
+
+    /// Until `shutdown`; then writes what is new, if the store answers.
+    pub(super) async fn run(mut self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            self.sessions.expire();
+            match self.health {
+                Health::Unknown => self.start_over().await,
+                Health::Down { retry_at } if retry_at <= Instant::now() => {
+                    self.start_over().await;
+                }
+                Health::Down { retry_at } => self.wait(retry_at, &shutdown).await,
+                Health::Up => self.write_or_wait(&shutdown).await,
+            }
+        }
+        if timeout(FAREWELL, self.write_news()).await.is_err() {
+            tracing::warn!("the last claims could not be written in time; they will expire");
+        }
+    }
+
+    async fn write_or_wait(&mut self, shutdown: &CancellationToken) {
+        let batch = self.sessions.state().ledger.next_batch();
+        if let Some(batch) = batch {
+            self.write(batch).await;
+        } else if self.refresh_at <= Instant::now() {
+            self.refresh().await;
+        } else {
+            self.wait(self.refresh_at, shutdown).await;
+        }
+    }
+
+    /// Until `at`, or something is new or due.
+    async fn wait(&self, at: Instant, shutdown: &CancellationToken) {
+        let next_end = self.sessions.state().tracker.next_deadline();
+        let at = match next_end {
+            Some(next_end) => at.min(next_end.max(Instant::now() + TOGETHER)),
+            None => at,
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.sessions.news.notified() => {}
+            () = sleep_until(at) => {}
+        }
+    }
+
+    /// Lines the next part up; when there is nothing to write, pings, so that
+    /// an idle gateway notices as well when the store goes away.
+    async fn refresh(&mut self) {
+        let now = Instant::now();
+        self.sessions
+            .state()
+            .ledger
+            .refresh_part(self.next_part, now);
+        self.next_part = (self.next_part + 1) % PARTS;
+        // A little early and never the same, so that many gateways started at
+        // once don't refresh in step.
+        let jitter = 0.8 + 0.2 * fastrand::f64();
+        self.refresh_at = now + (self.sessions.refresh_after / PARTS as u32).mul_f64(jitter);
+
+        self.write_or_ping().await;
+    }
+
+    /// Lines everything up to be written. That the store is back shows in a
+    /// write: it may answer a ping and still refuse those.
+    async fn start_over(&mut self) {
+        self.sessions.state().ledger.refresh_all(Instant::now());
+        if self.write_or_ping().await {
+            self.succeeded();
+        }
+    }
+
+    async fn write_or_ping(&mut self) -> bool {
+        let batch = self.sessions.state().ledger.next_batch();
+        match batch {
+            Some(batch) => self.write(batch).await,
+            None => self.ping().await,
+        }
+    }
+
+    /// Whether it was written.
+    async fn write(&mut self, batch: Batch) -> bool {
+        let written = self.write_whole(&batch).await;
+        if let Err((operation, error)) = &written {
+            self.sessions.state().ledger.give_back(batch);
+            self.failed(operation, error);
+        }
+        written.is_ok()
+    }
+
+    async fn write_whole(&self, batch: &Batch) -> Result<(), (&'static str, StoreError)> {
+        let store = &self.sessions.store;
+        if !batch.withdrawals.is_empty() {
+            within(PATIENCE, store.withdraw(&batch.withdrawals))
+                .await
+                .map_err(|error| ("withdraw", error))?;
+        }
+        if !batch.claims.is_empty() {
+            within(PATIENCE, store.claim(&batch.claims))
+                .await
+                .map_err(|error| ("claim", error))?;
+        }
+        Ok(())
+    }
+
+    async fn write_news(&mut self) {
+        loop {
+            let batch = self.sessions.state().ledger.next_news();
+            if batch == Batch::default() || !self.write(batch).await {
+                return;
+            }
+        }
+    }
+
+    async fn ping(&mut self) -> bool {
+        let answer = within(PATIENCE, self.sessions.store.ping()).await;
+        if let Err(error) = &answer {
+            self.failed("ping", error);
+        }
+        answer.is_ok()
+    }
+
+    fn succeeded(&mut self) {
+        if matches!(self.health, Health::Down { .. }) {
+            tracing::info!("the session table is reachable again; all claims are written anew");
+        }
+        self.health = Health::Up;
+        self.sessions.metrics.store_up.set(1);
+    }
+
+    fn failed(&mut self, operation: &str, error: &StoreError) {
+        let metrics = &self.sessions.metrics;
+        metrics.store_errors.with_label_values(&[operation]).inc();
+        metrics.store_up.set(0);
+        if !matches!(self.health, Health::Down { .. }) {
+            tracing::warn!(
+                operation, %error,
+                "the session table is not reachable; routing goes on from what is known, and \
+                 claims are written when it is back"
+            );
+        }
+        self.health = Health::Down {
+            retry_at: Instant::now() + RETRY_AFTER.mul_f64(0.8 + 0.4 * fastrand::f64()),
+        };
+    }
+}
