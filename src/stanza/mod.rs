@@ -1,18 +1,37 @@
 //! Stanzas as bytes: cut out of a stream, their start tag parsed, their
 //! payload left alone.
+//!
+//! [`Scanner`] cuts a stream into [`Stanza`]s and everything else. What it lets
+//! through can be written to another stream as it is.
 
+mod bounds;
+mod check;
+mod fault;
+mod names;
+mod payload;
 mod refusal;
+mod reply;
 mod scanner;
 mod tag;
+mod text;
+#[cfg(test)]
+mod tests;
+mod tree;
 
+pub use fault::{Fault, ScanError};
 pub use refusal::{Reason, Refusal};
-pub use scanner::{Cut, Fault, Limits, ScanError, Scanner};
+pub use scanner::{Cut, Limits, Scanner};
 
 use std::borrow::Cow;
 
 use bytes::{Bytes, BytesMut};
 use jid::Jid;
 use minidom::Element;
+
+use bounds::{Bounds, Broken, Piece};
+use check::{Checked, Checker};
+use tag::Attributes;
+use text::{Place, escape, unescape};
 
 /// The namespace that stanzas on a component stream and on our links are in,
 /// without saying so (XEP-0114 §3).
@@ -39,15 +58,30 @@ impl Kind {
             Self::Iq => "iq",
         }
     }
+
+    fn from_name(name: &[u8]) -> Option<Self> {
+        match name {
+            b"message" => Some(Self::Message),
+            b"presence" => Some(Self::Presence),
+            b"iq" => Some(Self::Iq),
+            _ => None,
+        }
+    }
 }
 
 /// A message, presence or iq: the parsed start tag, and the payload as the
 /// bytes that were received.
+///
+/// Every attribute but `xmlns` is kept as it was written, in its order; only
+/// `from` and `to` are parsed, and written normalised (RFC 7622).
 #[derive(Debug, Clone)]
 pub struct Stanza {
     kind: Kind,
     from: Option<Jid>,
     to: Option<Jid>,
+    /// Unescaped.
+    stanza_type: Option<Bytes>,
+    attributes: Attributes,
     payload: Bytes,
 }
 
@@ -58,10 +92,40 @@ impl Stanza {
     /// # Errors
     /// When it is not exactly one well-formed stanza within `limits`.
     pub fn parse(bytes: Bytes, limits: &Limits) -> Result<Self, Fault> {
-        todo!()
+        if bytes.len() > limits.bytes {
+            let limit = limits.bytes;
+            return Err(Fault::TooLarge { limit });
+        }
+        let mut bounds = Bounds::new(limits.bytes);
+        let broken = |Broken { what, offset }| Fault::Broken { what, offset };
+        let piece = bounds.advance(&bytes).map_err(broken)?;
+        let whole = bounds.start() == 0 && bounds.position() == bytes.len();
+        let head_end = match piece {
+            Some(Piece::Element) if whole => bounds.head_end().unwrap_or(bytes.len()),
+            Some(Piece::Restricted(what)) => {
+                let offset = bounds.start();
+                return Err(Fault::Restricted { what, offset });
+            }
+            None | Some(Piece::Element | Piece::End) => {
+                return Err(Fault::Broken {
+                    what: "more or less than one element".into(),
+                    offset: bounds.position(),
+                });
+            }
+        };
+        if bounds.deepest() > limits.depth {
+            let limit = limits.depth;
+            return Err(Fault::TooDeep { limit });
+        }
+        match Checker::default().check(&bytes, head_end)? {
+            Checked::Stanza(stanza) => Ok(stanza),
+            Checked::Misaddressed(_, fault) => Err(fault),
+            Checked::Other => Err(Fault::NotAStanza),
+        }
     }
 
-    /// A stanza built from its parts; `payload` must be well-formed content.
+    /// A stanza built from its parts. Elements of `payload` that are in
+    /// [`NAMESPACE`] are written as the stanza's own.
     #[must_use]
     pub fn new(
         kind: Kind,
@@ -71,7 +135,42 @@ impl Stanza {
         to: Option<Jid>,
         payload: &[Element],
     ) -> Self {
-        todo!()
+        let pairs: Vec<_> = [("type", stanza_type), ("id", id)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect();
+        Self {
+            kind,
+            from,
+            to,
+            stanza_type: stanza_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
+            attributes: Attributes::written(&pairs),
+            payload: payload::write_elements(payload, NAMESPACE).into(),
+        }
+    }
+
+    /// A stanza whose bytes have been checked. A malformed address is left out
+    /// and comes as the fault it is.
+    fn received(kind: Kind, attributes: Attributes, payload: Bytes) -> (Self, Option<Fault>) {
+        let (from, from_fault) = address(&attributes, "from");
+        let (to, to_fault) = address(&attributes, "to");
+        let stanza = Self {
+            kind,
+            from,
+            to,
+            stanza_type: attributes.value("type"),
+            attributes,
+            payload,
+        };
+        (stanza, to_fault.or(from_fault))
+    }
+
+    /// The same start tag with nothing in it.
+    fn without_payload(self) -> Self {
+        Self {
+            payload: Bytes::new(),
+            ..self
+        }
     }
 
     /// Message, presence or iq.
@@ -95,13 +194,15 @@ impl Stanza {
     /// The `type` attribute, unescaped.
     #[must_use]
     pub fn stanza_type(&self) -> Option<&str> {
-        todo!()
+        self.stanza_type
+            .as_ref()
+            .and_then(|value| str::from_utf8(value).ok())
     }
 
     /// The `id` attribute, unescaped.
     #[must_use]
     pub fn id(&self) -> Option<Cow<'_, str>> {
-        todo!()
+        self.attributes.raw_value("id").map(unescape)
     }
 
     /// Replaces the sender's address.
@@ -120,47 +221,86 @@ impl Stanza {
         &self.payload
     }
 
-    /// The whole stanza as a tree, in [`NAMESPACE`].
-    #[must_use]
-    pub fn to_element(&self) -> Element {
-        todo!()
-    }
-
     /// Replaces the payload by the children (elements and text) of `tree`;
-    /// the start tag stays.
+    /// the start tag stays. Children in the namespace of `tree` itself are
+    /// written without `xmlns`, as the stanza's own.
     pub fn set_payload_from(&mut self, tree: &Element) {
-        todo!()
+        self.payload = payload::write(tree.nodes(), &tree.ns()).into();
     }
 
     /// Appends the stanza to `out`, ready to be spliced into a component
     /// stream.
     pub fn write_to(&self, out: &mut BytesMut) {
-        todo!()
+        out.reserve(self.len());
+        self.write(|piece| out.extend_from_slice(piece));
     }
 
     /// The number of bytes that [`Self::write_to`] will append.
     #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a stanza never is")]
     pub fn len(&self) -> usize {
-        todo!()
+        let mut length = 0;
+        self.write(|piece| length += piece.len());
+        length
     }
 
-    /// Whether an error about this stanza may be sent at all: never about an
-    /// error, an iq result, or a presence of type unavailable (RFC 6120 §8.3.1).
-    #[must_use]
-    pub fn may_be_answered_with_error(&self) -> bool {
-        todo!()
+    /// Passes the stanza's bytes piece by piece to `write`.
+    fn write(&self, mut write: impl FnMut(&[u8])) {
+        let name = self.kind.name().as_bytes();
+        let mut from = self.from.as_ref();
+        let mut to = self.to.as_ref();
+        write(b"<");
+        write(name);
+        for (name, raw) in self.attributes.iter() {
+            match name {
+                b"from" => write_address("from", from.take(), &mut write),
+                b"to" => write_address("to", to.take(), &mut write),
+                _ => {
+                    write(b" ");
+                    write(raw);
+                }
+            }
+        }
+        write_address("from", from, &mut write);
+        write_address("to", to, &mut write);
+        if self.payload.is_empty() {
+            write(b"/>");
+        } else {
+            write(b">");
+            write(&self.payload);
+            write(b"</");
+            write(name);
+            write(b">");
+        }
     }
+}
 
-    /// The error reply (RFC 6120 §8.3), from the stanza's `to` to its `from`;
-    /// `None` when [`Self::may_be_answered_with_error`] says no or there is no sender.
-    #[must_use]
-    pub fn error_reply(&self, refusal: &Refusal) -> Option<Stanza> {
-        todo!()
+fn write_address(name: &str, jid: Option<&Jid>, mut write: impl FnMut(&[u8])) {
+    if let Some(jid) = jid {
+        write(b" ");
+        write(name.as_bytes());
+        write(b"='");
+        escape(jid.as_str(), Place::Value, &mut write);
+        write(b"'");
     }
+}
 
-    /// The iq result for this iq, with `payload` in it.
-    #[must_use]
-    pub fn result_reply(&self, payload: Option<Element>) -> Stanza {
-        todo!()
+/// The JID in the attribute `name`, or what is wrong with it.
+fn address(attributes: &Attributes, name: &'static str) -> (Option<Jid>, Option<Fault>) {
+    const ENOUGH: usize = 80;
+    let Some(raw) = attributes.raw_value(name) else {
+        return (None, None);
+    };
+    let value = unescape(raw);
+    match Jid::new(&value) {
+        Ok(jid) => (Some(jid), None),
+        Err(error) => {
+            let fault = Fault::BadAddress {
+                attribute: name,
+                value: value.chars().take(ENOUGH).collect(),
+                why: error.to_string(),
+            };
+            (None, Some(fault))
+        }
     }
 }

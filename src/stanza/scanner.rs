@@ -1,8 +1,11 @@
 //! Cuts a stream into stanzas, strictly and without parsing payloads.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::Stanza;
+use super::bounds::{Bounds, Broken, Piece};
+use super::check::{Checked, Checker};
+use super::fault::{Fault, ScanError};
 
 /// What a stanza may measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,56 +37,187 @@ pub enum Cut {
         /// What is wrong with it.
         fault: Fault,
     },
-    /// Another top-level element: `<stream:error/>`, `<handshake/>` …
+    /// Another top-level element, well-formed: `<stream:error/>`,
+    /// `<handshake/>`, or anything of a foreign namespace.
     Other(Bytes),
-    /// `</stream:stream>`
+    /// `</stream:stream>`, whatever its prefix. What follows is ignored.
     End,
 }
 
-/// Why one stanza is refused. The stream behind it can still be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// placeholder
-    #[error("the stanza is larger than {limit} bytes")]
-    TooLarge {
-        /// The limit that applied.
-        limit: usize,
-    },
-}
-
-/// Why the stream can't be read any further.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not well-formed at byte {offset} of the stream: {what}")]
-pub struct ScanError {
-    /// Counted from the first byte given to the scanner.
-    pub offset: u64,
-    /// What is wrong there.
-    pub what: String,
-}
+/// As much as one read usually brings.
+const ROOM: usize = 16 * 1024;
 
 /// Cuts a stream into stanzas, whatever way its bytes are split into reads.
+///
+/// What it lets through as [`Cut::Stanza`] can be written to any stream in
+/// [`NAMESPACE`](super::NAMESPACE) without ending or escaping it: balanced and
+/// matching tags, legal names, characters and references, declared prefixes,
+/// no comment, processing instruction or DTD (RFC 6120 §11.1), and within
+/// [`Limits`]. CDATA sections pass as the text they are.
 #[derive(Debug)]
 pub struct Scanner {
     limits: Limits,
+    buffer: BytesMut,
+    bounds: Bounds,
+    checker: Checker,
+    /// How many bytes have left the buffer.
+    consumed: u64,
+    /// The current element is over the limit and is thrown away as it comes;
+    /// this is its head.
+    oversized: Option<Option<Stanza>>,
+    finished: Option<Finished>,
+}
+
+/// Why there is nothing more to come.
+#[derive(Debug, Clone)]
+enum Finished {
+    Ended,
+    Failed(ScanError),
 }
 
 impl Scanner {
     /// A scanner for the inside of a stream, behind its header.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits }
+        Self {
+            bounds: Bounds::new(limits.bytes),
+            limits,
+            buffer: BytesMut::new(),
+            checker: Checker::default(),
+            consumed: 0,
+            oversized: None,
+            finished: None,
+        }
     }
 
-    /// Where to append what was read.
+    /// Where to append what was read. There is always room for some KiB.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        todo!()
+        self.buffer.reserve(ROOM / 4);
+        &mut self.buffer
     }
 
-    /// The next thing on the stream; `None` until more bytes are there.
+    /// The next thing on the stream; `None` until more bytes are there, and
+    /// forever after [`Cut::End`].
     ///
     /// # Errors
-    /// When what follows can't be cut into elements any more.
+    /// When what follows can't be cut into elements any more; from then on always.
+    #[expect(clippy::should_implement_trait, reason = "None is not the end")]
     pub fn next(&mut self) -> Result<Option<Cut>, ScanError> {
-        todo!()
+        match &self.finished {
+            Some(Finished::Failed(error)) => return Err(error.clone()),
+            Some(Finished::Ended) => {
+                self.buffer.clear();
+                return Ok(None);
+            }
+            None => {}
+        }
+        match self.bounds.advance(&self.buffer) {
+            Ok(Some(piece)) => Ok(Some(self.cut(piece))),
+            Ok(None) => {
+                self.tidy();
+                Ok(None)
+            }
+            Err(Broken { what, offset }) => {
+                let offset = self.consumed + offset as u64;
+                let error = ScanError { offset, what };
+                self.finished = Some(Finished::Failed(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps no more of the buffer than will be needed.
+    fn tidy(&mut self) {
+        if !self.bounds.is_inside() {
+            self.skip(self.bounds.position());
+            return;
+        }
+        let size = self.bounds.position() - self.bounds.start();
+        if self.oversized.is_none() && size > self.limits.bytes {
+            self.oversized = Some(self.head_in_buffer());
+        }
+        if self.oversized.is_some() {
+            self.skip(self.bounds.position());
+        }
+    }
+
+    fn skip(&mut self, count: usize) {
+        self.buffer.advance(count);
+        self.bounds.forget(count);
+        self.consumed += count as u64;
+    }
+
+    /// The head of the too large element at the beginning of the buffer, if
+    /// it is within the limit itself.
+    fn head_in_buffer(&mut self) -> Option<Stanza> {
+        let head_end = self.bounds.head_end()?;
+        let head = &self.buffer[self.bounds.start()..head_end];
+        if head.len() > self.limits.bytes {
+            return None;
+        }
+        self.checker.head(Bytes::copy_from_slice(head))
+    }
+
+    fn cut(&mut self, piece: Piece) -> Cut {
+        let size = self.bounds.position() - self.bounds.start();
+        if self.oversized.is_none() && size > self.limits.bytes {
+            self.oversized = Some(match piece {
+                Piece::Element => self.head_in_buffer(),
+                Piece::Restricted(_) | Piece::End => None,
+            });
+        }
+        let depth = self.bounds.deepest();
+        let head_end = self.bounds.head_end();
+        let start = self.bounds.start();
+        let element = self.take();
+        if piece == Piece::End {
+            self.finished = Some(Finished::Ended);
+            return Cut::End;
+        }
+        if let Some(head) = self.oversized.take() {
+            let limit = self.limits.bytes;
+            let fault = Fault::TooLarge { limit };
+            return Cut::Refused { head, fault };
+        }
+        match piece {
+            Piece::Restricted(what) => Cut::Refused {
+                head: None,
+                fault: Fault::Restricted { what, offset: 0 },
+            },
+            _ => {
+                let head_end = head_end.map_or(element.len(), |end| end - start);
+                self.judge(element, head_end, depth)
+            }
+        }
+    }
+
+    /// Takes what the bounds found out of the buffer.
+    fn take(&mut self) -> Bytes {
+        self.skip(self.bounds.start());
+        let element = self.buffer.split_to(self.bounds.position()).freeze();
+        self.bounds.forget(element.len());
+        self.consumed += element.len() as u64;
+        element
+    }
+
+    fn judge(&mut self, element: Bytes, head_end: usize, depth: usize) -> Cut {
+        let limit = self.limits.depth;
+        let verdict = if depth > limit {
+            Err(Fault::TooDeep { limit })
+        } else {
+            self.checker.check(&element, head_end)
+        };
+        match verdict {
+            Ok(Checked::Stanza(stanza)) => Cut::Stanza(stanza),
+            Ok(Checked::Misaddressed(head, fault)) => Cut::Refused {
+                head: Some(head),
+                fault,
+            },
+            Ok(Checked::Other) => Cut::Other(element),
+            Err(fault) => Cut::Refused {
+                head: self.checker.head(element.slice(..head_end)),
+                fault,
+            },
+        }
     }
 }

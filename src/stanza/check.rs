@@ -1,0 +1,305 @@
+//! The strict check of one whole element: everything that would break a stream
+//! into which it is spliced.
+
+use bytes::Bytes;
+use memchr::{memchr, memmem, memrchr};
+
+use super::fault::Fault;
+use super::names::QName;
+use super::tag::{self, Attribute, Attributes, Tag};
+use super::text::{check_characters, check_text, unescape};
+use super::{Kind, NAMESPACE, Stanza};
+
+/// Prefixes in force at one place. They are searched one by one, so there must
+/// be a limit.
+const MAX_PREFIXES: usize = 128;
+
+/// Namespaces that nothing but `xml` and `xmlns` may be bound to
+/// (Namespaces in XML §3).
+const RESERVED: [&str; 2] = [
+    "http://www.w3.org/XML/1998/namespace",
+    "http://www.w3.org/2000/xmlns/",
+];
+
+/// The content namespaces of streams (RFC 6120 §4.8.2, XEP-0114 §3). A stanza
+/// that names one of them means the namespace of the stream it is on.
+const STREAM_NAMESPACES: [&str; 3] = [NAMESPACE, "jabber:client", "jabber:server"];
+
+/// A well-formed element.
+#[derive(Debug)]
+pub(super) enum Checked {
+    Stanza(Stanza),
+    /// A stanza with a malformed address; it comes without its payload.
+    Misaddressed(Stanza, Fault),
+    /// Neither message, presence nor iq.
+    Other,
+}
+
+/// Checks elements. Only here to use its memory again.
+#[derive(Debug, Default)]
+pub(super) struct Checker {
+    /// The attributes of the start tag being read.
+    attributes: Vec<Attribute>,
+    /// The prefixes in force, the innermost last.
+    bindings: Vec<Binding>,
+}
+
+/// A prefix declared by the element at `depth`.
+#[derive(Debug)]
+struct Binding {
+    declaration: Attribute,
+    depth: usize,
+}
+
+/// Whether a prefix must be declared in the element itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prefixes {
+    Own,
+    /// The stream's header may have declared it, as it does for `<stream:error/>`.
+    Inherited,
+}
+
+/// The root's start tag.
+struct Head {
+    tag: Tag,
+    /// `None` for what is no stanza.
+    stanza: Option<(Kind, Attributes)>,
+}
+
+impl Checker {
+    /// Checks `element`, whose start tag is `element[..head_end]`. That its tags
+    /// are balanced and match has been seen to by [`Bounds`](super::bounds::Bounds).
+    ///
+    /// # Errors
+    /// The first fault found.
+    pub(super) fn check(&mut self, element: &Bytes, head_end: usize) -> Result<Checked, Fault> {
+        check_characters(element)?;
+        let head = self.read_head(element.slice(..head_end))?;
+        if !head.tag.empty {
+            let prefixes = match head.stanza {
+                Some(_) => Prefixes::Own,
+                None => Prefixes::Inherited,
+            };
+            self.check_content(element, head_end, prefixes)?;
+        }
+        let Some((kind, attributes)) = head.stanza else {
+            return Ok(Checked::Other);
+        };
+        let payload = match memrchr(b'<', element) {
+            Some(end_tag) if !head.tag.empty => element.slice(head_end..end_tag),
+            _ => Bytes::new(),
+        };
+        Ok(match Stanza::received(kind, attributes, payload) {
+            (stanza, None) => Checked::Stanza(stanza),
+            (head, Some(fault)) => Checked::Misaddressed(head.without_payload(), fault),
+        })
+    }
+
+    /// The start tag alone as a stanza without payload, if it is sound in itself.
+    /// An address that is not a JID is left out.
+    pub(super) fn head(&mut self, start_tag: Bytes) -> Option<Stanza> {
+        check_characters(&start_tag).ok()?;
+        let (kind, attributes) = self.read_head(start_tag).ok()?.stanza?;
+        Some(Stanza::received(kind, attributes, Bytes::new()).0)
+    }
+
+    fn read_head(&mut self, start_tag: Bytes) -> Result<Head, Fault> {
+        self.bindings.clear();
+        let tag = tag::read(&start_tag, 0, &mut self.attributes)?;
+        let kind = Kind::from_name(tag.name.full(&start_tag))
+            .filter(|_| self.is_in_stream_namespace(&start_tag));
+        let prefixes = match kind {
+            Some(_) => Prefixes::Own,
+            None => Prefixes::Inherited,
+        };
+        self.check_namespaces(&start_tag, &tag, 1, prefixes)?;
+        let stanza = kind.map(|kind| {
+            let kept = self
+                .attributes
+                .iter()
+                .filter(|attribute| attribute.name.full(&start_tag) != b"xmlns")
+                .copied()
+                .collect();
+            (kind, Attributes::received(start_tag, kept))
+        });
+        Ok(Head { tag, stanza })
+    }
+
+    fn is_in_stream_namespace(&self, bytes: &[u8]) -> bool {
+        self.attributes
+            .iter()
+            .find(|attribute| attribute.name.full(bytes) == b"xmlns")
+            .is_none_or(|attribute| {
+                STREAM_NAMESPACES.contains(&&*unescape(attribute.raw_value(bytes)))
+            })
+    }
+
+    fn check_content(
+        &mut self,
+        bytes: &[u8],
+        head_end: usize,
+        prefixes: Prefixes,
+    ) -> Result<(), Fault> {
+        let mut depth = 1;
+        let mut at = head_end;
+        while let Some(text) = memchr(b'<', &bytes[at..]) {
+            let mark = at + text;
+            check_text(bytes, at, mark)?;
+            at = match bytes.get(mark + 1) {
+                Some(b'/') => {
+                    self.leave(depth);
+                    depth -= 1;
+                    end_of(bytes, mark, b">")
+                }
+                Some(b'?') => return Err(restricted("a processing instruction", mark)),
+                Some(b'!') if bytes[mark..].starts_with(b"<![CDATA[") => {
+                    end_of(bytes, mark, b"]]>")
+                }
+                Some(b'!') if bytes[mark..].starts_with(b"<!--") => {
+                    return Err(restricted("a comment", mark));
+                }
+                Some(b'!') => return Err(restricted("a document type declaration", mark)),
+                _ => {
+                    let tag = tag::read(bytes, mark, &mut self.attributes)?;
+                    depth += 1;
+                    self.check_namespaces(bytes, &tag, depth, prefixes)?;
+                    if tag.empty {
+                        self.leave(depth);
+                        depth -= 1;
+                    }
+                    tag.end
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// Forgets the prefixes of the element at `depth`, which has ended.
+    fn leave(&mut self, depth: usize) {
+        while self.bindings.pop_if(|last| last.depth >= depth).is_some() {}
+    }
+
+    /// Checks the declarations and the prefixes of one start tag.
+    fn check_namespaces(
+        &mut self,
+        bytes: &[u8],
+        tag: &Tag,
+        depth: usize,
+        prefixes: Prefixes,
+    ) -> Result<(), Fault> {
+        let mut prefixed = 0;
+        for attribute in &self.attributes {
+            match attribute.name.prefix(bytes) {
+                None if attribute.name.full(bytes) == b"xmlns" => {
+                    check_namespace(bytes, attribute)?;
+                }
+                None => {}
+                Some(b"xmlns") => {
+                    check_declaration(bytes, attribute)?;
+                    if self.bindings.len() == MAX_PREFIXES {
+                        return Err(Fault::TooMany {
+                            what: "namespace prefixes",
+                            limit: MAX_PREFIXES,
+                            offset: tag.name.start - 1,
+                        });
+                    }
+                    let declaration = *attribute;
+                    self.bindings.push(Binding { declaration, depth });
+                }
+                Some(_) => prefixed += 1,
+            }
+        }
+        // `xml` is bound, but no element is in its namespace.
+        if matches!(tag.name.prefix(bytes), Some(b"xml" | b"xmlns")) {
+            return Err(unbound(bytes, tag.name));
+        }
+        self.check_prefix(bytes, tag.name, prefixes)?;
+        if prefixed > 0 {
+            for attribute in &self.attributes {
+                self.check_prefix(bytes, attribute.name, prefixes)?;
+            }
+        }
+        if prefixed > 1 {
+            self.check_expanded_names(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn check_prefix(&self, bytes: &[u8], name: QName, prefixes: Prefixes) -> Result<(), Fault> {
+        match name.prefix(bytes) {
+            None | Some(b"xml" | b"xmlns") => Ok(()),
+            Some(_) if prefixes == Prefixes::Inherited => Ok(()),
+            Some(prefix) if self.namespace(bytes, prefix).is_some() => Ok(()),
+            Some(_) => Err(unbound(bytes, name)),
+        }
+    }
+
+    /// The namespace that `prefix` stands for, as written.
+    fn namespace<'a>(&self, bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+        self.bindings
+            .iter()
+            .rev()
+            .find(|binding| binding.declaration.name.local(bytes) == prefix)
+            .map(|binding| binding.declaration.raw_value(bytes))
+    }
+
+    /// Two prefixes may stand for the same namespace, and so make two
+    /// attributes one (Namespaces in XML §6.3).
+    fn check_expanded_names(&self, bytes: &[u8]) -> Result<(), Fault> {
+        let prefixed = || {
+            self.attributes.iter().filter_map(|attribute| {
+                let prefix = attribute.name.prefix(bytes)?;
+                let namespace = self.namespace(bytes, prefix)?;
+                Some((attribute, attribute.name.local(bytes), namespace))
+            })
+        };
+        for (index, (attribute, local, namespace)) in prefixed().enumerate() {
+            let again = prefixed().take(index).any(|(_, earlier, other)| {
+                earlier == local && unescape(other) == unescape(namespace)
+            });
+            if again {
+                return Err(tag::duplicate(bytes, *attribute));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks `xmlns:p='…'`.
+fn check_declaration(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
+    let reserved = matches!(attribute.name.local(bytes), b"xml" | b"xmlns");
+    if reserved || attribute.raw_value(bytes).is_empty() {
+        let offset = attribute.name.start;
+        return Err(Fault::Namespace { offset });
+    }
+    check_namespace(bytes, attribute)
+}
+
+/// Checks the namespace that `xmlns` or `xmlns:p` declares.
+fn check_namespace(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
+    let uri = unescape(attribute.raw_value(bytes));
+    // Parsers join namespace and name by a control character, and refuse a
+    // namespace that has it (expat ≥ 2.4.5; ejabberd's is a line feed).
+    if RESERVED.contains(&&*uri) || uri.contains(char::is_control) {
+        let offset = attribute.name.start;
+        return Err(Fault::Namespace { offset });
+    }
+    Ok(())
+}
+
+fn unbound(bytes: &[u8], name: QName) -> Fault {
+    let prefix = name.prefix(bytes).unwrap_or_default();
+    Fault::UnboundPrefix {
+        prefix: String::from_utf8_lossy(prefix).into_owned(),
+        offset: name.start,
+    }
+}
+
+fn restricted(what: &'static str, offset: usize) -> Fault {
+    Fault::Restricted { what, offset }
+}
+
+/// Behind the next `mark`. There is one: the bounds have been found.
+fn end_of(bytes: &[u8], from: usize, mark: &[u8]) -> usize {
+    memmem::find(&bytes[from..], mark).map_or(bytes.len(), |found| from + found + mark.len())
+}
