@@ -54,6 +54,11 @@ pub(super) fn in_words(error: &CertificateError) -> String {
         CertificateError::UnknownIssuer => {
             "is not signed by a CA in `connections.tls.cacertfile`".to_owned()
         }
+        CertificateError::BadSignature => {
+            "is signed by a CA that has the name of one in `connections.tls.cacertfile`, but \
+             another key"
+                .to_owned()
+        }
         CertificateError::ExpiredContext { time, not_after } => format!(
             "expired {} ago",
             spell(time.as_secs().saturating_sub(not_after.as_secs()))

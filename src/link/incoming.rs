@@ -1,7 +1,7 @@
 //! The incoming half: accept, secure, greet, take stanzas, acknowledge.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -9,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::frame::{ALLOWANCE, Frame, Header};
 use super::hello::{self, Answer, Hello, Welcome};
 use super::lanes::{LaneKey, Lanes, Seat};
@@ -58,6 +59,7 @@ struct Gate {
     byte_limit: usize,
     metrics: Arc<Metrics>,
     lanes: Arc<Lanes>,
+    complaints: Mutex<Complaints>,
 }
 
 /// A link that stands, seen by the receiver.
@@ -108,6 +110,7 @@ impl Listener {
                 byte_limit: stanza_size_limit.saturating_add(ALLOWANCE),
                 metrics,
                 lanes,
+                complaints: Mutex::default(),
             }),
         })
     }
@@ -174,9 +177,8 @@ impl Gate {
         shutdown: &CancellationToken,
     ) {
         let deadline = tokio::time::Instant::now() + HANDSHAKE_LIMIT;
-        let late = |_| Failure::late();
         let secured = timeout_at(deadline, self.secure(tcp)).await;
-        let accepted = match secured.map_err(late).flatten() {
+        let accepted = match secured.unwrap_or_else(|_| Err(Failure::late())) {
             Ok(accepted) => accepted,
             Err(failure) => return self.turn_away(address, &failure),
         };
@@ -184,7 +186,7 @@ impl Gate {
         let greeted = timeout_at(deadline, self.greet(accepted)).await;
         drop(handshake);
         let closed = &self.metrics.incoming_closed;
-        match greeted.map_err(late).flatten() {
+        match greeted.unwrap_or_else(|_| Err(Failure::late())) {
             Ok(guest) => {
                 let host = guest.host.clone();
                 self.attend(guest, address, intake, shutdown).await;
@@ -209,7 +211,17 @@ impl Gate {
             .inc();
         let errored = &self.metrics.incoming_errored;
         errored.with_label_values(&[UNKNOWN]).inc();
-        tracing::warn!(%address, reason, "an incoming link is refused: {failure}");
+        if self.is_news(&format!("{} {failure}", address.ip())) {
+            tracing::warn!(%address, reason, "an incoming link is refused: {failure}");
+        } else {
+            tracing::debug!(%address, reason, "an incoming link is refused: {failure}");
+        }
+    }
+
+    fn is_news(&self, text: &str) -> bool {
+        let complaints = self.complaints.lock();
+        let mut complaints = complaints.unwrap_or_else(PoisonError::into_inner);
+        complaints.is_news(text)
     }
 
     async fn secure(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
@@ -425,12 +437,12 @@ impl Gate {
                 stanza,
                 receipt,
             }),
-            Err(text) => {
+            Err((reason, text)) => {
                 // Settled, or the peer would send it again and again.
                 receipt.settle();
                 self.metrics.taken.with_label_values(&["link"]).inc();
-                let reason = Reason::Malformed.label();
-                self.metrics.refused.with_label_values(&[reason]).inc();
+                let refused = &self.metrics.refused;
+                refused.with_label_values(&[reason.label()]).inc();
                 tracing::warn!(
                     %peer, id = %EnvelopeId(header.id), origin = %header.origin.escape_debug(),
                     "a stanza is refused: {text}"
@@ -442,8 +454,9 @@ impl Gate {
 
     /// The parts of a stanza frame that must make sense; the only place where
     /// bytes off a link become a stanza.
-    fn read(&self, header: &Header<String>, body: Bytes) -> Result<Parts, String> {
-        let host = |name: &str| Host::new(name).map_err(|error| error.to_string());
+    fn read(&self, header: &Header<String>, body: Bytes) -> Result<Parts, (Reason, String)> {
+        let host =
+            |name: &str| Host::new(name).map_err(|error| (Reason::Malformed, error.to_string()));
         let retries = header.retries.iter();
         let retries = retries.map(|(name, times)| Ok((host(name)?, *times)));
         let limits = Limits {
@@ -452,8 +465,8 @@ impl Gate {
         };
         Ok((
             host(&header.origin)?,
-            retries.collect::<Result<_, String>>()?,
-            Stanza::parse(body, &limits).map_err(|fault| fault.to_string())?,
+            retries.collect::<Result<_, _>>()?,
+            Stanza::parse(body, &limits).map_err(|fault| (fault.reason(), fault.to_string()))?,
         ))
     }
 }
@@ -478,6 +491,7 @@ async fn acknowledge(
     let mut out = BytesMut::new();
     let mut acknowledged = 0;
     let mut said_goodbye = false;
+    let mut ping_at = tokio::time::Instant::now() + PING_AFTER;
     loop {
         if seat.has_abandoned() {
             return Ending::Broken(
@@ -496,12 +510,13 @@ async fn acknowledge(
                     said_goodbye = true;
                     Frame::Goodbye.put(&mut out);
                 }
-                () = sleep(PING_AFTER) => Frame::Ping.put(&mut out),
+                () = sleep_until(ping_at) => Frame::Ping.put(&mut out),
             }
         }
         if let Err(error) = write(&mut writer, &mut out).await {
             return Ending::Broken(format!("can't write: {error}"));
         }
+        ping_at = tokio::time::Instant::now() + PING_AFTER;
         sleep(ACK_SPACING).await;
     }
 }
@@ -516,4 +531,39 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     };
     // Whatever becomes of it, the connection is over.
     let _ = timeout(LINGER, end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_also_while_what_is_settled_may_not_be_acknowledged_yet() {
+        let lanes = Lanes::default();
+        let key = LaneKey {
+            host: Host::new("dc1.test").unwrap(),
+            node: "a".to_owned(),
+            epoch: 1,
+            lane: 1,
+        };
+        let seat = lanes.take_seat(key).await;
+        let _unsettled = seat.take(1);
+        let (near, far) = tokio::io::duplex(4096);
+        let shutdown = CancellationToken::new();
+        let mut reader = FrameReader::new(far, 64);
+        let settling = async {
+            for number in 2.. {
+                if let Some(mut receipt) = seat.take(number) {
+                    receipt.settle();
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let frame = tokio::select! {
+            frame = timeout(SILENCE_LIMIT, reader.next()) => frame.unwrap().unwrap(),
+            _ = acknowledge(near, &seat, &shutdown) => panic!("ended"),
+            () = settling => panic!("ended"),
+        };
+        assert_eq!(Frame::read(frame), Ok(Frame::Ping));
+    }
 }

@@ -14,6 +14,7 @@ use super::dial::Dialler;
 use super::outgoing::OutgoingLane;
 use super::peer::{Held, Peer};
 use super::tls::Security;
+use super::trouble::Mismatch;
 use super::{Identity, SetupError};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Envelope, Obstacle, Undelivered};
@@ -40,6 +41,8 @@ pub struct LinkStatus {
     pub enabled: bool,
     /// It has a connection that takes stanzas.
     pub up: bool,
+    /// Why it has none, in words; `None` if it was not dialled yet.
+    pub trouble: Option<String>,
     /// Stanzas waiting or not acknowledged.
     pub stanzas: usize,
     /// What they count for in `connections.queue_bytes`.
@@ -90,6 +93,10 @@ impl Links {
                 "connections.tls.enabled = false: stanzas go to the peers unencrypted, and \
                  anybody who can reach them may pose as this datacenter"
             );
+        }
+        for mismatch in Mismatch::ALL {
+            // Known labels show from the start.
+            metrics.links_refused.with_label_values(&[mismatch.label()]);
         }
         // A queue that can't hold one stanza of each size would be of no use.
         let queue_bytes = config.queue_bytes.max(stanza_size_limit);
@@ -162,6 +169,7 @@ impl Links {
                     lane: lane.id,
                     enabled: lane.enabled,
                     up: lane.up,
+                    trouble: lane.trouble,
                     stanzas: lane.stanzas,
                     bytes: lane.bytes,
                 })

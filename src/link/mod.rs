@@ -11,7 +11,8 @@
 //! has a task in `outgoing`, which uses `dial`.
 //! Receiving: `incoming` (accept, greet, take) → `lanes` (who may take from a
 //! lane) → `ledger` (what has come and what is settled; pure).
-//! Below both: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`, `trouble`.
+//! Below both: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
+//! `trouble`, `complaints`.
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::host::Host;
 
 mod book;
 mod certificate;
+mod complaints;
 mod dial;
 mod frame;
 mod hello;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::complaints::Complaints;
 use super::dial::{Dialler, Link};
 use super::frame::Frame;
 use super::peer::{Peer, Signals};
@@ -18,9 +19,6 @@ use super::wire::WireError;
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
 use crate::config::Endpoint;
 use crate::metrics::Metrics;
-
-/// A trouble that lasts is repeated in the log no more often.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// One lane's task.
 pub(super) struct OutgoingLane {
@@ -118,13 +116,14 @@ impl OutgoingLane {
     /// Writes stanzas as they come, pings when none do, goodbye when told to leave.
     async fn speak(&self, mut writer: impl AsyncWrite + Unpin, frame_limit: usize) -> Ending {
         let mut out = BytesMut::new();
+        let mut ping_at = Instant::now() + PING_AFTER;
         loop {
             self.peer.fill(self.id, &mut out, frame_limit);
             let mut leave = false;
             if out.is_empty() {
                 tokio::select! {
                     () = self.signals.wake.notified() => continue,
-                    () = sleep(PING_AFTER) => Frame::Ping.put(&mut out),
+                    () = sleep_until(ping_at) => Frame::Ping.put(&mut out),
                     () = self.signals.leave.cancelled() => {
                         leave = true;
                         Frame::Goodbye.put(&mut out);
@@ -134,6 +133,7 @@ impl OutgoingLane {
             if let Err(error) = write(&mut writer, &mut out).await {
                 return Ending::Broken(format!("can't write: {error}"));
             }
+            ping_at = Instant::now() + PING_AFTER;
             if leave {
                 // The goodbye is out; how the connection ends is all the same.
                 let _ = writer.shutdown().await;
@@ -164,6 +164,7 @@ impl OutgoingLane {
     /// Logs it, loudly if it is news.
     fn complain(&self, complaints: &mut Complaints, text: &str) {
         let (peer, endpoint, lane) = (&self.peer.host, &self.endpoint, self.id);
+        self.peer.note_trouble(lane, text);
         if complaints.is_news(text) {
             tracing::warn!(%peer, %endpoint, lane, "{text}; trying again");
         } else {
@@ -193,26 +194,6 @@ fn backoff() -> impl Iterator<Item = Duration> {
         .build()
 }
 
-/// What was last complained about.
-#[derive(Debug, Default)]
-struct Complaints {
-    last: Option<(String, Instant)>,
-}
-
-impl Complaints {
-    /// Whether `text` was not complained about just now.
-    fn is_news(&mut self, text: &str) -> bool {
-        if let Some((last, at)) = &self.last
-            && last == text
-            && at.elapsed() < COMPLAIN_EVERY
-        {
-            return false;
-        }
-        self.last = Some((text.to_owned(), Instant::now()));
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,15 +204,5 @@ mod tests {
         assert_eq!(pauses.len(), 1000);
         assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(2)));
         assert!(pauses[0] < Duration::from_millis(201));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_lasting_trouble_is_repeated_rarely() {
-        let mut complaints = Complaints::default();
-        assert!(complaints.is_news("refused"));
-        assert!(!complaints.is_news("refused"));
-        assert!(complaints.is_news("wrong host"));
-        tokio::time::advance(COMPLAIN_EVERY).await;
-        assert!(complaints.is_news("wrong host"));
     }
 }

@@ -223,6 +223,11 @@ impl Peer {
         self.show_up(&inner);
     }
 
+    /// Why `lane` has no connection, for people.
+    pub(super) fn note_trouble(&self, lane: LaneId, text: &str) {
+        self.lock().pool.note_trouble(lane, text);
+    }
+
     /// Makes the lanes follow `endpoints`. Returns the new ones and their
     /// signals; `leave` is the parent of theirs.
     pub(super) fn follow(

@@ -47,6 +47,8 @@ struct Lane<T> {
     /// Its endpoint is still announced.
     enabled: bool,
     standing: Standing,
+    /// Why it has no connection.
+    trouble: Option<String>,
     book: Book<Held<T>>,
 }
 
@@ -78,6 +80,7 @@ pub(super) struct LaneView {
     pub(super) endpoint: Endpoint,
     pub(super) enabled: bool,
     pub(super) up: bool,
+    pub(super) trouble: Option<String>,
     pub(super) stanzas: usize,
     pub(super) bytes: usize,
 }
@@ -143,6 +146,7 @@ impl<T> Pool<T> {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.book.rewind(resume_after)?;
             lane.standing = Standing::Up;
+            lane.trouble = None;
         }
         Ok(())
     }
@@ -166,6 +170,13 @@ impl<T> Pool<T> {
     pub(super) fn down(&mut self, lane: LaneId) {
         if let Some(lane) = self.lanes.get_mut(&lane) {
             lane.standing = Standing::Down(Instant::now());
+        }
+    }
+
+    /// Why `lane` has no connection, for [`Self::view`].
+    pub(super) fn note_trouble(&mut self, lane: LaneId, text: &str) {
+        if let Some(lane) = self.lanes.get_mut(&lane) {
+            lane.trouble = Some(text.to_owned());
         }
     }
 
@@ -236,6 +247,7 @@ impl<T> Pool<T> {
                     endpoint: endpoint.clone(),
                     enabled: true,
                     standing: Standing::Fresh,
+                    trouble: None,
                     book: Book::default(),
                 };
                 let id = new_id();
@@ -300,6 +312,7 @@ impl<T> Pool<T> {
             endpoint: lane.endpoint.clone(),
             enabled: lane.enabled,
             up: lane.standing == Standing::Up,
+            trouble: lane.trouble.clone(),
             stanzas: lane.book.len(),
             bytes: lane.book.bytes(),
         };

@@ -44,6 +44,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.socket
     }
 
+    /// The socket, to write to.
+    #[cfg(test)]
+    pub(super) fn socket(&mut self) -> &mut R {
+        &mut self.socket
+    }
+
     /// From the next frame on.
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;

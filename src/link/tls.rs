@@ -262,7 +262,9 @@ impl Verifiers {
         match as_server.and(as_client) {
             Ok(()) => Ok(()),
             // Allowed: the peers' CA need not be ours.
-            Err(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            Err(rustls::Error::InvalidCertificate(
+                CertificateError::UnknownIssuer | CertificateError::BadSignature,
+            )) => {
                 tracing::warn!(
                     certfile = %certfile.display(),
                     "our own certificate is not signed by a CA in connections.tls.cacertfile; \

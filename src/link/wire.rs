@@ -99,7 +99,9 @@ pub(super) fn put(out: &mut BytesMut, kind: u8, write: impl FnOnce(&mut BytesMut
 /// Appends a text: its length in two bytes, then UTF-8. Cut at
 /// [`TEXT_LIMIT`]; names are never that long.
 pub(super) fn put_text(out: &mut BytesMut, text: &str) {
-    let text = &text[..text.floor_char_boundary(TEXT_LIMIT)];
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=text.len().min(TEXT_LIMIT)).rev().find(fits);
+    let text = &text[..end.unwrap_or(0)];
     // TEXT_LIMIT fits.
     out.put_u16(u16::try_from(text.len()).unwrap_or(0));
     out.put_slice(text.as_bytes());

@@ -13,9 +13,9 @@ mod refusal;
 mod reply;
 mod scanner;
 mod tag;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree;
 
 pub use fault::{Fault, ScanError};

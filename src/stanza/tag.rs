@@ -72,7 +72,10 @@ pub(super) fn read(
                     });
                 }
                 let name = attribute.name.full(bytes);
-                if attributes.iter().any(|other| other.name.full(bytes) == name) {
+                if attributes
+                    .iter()
+                    .any(|other| other.name.full(bytes) == name)
+                {
                     return Err(duplicate(bytes, attribute));
                 }
                 attributes.push(attribute);

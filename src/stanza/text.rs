@@ -38,12 +38,8 @@ fn is_control(byte: u8) -> bool {
 
 /// U+FFFE and U+FFFF, the only characters above the controls that are not legal.
 fn position_of_noncharacter(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(0xef, bytes).find(|&at| {
-        matches!(
-            bytes.get(at + 1..at + 3),
-            Some([0xbf, 0xbe] | [0xbf, 0xbf])
-        )
-    })
+    memchr::memchr_iter(0xef, bytes)
+        .find(|&at| matches!(bytes.get(at + 1..at + 3), Some([0xbf, 0xbe] | [0xbf, 0xbf])))
 }
 
 /// Whether XML 1.0 allows the character (§2.2).
@@ -197,7 +193,10 @@ mod tests {
 
     #[test]
     fn legal_characters_pass_and_others_are_located() {
-        assert_eq!(check_characters("a\t\r\n\u{7f}é\u{fffd}😀".as_bytes()), Ok(()));
+        assert_eq!(
+            check_characters("a\t\r\n\u{7f}é\u{fffd}😀".as_bytes()),
+            Ok(())
+        );
         for (bytes, offset) in [
             (&b"ab\0"[..], 2),
             (b"\x1b", 0),
@@ -220,19 +219,47 @@ mod tests {
     #[test]
     fn only_predefined_entities_and_legal_characters_may_be_referred_to() {
         for good in [
-            "&lt;", "&gt;", "&amp;", "&apos;", "&quot;", "&#9;", "&#x41;", "&#xD;", "&#1114111;",
-            "&#x10fFff;", "&#0000065;",
+            "&lt;",
+            "&gt;",
+            "&amp;",
+            "&apos;",
+            "&quot;",
+            "&#9;",
+            "&#x41;",
+            "&#xD;",
+            "&#1114111;",
+            "&#x10fFff;",
+            "&#0000065;",
         ] {
             assert_eq!(check_text(good.as_bytes(), 0, good.len()), Ok(()), "{good}");
         }
         for bad in [
-            "&", "&;", "&lt", "&nbsp;", "&LT;", "&#;", "&#x;", "&#X41;", "&#0;", "&#x1;",
-            "&#xd800;", "&#xfffe;", "&#x110000;", "&#99999999;", "&#-1;", "& lt;", "&#6 5;",
+            "&",
+            "&;",
+            "&lt",
+            "&nbsp;",
+            "&LT;",
+            "&#;",
+            "&#x;",
+            "&#X41;",
+            "&#0;",
+            "&#x1;",
+            "&#xd800;",
+            "&#xfffe;",
+            "&#x110000;",
+            "&#99999999;",
+            "&#-1;",
+            "& lt;",
+            "&#6 5;",
             "&lt\u{2028};",
         ] {
             let text = format!("ab{bad}");
             let fault = Fault::Reference { offset: 2 };
-            assert_eq!(check_text(text.as_bytes(), 0, text.len()), Err(fault), "{bad}");
+            assert_eq!(
+                check_text(text.as_bytes(), 0, text.len()),
+                Err(fault),
+                "{bad}"
+            );
         }
     }
 

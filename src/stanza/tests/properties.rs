@@ -24,7 +24,11 @@ fn fits_into_a_stream(stanza: &str) -> bool {
         return false;
     };
     let children: Vec<_> = root.nodes().collect();
-    let [minidom::Node::Element(first), minidom::Node::Element(sentinel)] = &*children else {
+    let [
+        minidom::Node::Element(first),
+        minidom::Node::Element(sentinel),
+    ] = &*children
+    else {
         return false;
     };
     ["message", "presence", "iq"].contains(&first.name())
@@ -112,10 +116,42 @@ enum Mutation {
 
 fn mutation() -> impl Strategy<Value = Mutation> {
     let markup = prop::sample::select(vec![
-        "<", ">", "/", "'", "\"", "&", ";", "=", ":", " ", "\0", "\u{fffe}", "]]>", "<!--", "-->",
-        "<![CDATA[", "<?a ?>", "<!DOCTYPE a>", "</message>", "</s:stream>", "<iq/>", "<s:x/>",
-        " xmlns=''", " xmlns:p=''", " xmlns:xml='u'", "&#0;", "&x;", "<a>", "</a>", " a='1'",
-        "p:", "xml:", "\u{220}", "é", "<a/>", "/>",
+        "<",
+        ">",
+        "/",
+        "'",
+        "\"",
+        "&",
+        ";",
+        "=",
+        ":",
+        " ",
+        "\0",
+        "\u{fffe}",
+        "]]>",
+        "<!--",
+        "-->",
+        "<![CDATA[",
+        "<?a ?>",
+        "<!DOCTYPE a>",
+        "</message>",
+        "</s:stream>",
+        "<iq/>",
+        "<s:x/>",
+        " xmlns=''",
+        " xmlns:p=''",
+        " xmlns:xml='u'",
+        "&#0;",
+        "&x;",
+        "<a>",
+        "</a>",
+        " a='1'",
+        "p:",
+        "xml:",
+        "\u{220}",
+        "é",
+        "<a/>",
+        "/>",
     ]);
     prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, byte)| Mutation::Replace(at, byte)),

@@ -5,7 +5,11 @@ use crate::stanza::{Reason, Refusal};
 
 fn error_to(stanza: &str) -> Option<String> {
     let refusal = Refusal::new(Reason::Timeout, "dc2 <is> away");
-    parse(stanza).unwrap().error_reply(&refusal).as_ref().map(written)
+    parse(stanza)
+        .unwrap()
+        .error_reply(&refusal)
+        .as_ref()
+        .map(written)
 }
 
 #[test]
@@ -28,7 +32,9 @@ fn an_error_goes_back_with_id_and_language_but_without_the_payload() {
 fn every_reason_makes_an_error_that_a_stream_can_carry() {
     for reason in Reason::ALL {
         let stanza = parse("<iq type='get' id='1' from='a@b.c' to='d.e'/>").unwrap();
-        let reply = stanza.error_reply(&Refusal::new(reason, "\u{1b}\0")).unwrap();
+        let reply = stanza
+            .error_reply(&Refusal::new(reason, "\u{1b}\0"))
+            .unwrap();
         assert!(parse(&written(&reply)).is_ok(), "{reason:?}");
         assert!(!reply.may_be_answered_with_error());
         assert!(reply.error_reply(&Refusal::new(reason, "")).is_none());
@@ -64,7 +70,10 @@ fn a_result_goes_back_with_its_payload() {
     let ping = parse("<iq type='get' id='1' from='a@b.c/r' to='d.e'><ping xmlns='u'/></iq>");
     let ping = ping.unwrap();
     let reply = ping.result_reply(None);
-    assert_eq!(written(&reply), "<iq type='result' id='1' from='d.e' to='a@b.c/r'/>");
+    assert_eq!(
+        written(&reply),
+        "<iq type='result' id='1' from='d.e' to='a@b.c/r'/>"
+    );
     let query = "<query xmlns='jabber:iq:version'><name>strait</name></query>";
     let reply = ping.result_reply(query.parse().ok());
     assert_eq!(

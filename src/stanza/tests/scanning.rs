@@ -58,7 +58,12 @@ fn only_stanza_names_in_the_streams_namespace_are_stanzas() {
 
 #[test]
 fn the_stream_ends_whatever_its_prefix_and_nothing_comes_after() {
-    for end in ["</stream:stream>", "</stream>", "</s:stream >", " </x:stream\n>"] {
+    for end in [
+        "</stream:stream>",
+        "</stream>",
+        "</s:stream >",
+        " </x:stream\n>",
+    ] {
         let stream = format!("<iq/>{end}<iq/></a>");
         assert_eq!(scan(&stream), [stanza("<iq/>"), Seen::End], "{end}");
     }
@@ -84,7 +89,11 @@ fn what_can_not_be_cut_ends_the_stream_with_place_and_reason() {
         ("<iq><a /b='2'/></iq>", 8, "a / inside of a tag"),
         ("<iq><a//></iq>", 7, "a / inside of a tag"),
         ("<iq a='<'/>", 7, "a < in an attribute's value"),
-        ("<iq to='a></iq><iq id='b'/>", 10, "a < in an attribute's value"),
+        (
+            "<iq to='a></iq><iq id='b'/>",
+            10,
+            "a < in an attribute's value",
+        ),
         ("<iq><!ELEMENT a></iq>", 4, "a <! that begins nothing known"),
         ("<iq><!doctype a></iq>", 4, "a <! that begins nothing known"),
         (
@@ -139,7 +148,10 @@ const MIXED: [&str; 5] = [
 
 #[test]
 fn reads_may_split_the_stream_anywhere() {
-    let limits = Limits { bytes: 100, depth: 5 };
+    let limits = Limits {
+        bytes: 100,
+        depth: 5,
+    };
     for stream in MIXED {
         let bytes = stream.as_bytes();
         let whole = scan_pieces(&limits, [bytes]);
@@ -154,9 +166,14 @@ fn reads_may_split_the_stream_anywhere() {
 
 #[test]
 fn a_too_large_stanza_is_thrown_away_and_the_stream_goes_on() {
-    let limits = Limits { bytes: 4096, depth: 5 };
+    let limits = Limits {
+        bytes: 4096,
+        depth: 5,
+    };
     let mut scanner = Scanner::new(limits);
-    scanner.buffer().extend_from_slice(b"<message to='a@b.c' id='1'><body>");
+    scanner
+        .buffer()
+        .extend_from_slice(b"<message to='a@b.c' id='1'><body>");
     for _ in 0..1000 {
         scanner.buffer().extend_from_slice(&[b'x'; 1000]);
         assert!(scanner.next().unwrap().is_none());
@@ -167,7 +184,10 @@ fn a_too_large_stanza_is_thrown_away_and_the_stream_goes_on() {
 
     let attribute = "x".repeat(5000);
     let seen = scan_pieces(
-        &Limits { bytes: 4096, depth: 5 },
+        &Limits {
+            bytes: 4096,
+            depth: 5,
+        },
         [
             b"<message to='a@b.c' id='1'><a b='".as_slice(),
             attribute.as_bytes(),
@@ -206,7 +226,10 @@ fn a_stanza_of_exactly_the_limits_passes() {
 
 #[test]
 fn a_stanza_nested_without_end_does_not_take_memory_without_end() {
-    let mut scanner = Scanner::new(Limits { bytes: 1000, depth: 5 });
+    let mut scanner = Scanner::new(Limits {
+        bytes: 1000,
+        depth: 5,
+    });
     let error = (0..2000)
         .find_map(|_| {
             scanner.buffer().extend_from_slice(b"<a>");
@@ -221,7 +244,8 @@ fn cuts_share_the_memory_they_were_read_into() {
     let mut scanner = Scanner::new(Limits::default());
     let stream = b"<iq><a/></iq><iq><b/></iq>";
     scanner.buffer().extend_from_slice(stream);
-    let read = scanner.buffer().as_ptr() as usize..scanner.buffer().as_ptr() as usize + stream.len();
+    let read =
+        scanner.buffer().as_ptr() as usize..scanner.buffer().as_ptr() as usize + stream.len();
     for _ in 0..2 {
         let Some(Cut::Stanza(stanza)) = scanner.next().unwrap() else {
             panic!("no stanza");

@@ -27,13 +27,21 @@ fn what_xmpp_forbids() {
         ("<iq><!-- a --></iq>", "a comment", 4),
         ("<iq><!--></iq>--></iq>", "a comment", 4),
         ("<iq>a<?b?></iq>", "a processing instruction", 5),
-        ("<iq><?xml version='1.0'?></iq>", "a processing instruction", 4),
+        (
+            "<iq><?xml version='1.0'?></iq>",
+            "a processing instruction",
+            4,
+        ),
         ("<iq><!DOCTYPE a></iq>", "a document type declaration", 4),
         ("<!-- a -->", "a comment", 0),
         ("<?xml version='1.0'?>", "a processing instruction", 0),
         ("<!DOCTYPE a SYSTEM '>'>", "a document type declaration", 0),
     ] {
-        assert_eq!(fault(stanza), Fault::Restricted { what, offset }, "{stanza}");
+        assert_eq!(
+            fault(stanza),
+            Fault::Restricted { what, offset },
+            "{stanza}"
+        );
     }
 }
 
@@ -52,7 +60,10 @@ fn illegal_names() {
         ],
     );
     let long = "a".repeat(1025);
-    assert_eq!(fault(&format!("<iq><{long}/></iq>")), Fault::Name { offset: 5 });
+    assert_eq!(
+        fault(&format!("<iq><{long}/></iq>")),
+        Fault::Name { offset: 5 }
+    );
 }
 
 #[test]
@@ -89,7 +100,11 @@ fn illegal_characters() {
         (b"<iq><![CDATA[\xf4\x90\x80\x80]]></iq>", 13),
     ] {
         let seen = scan_pieces(&Limits::default(), [bytes, b"<iq/>"]);
-        let [Seen::Refused(_, Fault::Encoding { offset: found }), Seen::Stanza(_)] = &*seen else {
+        let [
+            Seen::Refused(_, Fault::Encoding { offset: found }),
+            Seen::Stanza(_),
+        ] = &*seen
+        else {
             panic!("{bytes:?} gives {seen:?}");
         };
         assert_eq!(*found, offset, "{bytes:?}");
@@ -131,14 +146,26 @@ fn the_end_of_a_cdata_section_in_text() {
 fn duplicate_attributes() {
     for (stanza, name, offset) in [
         ("<iq a='1' a='1'/>", "a", 10),
-        ("<iq xmlns='jabber:client' xmlns='jabber:client'/>", "xmlns", 26),
+        (
+            "<iq xmlns='jabber:client' xmlns='jabber:client'/>",
+            "xmlns",
+            26,
+        ),
         ("<iq><a xml:lang='a' xml:lang='b'/></iq>", "xml:lang", 20),
         ("<iq><a xmlns:p='u' xmlns:p='u'/></iq>", "xmlns:p", 19),
         ("<iq xmlns:p='u' xmlns:q='u' p:a='' q:a=''/>", "q:a", 35),
-        ("<iq xmlns:p='u'><a xmlns:q='&#117;' q:a='' p:a=''/></iq>", "p:a", 43),
+        (
+            "<iq xmlns:p='u'><a xmlns:q='&#117;' q:a='' p:a=''/></iq>",
+            "p:a",
+            43,
+        ),
     ] {
         let name = name.into();
-        assert_eq!(fault(stanza), Fault::DuplicateAttribute { name, offset }, "{stanza}");
+        assert_eq!(
+            fault(stanza),
+            Fault::DuplicateAttribute { name, offset },
+            "{stanza}"
+        );
     }
     for fine in [
         "<iq a='1' A='1'/>",
@@ -161,7 +188,11 @@ fn unbound_prefixes() {
         ("<iq><xmlns:a/></iq>", "xmlns", 5),
     ] {
         let prefix = prefix.into();
-        assert_eq!(fault(stanza), Fault::UnboundPrefix { prefix, offset }, "{stanza}");
+        assert_eq!(
+            fault(stanza),
+            Fault::UnboundPrefix { prefix, offset },
+            "{stanza}"
+        );
     }
     for fine in [
         "<iq xmlns:p='u'><a><p:b/></a><p:c p:d='' xml:lang='x'/></iq>",
@@ -179,9 +210,15 @@ fn illegal_declarations() {
             ("<iq xmlns:p=''/>", 4),
             ("<iq xmlns:xml='http://www.w3.org/XML/1998/namespace'/>", 4),
             ("<iq xmlns:xmlns='u'/>", 4),
-            ("<iq><a xmlns:p='http://www.w3.org/XML/1998/namespace'/></iq>", 7),
+            (
+                "<iq><a xmlns:p='http://www.w3.org/XML/1998/namespace'/></iq>",
+                7,
+            ),
             ("<iq><a xmlns:p='http://www.w3.org/2000/xmlns/'/></iq>", 7),
-            ("<iq><a xmlns='http://www.w3.org/2000&#x2f;xmlns/'/></iq>", 7),
+            (
+                "<iq><a xmlns='http://www.w3.org/2000&#x2f;xmlns/'/></iq>",
+                7,
+            ),
             ("<iq><a xmlns='a&#10;b'/></iq>", 7),
         ],
     );
@@ -190,23 +227,36 @@ fn illegal_declarations() {
 
 #[test]
 fn too_many_attributes_or_prefixes() {
-    let attributes = |from, to| (from..to).map(|n| format!(" xmlns:p{n}='u'")).collect::<String>();
+    let attributes = |from, to| {
+        (from..to)
+            .map(|n| format!(" xmlns:p{n}='u'"))
+            .collect::<String>()
+    };
     let limit = 128;
     let fits = attributes(0, limit);
     assert!(parse(&format!("<iq{fits}/>")).is_ok());
     assert_eq!(
         fault(&format!("<iq><a{fits} b=''/></iq>")),
-        Fault::TooMany { what: "attributes", limit, offset: 4 }
+        Fault::TooMany {
+            what: "attributes",
+            limit,
+            offset: 4
+        }
     );
     assert_eq!(
         fault(&format!("<iq xmlns:p='u'><a{fits}/></iq>")),
-        Fault::TooMany { what: "namespace prefixes", limit, offset: 16 }
+        Fault::TooMany {
+            what: "namespace prefixes",
+            limit,
+            offset: 16
+        }
     );
 }
 
 #[test]
 fn malformed_addresses_are_left_out_of_the_head() {
-    let seen = scan("<message from='@@bad' to='b@c.d' id='1' type='error'><body>x</body></message>");
+    let seen =
+        scan("<message from='@@bad' to='b@c.d' id='1' type='error'><body>x</body></message>");
     let [Seen::Refused(Some(head), fault)] = &*seen else {
         panic!("{seen:?}");
     };
@@ -218,14 +268,26 @@ fn malformed_addresses_are_left_out_of_the_head() {
     );
     for bad in ["", "a@", "@b.c", "a b@c.d", "a@b.c/", "a@b.c/&#10;"] {
         let fault = self::fault(&format!("<iq from='x.y' to='{bad}'/>"));
-        assert!(matches!(fault, Fault::BadAddress { attribute: "to", .. }), "{bad}: {fault}");
+        assert!(
+            matches!(
+                fault,
+                Fault::BadAddress {
+                    attribute: "to",
+                    ..
+                }
+            ),
+            "{bad}: {fault}"
+        );
     }
 }
 
 #[test]
 fn a_head_is_only_given_when_it_is_sound_itself() {
     for (stanza, head) in [
-        ("<iq to='a@b.c' id='1'>&x;</iq>", Some("<iq to='a@b.c' id='1'/>")),
+        (
+            "<iq to='a@b.c' id='1'>&x;</iq>",
+            Some("<iq to='a@b.c' id='1'/>"),
+        ),
         ("<iq to='a@@b.c' id='1'>&x;</iq>", Some("<iq id='1'/>")),
         ("<iq to='a@b.c' id='&x;'/>", None),
         ("<iq to='a@b.c' id='1' id='2'/>", None),
@@ -263,7 +325,11 @@ fn a_whole_is_exactly_one_stanza() {
         ("</stream:stream>", 16),
     ] {
         let what = "more or less than one element".into();
-        assert_eq!(parse(bytes).unwrap_err(), Fault::Broken { what, offset }, "{bytes}");
+        assert_eq!(
+            parse(bytes).unwrap_err(),
+            Fault::Broken { what, offset },
+            "{bytes}"
+        );
     }
     let fault = parse("<iq></message>").unwrap_err();
     assert_eq!(fault.reason(), Reason::Malformed);

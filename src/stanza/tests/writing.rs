@@ -61,7 +61,10 @@ fn addresses_can_be_replaced_and_added() {
     let mut stanza = parse("<message id='1' to='a@b.c'><body>x</body></message>").unwrap();
     stanza.set_to(jid("d@e.f/\"'<&>"));
     stanza.set_from(jid("g@h.i"));
-    assert_eq!((stanza.to(), stanza.from()), (Some(&jid("d@e.f/\"'<&>")), Some(&jid("g@h.i"))));
+    assert_eq!(
+        (stanza.to(), stanza.from()),
+        (Some(&jid("d@e.f/\"'<&>")), Some(&jid("g@h.i")))
+    );
     let text = written(&stanza);
     assert_eq!(
         text,
@@ -88,7 +91,14 @@ fn the_payload_is_never_touched() {
 fn a_stanza_is_built_from_its_parts() {
     let ping = "<ping xmlns='urn:xmpp:ping'/>".parse().unwrap();
     let to = jid("dc1.example.com");
-    let stanza = Stanza::new(Kind::Iq, Some("get"), Some("a'\n<\0"), None, Some(to), &[ping]);
+    let stanza = Stanza::new(
+        Kind::Iq,
+        Some("get"),
+        Some("a'\n<\0"),
+        None,
+        Some(to),
+        &[ping],
+    );
     assert_eq!(stanza.stanza_type(), Some("get"));
     assert_eq!(stanza.id().as_deref(), Some("a'\n<\u{fffd}"));
     let text = written(&stanza);
