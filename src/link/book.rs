@@ -1,0 +1,374 @@
+//! The sender's bookkeeping for one lane: what waits, what is written but not
+//! acknowledged, and the numbers.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::wire::WireError;
+
+/// A lane's stanzas, oldest first: those written on this connection, then
+/// those to write. Numbers are given at the first write.
+#[derive(Debug)]
+pub(super) struct Book<T> {
+    entries: VecDeque<Entry<T>>,
+    /// How many of `entries` need no writing on this connection.
+    written: usize,
+    last_number: u64,
+    bytes: usize,
+}
+
+/// One stanza of a lane.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    number: Option<u64>,
+    size: usize,
+    queued_at: Instant,
+    /// The stanza.
+    pub(super) item: T,
+}
+
+/// A stanza to be written now.
+#[derive(Debug)]
+pub(super) struct Next<'a, T> {
+    /// Its number.
+    pub(super) number: u64,
+    /// When it was queued, if it has never been written before.
+    pub(super) first_since: Option<Instant>,
+    /// The stanza.
+    pub(super) item: &'a T,
+}
+
+impl<T> Default for Book<T> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            written: 0,
+            last_number: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl<T> Book<T> {
+    /// How many stanzas there are, written or not.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing waits and nothing is unacknowledged.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The sum of the sizes given to [`Self::push`].
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many of the first entries the peer has, on this connection, and
+    /// not acknowledged.
+    pub(super) fn awaiting_ack(&self) -> usize {
+        self.written
+    }
+
+    /// Queues a stanza behind all others.
+    pub(super) fn push(&mut self, item: T, size: usize) {
+        self.bytes += size;
+        self.entries.push_back(Entry {
+            number: None,
+            size,
+            queued_at: Instant::now(),
+            item,
+        });
+    }
+
+    /// The next stanza to write; counts as written.
+    pub(super) fn next(&mut self) -> Option<Next<'_, T>> {
+        let entry = self.entries.get_mut(self.written)?;
+        self.written += 1;
+        let mut first_since = None;
+        let number = *entry.number.get_or_insert_with(|| {
+            first_since = Some(entry.queued_at);
+            self.last_number += 1;
+            self.last_number
+        });
+        Some(Next {
+            number,
+            first_since,
+            item: &entry.item,
+        })
+    }
+
+    /// A new connection: everything behind `resume_after` is to be written (again).
+    ///
+    /// # Errors
+    /// When nothing with that number was ever written.
+    pub(super) fn rewind(&mut self, resume_after: u64) -> Result<(), WireError> {
+        self.check(resume_after)?;
+        self.written = self.numbered_through(resume_after);
+        Ok(())
+    }
+
+    /// Takes what the peer has settled out of the book.
+    ///
+    /// # Errors
+    /// When nothing with that number was ever written.
+    pub(super) fn acknowledge(&mut self, through: u64) -> Result<Vec<Entry<T>>, WireError> {
+        self.check(through)?;
+        let settled = self.numbered_through(through);
+        self.written = self.written.saturating_sub(settled);
+        let entries: Vec<_> = self.entries.drain(..settled).collect();
+        self.bytes -= entries.iter().map(|entry| entry.size).sum::<usize>();
+        Ok(entries)
+    }
+
+    /// Takes out the one with this number.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry<T>> {
+        self.extract(|entry| entry.number == Some(number)).pop()
+    }
+
+    /// Takes out what has waited for `max_wait`: since it was queued; or, when
+    /// it was written already, since the connection was lost, if it is
+    /// (`down_since`). What the peer has over a live connection is not waiting.
+    pub(super) fn expire(
+        &mut self,
+        down_since: Option<Instant>,
+        max_wait: Duration,
+    ) -> Vec<Entry<T>> {
+        self.extract(|entry| {
+            let since = match (entry.number, down_since) {
+                (None, _) => entry.queued_at,
+                (Some(_), Some(down_since)) => entry.queued_at.max(down_since),
+                (Some(_), None) => return false,
+            };
+            since.elapsed() >= max_wait
+        })
+    }
+
+    /// Takes out everything.
+    pub(super) fn take_all(&mut self) -> Vec<Entry<T>> {
+        self.extract(|_| true)
+    }
+
+    fn check(&self, number: u64) -> Result<(), WireError> {
+        if number <= self.last_number {
+            return Ok(());
+        }
+        Err(WireError::AckBeyondWritten {
+            through: number,
+            written: self.last_number,
+        })
+    }
+
+    /// How many entries have a number up to `through`.
+    fn numbered_through(&self, through: u64) -> usize {
+        self.entries
+            .partition_point(|entry| entry.number.is_some_and(|number| number <= through))
+    }
+
+    fn extract(&mut self, out: impl Fn(&Entry<T>) -> bool) -> Vec<Entry<T>> {
+        if !self.entries.iter().any(&out) {
+            return Vec::new();
+        }
+        let mut taken = Vec::new();
+        let mut kept = VecDeque::with_capacity(self.entries.len());
+        let mut written = self.written;
+        for (position, entry) in self.entries.drain(..).enumerate() {
+            if out(&entry) {
+                written -= usize::from(position < self.written);
+                self.bytes -= entry.size;
+                taken.push(entry);
+            } else {
+                kept.push_back(entry);
+            }
+        }
+        self.entries = kept;
+        self.written = written;
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::ledger::{Ledger, Verdict};
+    use super::*;
+
+    fn items<T>(entries: Vec<Entry<T>>) -> Vec<T> {
+        entries.into_iter().map(|entry| entry.item).collect()
+    }
+
+    fn write_all(book: &mut Book<u32>) -> Vec<(u64, u32)> {
+        std::iter::from_fn(|| book.next().map(|next| (next.number, *next.item))).collect()
+    }
+
+    #[test]
+    fn resends_in_order_with_the_same_numbers_before_newer_ones() {
+        let mut book = Book::default();
+        (1..=3).for_each(|n| book.push(n, 10));
+        assert_eq!(write_all(&mut book), [(1, 1), (2, 2), (3, 3)]);
+        book.push(4, 10);
+        assert_eq!(items(book.acknowledge(1).unwrap()), [1]);
+        book.rewind(0).unwrap();
+        assert_eq!(write_all(&mut book), [(2, 2), (3, 3), (4, 4)]);
+        book.rewind(3).unwrap();
+        assert_eq!(write_all(&mut book), [(4, 4)]);
+        assert_eq!(items(book.acknowledge(4).unwrap()), [2, 3, 4]);
+        assert_eq!((book.len(), book.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn an_ack_for_what_was_never_written_is_an_error() {
+        let mut book = Book::default();
+        book.push(1, 10);
+        assert!(book.acknowledge(1).is_err());
+        assert!(book.rewind(1).is_err());
+        write_all(&mut book);
+        assert!(book.acknowledge(2).is_err());
+        assert!(book.acknowledge(1).is_ok());
+        // An old ack that comes late says nothing new.
+        assert_eq!(items(book.acknowledge(1).unwrap()), [0; 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_waits_expires() {
+        let second = Duration::from_secs(1);
+        let mut book = Book::default();
+        book.push(1, 10);
+        write_all(&mut book);
+        book.push(2, 10);
+        tokio::time::advance(second * 10).await;
+        book.push(3, 10);
+        // On a live connection the written one is the peer's to keep.
+        assert_eq!(items(book.expire(None, second * 10)), [2]);
+        // Its time starts when the connection is lost.
+        let down = Instant::now();
+        tokio::time::advance(second * 9).await;
+        assert_eq!(items(book.expire(Some(down), second * 10)), [0; 0]);
+        tokio::time::advance(second).await;
+        assert_eq!(items(book.expire(Some(down), second * 10)), [1, 3]);
+        assert_eq!((book.bytes(), book.awaiting_ack()), (0, 0));
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push,
+        Write,
+        Arrive,
+        Settle(usize),
+        Ack,
+        Reconnect { same_process: bool },
+        GiveUp(usize),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            4 => Just(Step::Push),
+            4 => Just(Step::Write),
+            4 => Just(Step::Arrive),
+            3 => (0..8_usize).prop_map(Step::Settle),
+            2 => Just(Step::Ack),
+            1 => any::<bool>().prop_map(|same_process| Step::Reconnect { same_process }),
+            1 => (0..8_usize).prop_map(Step::GiveUp),
+        ];
+        vec(step, 0..200)
+    }
+
+    /// A book, a wire and a ledger, driven in any order.
+    #[derive(Default)]
+    struct Lane {
+        book: Book<u32>,
+        wire: VecDeque<(u64, u32)>,
+        ledger: Ledger,
+        /// Taken by the present receiver, in order; and which of it is open.
+        taken: Vec<u32>,
+        open: Vec<u64>,
+        pushed: u32,
+        given_up: Vec<u32>,
+        acknowledged: Vec<u32>,
+        settled: Vec<u32>,
+    }
+
+    impl Lane {
+        fn step(&mut self, step: &Step) {
+            match step {
+                Step::Push => {
+                    self.pushed += 1;
+                    self.book.push(self.pushed, 1);
+                }
+                Step::Write => {
+                    let next = self.book.next().map(|next| (next.number, *next.item));
+                    self.wire.extend(next);
+                }
+                Step::Arrive => {
+                    if let Some((number, item)) = self.wire.pop_front()
+                        && self.ledger.take(number) == Verdict::New
+                    {
+                        self.taken.push(item);
+                        self.open.push(number);
+                        // Numbers and items differ once something was given up.
+                        self.settled.push(item);
+                    }
+                }
+                Step::Settle(which) => {
+                    if let Some(number) = self.open.get(*which).copied() {
+                        self.open.retain(|open| *open != number);
+                        self.ledger.settle(number);
+                    }
+                }
+                Step::Ack => {
+                    let through = self.ledger.settled_through();
+                    let acknowledged = self.book.acknowledge(through).unwrap();
+                    self.acknowledged.extend(items(acknowledged));
+                }
+                Step::Reconnect { same_process } => {
+                    self.wire.clear();
+                    if !same_process {
+                        self.ledger = Ledger::default();
+                        self.taken.clear();
+                        self.open.clear();
+                    }
+                    self.book.rewind(self.ledger.resume()).unwrap();
+                }
+                Step::GiveUp(which) => {
+                    if let Some(number) = self.book.entries.get(*which).and_then(|e| e.number) {
+                        self.given_up
+                            .extend(self.book.remove(number).map(|e| e.item));
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever breaks: one receiver takes each stanza at most once and in
+        /// order, and in the end all arrive that were not given up.
+        #[test]
+        fn nothing_is_lost_doubled_or_reordered(steps in steps()) {
+            let mut lane = Lane::default();
+            for step in &steps {
+                lane.step(step);
+                prop_assert!(lane.taken.is_sorted_by(|a, b| a < b), "{:?}", lane.taken);
+                prop_assert_eq!(lane.book.bytes(), lane.book.len());
+                prop_assert!(lane.acknowledged.iter().all(|item| lane.settled.contains(item)));
+            }
+            lane.step(&Step::Reconnect { same_process: true });
+            for _ in 0..lane.book.len() {
+                lane.step(&Step::Write);
+                lane.step(&Step::Arrive);
+            }
+            while !lane.open.is_empty() {
+                lane.step(&Step::Settle(0));
+            }
+            lane.step(&Step::Ack);
+            prop_assert!(lane.book.is_empty());
+            let mut all = [lane.acknowledged, lane.given_up].concat();
+            all.sort_unstable();
+            prop_assert_eq!(all, (1..=lane.pushed).collect::<Vec<_>>());
+        }
+    }
+}

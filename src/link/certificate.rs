@@ -1,0 +1,136 @@
+//! Which host a certificate speaks for, and what is wrong with it, in words.
+
+use std::time::Duration;
+
+use tokio_rustls::rustls::CertificateError;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use webpki::EndEntityCert;
+
+use super::trouble::Mismatch;
+use crate::host::Host;
+
+/// `host` as it stands in certificates: a DNS name, IDNA-encoded.
+pub(super) fn dns_name(host: &Host) -> Result<ServerName<'static>, String> {
+    let no_name = || format!("{host} can't be written as a DNS name in a certificate");
+    let ascii = idna::domain_to_ascii(host.as_str()).map_err(|_| no_name())?;
+    match ServerName::try_from(ascii) {
+        Ok(name @ ServerName::DnsName(_)) => Ok(name),
+        _ => Err(no_name()),
+    }
+}
+
+/// Whether `certificate` carries `host` as a DNS name (subjectAltName).
+///
+/// # Errors
+/// Says what it carries instead.
+pub(super) fn speaks_for(certificate: &CertificateDer<'_>, host: &Host) -> Result<(), String> {
+    let name = dns_name(host)?;
+    let parsed = EndEntityCert::try_from(certificate)
+        .map_err(|error| format!("the certificate can't be read: {error}"))?;
+    match parsed.verify_is_valid_for_subject_name(&name) {
+        Ok(()) => Ok(()),
+        Err(webpki::Error::CertNotValidForName(context)) => Err(format!(
+            "the certificate is not valid for {host}; {}",
+            carries(&context.presented)
+        )),
+        Err(error) => Err(format!("the certificate's names can't be read: {error}")),
+    }
+}
+
+/// What the other side's certificate is refused for.
+pub(super) fn judge(error: &CertificateError) -> (Mismatch, String) {
+    let mismatch = match error {
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            Mismatch::WrongHost
+        }
+        _ => Mismatch::Untrusted,
+    };
+    (mismatch, in_words(error))
+}
+
+/// What is wrong with a certificate, as the end of "its certificate …".
+pub(super) fn in_words(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => {
+            "is not signed by a CA in `connections.tls.cacertfile`".to_owned()
+        }
+        CertificateError::BadSignature => {
+            "is signed by a CA that has the name of one in `connections.tls.cacertfile`, but \
+             another key"
+                .to_owned()
+        }
+        CertificateError::ExpiredContext { time, not_after } => format!(
+            "expired {} ago",
+            spell(time.as_secs().saturating_sub(not_after.as_secs()))
+        ),
+        CertificateError::NotValidYetContext { time, not_before } => format!(
+            "is not valid before {} from now (or a clock is wrong)",
+            spell(not_before.as_secs().saturating_sub(time.as_secs()))
+        ),
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => format!(
+            "is not for {}: it {}",
+            expected.to_str(),
+            carries(presented)
+        ),
+        CertificateError::InvalidPurposeContext { required, .. } => {
+            format!("lacks the extended key usage {required}, which links need")
+        }
+        other => format!("is not accepted: {other}"),
+    }
+}
+
+fn carries(names: &[String]) -> String {
+    if names.is_empty() {
+        return "carries no name at all (subjectAltName)".to_owned();
+    }
+    // As webpki writes them: `DnsName("dc1.test")`.
+    let bare = |name: &String| match name.split('"').nth(1) {
+        Some(inner) => inner.to_owned(),
+        None => name.clone(),
+    };
+    let names: Vec<String> = names.iter().map(bare).collect();
+    format!("carries {}", names.join(", "))
+}
+
+/// A span of time, roughly.
+fn spell(seconds: u64) -> String {
+    let hours = Duration::from_secs(seconds).as_secs() / 3600;
+    match hours {
+        0 => format!("{seconds} seconds"),
+        1..48 => format!("{hours} hours"),
+        _ => format!("{} days", hours / 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn certificate(names: &[&str]) -> CertificateDer<'static> {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        made.cert.der().clone()
+    }
+
+    #[test]
+    fn a_certificate_speaks_for_the_names_it_carries() {
+        let certificate = certificate(&["dc1.test", "*.dc3.test"]);
+        for host in ["dc1.test", "a.dc3.test"] {
+            assert_eq!(speaks_for(&certificate, &Host::new(host).unwrap()), Ok(()));
+        }
+        let other = Host::new("dc2.test").unwrap();
+        let error = speaks_for(&certificate, &other).unwrap_err();
+        assert!(error.contains("not valid for dc2.test"), "{error}");
+        assert!(error.contains("carries dc1.test, *.dc3.test"), "{error}");
+    }
+
+    #[test]
+    fn international_names_are_encoded() {
+        let host = Host::new("zürich.test").unwrap();
+        let certificate = certificate(&["xn--zrich-kva.test"]);
+        assert_eq!(speaks_for(&certificate, &host), Ok(()));
+    }
+}

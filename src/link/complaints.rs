@@ -1,0 +1,58 @@
+//! Which troubles the log was told already.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A trouble that lasts is repeated in the log no more often.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Different troubles kept in mind; with more at once, some are repeated sooner.
+const CAPACITY: usize = 1000;
+
+/// Which troubles were told in the last minute. A peer is dialled about once
+/// a second; the same line each time would bury the others.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    told: HashMap<String, Instant>,
+}
+
+impl Complaints {
+    /// Whether `text` was not told just now.
+    pub(super) fn is_news(&mut self, text: &str) -> bool {
+        self.told.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
+        if self.told.contains_key(text) {
+            return false;
+        }
+        if self.told.len() >= CAPACITY {
+            self.told.clear();
+        }
+        self.told.insert(text.to_owned(), Instant::now());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lasting_trouble_is_repeated_rarely() {
+        let mut complaints = Complaints::default();
+        assert!(complaints.is_news("refused"));
+        assert!(complaints.is_news("wrong host"));
+        assert!(!complaints.is_news("refused"));
+        tokio::time::advance(COMPLAIN_EVERY).await;
+        assert!(complaints.is_news("refused"));
+    }
+
+    #[test]
+    fn remembers_only_so_many() {
+        let mut complaints = Complaints::default();
+        for n in 0..10 * CAPACITY {
+            assert!(complaints.is_news(&n.to_string()));
+        }
+        assert!(complaints.told.len() <= CAPACITY);
+    }
+}

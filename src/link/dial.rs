@@ -1,0 +1,139 @@
+//! Dialling: from an endpoint to a link that stands.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::hello::{self, Answer, Hello};
+use super::pool::LaneId;
+use super::reader::{FrameReader, ReadError};
+use super::tls::{self, Security, Socket};
+use super::trouble::Failure;
+use super::{HANDSHAKE_LIMIT, Identity};
+use crate::config::Endpoint;
+use crate::host::Host;
+
+/// For one look-up, and for one TCP connection: less than the handshake's, so
+/// that a dead address does not keep the next one from being tried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Dials peers on behalf of this gateway.
+#[derive(Debug)]
+pub(super) struct Dialler {
+    pub(super) identity: Identity,
+    pub(super) security: Security,
+}
+
+/// A link that stands, seen by the sender.
+pub(super) struct Link {
+    pub(super) reader: FrameReader<ReadHalf<Socket>>,
+    pub(super) writer: WriteHalf<Socket>,
+    /// The peer's `node`.
+    pub(super) node: String,
+    /// The longest frame the peer takes.
+    pub(super) frame_limit: usize,
+    /// Stanzas up to this number need not be sent again.
+    pub(super) resume_after: u64,
+}
+
+impl Dialler {
+    /// Connects `lane` to `peer` at `endpoint`.
+    ///
+    /// # Errors
+    /// When nobody answers there, or it is not `peer`, or it does not want us.
+    pub(super) async fn dial(
+        &self,
+        peer: &Host,
+        endpoint: &Endpoint,
+        lane: LaneId,
+    ) -> Result<Link, Failure> {
+        let tcp = reach(endpoint).await?;
+        let greeted = timeout(HANDSHAKE_LIMIT, self.greet(tcp, peer, lane)).await;
+        greeted.unwrap_or_else(|_| Err(Failure::late()))
+    }
+
+    async fn greet(&self, tcp: TcpStream, peer: &Host, lane: LaneId) -> Result<Link, Failure> {
+        let socket = self.security.connect(tcp, peer).await?;
+        let (read, mut writer) = tokio::io::split(socket);
+        let mut reader = FrameReader::new(read, hello::LIMIT);
+        let mut out = BytesMut::new();
+        self.hello(peer, lane).put(&mut out);
+        let sent = async {
+            writer.write_all(&out).await?;
+            writer.flush().await
+        };
+        // When this fails, the answer may still be there to say why.
+        let sent = sent.await;
+        let answer = reader
+            .next()
+            .await
+            .map_err(|error| unanswered(error, sent))?;
+        let answer = Answer::read(answer).map_err(hello::malformed)?;
+        let welcome = answer.welcome_of(peer.as_str())?;
+        Ok(Link {
+            reader,
+            writer,
+            node: welcome.node,
+            frame_limit: usize::try_from(welcome.frame_limit).unwrap_or(usize::MAX),
+            resume_after: welcome.resume_after,
+        })
+    }
+
+    fn hello(&self, peer: &Host, lane: LaneId) -> Hello {
+        Hello {
+            versions: hello::VERSIONS,
+            to: peer.as_str().to_owned(),
+            from: self.identity.host.as_str().to_owned(),
+            node: self.identity.node.clone(),
+            epoch: self.identity.epoch,
+            lane,
+        }
+    }
+}
+
+/// Why there was no answer to our hello.
+fn unanswered(error: ReadError, sent: io::Result<()>) -> Failure {
+    match (error, sent) {
+        (ReadError::Wire(error), _) => hello::malformed(error),
+        (ReadError::Io(error), _) | (ReadError::Closed, Err(error)) => tls::failure(&error),
+        (ReadError::Closed, Ok(())) => Failure::Unreachable(
+            "it closed the connection instead of answering our hello; its log says why".to_owned(),
+        ),
+    }
+}
+
+/// A TCP connection to the first address of `endpoint` that answers.
+async fn reach(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+    let unreachable = |text: String| Failure::Unreachable(format!("can't reach it: {text}"));
+    let found = timeout(
+        CONNECT_LIMIT,
+        lookup_host((endpoint.host.as_str(), endpoint.port)),
+    );
+    let addresses = match found.await {
+        Ok(Ok(addresses)) => addresses,
+        Ok(Err(error)) => return Err(unreachable(format!("name look-up: {error}"))),
+        Err(_) => {
+            return Err(unreachable(format!(
+                "no answer to the name look-up within {CONNECT_LIMIT:?}"
+            )));
+        }
+    };
+    let mut last = "the name has no addresses".to_owned();
+    for address in addresses {
+        match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                // Batches are made here; the kernel need not wait for more.
+                tcp.set_nodelay(true)
+                    .map_err(|error| unreachable(format!("{address}: {error}")))?;
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => last = format!("{address}: {error}"),
+            Err(_) => last = format!("{address}: no answer within {CONNECT_LIMIT:?}"),
+        }
+    }
+    Err(unreachable(last))
+}

@@ -1,0 +1,385 @@
+//! The greeting: who dials whom, in which version, and where to go on.
+//!
+//! Magic and version range stand first and keep their place in all versions,
+//! so that gateways of any two versions can tell each other why it won't work.
+
+use std::ops::RangeInclusive;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::Identity;
+use super::trouble::{Failure, Mismatch};
+use super::wire::{self, RawFrame, WireError};
+
+/// The versions of the link protocol that this gateway speaks.
+pub(super) const VERSIONS: RangeInclusive<u16> = 1..=1;
+
+/// The longest frame of a greeting: four texts and some numbers.
+pub(super) const LIMIT: usize = 4 * (wire::TEXT_LIMIT + 2) + 64;
+
+const MAGIC: &[u8; 8] = b"strait\r\n";
+const HELLO: u8 = 1;
+const WELCOME: u8 = 2;
+const REFUSED: u8 = 3;
+
+/// The dialler's first frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hello {
+    /// What the dialler speaks.
+    pub(super) versions: RangeInclusive<u16>,
+    /// The `local_host` that it means to reach.
+    pub(super) to: String,
+    /// Its own `local_host`.
+    pub(super) from: String,
+    /// Its `node`.
+    pub(super) node: String,
+    /// Its epoch: stanza numbers count within it.
+    pub(super) epoch: u64,
+    /// Which of its connections this is, the same after a reconnect.
+    pub(super) lane: u32,
+}
+
+/// The listener's answer when the link stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Welcome {
+    /// The version that both will speak.
+    pub(super) version: u16,
+    /// The listener's `local_host`.
+    pub(super) host: String,
+    /// Its `node`.
+    pub(super) node: String,
+    /// The longest frame it takes, in bytes.
+    pub(super) frame_limit: u32,
+    /// Stanzas up to this number need not be sent again on this lane.
+    pub(super) resume_after: u64,
+}
+
+/// The listener's answer to a dialler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    Welcome(Welcome),
+    Refused {
+        versions: RangeInclusive<u16>,
+        mismatch: Mismatch,
+        text: String,
+    },
+}
+
+impl Hello {
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        wire::put(out, HELLO, |out| {
+            out.put_slice(MAGIC);
+            put_versions(out, &self.versions);
+            wire::put_text(out, &self.to);
+            wire::put_text(out, &self.from);
+            wire::put_text(out, &self.node);
+            out.put_u64(self.epoch);
+            out.put_u32(self.lane);
+        });
+    }
+
+    /// Reads a hello. Trailing bytes are left to later versions.
+    pub(super) fn read(raw: RawFrame, us: &Identity) -> Result<Self, Failure> {
+        let RawFrame { kind, mut body } = raw;
+        if kind != HELLO || !body.starts_with(MAGIC) {
+            return Err(Failure::refused(
+                Mismatch::Protocol,
+                "it does not greet like a strait gateway",
+            ));
+        }
+        body.advance(MAGIC.len());
+        let versions = take_versions(&mut body).map_err(malformed)?;
+        if common_version(&versions).is_none() {
+            let text = format!(
+                "no common version of the link protocol: {} speaks {}, the dialler speaks {}; \
+                 run the same release of strait on both sides",
+                us.host,
+                spell(&VERSIONS),
+                spell(&versions)
+            );
+            return Err(Failure::refused(Mismatch::Version, text));
+        }
+        let mut rest = || {
+            Ok::<_, WireError>(Self {
+                versions: versions.clone(),
+                to: wire::take_text(&mut body)?,
+                from: wire::take_text(&mut body)?,
+                node: wire::take_text(&mut body)?,
+                epoch: body.try_get_u64()?,
+                lane: body.try_get_u32()?,
+            })
+        };
+        rest().map_err(malformed)
+    }
+
+    /// Whether the dialler means `us` at all. What it may call itself is for
+    /// its certificate to say.
+    pub(super) fn is_for(&self, us: &Identity) -> Result<(), Failure> {
+        let wrong = |text| Err(Failure::refused(Mismatch::WrongHost, text));
+        if us.host != *self.to.as_str() {
+            return wrong(format!(
+                "{} dialled {}, but this is {}: one of them has the wrong endpoint or local_host",
+                self.from.escape_debug(),
+                self.to.escape_debug(),
+                us.host
+            ));
+        }
+        if us.host == *self.from.as_str() {
+            return wrong(format!(
+                "the dialler calls itself {0}, but this is {0}: two datacenters must not have \
+                 the same local_host",
+                us.host
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Answer {
+    pub(super) fn put(&self, out: &mut BytesMut) {
+        match self {
+            Self::Welcome(welcome) => wire::put(out, WELCOME, |out| {
+                out.put_u16(welcome.version);
+                wire::put_text(out, &welcome.host);
+                wire::put_text(out, &welcome.node);
+                out.put_u32(welcome.frame_limit);
+                out.put_u64(welcome.resume_after);
+            }),
+            Self::Refused {
+                versions,
+                mismatch,
+                text,
+            } => wire::put(out, REFUSED, |out| {
+                put_versions(out, versions);
+                out.put_u8(mismatch.code());
+                wire::put_text(out, text);
+            }),
+        }
+    }
+
+    /// Reads the answer. Trailing bytes are left to later versions.
+    pub(super) fn read(raw: RawFrame) -> Result<Self, WireError> {
+        let RawFrame { kind, mut body } = raw;
+        match kind {
+            WELCOME => Ok(Self::Welcome(Welcome {
+                version: body.try_get_u16()?,
+                host: wire::take_text(&mut body)?,
+                node: wire::take_text(&mut body)?,
+                frame_limit: body.try_get_u32()?,
+                resume_after: body.try_get_u64()?,
+            })),
+            REFUSED => Ok(Self::Refused {
+                versions: take_versions(&mut body)?,
+                mismatch: Mismatch::from_code(body.try_get_u8()?),
+                text: wire::take_text(&mut body)?,
+            }),
+            other => Err(WireError::UnexpectedKind(other)),
+        }
+    }
+
+    /// The welcome, if it is one and comes from `host`.
+    pub(super) fn welcome_of(self, host: &str) -> Result<Welcome, Failure> {
+        match self {
+            Self::Refused {
+                versions,
+                mismatch: Mismatch::Version,
+                text,
+            } => Err(Failure::refused(
+                Mismatch::Version,
+                format!(
+                    "it refuses this link: we speak {} of the link protocol, it speaks {}; run \
+                     the same release of strait on both sides (it says: {})",
+                    spell(&VERSIONS),
+                    spell(&versions),
+                    text.escape_debug()
+                ),
+            )),
+            Self::Refused { mismatch, text, .. } => Err(Failure::refused(
+                mismatch,
+                format!("it refuses this link: {}", text.escape_debug()),
+            )),
+            Self::Welcome(welcome) if welcome.host != host => Err(Failure::refused(
+                Mismatch::WrongHost,
+                format!(
+                    "we dialled {host}, but it is {}: the endpoint belongs to another host",
+                    welcome.host.escape_debug()
+                ),
+            )),
+            Self::Welcome(welcome) if !VERSIONS.contains(&welcome.version) => {
+                Err(Failure::refused(
+                    Mismatch::Version,
+                    format!(
+                        "it chose version {} of the link protocol, we speak {}",
+                        welcome.version,
+                        spell(&VERSIONS)
+                    ),
+                ))
+            }
+            Self::Welcome(welcome) => Ok(welcome),
+        }
+    }
+}
+
+/// The highest version that both speak.
+pub(super) fn common_version(theirs: &RangeInclusive<u16>) -> Option<u16> {
+    let lowest = *theirs.start().max(VERSIONS.start());
+    let highest = *theirs.end().min(VERSIONS.end());
+    (lowest <= highest).then_some(highest)
+}
+
+/// A greeting that can't be read.
+pub(super) fn malformed(error: WireError) -> Failure {
+    Failure::refused(Mismatch::Protocol, error.to_string())
+}
+
+fn spell(versions: &RangeInclusive<u16>) -> String {
+    if versions.start() == versions.end() {
+        format!("version {}", versions.start())
+    } else {
+        format!("versions {} to {}", versions.start(), versions.end())
+    }
+}
+
+fn put_versions(out: &mut BytesMut, versions: &RangeInclusive<u16>) {
+    out.put_u16(*versions.start());
+    out.put_u16(*versions.end());
+}
+
+fn take_versions(body: &mut Bytes) -> Result<RangeInclusive<u16>, WireError> {
+    Ok(body.try_get_u16()?..=body.try_get_u16()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::host::Host;
+
+    fn us() -> Identity {
+        Identity {
+            host: Host::new("dc2.test").unwrap(),
+            node: "b".to_owned(),
+            epoch: 7,
+        }
+    }
+
+    fn hello() -> Hello {
+        Hello {
+            versions: VERSIONS,
+            to: "dc2.test".to_owned(),
+            from: "dc1.test".to_owned(),
+            node: "a".to_owned(),
+            epoch: 1 << 60,
+            lane: 3,
+        }
+    }
+
+    fn raw(put: impl FnOnce(&mut BytesMut)) -> RawFrame {
+        let mut out = BytesMut::new();
+        put(&mut out);
+        wire::cut(&mut out, LIMIT).unwrap().unwrap()
+    }
+
+    fn text_of(failure: Failure) -> (Mismatch, String) {
+        match failure {
+            Failure::Refused { mismatch, text } => (mismatch, text),
+            Failure::Unreachable(text) => panic!("unreachable: {text}"),
+        }
+    }
+
+    #[test]
+    fn hello_and_answers_come_back_as_they_were() {
+        let back = Hello::read(raw(|out| hello().put(out)), &us()).unwrap();
+        assert_eq!(back, hello());
+        assert_eq!(back.is_for(&us()), Ok(()));
+        let welcome = Welcome {
+            version: 1,
+            host: "dc2.test".to_owned(),
+            node: "b".to_owned(),
+            frame_limit: 600_000,
+            resume_after: 12,
+        };
+        let answer = Answer::Welcome(welcome.clone());
+        let back = Answer::read(raw(|out| answer.put(out))).unwrap();
+        assert_eq!(back.welcome_of("dc2.test"), Ok(welcome));
+    }
+
+    #[test]
+    fn older_and_newer_gateways_are_refused_with_both_versions_named() {
+        for versions in [0..=0, 2..=3] {
+            let theirs = spell(&versions);
+            let hello = Hello {
+                versions,
+                ..hello()
+            };
+            let failure = Hello::read(raw(|out| hello.put(out)), &us()).unwrap_err();
+            let (mismatch, text) = text_of(failure);
+            assert_eq!(mismatch, Mismatch::Version);
+            assert!(
+                text.contains("version 1") && text.contains(&theirs),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_newer_hello_that_still_speaks_our_version_is_understood() {
+        let newer = Hello {
+            versions: 1..=2,
+            ..hello()
+        };
+        let mut raw = raw(|out| newer.put(out));
+        raw.body = [&raw.body[..], b"what version 2 adds"].concat().into();
+        assert_eq!(Hello::read(raw, &us()), Ok(newer.clone()));
+        assert_eq!(common_version(&newer.versions), Some(1));
+    }
+
+    #[test]
+    fn the_dialler_tells_the_two_versions_too() {
+        let answer = Answer::Refused {
+            versions: 2..=3,
+            mismatch: Mismatch::Version,
+            text: "too old".to_owned(),
+        };
+        let (mismatch, text) = text_of(answer.welcome_of("dc2.test").unwrap_err());
+        assert_eq!(mismatch, Mismatch::Version);
+        assert!(
+            text.contains("version 1 ") && text.contains("versions 2 to 3"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_hello_for_another_host_or_from_ourselves_is_refused() {
+        let astray = Hello {
+            to: "dc3.test".to_owned(),
+            ..hello()
+        };
+        let (mismatch, text) = text_of(astray.is_for(&us()).unwrap_err());
+        assert_eq!(mismatch, Mismatch::WrongHost);
+        assert!(
+            text.contains("dialled dc3.test, but this is dc2.test"),
+            "{text}"
+        );
+        let twin = Hello {
+            from: "dc2.test".to_owned(),
+            ..hello()
+        };
+        assert_eq!(
+            text_of(twin.is_for(&us()).unwrap_err()).0,
+            Mismatch::WrongHost
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(kind in 0..5_u8, body: Vec<u8>) {
+            let body = Bytes::from(body);
+            let _ = Answer::read(RawFrame { kind, body: body.clone() });
+            let _ = Hello::read(RawFrame { kind, body: body.clone() }, &us());
+            let body = [&MAGIC[..], &[0, 1, 0, 1], &body].concat().into();
+            let _ = Hello::read(RawFrame { kind: HELLO, body }, &us());
+        }
+    }
+}

@@ -1,0 +1,569 @@
+//! The incoming half: accept, secure, greet, take stanzas, acknowledge.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::complaints::Complaints;
+use super::frame::{ALLOWANCE, Frame, Header};
+use super::hello::{self, Answer, Hello, Welcome};
+use super::lanes::{LaneKey, Lanes, Seat};
+use super::outgoing::write;
+use super::reader::{FrameReader, ReadError};
+use super::tls::{self, Accepted, Security, Socket};
+use super::trouble::{Ending, Failure, Mismatch};
+use super::wire::WireError;
+use super::{
+    HANDSHAKE_LIMIT, Identity, LINGER, PING_AFTER, SILENCE_LIMIT, SetupError, certificate,
+};
+use crate::config::{Connections, Endpoint};
+use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::{Limits, Reason, Stanza};
+
+/// Connections that have not greeted yet; more wait in the kernel's backlog.
+const HANDSHAKES: usize = 256;
+
+/// Acks are cumulative: waiting this long between two saves many.
+const ACK_SPACING: Duration = Duration::from_millis(1);
+
+/// After a failed `accept`, mostly for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Who has not told its host yet, in the counters.
+const UNKNOWN: &str = "unknown";
+
+/// The incoming half: accepts links on one of `connections.endpoints`.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    local_addr: SocketAddr,
+    gate: Arc<Gate>,
+}
+
+/// What a connection is measured by.
+#[derive(Debug)]
+struct Gate {
+    identity: Identity,
+    security: Security,
+    /// Of a stanza and its frame.
+    byte_limit: usize,
+    metrics: Arc<Metrics>,
+    lanes: Arc<Lanes>,
+    complaints: Mutex<Complaints>,
+}
+
+/// A link that stands, seen by the receiver.
+struct Guest {
+    host: Host,
+    node: String,
+    lane: u32,
+    reader: FrameReader<ReadHalf<Socket>>,
+    writer: WriteHalf<Socket>,
+    seat: Seat,
+}
+
+impl Listener {
+    /// Listens on `endpoint`. All listeners of a node share `lanes`.
+    ///
+    /// # Errors
+    /// When the address can't be bound or the TLS files can't be used.
+    pub async fn bind(
+        endpoint: &Endpoint,
+        identity: Identity,
+        config: &Connections,
+        stanza_size_limit: usize,
+        metrics: Arc<Metrics>,
+        lanes: Arc<Lanes>,
+    ) -> Result<Self, SetupError> {
+        let unusable = |error| {
+            SetupError(format!(
+                "can't listen on {endpoint} (connections.endpoints): {error}"
+            ))
+        };
+        let security = Security::load(&config.tls, &identity.host)?;
+        let tcp = TcpListener::bind((endpoint.host.as_str(), endpoint.port));
+        let tcp = tcp.await.map_err(unusable)?;
+        let local_addr = tcp.local_addr().map_err(unusable)?;
+        if matches!(security, Security::Plain) {
+            tracing::warn!(
+                %local_addr,
+                "connections.tls.enabled = false: anybody who can reach this address may pose as \
+                 any datacenter"
+            );
+        }
+        Ok(Self {
+            tcp,
+            local_addr,
+            gate: Arc::new(Gate {
+                identity,
+                security,
+                byte_limit: stanza_size_limit.saturating_add(ALLOWANCE),
+                metrics,
+                lanes,
+                complaints: Mutex::default(),
+            }),
+        })
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Accepts links and hands their stanzas to `intake`, until `shutdown`.
+    /// Then asks the peers to send nothing new, acknowledges what is still
+    /// being settled, and returns when they have closed; the caller bounds
+    /// the time. Dropped, it cuts all links.
+    pub async fn run(self, intake: Arc<dyn Intake>, shutdown: CancellationToken) {
+        let Self { tcp, gate, .. } = self;
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+        let mut links = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = links.join_next() => continue,
+                accepted = accept(&tcp, &handshakes) => accepted,
+            };
+            match accepted {
+                Ok((permit, stream, address)) => {
+                    let (gate, intake) = (Arc::clone(&gate), Arc::clone(&intake));
+                    let shutdown = shutdown.clone();
+                    links.spawn(async move {
+                        gate.serve(stream, address, permit, &*intake, &shutdown)
+                            .await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(address = ?tcp.local_addr(), "can't accept a link: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(tcp);
+        while links.join_next().await.is_some() {}
+    }
+}
+
+async fn accept(
+    tcp: &TcpListener,
+    handshakes: &Arc<Semaphore>,
+) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let permit = Arc::clone(handshakes).acquire_owned().await;
+    let permit = permit.map_err(std::io::Error::other)?;
+    let (stream, address) = tcp.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((permit, stream, address))
+}
+
+impl Gate {
+    /// One connection, from accept to close.
+    async fn serve(
+        &self,
+        tcp: TcpStream,
+        address: SocketAddr,
+        handshake: OwnedSemaphorePermit,
+        intake: &dyn Intake,
+        shutdown: &CancellationToken,
+    ) {
+        let deadline = tokio::time::Instant::now() + HANDSHAKE_LIMIT;
+        let secured = timeout_at(deadline, self.secure(tcp)).await;
+        let accepted = match secured.unwrap_or_else(|_| Err(Failure::late())) {
+            Ok(accepted) => accepted,
+            Err(failure) => return self.turn_away(address, &failure),
+        };
+        self.metrics.incoming_established.inc();
+        let greeted = timeout_at(deadline, self.greet(accepted)).await;
+        drop(handshake);
+        let closed = &self.metrics.incoming_closed;
+        match greeted.unwrap_or_else(|_| Err(Failure::late())) {
+            Ok(guest) => {
+                let host = guest.host.clone();
+                self.attend(guest, address, intake, shutdown).await;
+                closed.with_label_values(&[host.as_str()]).inc();
+            }
+            Err(failure) => {
+                closed.with_label_values(&[UNKNOWN]).inc();
+                self.turn_away(address, &failure);
+            }
+        }
+    }
+
+    /// No stanza got through.
+    fn turn_away(&self, address: SocketAddr, failure: &Failure) {
+        let Some(reason) = failure.label() else {
+            tracing::debug!(%address, "a connection ended before it was a link: {failure}");
+            return;
+        };
+        self.metrics
+            .links_refused
+            .with_label_values(&[reason])
+            .inc();
+        let errored = &self.metrics.incoming_errored;
+        errored.with_label_values(&[UNKNOWN]).inc();
+        if self.is_news(&format!("{} {failure}", address.ip())) {
+            tracing::warn!(%address, reason, "an incoming link is refused: {failure}");
+        } else {
+            tracing::debug!(%address, reason, "an incoming link is refused: {failure}");
+        }
+    }
+
+    fn is_news(&self, text: &str) -> bool {
+        let complaints = self.complaints.lock();
+        let mut complaints = complaints.unwrap_or_else(PoisonError::into_inner);
+        complaints.is_news(text)
+    }
+
+    async fn secure(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
+        match self.security.accept(tcp).await {
+            Ok(accepted) => Ok(accepted),
+            Err((failure, tcp)) => {
+                linger(tcp).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// Reads the hello and answers it.
+    async fn greet(&self, accepted: Accepted) -> Result<Guest, Failure> {
+        let Accepted {
+            socket,
+            certificate,
+        } = accepted;
+        let (read, mut writer) = tokio::io::split(socket);
+        let mut reader = FrameReader::new(read, hello::LIMIT);
+        let mut out = BytesMut::new();
+        let examined = match reader.next().await {
+            Ok(raw) => self.examine(raw, certificate.as_ref()),
+            Err(ReadError::Wire(error)) => Err(hello::malformed(error)),
+            Err(ReadError::Io(error)) => Err(tls::failure(&error)),
+            Err(ReadError::Closed) => {
+                Err(Failure::Unreachable("it closed without a word".to_owned()))
+            }
+        };
+        let (hello, host) = match examined {
+            Ok(examined) => examined,
+            Err(failure) => {
+                if let Failure::Refused { mismatch, text } = &failure {
+                    refusal(*mismatch, text).put(&mut out);
+                    // It is told if it can be; the log has it in any case.
+                    let _ = write(&mut writer, &mut out).await;
+                    linger(reader.into_inner().unsplit(writer)).await;
+                }
+                return Err(failure);
+            }
+        };
+        let seat = self.seat(&hello, &host).await;
+        self.welcome(&hello, &seat).put(&mut out);
+        write(&mut writer, &mut out)
+            .await
+            .map_err(|error| Failure::Unreachable(format!("can't answer its hello: {error}")))?;
+        reader.set_limit(self.byte_limit);
+        Ok(Guest {
+            host,
+            node: hello.node,
+            lane: hello.lane,
+            reader,
+            writer,
+            seat,
+        })
+    }
+
+    /// Whether the dialler may be let in, and which host it is.
+    fn examine(
+        &self,
+        raw: super::wire::RawFrame,
+        certificate: Option<&tls::Certificate>,
+    ) -> Result<(Hello, Host), Failure> {
+        let hello = Hello::read(raw, &self.identity)?;
+        hello.is_for(&self.identity)?;
+        let host = Host::new(&hello.from).map_err(|error| {
+            Failure::refused(Mismatch::Protocol, format!("it calls itself {error}"))
+        })?;
+        if let Some(certificate) = certificate {
+            certificate::speaks_for(certificate, &host).map_err(|text| {
+                let text = format!("it calls itself {host}, but {text}");
+                Failure::refused(Mismatch::WrongHost, text)
+            })?;
+        }
+        Ok((hello, host))
+    }
+
+    async fn seat(&self, hello: &Hello, host: &Host) -> Seat {
+        let key = LaneKey {
+            host: host.clone(),
+            node: hello.node.clone(),
+            epoch: hello.epoch,
+            lane: hello.lane,
+        };
+        self.lanes.take_seat(key).await
+    }
+
+    fn welcome(&self, hello: &Hello, seat: &Seat) -> Answer {
+        Answer::Welcome(Welcome {
+            // Hello::read let no other pass.
+            version: hello::common_version(&hello.versions).unwrap_or(*hello::VERSIONS.end()),
+            host: self.identity.host.as_str().to_owned(),
+            node: self.identity.node.clone(),
+            frame_limit: u32::try_from(self.byte_limit).unwrap_or(u32::MAX),
+            resume_after: seat.resume_after,
+        })
+    }
+
+    /// Takes stanzas and acknowledges them, until one side leaves.
+    async fn attend(
+        &self,
+        guest: Guest,
+        address: SocketAddr,
+        intake: &dyn Intake,
+        shutdown: &CancellationToken,
+    ) {
+        let Guest {
+            host,
+            node,
+            lane,
+            reader,
+            writer,
+            seat,
+        } = guest;
+        let label = [host.as_str()];
+        self.metrics
+            .incoming_first_packet
+            .with_label_values(&label)
+            .inc();
+        tracing::info!(peer = %host, %node, lane, %address, "incoming link up");
+        let ending = tokio::select! {
+            ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
+            ending = acknowledge(writer, &seat, shutdown) => ending,
+        };
+        match &ending {
+            // Having been asked to go, it needs no goodbye.
+            Ending::Broken(text) if !shutdown.is_cancelled() => {
+                self.metrics
+                    .incoming_errored
+                    .with_label_values(&label)
+                    .inc();
+                tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+            }
+            _ => tracing::info!(peer = %host, %node, lane, %address, ?ending, "incoming link down"),
+        }
+    }
+
+    async fn take_stanzas(
+        &self,
+        peer: &Host,
+        mut reader: FrameReader<impl AsyncRead + Unpin>,
+        seat: &Seat,
+        intake: &dyn Intake,
+    ) -> Ending {
+        loop {
+            // Not while a stanza is handed over: that is always finished.
+            let read = tokio::select! {
+                () = seat.replaced() => return Ending::Replaced,
+                read = timeout(SILENCE_LIMIT, reader.next()) => read,
+            };
+            let frame = match read {
+                Ok(Ok(raw)) => Frame::read(raw),
+                Ok(Err(error)) => return Ending::Broken(error.to_string()),
+                Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+            };
+            match frame {
+                Ok(Frame::Stanza(header, body)) => {
+                    if let Some(envelope) = self.unpack(peer, header, body, seat) {
+                        // Waits when the workers are behind; so does this
+                        // peer then, and no other.
+                        intake.take(envelope).await;
+                    }
+                }
+                Ok(Frame::Ping) => (),
+                Ok(Frame::Goodbye) => return Ending::PeerLeft,
+                Ok(other @ Frame::Ack { .. }) => {
+                    return Ending::Broken(WireError::UnexpectedKind(other.kind()).to_string());
+                }
+                Err(error) => return Ending::Broken(error.to_string()),
+            }
+        }
+    }
+
+    /// The envelope in a stanza frame; `None` if it had come before, or must
+    /// not be taken.
+    fn unpack(
+        &self,
+        peer: &Host,
+        header: Header<String>,
+        body: Bytes,
+        seat: &Seat,
+    ) -> Option<Envelope> {
+        let label = [peer.as_str()];
+        let Some(mut receipt) = seat.take(header.number) else {
+            self.metrics.link_duplicates.with_label_values(&label).inc();
+            return None;
+        };
+        let sent_at = UNIX_EPOCH
+            .checked_add(Duration::from_micros(header.sent_at))
+            .unwrap_or(UNIX_EPOCH);
+        // Clocks differ: a stanza may seem to come before it was sent.
+        let transfer = SystemTime::now()
+            .duration_since(sent_at)
+            .unwrap_or_default();
+        self.metrics
+            .incoming_messages
+            .with_label_values(&label)
+            .inc();
+        let transfer_time = self
+            .metrics
+            .incoming_transfer_time
+            .with_label_values(&label);
+        transfer_time.observe(transfer.as_secs_f64() * 1e6);
+        match self.read(&header, body) {
+            Ok((origin, retries, stanza)) => Some(Envelope {
+                id: EnvelopeId(header.id),
+                origin,
+                arrival: Arrival::Link(peer.clone()),
+                ttl: header.ttl,
+                retries,
+                taken_at: Instant::now(),
+                sent_at,
+                stanza,
+                receipt,
+            }),
+            Err((reason, text)) => {
+                // Settled, or the peer would send it again and again.
+                receipt.settle();
+                self.metrics.taken.with_label_values(&["link"]).inc();
+                let refused = &self.metrics.refused;
+                refused.with_label_values(&[reason.label()]).inc();
+                tracing::warn!(
+                    %peer, id = %EnvelopeId(header.id), origin = %header.origin.escape_debug(),
+                    "a stanza is refused: {text}"
+                );
+                None
+            }
+        }
+    }
+
+    /// The parts of a stanza frame that must make sense; the only place where
+    /// bytes off a link become a stanza.
+    fn read(&self, header: &Header<String>, body: Bytes) -> Result<Parts, (Reason, String)> {
+        let host =
+            |name: &str| Host::new(name).map_err(|error| (Reason::Malformed, error.to_string()));
+        let retries = header.retries.iter();
+        let retries = retries.map(|(name, times)| Ok((host(name)?, *times)));
+        let limits = Limits {
+            bytes: self.byte_limit,
+            ..Limits::default()
+        };
+        Ok((
+            host(&header.origin)?,
+            retries.collect::<Result<_, _>>()?,
+            Stanza::parse(body, &limits).map_err(|fault| (fault.reason(), fault.to_string()))?,
+        ))
+    }
+}
+
+/// Origin, retries, stanza.
+type Parts = (Host, Vec<(Host, u32)>, Stanza);
+
+fn refusal(mismatch: Mismatch, text: &str) -> Answer {
+    Answer::Refused {
+        versions: hello::VERSIONS,
+        mismatch,
+        text: text.to_owned(),
+    }
+}
+
+/// Writes acks as stanzas are settled, pings when none are, and goodbye at `shutdown`.
+async fn acknowledge(
+    mut writer: impl AsyncWrite + Unpin,
+    seat: &Seat,
+    shutdown: &CancellationToken,
+) -> Ending {
+    let mut out = BytesMut::new();
+    let mut acknowledged = 0;
+    let mut said_goodbye = false;
+    let mut ping_at = tokio::time::Instant::now() + PING_AFTER;
+    loop {
+        if seat.has_abandoned() {
+            return Ending::Broken(
+                "a stanza of it was dropped here; a new connection makes it send that again"
+                    .to_owned(),
+            );
+        }
+        let through = seat.settled_through();
+        if through > acknowledged {
+            acknowledged = through;
+            Frame::Ack { through }.put(&mut out);
+        } else {
+            tokio::select! {
+                () = seat.changed() => continue,
+                () = shutdown.cancelled(), if !said_goodbye => {
+                    said_goodbye = true;
+                    Frame::Goodbye.put(&mut out);
+                }
+                () = sleep_until(ping_at) => Frame::Ping.put(&mut out),
+            }
+        }
+        if let Err(error) = write(&mut writer, &mut out).await {
+            return Ending::Broken(format!("can't write: {error}"));
+        }
+        ping_at = tokio::time::Instant::now() + PING_AFTER;
+        sleep(ACK_SPACING).await;
+    }
+}
+
+/// Closes gently: a reset would overtake the last words.
+async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
+    let end = async {
+        socket.shutdown().await?;
+        let mut ignored = [0; 1024];
+        while socket.read(&mut ignored).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    // Whatever becomes of it, the connection is over.
+    let _ = timeout(LINGER, end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_also_while_what_is_settled_may_not_be_acknowledged_yet() {
+        let lanes = Lanes::default();
+        let key = LaneKey {
+            host: Host::new("dc1.test").unwrap(),
+            node: "a".to_owned(),
+            epoch: 1,
+            lane: 1,
+        };
+        let seat = lanes.take_seat(key).await;
+        let _unsettled = seat.take(1);
+        let (near, far) = tokio::io::duplex(4096);
+        let shutdown = CancellationToken::new();
+        let mut reader = FrameReader::new(far, 64);
+        let settling = async {
+            for number in 2.. {
+                if let Some(mut receipt) = seat.take(number) {
+                    receipt.settle();
+                }
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let frame = tokio::select! {
+            frame = timeout(SILENCE_LIMIT, reader.next()) => frame.unwrap().unwrap(),
+            _ = acknowledge(near, &seat, &shutdown) => panic!("ended"),
+            () = settling => panic!("ended"),
+        };
+        assert_eq!(Frame::read(frame), Ok(Frame::Ping));
+    }
+}

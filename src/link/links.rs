@@ -1,0 +1,271 @@
+//! The outgoing half: the pools of all peers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::dial::Dialler;
+use super::outgoing::OutgoingLane;
+use super::peer::{Held, Peer};
+use super::tls::Security;
+use super::trouble::Mismatch;
+use super::{Identity, SetupError};
+use crate::config::{Connections, Endpoint};
+use crate::envelope::{Envelope, Obstacle, Undelivered};
+use crate::host::Host;
+use crate::metrics::Metrics;
+
+/// The outgoing half: a pool of connections to each peer. Dropped, it closes
+/// them at once, as [`Links::close`] does.
+#[derive(Debug)]
+pub struct Links {
+    shared: Arc<Shared>,
+}
+
+/// How one lane of ours does, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Where it leads.
+    pub host: Host,
+    /// What it dials.
+    pub endpoint: Endpoint,
+    /// Tells the lanes of one process apart; also in the logs.
+    pub lane: u32,
+    /// The endpoint is still announced; if not, the lane is only drained.
+    pub enabled: bool,
+    /// It has a connection that takes stanzas.
+    pub up: bool,
+    /// Why it has none, in words; `None` if it was not dialled yet.
+    pub trouble: Option<String>,
+    /// Stanzas waiting or not acknowledged.
+    pub stanzas: usize,
+    /// What they count for in `connections.queue_bytes`.
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    dialler: Arc<Dialler>,
+    connections_per_endpoint: usize,
+    queue_bytes: usize,
+    metrics: Arc<Metrics>,
+    undelivered: mpsc::UnboundedSender<Undelivered>,
+    peers: RwLock<HashMap<Host, Arc<Peer>>>,
+    held: Arc<Held>,
+    next_lane: AtomicU32,
+    /// The caller's tasks, and those of the lanes among them.
+    tasks: TaskTracker,
+    lanes: TaskTracker,
+    /// The caller wants to stop: nothing new is dialled.
+    shutdown: CancellationToken,
+    /// Every lane is to say goodbye and end.
+    closing: CancellationToken,
+}
+
+impl Links {
+    /// No pools yet. What waits longer than `connections.max_wait`, or is left
+    /// in a pool that is closed, comes back through `undelivered`.
+    ///
+    /// From `shutdown` on no new endpoint is dialled; but the lanes go on,
+    /// since there may be stanzas to hand over still, until [`Self::drain`] or
+    /// [`Self::close`]. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the TLS files can't be used; says which and why.
+    pub fn new(
+        identity: Identity,
+        config: &Connections,
+        stanza_size_limit: usize,
+        metrics: Arc<Metrics>,
+        undelivered: mpsc::UnboundedSender<Undelivered>,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Result<Self, SetupError> {
+        let security = Security::load(&config.tls, &identity.host)?;
+        if matches!(security, Security::Plain) {
+            tracing::warn!(
+                "connections.tls.enabled = false: stanzas go to the peers unencrypted, and \
+                 anybody who can reach them may pose as this datacenter"
+            );
+        }
+        for mismatch in Mismatch::ALL {
+            // Known labels show from the start.
+            metrics.links_refused.with_label_values(&[mismatch.label()]);
+        }
+        // A queue that can't hold one stanza of each size would be of no use.
+        let queue_bytes = config.queue_bytes.max(stanza_size_limit);
+        let shared = Arc::new(Shared {
+            dialler: Arc::new(Dialler { identity, security }),
+            connections_per_endpoint: config.connections_per_endpoint,
+            queue_bytes,
+            metrics,
+            undelivered,
+            peers: RwLock::default(),
+            held: Arc::default(),
+            next_lane: AtomicU32::new(1),
+            tasks,
+            lanes: TaskTracker::new(),
+            shutdown,
+            closing: CancellationToken::new(),
+        });
+        let keeper = Arc::clone(&shared).keep(config.max_wait, config.disabled_gc_interval);
+        shared.tasks.spawn(keeper);
+        Ok(Self { shared })
+    }
+
+    /// Gives `envelope` to one of the connections to `host`: always the same
+    /// for one sender while it stays enabled. Its receipt is settled when the
+    /// peer has acknowledged it. Never waits.
+    ///
+    /// # Errors
+    /// Gives the envelope back when there is no connection or its queue is full.
+    pub fn try_forward(&self, host: &Host, envelope: Envelope) -> Result<(), Box<Undelivered>> {
+        match self.shared.peer(host) {
+            Some(peer) if !self.shared.closing.is_cancelled() => peer.place(envelope),
+            _ => Err(Box::new(Undelivered {
+                envelope,
+                reason: Obstacle::Absent,
+            })),
+        }
+    }
+
+    /// Makes the pool to `host` follow `endpoints`: new ones are dialled, gone
+    /// ones disabled (no new stanzas) and closed when they have drained.
+    pub fn set_endpoints(&self, host: &Host, endpoints: &[Endpoint]) {
+        self.shared.set_endpoints(host, endpoints);
+    }
+
+    /// Whether a connection to `host` is up.
+    #[must_use]
+    pub fn is_up(&self, host: &Host) -> bool {
+        self.shared
+            .peer(host)
+            .is_some_and(|peer| peer.up_count() > 0)
+    }
+
+    /// The hosts that have a pool, and how many connections of each are up.
+    #[must_use]
+    pub fn peers(&self) -> Vec<(Host, usize)> {
+        let all = self.shared.all().into_iter();
+        all.map(|peer| (peer.host.clone(), peer.up_count()))
+            .collect()
+    }
+
+    /// How each connection does.
+    #[must_use]
+    pub fn status(&self) -> Vec<LinkStatus> {
+        let of_peer = |peer: Arc<Peer>| {
+            let lanes = peer.view().into_iter();
+            lanes
+                .map(|lane| LinkStatus {
+                    host: peer.host.clone(),
+                    endpoint: lane.endpoint,
+                    lane: lane.id,
+                    enabled: lane.enabled,
+                    up: lane.up,
+                    trouble: lane.trouble,
+                    stanzas: lane.stanzas,
+                    bytes: lane.bytes,
+                })
+                .collect::<Vec<_>>()
+        };
+        self.shared.all().into_iter().flat_map(of_peer).collect()
+    }
+
+    /// Waits until all that was given is acknowledged; then says goodbye and closes.
+    /// The caller bounds the time.
+    pub async fn drain(&self) {
+        self.shared.held.emptied().await;
+        self.close();
+        self.shared.lanes.close();
+        self.shared.lanes.wait().await;
+    }
+
+    /// Says goodbye on all connections and closes them, whatever is not
+    /// acknowledged yet: that comes back through `undelivered`.
+    pub fn close(&self) {
+        self.shared.closing.cancel();
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn peer(&self, host: &Host) -> Option<Arc<Peer>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.get(host).cloned()
+    }
+
+    fn all(&self) -> Vec<Arc<Peer>> {
+        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        peers.values().cloned().collect()
+    }
+
+    fn set_endpoints(&self, host: &Host, endpoints: &[Endpoint]) {
+        if self.shutdown.is_cancelled() || self.closing.is_cancelled() {
+            return;
+        }
+        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        if endpoints.is_empty() && !peers.contains_key(host) {
+            return;
+        }
+        let peer = peers.entry(host.clone()).or_insert_with(|| {
+            Arc::new(Peer::new(
+                host.clone(),
+                self.queue_bytes,
+                &self.metrics,
+                Arc::clone(&self.held),
+                self.undelivered.clone(),
+            ))
+        });
+        let new_id = || self.next_lane.fetch_add(1, Ordering::Relaxed);
+        let per_endpoint = self.connections_per_endpoint;
+        for (id, endpoint, signals) in peer.follow(endpoints, per_endpoint, new_id, &self.closing) {
+            let lane = OutgoingLane {
+                id,
+                endpoint,
+                peer: Arc::clone(peer),
+                dialler: Arc::clone(&self.dialler),
+                signals,
+                metrics: Arc::clone(&self.metrics),
+            };
+            self.tasks.spawn(self.lanes.track_future(lane.run()));
+        }
+    }
+
+    /// Gives back what waits too long, and tidies up disabled lanes, until
+    /// closing; then gives back the rest.
+    async fn keep(self: Arc<Self>, max_wait: Duration, gc_interval: Duration) {
+        // A stanza may wait a tenth longer than allowed, at most a second.
+        let often = (max_wait / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let mut expiry = interval(often);
+        expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let gc_interval = gc_interval.max(Duration::from_millis(10));
+        let mut gc = interval_at(Instant::now() + gc_interval, gc_interval);
+        loop {
+            tokio::select! {
+                _ = expiry.tick() => self.all().iter().for_each(|peer| peer.expire(max_wait)),
+                _ = gc.tick() => {
+                    let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+                    peers.retain(|_, peer| !peer.collect());
+                }
+                () = self.closing.cancelled() => break,
+            }
+        }
+        self.lanes.close();
+        self.lanes.wait().await;
+        for peer in self.all() {
+            peer.abandon();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The task behind one lane: dial, resend, send, hear acks, reconnect.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::complaints::Complaints;
+use super::dial::{Dialler, Link};
+use super::frame::Frame;
+use super::peer::{Peer, Signals};
+use super::pool::LaneId;
+use super::reader::FrameReader;
+use super::trouble::{Ending, Failure};
+use super::wire::WireError;
+use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
+use crate::config::Endpoint;
+use crate::metrics::Metrics;
+
+/// One lane's task.
+pub(super) struct OutgoingLane {
+    pub(super) id: LaneId,
+    pub(super) endpoint: Endpoint,
+    pub(super) peer: Arc<Peer>,
+    pub(super) dialler: Arc<Dialler>,
+    pub(super) signals: Signals,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl OutgoingLane {
+    /// Keeps the lane connected until told to leave.
+    pub(super) async fn run(self) {
+        let mut backoff = backoff();
+        let mut complaints = Complaints::default();
+        while !self.signals.leave.is_cancelled() {
+            let dialled = tokio::select! {
+                biased;
+                () = self.signals.leave.cancelled() => return,
+                dialled = self.dialler.dial(&self.peer.host, &self.endpoint, self.id) => dialled,
+            };
+            match dialled {
+                Ok(link) => {
+                    if let Ending::Broken(text) = self.use_link(link).await {
+                        self.count_error();
+                        self.complain(&mut complaints, &format!("link lost: {text}"));
+                    }
+                    backoff = self::backoff();
+                }
+                Err(failure) => self.failed(&mut complaints, &failure),
+            }
+            let pause = backoff.next().unwrap_or(Duration::from_secs(1));
+            tokio::select! {
+                () = self.signals.leave.cancelled() => return,
+                () = sleep(pause) => (),
+            }
+        }
+    }
+
+    /// From the welcome to the end.
+    async fn use_link(&self, link: Link) -> Ending {
+        if let Err(error) = self.peer.up(self.id, link.resume_after) {
+            return Ending::Broken(error.to_string());
+        }
+        let host = [self.peer.host.as_str()];
+        self.metrics
+            .outgoing_established
+            .with_label_values(&host)
+            .inc();
+        tracing::info!(
+            peer = %self.peer.host, node = %link.node, endpoint = %self.endpoint, lane = self.id,
+            "link up"
+        );
+        let ending = tokio::select! {
+            ending = self.hear(link.reader) => ending,
+            ending = self.speak(link.writer, link.frame_limit) => ending,
+            () = self.overdue() => Ending::WeLeft,
+        };
+        self.peer.down(self.id);
+        self.metrics.outgoing_closed.with_label_values(&host).inc();
+        tracing::info!(
+            peer = %self.peer.host, endpoint = %self.endpoint, lane = self.id, ?ending,
+            "link down"
+        );
+        ending
+    }
+
+    /// Hears acks, until there is no more to hear.
+    async fn hear(&self, mut reader: FrameReader<impl AsyncRead + Unpin>) -> Ending {
+        loop {
+            let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
+                Ok(Ok(raw)) => Frame::read(raw),
+                Ok(Err(error)) => return Ending::Broken(error.to_string()),
+                Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+            };
+            let heard = frame.and_then(|frame| match frame {
+                Frame::Ack { through } => self.peer.acknowledge(self.id, through),
+                Frame::Goodbye => {
+                    self.peer.leaving(self.id);
+                    Ok(())
+                }
+                Frame::Ping => Ok(()),
+                Frame::Stanza(..) => Err(WireError::UnexpectedKind(frame.kind())),
+            });
+            if let Err(error) = heard {
+                return Ending::Broken(error.to_string());
+            }
+            if self.peer.has_left(self.id) {
+                return Ending::PeerLeft;
+            }
+        }
+    }
+
+    /// Writes stanzas as they come, pings when none do, goodbye when told to leave.
+    async fn speak(&self, mut writer: impl AsyncWrite + Unpin, frame_limit: usize) -> Ending {
+        let mut out = BytesMut::new();
+        let mut ping_at = Instant::now() + PING_AFTER;
+        loop {
+            self.peer.fill(self.id, &mut out, frame_limit);
+            let mut leave = false;
+            if out.is_empty() {
+                tokio::select! {
+                    () = self.signals.wake.notified() => continue,
+                    () = sleep_until(ping_at) => Frame::Ping.put(&mut out),
+                    () = self.signals.leave.cancelled() => {
+                        leave = true;
+                        Frame::Goodbye.put(&mut out);
+                    }
+                }
+            }
+            if let Err(error) = write(&mut writer, &mut out).await {
+                return Ending::Broken(format!("can't write: {error}"));
+            }
+            ping_at = Instant::now() + PING_AFTER;
+            if leave {
+                // The goodbye is out; how the connection ends is all the same.
+                let _ = writer.shutdown().await;
+                return Ending::WeLeft;
+            }
+        }
+    }
+
+    /// Completes when a goodbye should have been said by now.
+    async fn overdue(&self) {
+        self.signals.leave.cancelled().await;
+        sleep(LINGER).await;
+    }
+
+    fn failed(&self, complaints: &mut Complaints, failure: &Failure) {
+        if let Some(label) = failure.label() {
+            self.metrics.links_refused.with_label_values(&[label]).inc();
+            self.count_error();
+        }
+        self.complain(complaints, &format!("no link: {failure}"));
+    }
+
+    fn count_error(&self) {
+        let host = [self.peer.host.as_str()];
+        self.metrics.outgoing_errored.with_label_values(&host).inc();
+    }
+
+    /// Logs it, loudly if it is news.
+    fn complain(&self, complaints: &mut Complaints, text: &str) {
+        let (peer, endpoint, lane) = (&self.peer.host, &self.endpoint, self.id);
+        self.peer.note_trouble(lane, text);
+        if complaints.is_news(text) {
+            tracing::warn!(%peer, %endpoint, lane, "{text}; trying again");
+        } else {
+            tracing::debug!(%peer, %endpoint, lane, "{text}; trying again");
+        }
+    }
+}
+
+/// Writes and flushes all of `out`, and leaves it empty.
+pub(super) async fn write(
+    writer: &mut (impl AsyncWrite + Unpin),
+    out: &mut BytesMut,
+) -> std::io::Result<()> {
+    writer.write_all(out).await?;
+    out.clear();
+    writer.flush().await
+}
+
+/// 0.1 to 1 s, each up to doubled by jitter: a peer that returns is linked
+/// within 2 s, and a hundred gateways don't dial it in the same instant.
+fn backoff() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(1))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reconnects_within_two_seconds_forever() {
+        let pauses: Vec<_> = backoff().take(1000).collect();
+        assert_eq!(pauses.len(), 1000);
+        assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(2)));
+        assert!(pauses[0] < Duration::from_millis(201));
+    }
+}

@@ -1,0 +1,72 @@
+//! Reads frames off a socket.
+
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::wire::{self, RawFrame, WireError};
+
+/// Asked for at once; many small stanzas come with one read.
+const CHUNK: usize = 16 * 1024;
+
+/// Reads frames off a socket. Dropping a pending [`next`](Self::next) loses nothing.
+#[derive(Debug)]
+pub(super) struct FrameReader<R> {
+    socket: R,
+    buffer: BytesMut,
+    limit: usize,
+}
+
+/// Why no more frames can be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("the connection was closed without a goodbye")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// Takes frames of up to `limit` bytes, length field not counted.
+    pub(super) fn new(socket: R, limit: usize) -> Self {
+        Self {
+            socket,
+            buffer: BytesMut::new(),
+            limit,
+        }
+    }
+
+    /// The socket; what was read ahead is lost.
+    pub(super) fn into_inner(self) -> R {
+        self.socket
+    }
+
+    /// The socket, to write to.
+    #[cfg(test)]
+    pub(super) fn socket(&mut self) -> &mut R {
+        &mut self.socket
+    }
+
+    /// From the next frame on.
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// The next frame.
+    pub(super) async fn next(&mut self) -> Result<RawFrame, ReadError> {
+        loop {
+            if let Some(frame) = wire::cut(&mut self.buffer, self.limit)? {
+                return Ok(frame);
+            }
+            if self.buffer.capacity() == self.buffer.len() {
+                self.buffer.reserve(CHUNK.min(self.limit));
+            }
+            if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                return Err(ReadError::Closed);
+            }
+        }
+    }
+}

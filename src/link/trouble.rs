@@ -1,0 +1,130 @@
+//! Why a connection comes to nothing, in words and for the counters.
+
+use super::HANDSHAKE_LIMIT;
+
+/// Why a connection is not used for any stanza: what the counters call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mismatch {
+    /// It does not speak TLS where we do.
+    Plaintext,
+    /// A certificate does not lead to the other side's CA, or has expired.
+    Untrusted,
+    /// A certificate or a hello names another host.
+    WrongHost,
+    /// No version of the protocol in common.
+    Version,
+    /// It did not finish the handshake in time.
+    Timeout,
+    /// It broke the protocol, or speaks another one.
+    Protocol,
+}
+
+impl Mismatch {
+    /// Every one, for tables.
+    pub(super) const ALL: [Self; 6] = [
+        Self::Plaintext,
+        Self::Untrusted,
+        Self::WrongHost,
+        Self::Version,
+        Self::Timeout,
+        Self::Protocol,
+    ];
+
+    /// The counter's label.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Plaintext => "plaintext",
+            Self::Untrusted => "untrusted",
+            Self::WrongHost => "wrong_host",
+            Self::Version => "version",
+            Self::Timeout => "timeout",
+            Self::Protocol => "protocol",
+        }
+    }
+
+    /// The number on the wire.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Plaintext => 1,
+            Self::Untrusted => 2,
+            Self::WrongHost => 3,
+            Self::Version => 4,
+            Self::Timeout => 5,
+            Self::Protocol => 6,
+        }
+    }
+
+    /// A later version may have more of them.
+    pub(super) fn from_code(code: u8) -> Self {
+        Self::ALL
+            .into_iter()
+            .find(|mismatch| mismatch.code() == code)
+            .unwrap_or(Self::Protocol)
+    }
+}
+
+/// Why there is no link at the end of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    /// No TCP connection, or it was cut: worth another try, nothing to repair here.
+    #[error("{0}")]
+    Unreachable(String),
+    /// Somebody must change a certificate, a version or a configuration.
+    #[error("{text}")]
+    Refused {
+        /// For the counters.
+        mismatch: Mismatch,
+        /// For people.
+        text: String,
+    },
+}
+
+impl Failure {
+    pub(super) fn refused(mismatch: Mismatch, text: impl Into<String>) -> Self {
+        Self::Refused {
+            mismatch,
+            text: text.into(),
+        }
+    }
+
+    pub(super) fn late() -> Self {
+        Self::refused(
+            Mismatch::Timeout,
+            format!("it did not finish the handshake within {HANDSHAKE_LIMIT:?}"),
+        )
+    }
+
+    /// The counter's label, when it is one to count as refused.
+    pub(super) fn label(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable(_) => None,
+            Self::Refused { mismatch, .. } => Some(mismatch.label()),
+        }
+    }
+}
+
+/// How a link that stood came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// This side said goodbye.
+    WeLeft,
+    /// The other side said goodbye.
+    PeerLeft,
+    /// A newer connection of the same lane took over.
+    Replaced,
+    /// Anything else; the text is for people.
+    Broken(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_lead_back_and_unknown_ones_are_protocol() {
+        for mismatch in Mismatch::ALL {
+            assert_eq!(Mismatch::from_code(mismatch.code()), mismatch);
+        }
+        assert_eq!(Mismatch::from_code(200), Mismatch::Protocol);
+    }
+}
