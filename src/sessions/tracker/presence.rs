@@ -33,12 +33,12 @@ impl Witnesses {
         self.0.is_empty()
     }
 
-    /// A user of the same domain, in whose name the server can be asked for
-    /// `session`: we may write no other sender on its stream.
+    /// Someone of the same domain (a user, or the domain itself as a contact),
+    /// in whose name the server can be asked for `session`: we may write no
+    /// other sender on its stream.
     pub(super) fn someone_to_ask(&self, session: &FullJid) -> Option<BareJid> {
         self.0
             .iter()
-            .filter(|witness| witness.node().is_some())
             .filter(|witness| witness.domain() == session.domain())
             .find(|witness| witness.node() != session.node())
             .map(Jid::to_bare)
