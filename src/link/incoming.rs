@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -14,16 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
 use super::frame::{ALLOWANCE, Frame, Header};
-use super::hello::{self, Answer, Hello, Welcome};
-use super::lanes::{LaneKey, Lanes, Seat};
+use super::gate::{Gate, Guest};
+use super::lanes::{Lanes, Seat};
 use super::outgoing::write;
-use super::reader::{FrameReader, ReadError};
-use super::tls::{self, Accepted, Security, Socket};
-use super::trouble::{Ending, Failure, Mismatch};
+use super::reader::FrameReader;
+use super::tls::Security;
+use super::trouble::{Ending, Failure};
 use super::wire::WireError;
-use super::{
-    HANDSHAKE_LIMIT, Identity, LINGER, PING_AFTER, SILENCE_LIMIT, SetupError, certificate,
-};
+use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
 use crate::host::Host;
@@ -47,29 +45,15 @@ const UNKNOWN: &str = "unknown";
 pub struct Listener {
     tcp: TcpListener,
     local_addr: SocketAddr,
-    gate: Arc<Gate>,
+    reception: Arc<Reception>,
 }
 
-/// What a connection is measured by.
+/// What the connections of a listener share.
 #[derive(Debug)]
-struct Gate {
-    identity: Identity,
-    security: Security,
-    /// Of a stanza and its frame.
-    byte_limit: usize,
+struct Reception {
+    gate: Gate,
     metrics: Arc<Metrics>,
-    lanes: Arc<Lanes>,
     complaints: Mutex<Complaints>,
-}
-
-/// A link that stands, seen by the receiver.
-struct Guest {
-    host: Host,
-    node: String,
-    lane: u32,
-    reader: FrameReader<ReadHalf<Socket>>,
-    writer: WriteHalf<Socket>,
-    seat: Seat,
 }
 
 impl Listener {
@@ -104,12 +88,14 @@ impl Listener {
         Ok(Self {
             tcp,
             local_addr,
-            gate: Arc::new(Gate {
-                identity,
-                security,
-                byte_limit: stanza_size_limit.saturating_add(ALLOWANCE),
+            reception: Arc::new(Reception {
+                gate: Gate {
+                    identity,
+                    security,
+                    frame_limit: stanza_size_limit.saturating_add(ALLOWANCE),
+                    lanes,
+                },
                 metrics,
-                lanes,
                 complaints: Mutex::default(),
             }),
         })
@@ -126,7 +112,7 @@ impl Listener {
     /// being settled, and returns when they have closed; the caller bounds
     /// the time. Dropped, it cuts all links.
     pub async fn run(self, intake: Arc<dyn Intake>, shutdown: CancellationToken) {
-        let Self { tcp, gate, .. } = self;
+        let Self { tcp, reception, .. } = self;
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let mut links = JoinSet::new();
         loop {
@@ -137,10 +123,11 @@ impl Listener {
             };
             match accepted {
                 Ok((permit, stream, address)) => {
-                    let (gate, intake) = (Arc::clone(&gate), Arc::clone(&intake));
+                    let (reception, intake) = (Arc::clone(&reception), Arc::clone(&intake));
                     let shutdown = shutdown.clone();
                     links.spawn(async move {
-                        gate.serve(stream, address, permit, &*intake, &shutdown)
+                        reception
+                            .serve(stream, address, permit, &*intake, &shutdown)
                             .await;
                     });
                 }
@@ -166,7 +153,7 @@ async fn accept(
     Ok((permit, stream, address))
 }
 
-impl Gate {
+impl Reception {
     /// One connection, from accept to close.
     async fn serve(
         &self,
@@ -177,13 +164,13 @@ impl Gate {
         shutdown: &CancellationToken,
     ) {
         let deadline = tokio::time::Instant::now() + HANDSHAKE_LIMIT;
-        let secured = timeout_at(deadline, self.secure(tcp)).await;
+        let secured = timeout_at(deadline, self.gate.secure(tcp)).await;
         let accepted = match secured.unwrap_or_else(|_| Err(Failure::late())) {
             Ok(accepted) => accepted,
             Err(failure) => return self.turn_away(address, &failure),
         };
         self.metrics.incoming_established.inc();
-        let greeted = timeout_at(deadline, self.greet(accepted)).await;
+        let greeted = timeout_at(deadline, self.gate.greet(accepted)).await;
         drop(handshake);
         let closed = &self.metrics.incoming_closed;
         match greeted.unwrap_or_else(|_| Err(Failure::late())) {
@@ -222,102 +209,6 @@ impl Gate {
         let complaints = self.complaints.lock();
         let mut complaints = complaints.unwrap_or_else(PoisonError::into_inner);
         complaints.is_news(text)
-    }
-
-    async fn secure(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
-        match self.security.accept(tcp).await {
-            Ok(accepted) => Ok(accepted),
-            Err((failure, tcp)) => {
-                linger(tcp).await;
-                Err(failure)
-            }
-        }
-    }
-
-    /// Reads the hello and answers it.
-    async fn greet(&self, accepted: Accepted) -> Result<Guest, Failure> {
-        let Accepted {
-            socket,
-            certificate,
-        } = accepted;
-        let (read, mut writer) = tokio::io::split(socket);
-        let mut reader = FrameReader::new(read, hello::LIMIT);
-        let mut out = BytesMut::new();
-        let examined = match reader.next().await {
-            Ok(raw) => self.examine(raw, certificate.as_ref()),
-            Err(ReadError::Wire(error)) => Err(hello::malformed(error)),
-            Err(ReadError::Io(error)) => Err(tls::failure(&error)),
-            Err(ReadError::Closed) => {
-                Err(Failure::Unreachable("it closed without a word".to_owned()))
-            }
-        };
-        let (hello, host) = match examined {
-            Ok(examined) => examined,
-            Err(failure) => {
-                if let Failure::Refused { mismatch, text } = &failure {
-                    refusal(*mismatch, text).put(&mut out);
-                    // It is told if it can be; the log has it in any case.
-                    let _ = write(&mut writer, &mut out).await;
-                    linger(reader.into_inner().unsplit(writer)).await;
-                }
-                return Err(failure);
-            }
-        };
-        let seat = self.seat(&hello, &host).await;
-        self.welcome(&hello, &seat).put(&mut out);
-        write(&mut writer, &mut out)
-            .await
-            .map_err(|error| Failure::Unreachable(format!("can't answer its hello: {error}")))?;
-        reader.set_limit(self.byte_limit);
-        Ok(Guest {
-            host,
-            node: hello.node,
-            lane: hello.lane,
-            reader,
-            writer,
-            seat,
-        })
-    }
-
-    /// Whether the dialler may be let in, and which host it is.
-    fn examine(
-        &self,
-        raw: super::wire::RawFrame,
-        certificate: Option<&tls::Certificate>,
-    ) -> Result<(Hello, Host), Failure> {
-        let hello = Hello::read(raw, &self.identity)?;
-        hello.is_for(&self.identity)?;
-        let host = Host::new(&hello.from).map_err(|error| {
-            Failure::refused(Mismatch::Protocol, format!("it calls itself {error}"))
-        })?;
-        if let Some(certificate) = certificate {
-            certificate::speaks_for(certificate, &host).map_err(|text| {
-                let text = format!("it calls itself {host}, but {text}");
-                Failure::refused(Mismatch::WrongHost, text)
-            })?;
-        }
-        Ok((hello, host))
-    }
-
-    async fn seat(&self, hello: &Hello, host: &Host) -> Seat {
-        let key = LaneKey {
-            host: host.clone(),
-            node: hello.node.clone(),
-            epoch: hello.epoch,
-            lane: hello.lane,
-        };
-        self.lanes.take_seat(key).await
-    }
-
-    fn welcome(&self, hello: &Hello, seat: &Seat) -> Answer {
-        Answer::Welcome(Welcome {
-            // Hello::read let no other pass.
-            version: hello::common_version(&hello.versions).unwrap_or(*hello::VERSIONS.end()),
-            host: self.identity.host.as_str().to_owned(),
-            node: self.identity.node.clone(),
-            frame_limit: u32::try_from(self.byte_limit).unwrap_or(u32::MAX),
-            resume_after: seat.resume_after,
-        })
     }
 
     /// Takes stanzas and acknowledges them, until one side leaves.
@@ -460,7 +351,7 @@ impl Gate {
         let retries = header.retries.iter();
         let retries = retries.map(|(name, times)| Ok((host(name)?, *times)));
         let limits = Limits {
-            bytes: self.byte_limit,
+            bytes: self.gate.frame_limit,
             ..Limits::default()
         };
         Ok((
@@ -473,14 +364,6 @@ impl Gate {
 
 /// Origin, retries, stanza.
 type Parts = (Host, Vec<(Host, u32)>, Stanza);
-
-fn refusal(mismatch: Mismatch, text: &str) -> Answer {
-    Answer::Refused {
-        versions: hello::VERSIONS,
-        mismatch,
-        text: text.to_owned(),
-    }
-}
 
 /// Writes acks as stanzas are settled, pings when none are, and goodbye at `shutdown`.
 async fn acknowledge(
@@ -521,20 +404,9 @@ async fn acknowledge(
     }
 }
 
-/// Closes gently: a reset would overtake the last words.
-async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
-    let end = async {
-        socket.shutdown().await?;
-        let mut ignored = [0; 1024];
-        while socket.read(&mut ignored).await? > 0 {}
-        Ok::<_, std::io::Error>(())
-    };
-    // Whatever becomes of it, the connection is over.
-    let _ = timeout(LINGER, end).await;
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::lanes::LaneKey;
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -9,8 +9,9 @@
 //! Sending: `links` (the door) → `peer` (a pool under a lock) → `pool` (which
 //! sender uses which lane; pure) → `book` (a lane's numbers; pure); each lane
 //! has a task in `outgoing`, which uses `dial`.
-//! Receiving: `incoming` (accept, greet, take) → `lanes` (who may take from a
-//! lane) → `ledger` (what has come and what is settled; pure).
+//! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
+//! → `lanes` (who may take from a lane) → `ledger` (what has come and what is
+//! settled; pure).
 //! Below both: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
 //! `trouble`, `complaints`.
 
@@ -23,6 +24,7 @@ mod certificate;
 mod complaints;
 mod dial;
 mod frame;
+mod gate;
 mod hello;
 mod incoming;
 mod lanes;

@@ -210,7 +210,7 @@ async fn absent_full_and_too_late_give_the_stanza_back() {
     let ca = Ca::new();
     let receiver = Receiver::start(&ca, "dc2.test").await;
     let wire = on_its_way(receiver.address()).await;
-    let mut sender = Sender::start(&ca, "dc1.test", Duration::from_millis(300), 4096);
+    let mut sender = Sender::start(&ca, "dc1.test", Duration::from_secs(2), 4096);
     assert_eq!(sender.send("dc2.test", 0), Err(Obstacle::Absent));
     sender.follow("dc2.test", &[wire.address()]);
     sender.until_up("dc2.test").await;
@@ -224,9 +224,6 @@ async fn absent_full_and_too_late_give_the_stanza_back() {
     assert_eq!(full, Obstacle::Full);
     assert!(sent > 3, "{sent}");
     until("all have arrived", || receiver.inbox.len() == sent as usize).await;
-    // What the peer has over a live connection is not late.
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    assert!(sender.undelivered.try_recv().is_err());
     wire.close();
     for n in 0..sent {
         let late = sender.undelivered.recv().await.unwrap();
