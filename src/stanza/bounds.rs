@@ -5,8 +5,9 @@
 //! soon as that can't be done. Everything else is checked by
 //! [`check`](super::check) once the element is complete.
 
-use memchr::memmem;
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
+
+use super::open::OpenElements;
 
 /// A complete thing on the top level of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +43,8 @@ enum State {
     Value { quote: u8 },
     /// Behind the `/` in a start tag.
     Slash,
-    /// A part of an end tag's name. While it is read, it stands in
-    /// [`Bounds::names`] behind those of the open elements.
-    EndName {
-        /// Where in `names` it begins.
-        name: usize,
-    },
+    /// A part of an end tag's name.
+    EndName,
     /// Behind the name of an end tag.
     EndSpace,
     /// Something that goes on until `end`, whatever it contains.
@@ -88,9 +85,6 @@ const fn table(marks: &[u8]) -> [bool; 256] {
     table
 }
 
-/// The names of all open elements together may take as much memory as a stanza.
-const NO_END: &str = "elements are nested too deep to find their end";
-
 #[derive(Debug)]
 pub(super) struct Bounds {
     state: State,
@@ -102,15 +96,11 @@ pub(super) struct Bounds {
     head_end: Option<usize>,
     /// How deep its elements are nested.
     deepest: usize,
-    /// The names of the open elements, one behind the other.
-    names: Vec<u8>,
-    /// Where in `names` each begins.
-    open: Vec<usize>,
-    /// How long `names` may become.
-    names_limit: usize,
+    open: OpenElements,
 }
 
 impl Bounds {
+    /// The names of all open elements together may have `names_limit` bytes.
     pub(super) fn new(names_limit: usize) -> Self {
         Self {
             state: State::Content,
@@ -118,9 +108,7 @@ impl Bounds {
             start: 0,
             head_end: None,
             deepest: 0,
-            names: Vec::new(),
-            open: Vec::new(),
-            names_limit,
+            open: OpenElements::new(names_limit),
         }
     }
 
@@ -146,7 +134,7 @@ impl Bounds {
 
     /// Whether the position is inside of a top-level element.
     pub(super) fn is_inside(&self) -> bool {
-        !self.open.is_empty() || !matches!(self.state, State::Content)
+        self.open.depth() > 0 || !matches!(self.state, State::Content)
     }
 
     /// To be told when the first `count` bytes, which it has understood, are gone.
@@ -170,7 +158,7 @@ impl Bounds {
                 State::Attributes => self.attributes(bytes)?,
                 State::Value { quote } => self.value(bytes, quote)?,
                 State::Slash => self.slash(bytes)?,
-                State::EndName { name } => self.end_name(bytes, name)?,
+                State::EndName => self.end_name(bytes)?,
                 State::EndSpace => self.end_space(bytes)?,
                 State::Until { end, what } => self.until(bytes, end, what),
                 State::Doctype { quote } => self.doctype(bytes, quote)?,
@@ -187,7 +175,7 @@ impl Bounds {
         let from = self.position;
         let found = memchr(b'<', &bytes[from..]);
         let to = found.map_or(bytes.len(), |at| from + at);
-        if self.open.is_empty()
+        if self.open.depth() == 0
             && let Some(at) = bytes[from..to].iter().position(|&byte| !is_space(byte))
         {
             return Err(broken("text between stanzas", from + at));
@@ -196,7 +184,7 @@ impl Bounds {
         if found.is_none() {
             return Ok(Step::Starved);
         }
-        if self.open.is_empty() {
+        if self.open.depth() == 0 {
             self.start = to;
             self.head_end = None;
             self.deepest = 0;
@@ -212,8 +200,8 @@ impl Bounds {
         };
         let (length, state) = match next {
             b'/' => {
-                let name = self.names.len();
-                (2, State::EndName { name })
+                self.open.begin_end();
+                (2, State::EndName)
             }
             b'?' => {
                 let what = "a processing instruction";
@@ -225,8 +213,8 @@ impl Bounds {
             },
             // Whether it is a letter that may begin a name is checked later.
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':' | 0x80.. => {
-                self.open.push(self.names.len());
-                self.deepest = self.deepest.max(self.open.len());
+                self.open.begin();
+                self.deepest = self.deepest.max(self.open.depth());
                 (1, State::StartName)
             }
             _ => return Err(broken("a < that begins no tag", at)),
@@ -253,7 +241,7 @@ impl Bounds {
         ];
         for (mark, state) in known {
             if bytes.starts_with(mark) {
-                if mark == CDATA && self.open.is_empty() {
+                if mark == CDATA && self.open.depth() == 0 {
                     return Err(broken("text between stanzas", self.position));
                 }
                 return Ok(Some((mark.len(), state)));
@@ -275,16 +263,15 @@ impl Bounds {
         Ok(Step::Go)
     }
 
-    /// Takes the rest of a name over to `names`, and returns the byte behind it.
+    /// Takes the rest of a name, and returns the byte behind it.
     fn name(&mut self, bytes: &[u8]) -> Result<Option<u8>, Broken> {
         let rest = &bytes[self.position..];
         let length = rest.iter().position(|&byte| NAME_ENDS[usize::from(byte)]);
         let name = &rest[..length.unwrap_or(rest.len())];
-        if self.names.len() + name.len() > self.names_limit {
-            let left = self.names_limit - self.names.len();
-            return Err(broken(NO_END, self.position + left));
+        if let Err(room) = self.open.extend(name) {
+            let what = "elements are nested too deep to find their end";
+            return Err(broken(what, self.position + room));
         }
-        self.names.extend_from_slice(name);
         self.position += name.len();
         Ok(length.map(|length| rest[length]))
     }
@@ -335,7 +322,7 @@ impl Bounds {
     }
 
     fn start_tag_ends(&mut self, empty: bool) -> Step {
-        if self.open.len() == 1 {
+        if self.open.depth() == 1 {
             self.head_end = Some(self.position);
         }
         self.state = State::Content;
@@ -345,42 +332,24 @@ impl Bounds {
     /// The innermost open element ends at the position.
     fn close(&mut self) -> Step {
         self.state = State::Content;
-        if let Some(name) = self.open.pop() {
-            self.names.truncate(name);
-        }
-        if self.open.is_empty() {
+        self.open.close();
+        if self.open.depth() == 0 {
             Step::Complete(Piece::Element)
         } else {
             Step::Go
         }
     }
 
-    fn end_name(&mut self, bytes: &[u8], close: usize) -> Result<Step, Broken> {
+    fn end_name(&mut self, bytes: &[u8]) -> Result<Step, Broken> {
         match self.name(bytes)? {
             None => return Ok(Step::Starved),
             Some(b'<') => return Err(broken("a tag inside of a tag", self.position)),
             Some(b'/') => return Err(broken("a / in an end tag", self.position)),
             Some(_) => {}
         }
-        let Some(&open) = self.open.last() else {
-            return self.stream_end();
-        };
-        let (open, name) = (&self.names[open..close], &self.names[close..]);
-        if open != name {
-            let what = format!("</{}> where </{}> should be", shown(name), shown(open));
+        if let Err(what) = self.open.match_end() {
             return Err(broken(what, self.position));
         }
-        self.names.truncate(close);
-        self.state = State::EndSpace;
-        Ok(Step::Go)
-    }
-
-    fn stream_end(&mut self) -> Result<Step, Broken> {
-        let local = self.names.rsplit(|&byte| byte == b':').next();
-        if local != Some(b"stream") {
-            return Err(broken("an end tag without a start tag", self.position));
-        }
-        self.names.clear();
         self.state = State::EndSpace;
         Ok(Step::Go)
     }
@@ -396,7 +365,7 @@ impl Bounds {
             return Err(broken("an end tag with attributes", self.position));
         }
         self.position += 1;
-        if self.open.is_empty() {
+        if self.open.depth() == 0 {
             self.state = State::Content;
             return Ok(Step::Complete(Piece::End));
         }
@@ -416,7 +385,7 @@ impl Bounds {
 
     fn declaration_ends(&mut self, what: &'static str) -> Step {
         self.state = State::Content;
-        if self.open.is_empty() {
+        if self.open.depth() == 0 {
             Step::Complete(Piece::Restricted(what))
         } else {
             Step::Go
@@ -448,12 +417,6 @@ impl Bounds {
 
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
-/// A name for an error message, shortened when no sane one.
-fn shown(name: &[u8]) -> String {
-    const ENOUGH: usize = 40;
-    String::from_utf8_lossy(name).chars().take(ENOUGH).collect()
 }
 
 fn broken(what: impl Into<String>, offset: usize) -> Broken {

@@ -136,10 +136,6 @@ impl Checker {
         head_end: usize,
         prefixes: Prefixes,
     ) -> Result<(), Fault> {
-        // There is always an end: the bounds have been found.
-        let behind = |mark, length, found: Option<usize>| {
-            found.map_or(bytes.len(), |found| mark + found + length)
-        };
         let mut depth = 1;
         let mut at = head_end;
         while let Some(text) = memchr(b'<', &bytes[at..]) {
@@ -149,16 +145,9 @@ impl Checker {
                 Some(b'/') => {
                     self.leave(depth);
                     depth -= 1;
-                    behind(mark, 1, memchr(b'>', &bytes[mark..]))
+                    behind(bytes, mark, memchr(b'>', &bytes[mark..]))
                 }
-                Some(b'?') => return Err(restricted("a processing instruction", mark)),
-                Some(b'!') if bytes[mark..].starts_with(b"<![CDATA[") => {
-                    behind(mark, 3, memmem::find(&bytes[mark..], b"]]>"))
-                }
-                Some(b'!') if bytes[mark..].starts_with(b"<!--") => {
-                    return Err(restricted("a comment", mark));
-                }
-                Some(b'!') => return Err(restricted("a document type declaration", mark)),
+                Some(b'?' | b'!') => check_declaration(bytes, mark)?,
                 _ => {
                     let tag = tag::read(bytes, mark, &mut self.attributes)?;
                     depth += 1;
@@ -195,7 +184,7 @@ impl Checker {
                 }
                 None => {}
                 Some(b"xmlns") => {
-                    check_declaration(bytes, attribute)?;
+                    check_prefix_declaration(bytes, attribute)?;
                     if self.bindings.len() == MAX_PREFIXES {
                         return Err(Fault::TooMany {
                             what: "namespace prefixes",
@@ -265,8 +254,32 @@ impl Checker {
     }
 }
 
+/// Behind what was found, one byte of markup that began at `mark`. It always is
+/// found: the bounds have been.
+fn behind(bytes: &[u8], mark: usize, found: Option<usize>) -> usize {
+    found.map_or(bytes.len(), |found| mark + found + 1)
+}
+
+/// Of all that begins with `<?` or `<!`, only a CDATA section may pass; says
+/// where it ends.
+fn check_declaration(bytes: &[u8], mark: usize) -> Result<usize, Fault> {
+    let rest = &bytes[mark..];
+    let what = if rest.starts_with(b"<![CDATA[") {
+        let last = memmem::find(rest, b"]]>").map(|end| end + 2);
+        return Ok(behind(bytes, mark, last));
+    } else if rest.starts_with(b"<?") {
+        "a processing instruction"
+    } else if rest.starts_with(b"<!--") {
+        "a comment"
+    } else {
+        "a document type declaration"
+    };
+    let offset = mark;
+    Err(Fault::Restricted { what, offset })
+}
+
 /// Checks `xmlns:p='…'`.
-fn check_declaration(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
+fn check_prefix_declaration(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
     let reserved = matches!(attribute.name.local(bytes), b"xml" | b"xmlns");
     if reserved || attribute.raw_value(bytes).is_empty() {
         let offset = attribute.name.start;
@@ -302,8 +315,4 @@ fn unbound(bytes: &[u8], name: QName) -> Fault {
         prefix: String::from_utf8_lossy(prefix).into_owned(),
         offset: name.start,
     }
-}
-
-fn restricted(what: &'static str, offset: usize) -> Fault {
-    Fault::Restricted { what, offset }
 }

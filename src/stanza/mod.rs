@@ -8,6 +8,7 @@ mod bounds;
 mod check;
 mod fault;
 mod names;
+mod open;
 mod payload;
 mod refusal;
 mod reply;
@@ -226,6 +227,14 @@ impl Stanza {
     /// written without `xmlns`, as the stanza's own.
     pub fn set_payload_from(&mut self, tree: &Element) {
         self.payload = payload::write(tree.nodes(), &tree.ns()).into();
+    }
+
+    /// Copies the stanza out of the buffer it was read into, which it otherwise
+    /// keeps in memory as a whole. For stanzas that are kept for long.
+    pub fn detach(&mut self) {
+        self.attributes.detach();
+        self.stanza_type = self.attributes.value("type");
+        self.payload = Bytes::copy_from_slice(&self.payload);
     }
 
     /// Appends the stanza to `out`, ready to be spliced into a component

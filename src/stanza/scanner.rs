@@ -44,8 +44,12 @@ pub enum Cut {
     End,
 }
 
-/// As much as one read usually brings.
-const ROOM: usize = 16 * 1024;
+/// What is read into. Stanzas stay in it as long as they live.
+const CHUNK: usize = 16 * 1024;
+
+/// When less room is left, a new chunk is begun. Small, so that chunks are used
+/// up: a stanza that is kept keeps its whole chunk.
+const LEAST_ROOM: usize = 512;
 
 /// Cuts a stream into stanzas, whatever way its bytes are split into reads.
 ///
@@ -90,9 +94,11 @@ impl Scanner {
         }
     }
 
-    /// Where to append what was read. There is always room for some KiB.
+    /// Where to append what was read. It always has some room.
     pub fn buffer(&mut self) -> &mut BytesMut {
-        self.buffer.reserve(ROOM / 4);
+        if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
+            self.buffer.reserve(CHUNK);
+        }
         &mut self.buffer
     }
 

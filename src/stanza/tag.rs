@@ -177,6 +177,11 @@ impl Attributes {
         Self { raw, list }
     }
 
+    /// Copies them out of the buffer they were read into.
+    pub(super) fn detach(&mut self) {
+        self.raw = Bytes::copy_from_slice(&self.raw);
+    }
+
     /// Each attribute's name, and the whole of it as written.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.list

@@ -1,6 +1,9 @@
 //! A stanza as a tree, for those that must be looked into.
 
+use std::borrow::Cow;
+
 use bytes::BytesMut;
+use memchr::memchr;
 use minidom::Element;
 use minidom::rxml::{Options, RawReader};
 use minidom::tree_builder::TreeBuilder;
@@ -13,7 +16,7 @@ impl Stanza {
     pub fn to_element(&self) -> Element {
         let mut bytes = BytesMut::new();
         self.write_to(&mut bytes);
-        parse(&bytes).unwrap_or_else(|error| {
+        parse(&with_line_feeds(&bytes)).unwrap_or_else(|error| {
             // Not known to happen: the scanner is stricter than this parser,
             // which its property tests check.
             tracing::error!(
@@ -23,6 +26,23 @@ impl Stanza {
             Element::bare(self.kind().name(), NAMESPACE)
         })
     }
+}
+
+/// Carriage returns made line feeds, as a parser must do first (XML 1.0 §2.11).
+/// This one can't take them in attributes (rxml 0.14).
+fn with_line_feeds(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if memchr(b'\r', bytes).is_none() {
+        return Cow::Borrowed(bytes);
+    }
+    let mut normalised = Vec::with_capacity(bytes.len());
+    for (index, &byte) in bytes.iter().enumerate() {
+        match byte {
+            b'\r' if bytes.get(index + 1) == Some(&b'\n') => {}
+            b'\r' => normalised.push(b'\n'),
+            _ => normalised.push(byte),
+        }
+    }
+    Cow::Owned(normalised)
 }
 
 fn parse(bytes: &[u8]) -> Result<Element, minidom::Error> {

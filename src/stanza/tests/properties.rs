@@ -20,6 +20,8 @@ fn fits_into_a_stream(stanza: &str) -> bool {
         "<s:stream xmlns='jabber:component:accept' xmlns:s='http://etherx.jabber.org/streams'>\
          {stanza}<iq id='sentinel'/></s:stream>"
     );
+    // The parser should do this itself (XML 1.0 §2.11), but fails in attributes.
+    let stream = stream.replace("\r\n", "\n").replace('\r', "\n");
     let Ok(root) = stream.parse::<Element>() else {
         return false;
     };
@@ -203,7 +205,7 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
     fn well_formed_stanzas_pass_with_their_payload_untouched((text, payload) in stanza()) {

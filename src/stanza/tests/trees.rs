@@ -98,3 +98,13 @@ fn long_attributes_do_not_hinder() {
     let stanza = format!("<iq><a xmlns='u' b='{long}'>{long}</a></iq>");
     assert_eq!(round_trip(&stanza), stanza);
 }
+
+#[test]
+fn carriage_returns_are_the_line_ends_that_they_mean() {
+    let stanza = parse("<iq a='\ré'>x\r\ny\rz&#13;\r<b xmlns='u' c='\r\n\rd'/></iq>").unwrap();
+    let tree = stanza.to_element();
+    assert_eq!(tree.attr("a"), Some(" é"));
+    assert_eq!(tree.text(), "x\ny\nz\r\n");
+    let b = tree.get_child("b", "u").unwrap();
+    assert_eq!(b.attr("c"), Some("  d"));
+}
