@@ -4,11 +4,11 @@
 //! Held by pair of entities, in order: what comes later of a pair waits behind
 //! what is held already, and a retry takes all of a pair at once.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use jid::{BareJid, Jid};
 use tokio::sync::Notify;
 
@@ -72,6 +72,7 @@ struct Line {
 struct Lines {
     by_pair: HashMap<Pair, Line>,
     by_due: BTreeSet<(Instant, Pair)>,
+    by_recipient: HashMap<BareJid, BTreeSet<Pair>>,
     count: usize,
     bytes: usize,
 }
@@ -119,8 +120,15 @@ impl BounceQueue {
         if line.due.is_none() {
             let due = Instant::now() + self.delay(tries);
             line.due = Some(due);
-            lines.by_due.insert((due, pair));
+            lines.by_due.insert((due, pair.clone()));
             self.changed.notify_one();
+        }
+        if let Some(recipient) = &pair.recipient {
+            lines
+                .by_recipient
+                .entry(recipient.clone())
+                .or_default()
+                .insert(pair);
         }
         self.show(&lines);
         Ok(())
@@ -130,19 +138,37 @@ impl BounceQueue {
     #[must_use]
     pub fn lack(&self, pair: &Pair) -> Option<Lack> {
         let lines = self.lines();
-        lines.by_pair.get(pair).and_then(|line| line.held.front()).map(|held| held.lack)
+        lines
+            .by_pair
+            .get(pair)
+            .and_then(|line| line.held.front())
+            .map(|held| held.lack)
     }
 
     /// Takes out all of `pair`, in order.
     #[must_use]
     pub fn release(&self, pair: &Pair) -> VecDeque<Held> {
         let mut lines = self.lines();
-        let Some(line) = lines.by_pair.remove(pair) else { return VecDeque::new() };
+        let Some(line) = lines.by_pair.remove(pair) else {
+            return VecDeque::new();
+        };
         if let Some(due) = line.due {
             lines.by_due.remove(&(due, pair.clone()));
         }
+        if let Some(recipient) = &pair.recipient
+            && let Entry::Occupied(mut pairs) = lines.by_recipient.entry(recipient.clone())
+        {
+            pairs.get_mut().remove(pair);
+            if pairs.get().is_empty() {
+                pairs.remove();
+            }
+        }
         lines.count -= line.held.len();
-        lines.bytes -= line.held.iter().map(|h| h.envelope.stanza.len()).sum::<usize>();
+        lines.bytes -= line
+            .held
+            .iter()
+            .map(|h| h.envelope.stanza.len())
+            .sum::<usize>();
         self.show(&lines);
         line.held
     }
@@ -152,6 +178,28 @@ impl BounceQueue {
     pub fn release_all(&self) -> Vec<Held> {
         let pairs: Vec<Pair> = self.lines().by_pair.keys().cloned().collect();
         pairs.iter().flat_map(|pair| self.release(pair)).collect()
+    }
+
+    /// `recipient` has turned up: what is held for it is due now.
+    pub fn wake(&self, recipient: &BareJid) {
+        let mut lines = self.lines();
+        let Some(pairs) = lines.by_recipient.get(recipient).cloned() else {
+            return;
+        };
+        let now = Instant::now();
+        for pair in pairs {
+            let Some(line) = lines.by_pair.get_mut(&pair) else {
+                continue;
+            };
+            // Without a time its retry is on its way already.
+            if let Some(due) = line.due.replace(now) {
+                lines.by_due.remove(&(due, pair.clone()));
+                lines.by_due.insert((now, pair));
+            } else {
+                line.due = None;
+            }
+        }
+        self.changed.notify_one();
     }
 
     /// Waits for the next pair whose retry is due. It stays held until
@@ -186,18 +234,14 @@ impl BounceQueue {
         Ok(pair)
     }
 
-    /// The wait before try number `tries`, jittered so that a thousand stanzas
-    /// held in one second do not come back in one.
+    /// The wait before try number `tries`, a quarter more or less, so that a
+    /// thousand stanzas held in one second do not come back in one.
     fn delay(&self, tries: u32) -> Duration {
-        ExponentialBuilder::default()
-            .with_min_delay(self.resend_after)
-            .with_max_delay(LONGEST_DELAY.max(self.resend_after))
-            .with_factor(2.0)
-            .with_max_times(tries as usize + 1)
-            .with_jitter()
-            .build()
-            .last()
-            .unwrap_or(self.resend_after)
+        let doubled = self
+            .resend_after
+            .saturating_mul(2_u32.saturating_pow(tries));
+        let longest = LONGEST_DELAY.max(self.resend_after);
+        doubled.min(longest).mul_f64(0.75 + fastrand::f64() / 2.0)
     }
 
     fn show(&self, lines: &Lines) {
@@ -231,19 +275,42 @@ mod tests {
 
     fn held(id: &str, to: &str) -> Held {
         let jid = |text: &str| Some(Jid::new(text).unwrap());
-        let stanza = Stanza::new(Kind::Message, None, Some(id), jid("alice@x.test/a"), jid(to), &[]);
-        let envelope = Envelope::new(Host::new("dc1.test").unwrap(), Arrival::Component, 4, stanza);
-        Held { envelope, lack: Lack::Recipient, copy_for: None }
+        let stanza = Stanza::new(
+            Kind::Message,
+            None,
+            Some(id),
+            jid("alice@x.test/a"),
+            jid(to),
+            &[],
+        );
+        let envelope = Envelope::new(
+            Host::new("dc1.test").unwrap(),
+            Arrival::Component,
+            4,
+            stanza,
+        );
+        Held {
+            envelope,
+            lack: Lack::Recipient,
+            copy_for: None,
+        }
     }
 
     fn ids(held: &VecDeque<Held>) -> Vec<String> {
-        held.iter().map(|h| h.envelope.stanza.id().unwrap().into_owned()).collect()
+        held.iter()
+            .map(|h| h.envelope.stanza.id().unwrap().into_owned())
+            .collect()
     }
 
     #[tokio::test]
     async fn a_pair_comes_back_whole_and_in_order_when_due() {
         let queue = queue(1 << 20);
-        for (id, to) in [("1", "bob@x.test/b"), ("2", "bob@x.test"), ("x", "carol@x.test"), ("3", "bob@x.test/c")] {
+        for (id, to) in [
+            ("1", "bob@x.test/b"),
+            ("2", "bob@x.test"),
+            ("x", "carol@x.test"),
+            ("3", "bob@x.test/c"),
+        ] {
             queue.hold(held(id, to), 0).unwrap();
         }
         assert_eq!(queue.metrics.held.get(), 4);
@@ -254,7 +321,25 @@ mod tests {
         }
         seen.sort();
         assert_eq!(seen, [vec!["1", "2", "3"], vec!["x"]]);
-        assert_eq!((queue.metrics.held.get(), queue.metrics.held_bytes.get()), (0, 0));
+        assert_eq!(
+            (queue.metrics.held.get(), queue.metrics.held_bytes.get()),
+            (0, 0)
+        );
+    }
+
+    #[tokio::test]
+    async fn who_turns_up_gets_what_is_held_at_once() {
+        let config = config::Bounce {
+            resend_after: Duration::from_secs(3600),
+            ..config::Bounce::default()
+        };
+        let queue = BounceQueue::new(&config, Arc::new(Metrics::new()));
+        queue.hold(held("1", "bob@x.test/b"), 0).unwrap();
+        queue.hold(held("2", "carol@x.test"), 0).unwrap();
+        queue.wake(&BareJid::new("dave@x.test").unwrap());
+        queue.wake(&BareJid::new("bob@x.test").unwrap());
+        assert_eq!(ids(&queue.release(&queue.due().await)), ["1"]);
+        assert_eq!(queue.metrics.held.get(), 1);
     }
 
     #[test]
@@ -272,7 +357,7 @@ mod tests {
     #[test]
     fn the_wait_doubles_and_stays_bounded() {
         let queue = queue(0);
-        for (tries, least, most) in [(0, 20, 40), (1, 40, 80), (3, 160, 320), (30, 5_000, 10_000)] {
+        for (tries, least, most) in [(0, 15, 25), (1, 30, 50), (3, 120, 200), (99, 3_750, 6_250)] {
             let delay = queue.delay(tries);
             let range = Duration::from_millis(least)..=Duration::from_millis(most);
             assert!(range.contains(&delay), "try {tries}: {delay:?}");

@@ -13,11 +13,10 @@ use tracing::{info, warn};
 
 use crate::admin::{Admin, Check, Readiness};
 use crate::bounce::BounceQueue;
-use crate::component::{Attachment, Component, ComponentTask};
+use crate::component::{self, Attachment, Component, ComponentTask};
 use crate::config::{Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::host::Host;
-use crate::link::{Identity, Links, Listener};
+use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
 use crate::registry::{Peers, Registry};
 use crate::relay::Relay;
@@ -58,14 +57,14 @@ struct Gateway {
     undelivered: Undeliverable,
     admin: Option<Admin>,
     tasks: TaskTracker,
-    links_end: CancellationToken,
+    ends: Ends,
 }
 
 impl Gateway {
     async fn build(config: &Config) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let tasks = TaskTracker::new();
-        let links_end = CancellationToken::new();
+        let ends = Ends::default();
         let identity = Identity {
             host: config.local_host.clone(),
             node: config.node.clone(),
@@ -74,8 +73,12 @@ impl Gateway {
         let limit = config.component.stanza_size_limit;
 
         let store: Arc<dyn Store> = Arc::new(
-            RedisStore::new(config.local_host.clone(), config.node.clone(), &config.redis)
-                .context("redis.url")?,
+            RedisStore::new(
+                config.local_host.clone(),
+                config.node.clone(),
+                &config.redis,
+            )
+            .context("redis.url")?,
         );
         let (from_links, links_gave_back) = mpsc::unbounded_channel();
         let (from_component, component_gave_back) = mpsc::unbounded_channel();
@@ -86,13 +89,21 @@ impl Gateway {
             Arc::clone(&metrics),
             from_links,
             tasks.clone(),
-            links_end.clone(),
+            ends.intake.clone(),
         )?);
+        let lanes = Arc::new(Lanes::default());
         let mut listeners = Vec::new();
         for endpoint in &config.connections.endpoints {
             listeners.push(
-                Listener::bind(endpoint, identity.clone(), &config.connections, limit, Arc::clone(&metrics))
-                    .await?,
+                Listener::bind(
+                    endpoint,
+                    identity.clone(),
+                    &config.connections,
+                    limit,
+                    Arc::clone(&metrics),
+                    Arc::clone(&lanes),
+                )
+                .await?,
             );
         }
         let admin = match config.admin.listen {
@@ -118,7 +129,11 @@ impl Gateway {
             config.hosts_refresh_interval,
             config.redis.refresh_after,
         ));
-        let (component, component_task) = Component::new(config, Arc::clone(&metrics), from_component);
+        let (component, component_task) = Component::new(
+            component_settings(config),
+            Arc::clone(&metrics),
+            from_component,
+        );
         let relay = Arc::new(Relay {
             rules: Rules {
                 global: config.global_host.clone(),
@@ -147,11 +162,25 @@ impl Gateway {
             component,
             component_task,
             relay,
-            undelivered: Undeliverable { links: links_gave_back, component: component_gave_back },
+            undelivered: Undeliverable {
+                links: links_gave_back,
+                component: component_gave_back,
+            },
             admin,
             tasks,
-            links_end,
+            ends,
         })
+    }
+}
+
+fn component_settings(config: &Config) -> component::Settings {
+    component::Settings {
+        global_host: config.global_host.clone(),
+        local_host: config.local_host.clone(),
+        config: config.component.clone(),
+        message_ttl: config.message_ttl,
+        max_wait: config.connections.max_wait,
+        queue_bytes: config.connections.queue_bytes,
     }
 }
 
@@ -163,15 +192,22 @@ struct Undeliverable {
 
 /// What peers are told to dial: as configured, or where the listeners are.
 fn advertised(config: &Config, listeners: &[Listener]) -> Vec<Endpoint> {
-    config.connections.advertised_endpoints.clone().unwrap_or_else(|| {
-        listeners
-            .iter()
-            .map(|listener| {
-                let address = listener.local_addr();
-                Endpoint { host: address.ip().to_string(), port: address.port() }
-            })
-            .collect()
-    })
+    config
+        .connections
+        .advertised_endpoints
+        .clone()
+        .unwrap_or_else(|| {
+            listeners
+                .iter()
+                .map(|listener| {
+                    let address = listener.local_addr();
+                    Endpoint {
+                        host: address.ip().to_string(),
+                        port: address.port(),
+                    }
+                })
+                .collect()
+        })
 }
 
 /// What is told to end, in this order.
@@ -187,9 +223,22 @@ struct Ends {
 
 impl Gateway {
     async fn serve(self, shutdown: CancellationToken) {
-        let ends = Ends::default();
         let workers = Workers::start(worker_count(), &self.relay, &self.metrics, &self.tasks);
-        let Self { metrics, store, sessions, registry, links, listeners, component, component_task, relay, undelivered, admin, tasks, links_end } = self;
+        let Self {
+            metrics,
+            store,
+            sessions,
+            registry,
+            links,
+            listeners,
+            component,
+            component_task,
+            relay,
+            undelivered,
+            admin,
+            tasks,
+            ends,
+        } = self;
         let intake: Arc<dyn Intake> = Arc::new(workers.clone());
 
         if let Some(admin) = admin {
@@ -197,17 +246,43 @@ impl Gateway {
             tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
         }
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
-        tasks.spawn(follow_attachment(component.clone(), sessions, Arc::clone(&relay), ends.rest.clone()));
-        tasks.spawn(follow_peers(registry.peers(), Arc::clone(&links), ends.rest.clone()));
+        tasks.spawn(follow_attachment(
+            component.clone(),
+            sessions,
+            Arc::clone(&relay),
+            ends.rest.clone(),
+        ));
+        tasks.spawn(follow_peers(
+            registry.peers(),
+            Arc::clone(&links),
+            ends.rest.clone(),
+        ));
         let announcing = {
-            let (registry, links, end) = (Arc::clone(&registry), Arc::clone(&links), ends.intake.clone());
+            let (registry, links, end) = (
+                Arc::clone(&registry),
+                Arc::clone(&links),
+                ends.intake.clone(),
+            );
             tasks.spawn(async move { registry.run(move |host| links.is_up(host), end).await })
         };
-        for (from, given_back) in [("link", undelivered.links), ("component", undelivered.component)] {
-            tasks.spawn(reroute(from, given_back, workers.clone(), Arc::clone(&metrics), ends.rest.clone()));
+        for (from, given_back) in [
+            ("link", undelivered.links),
+            ("component", undelivered.component),
+        ] {
+            tasks.spawn(reroute(
+                from,
+                given_back,
+                workers.clone(),
+                Arc::clone(&metrics),
+                ends.rest.clone(),
+            ));
         }
         {
-            let (workers, bounce, end) = (workers.clone(), Arc::clone(&relay.bounce), ends.rest.clone());
+            let (workers, bounce, end) = (
+                workers.clone(),
+                Arc::clone(&relay.bounce),
+                ends.rest.clone(),
+            );
             tasks.spawn(async move { end.run_until_cancelled(workers.retry(&bounce)).await });
         }
         let attached = tasks.spawn(component_task.run(Arc::clone(&intake), ends.component.clone()));
@@ -223,8 +298,8 @@ impl Gateway {
         ends.intake.cancel();
         within(DRAIN, "the registry", announcing).await;
         within(DRAIN, "the links", links.drain()).await;
+        links.close();
         relay.close().await;
-        links_end.cancel();
         within(FLUSH, "the workers", workers.flush()).await;
         ends.component.cancel();
         within(DRAIN, "the component stream", attached).await;
@@ -301,7 +376,11 @@ async fn follow_peers(
 }
 
 fn listed(endpoints: &[Endpoint]) -> String {
-    endpoints.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(", ")
+    endpoints
+        .iter()
+        .map(Endpoint::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Brings back to the workers what a way out could not deliver.
@@ -341,12 +420,20 @@ fn readiness(
             },
             Check {
                 name: "session table".to_owned(),
-                state: if metrics.store_up.get() == 1 { Ok(()) } else { Err("no answer".to_owned()) },
+                state: if metrics.store_up.get() == 1 {
+                    Ok(())
+                } else {
+                    Err("no answer".to_owned())
+                },
             },
         ];
         checks.extend(peers.borrow().keys().map(|host| Check {
             name: format!("link {host}"),
-            state: if links.is_up(host) { Ok(()) } else { Err("down".to_owned()) },
+            state: if links.is_up(host) {
+                Ok(())
+            } else {
+                Err("down".to_owned())
+            },
         }));
         checks
     })

@@ -137,14 +137,16 @@ impl Relay {
             Arrival::Link(_) => self.learn(&envelope),
             Arrival::Own => {}
         }
+        if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
+            // Whoever sends is there: what waits for it need not wait longer.
+            self.bounce.wake(&sender.to_bare());
+        }
         next.push_back(on_its_way(envelope));
     }
 
     /// The reply may come before the table here knows where the sender is.
     fn learn(&self, envelope: &Envelope) {
-        let leaves = envelope.stanza.kind() == Kind::Presence
-            && envelope.stanza.stanza_type() == Some("unavailable");
-        if let (false, Some(sender)) = (leaves, envelope.stanza.from()) {
+        if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
             self.sessions.learn(sender, &envelope.origin);
         }
     }
@@ -161,7 +163,9 @@ impl Relay {
         match decision {
             Decision::Answer => self.answer(held.envelope, next),
             Decision::Reinject { why } => self.reinject(held.envelope, why, next),
-            Decision::Forward { hosts, here_too } => self.forward(held.envelope, &hosts, here_too, next),
+            Decision::Forward { hosts, here_too } => {
+                self.forward(held.envelope, &hosts, here_too, next)
+            }
             Decision::Bounce => self.bounce(held, next),
             Decision::Refuse(refusal) => self.refuse(held.envelope, refusal, next),
         }
@@ -171,10 +175,18 @@ impl Relay {
     async fn decide(&self, held: &Held) -> Decision {
         let envelope = &held.envelope;
         let Some(recipient) = envelope.stanza.to() else {
-            return Decision::Refuse(Refusal::new(Reason::BadAddress, "The stanza has no recipient."));
+            return Decision::Refuse(Refusal::new(
+                Reason::BadAddress,
+                "The stanza has no recipient.",
+            ));
         };
-        let to_user = recipient.node().is_some() && self.rules.global == *recipient.domain().as_str();
-        let known = if to_user { self.sessions.locate(recipient).await } else { Whereabouts::default() };
+        let to_user =
+            recipient.node().is_some() && self.rules.global == *recipient.domain().as_str();
+        let known = if to_user {
+            self.sessions.locate(recipient).await
+        } else {
+            Whereabouts::default()
+        };
         // On the way out nobody waits for a claim any more.
         let closing = self.closing.load(Ordering::Relaxed);
         route::decide(&Question {
@@ -185,7 +197,11 @@ impl Relay {
             origin: &envelope.origin,
             copy_for: held.copy_for.as_ref(),
             ttl: envelope.ttl,
-            retries: if closing { u32::MAX } else { envelope.retries_at(&self.rules.local) },
+            retries: if closing {
+                u32::MAX
+            } else {
+                envelope.retries_at(&self.rules.local)
+            },
             whereabouts: route::Whereabouts {
                 full: &known.full,
                 bare: &known.bare,
@@ -206,7 +222,10 @@ impl Relay {
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
         match self.component.try_reinject(envelope, local) {
             Ok(()) => {
-                self.metrics.reinjected.with_label_values(&[kind.name()]).inc();
+                self.metrics
+                    .reinjected
+                    .with_label_values(&[kind.name()])
+                    .inc();
                 if why == Why::TtlZero {
                     self.metrics.stop_ttl_zero.inc();
                 } else {
@@ -245,10 +264,20 @@ impl Relay {
         }
     }
 
-    fn forward_one(&self, mut envelope: Envelope, host: Host, one_of_several: bool, next: &mut Next) {
+    fn forward_one(
+        &self,
+        mut envelope: Envelope,
+        host: Host,
+        one_of_several: bool,
+        next: &mut Next,
+    ) {
         envelope.ttl -= 1;
         match self.links.try_forward(&host, envelope) {
-            Ok(()) => self.metrics.forwarded.with_label_values(&[host.as_str()]).inc(),
+            Ok(()) => self
+                .metrics
+                .forwarded
+                .with_label_values(&[host.as_str()])
+                .inc(),
             Err(undelivered) => {
                 let mut envelope = undelivered.envelope;
                 envelope.ttl += 1;
@@ -262,7 +291,15 @@ impl Relay {
         if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
             return self.refuse(envelope, too_late(), next);
         }
-        self.hold(Held { envelope, lack: Lack::Way, copy_for }, 0, next);
+        self.hold(
+            Held {
+                envelope,
+                lack: Lack::Way,
+                copy_for,
+            },
+            0,
+            next,
+        );
     }
 
     /// Nobody is known to have the recipient: perhaps soon.
@@ -297,7 +334,10 @@ impl Relay {
 
     /// Tells the sender, unless RFC 6120 forbids it, and counts.
     fn refuse(&self, mut envelope: Envelope, refusal: Refusal, next: &mut Next) {
-        self.metrics.refused.with_label_values(&[refusal.reason.label()]).inc();
+        self.metrics
+            .refused
+            .with_label_values(&[refusal.reason.label()])
+            .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
         if let Some(reply) = envelope.stanza.error_reply(&refusal) {
             self.send_own(reply, &envelope, next);
@@ -314,11 +354,28 @@ impl Relay {
     }
 }
 
+/// Whether the sender can be reached where this comes from. An error may be its
+/// server's, for somebody who is not there.
+fn shows_presence(stanza: &Stanza) -> bool {
+    match stanza.stanza_type() {
+        Some("error") => false,
+        Some("unavailable") => stanza.kind() != Kind::Presence,
+        _ => true,
+    }
+}
+
 /// An envelope that waits for nothing yet.
 fn on_its_way(envelope: Envelope) -> Held {
-    Held { envelope, lack: Lack::Recipient, copy_for: None }
+    Held {
+        envelope,
+        lack: Lack::Recipient,
+        copy_for: None,
+    }
 }
 
 fn too_late() -> Refusal {
-    Refusal::new(Reason::Timeout, "The recipient's server could not be reached in time.")
+    Refusal::new(
+        Reason::Timeout,
+        "The recipient's server could not be reached in time.",
+    )
 }

@@ -41,7 +41,12 @@ impl Workers {
     /// Starts `count` workers. They end when the last clone of this is gone
     /// and their queues are empty.
     #[must_use]
-    pub fn start(count: usize, relay: &Arc<Relay>, metrics: &Arc<Metrics>, tasks: &TaskTracker) -> Self {
+    pub fn start(
+        count: usize,
+        relay: &Arc<Relay>,
+        metrics: &Arc<Metrics>,
+        tasks: &TaskTracker,
+    ) -> Self {
         let queues = (0..count.max(1))
             .map(|_| {
                 let (queue, jobs) = mpsc::channel(QUEUE);
@@ -101,7 +106,9 @@ async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Met
     while let Some(job) = jobs.recv().await {
         match job {
             Job::Carry(envelope) => {
-                metrics.incoming_queue_time.observe(micros(envelope.taken_at.elapsed()));
+                metrics
+                    .incoming_queue_time
+                    .observe(micros(envelope.taken_at.elapsed()));
                 relay.carry(envelope).await;
             }
             Job::Retry(pair) => relay.retry(&pair).await,

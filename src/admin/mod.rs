@@ -43,7 +43,9 @@ impl Admin {
     /// # Errors
     /// When the address can't be bound.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await? })
+        Ok(Self {
+            listener: TcpListener::bind(address).await?,
+        })
     }
 
     /// The bound address.
@@ -55,7 +57,12 @@ impl Admin {
     }
 
     /// Answers requests until `shutdown`.
-    pub async fn run(self, metrics: Arc<Metrics>, readiness: Arc<Readiness>, shutdown: CancellationToken) {
+    pub async fn run(
+        self,
+        metrics: Arc<Metrics>,
+        readiness: Arc<Readiness>,
+        shutdown: CancellationToken,
+    ) {
         let router = Router::new()
             .route("/metrics", get(show_metrics))
             .route("/healthz", get(|| async { "ok\n" }))
@@ -70,13 +77,21 @@ impl Admin {
 }
 
 async fn show_metrics(State(source): State<Source>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], source.metrics.render()).into_response()
+    (
+        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
+        source.metrics.render(),
+    )
+        .into_response()
 }
 
 async fn show_readiness(State(source): State<Source>) -> Response {
     let checks = (source.readiness)();
     let ready = checks.iter().all(|check| check.state.is_ok());
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     let lines: String = checks
         .iter()
         .map(|check| match &check.state {
@@ -109,8 +124,14 @@ mod tests {
         let address = admin.local_addr().unwrap();
         let readiness: Arc<Readiness> = Arc::new(|| {
             vec![
-                Check { name: "component".into(), state: Ok(()) },
-                Check { name: "store".into(), state: Err("no answer".into()) },
+                Check {
+                    name: "component".into(),
+                    state: Ok(()),
+                },
+                Check {
+                    name: "store".into(),
+                    state: Err("no answer".into()),
+                },
             ]
         });
         let shutdown = CancellationToken::new();
@@ -118,10 +139,17 @@ mod tests {
         let running = tokio::spawn(admin.run(metrics, readiness, shutdown.clone()));
 
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
-        assert!(get(address, "/metrics").await.contains("strait_stanzas_held 0"));
+        assert!(
+            get(address, "/metrics")
+                .await
+                .contains("strait_stanzas_held 0")
+        );
         let ready = get(address, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
-        assert!(ready.contains("component: ok\nstore: no answer\n"), "{ready}");
+        assert!(
+            ready.contains("component: ok\nstore: no answer\n"),
+            "{ready}"
+        );
         shutdown.cancel();
         running.await.unwrap();
     }

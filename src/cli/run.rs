@@ -1,7 +1,7 @@
 //! `strait run`: the gateway, until a signal ends it.
 
 use anyhow::Context;
-use strait::config::{Config, Loaded, Log, LogFormat};
+use strait::config::{Loaded, Log, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::filter::Targets;
@@ -25,7 +25,7 @@ async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    gateway(loaded.config, shutdown).await
+    strait::gateway::run(loaded.config, shutdown).await
 }
 
 /// To standard error, so that standard output stays free for answers.

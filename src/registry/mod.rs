@@ -228,7 +228,6 @@ impl Registry {
         self.peers.send_if_modified(|current| {
             let changed = **current != peers;
             if changed {
-                tracing::info!(?peers, "the peers changed");
                 *current = Arc::new(peers);
             }
             changed

@@ -7,7 +7,7 @@ use crate::support::xml::child;
 async fn a_bad_stanza_is_refused_and_the_next_one_passes() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
     let bob = cluster.login("bob", "dc1.test", "b1").await;
-    let (server, mut gateway) = cluster.join_with_fake_server("dc2.test", "").await;
+    let (server, gateway) = cluster.join_with_fake_server("dc2.test", "").await;
     let stream = server.attach(SECRET).await;
     gateway.until_ready().await;
 
@@ -22,7 +22,9 @@ async fn a_bad_stanza_is_refused_and_the_next_one_passes() {
             "<message from='mallory@dc2.test/m' to='bob@example.test' id='{id}'>{payload}</message>"
         ));
         let error = stream
-            .until("an error", |s| s.attr("id") == Some(id) && s.attr("type") == Some("error"))
+            .until("an error", |s| {
+                s.attr("id") == Some(id) && s.attr("type") == Some("error")
+            })
             .await;
         assert_eq!(error.attr("to"), Some("mallory@dc2.test/m"), "{error:?}");
         let error = child(&error, "error").expect("an error");
@@ -32,17 +34,32 @@ async fn a_bad_stanza_is_refused_and_the_next_one_passes() {
     stream.send(&format!(
         "<message from='mallory@dc2.test/m' to='bob@example.test' id='huge'><body>{huge}</body></message>"
     ));
-    stream.until("policy-violation", |s| {
-        s.attr("id") == Some("huge")
-            && child(s, "error").is_some_and(|e| child(e, "policy-violation").is_some())
-    })
-    .await;
+    stream
+        .until("policy-violation", |s| {
+            s.attr("id") == Some("huge")
+                && child(s, "error").is_some_and(|e| child(e, "policy-violation").is_some())
+        })
+        .await;
 
-    stream.send("<message from='carol@dc2.test/c' to='bob@example.test'><body>fine</body></message>");
+    stream
+        .send("<message from='carol@dc2.test/c' to='bob@example.test'><body>fine</body></message>");
     bob.expect_chat("carol@example.test", "fine").await;
-    assert_eq!(gateway.metric("strait_component_attaches_total", &[]).await, 1.0);
-    assert_eq!(gateway.metric("strait_stanzas_refused_total", &[("reason", "malformed")]).await, 4.0);
-    assert_eq!(gateway.metric("strait_stanzas_refused_total", &[("reason", "too_large")]).await, 1.0);
+    assert_eq!(
+        gateway.metric("strait_component_attaches_total", &[]).await,
+        1.0
+    );
+    assert_eq!(
+        gateway
+            .metric("strait_stanzas_refused_total", &[("reason", "malformed")])
+            .await,
+        4.0
+    );
+    assert_eq!(
+        gateway
+            .metric("strait_stanzas_refused_total", &[("reason", "too_large")])
+            .await,
+        1.0
+    );
     gateway.assert_balanced().await;
     cluster.assert_balanced().await;
 }

@@ -5,19 +5,29 @@ use crate::support::xml::{body, child};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn chat_with_receipts_both_ways() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
 
     let id = alice.chat("bob@example.test", "hello <&> \"Bob\" 😀").await;
-    let heard = bob.expect_chat("alice@example.test", "hello <&> \"Bob\" 😀").await;
+    let heard = bob
+        .expect_chat("alice@example.test", "hello <&> \"Bob\" 😀")
+        .await;
     assert_eq!(heard.attr("from"), Some("alice@example.test/r1"));
     assert_eq!(heard.attr("id"), Some(id.as_str()));
     bob.acknowledge(&heard).await;
     alice.expect_receipt("bob@example.test", &id).await;
 
-    let id = bob.chat("alice@example.test/r1", "to this very session").await;
-    let heard = alice.expect_chat("bob@example.test", "to this very session").await;
+    let id = bob
+        .chat("alice@example.test/r1", "to this very session")
+        .await;
+    let heard = alice
+        .expect_chat("bob@example.test", "to this very session")
+        .await;
     alice.acknowledge(&heard).await;
     bob.expect_receipt("alice@example.test/r1", &id).await;
 
@@ -28,7 +38,11 @@ async fn chat_with_receipts_both_ways() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_of_one_datacenter_meet_under_the_shared_domain_too() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc1.test", "b1").await;
 
@@ -40,7 +54,11 @@ async fn users_of_one_datacenter_meet_under_the_shared_domain_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_messages_arrive_once_and_in_order() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
 
@@ -52,9 +70,17 @@ async fn five_hundred_messages_arrive_once_and_in_order() {
         let message = bob.expect_message_from("alice@example.test").await;
         heard.extend(body(&message));
     }
-    assert_eq!(heard, (0..500).map(|n: i32| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(
+        heard,
+        (0..500).map(|n: i32| n.to_string()).collect::<Vec<_>>()
+    );
     bob.sync().await;
-    let more = bob.inbox().pending().into_iter().filter(|s| child(s, "body").is_some()).count();
+    let more = bob
+        .inbox()
+        .pending()
+        .into_iter()
+        .filter(|s| child(s, "body").is_some())
+        .count();
     assert_eq!(more, 0, "messages came twice");
     cluster.assert_balanced().await;
 }

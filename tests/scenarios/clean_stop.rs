@@ -17,7 +17,7 @@ async fn a_stopped_gateway_closes_its_stream_and_leaves_the_registry() {
     cluster.until_linked("dc1.test", "dc2.test").await;
 
     gateway.process.signal(nix::sys::signal::Signal::SIGTERM);
-    stream.until_ended().await;
+    stream.inbox().closed().await;
     let status = gateway.process.wait_exit().await;
     assert!(status.success(), "{status}: {}", gateway.log());
     let nodes = cluster.redis.hash("dc2.test#{nodes}").await;
@@ -36,7 +36,9 @@ async fn what_a_stopping_gateway_holds_is_not_lost() {
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     alice.chat("dave@example.test", "held").await;
     let gateway = &cluster.dc("dc1.test").gateway;
-    gateway.until_metric("strait_stanzas_held", &[], |held| held == 1.0).await;
+    gateway
+        .until_metric("strait_stanzas_held", &[], |held| held == 1.0)
+        .await;
 
     let status = cluster.dc_mut("dc1.test").gateway.process.terminate().await;
     assert!(status.success(), "{status}");

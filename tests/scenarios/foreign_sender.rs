@@ -6,16 +6,21 @@ use crate::support::xml::child;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_federated_sender_gets_not_allowed() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
-    let (server, mut gateway) = cluster.join_with_fake_server("dc2.test", "").await;
+    let (server, gateway) = cluster.join_with_fake_server("dc2.test", "").await;
     let stream = server.attach(SECRET).await;
     gateway.until_ready().await;
     let _bob = cluster.login("bob", "dc1.test", "b1").await;
-    cluster.redis.until_value("bob@example.test", Some("dc1.test")).await;
+    cluster
+        .redis
+        .until_value("bob@example.test", Some("dc1.test"))
+        .await;
 
     stream.send(
         "<message from='eve@elsewhere.test/e' to='bob@example.test' id='f'><body>x</body></message>",
     );
-    let error = stream.until("an error", |s| s.attr("id") == Some("f")).await;
+    let error = stream
+        .until("an error", |s| s.attr("id") == Some("f"))
+        .await;
     assert_eq!(error.attr("to"), Some("eve@elsewhere.test/e"), "{error:?}");
     assert_eq!(error.attr("from"), Some("bob@example.test"), "{error:?}");
     let error = child(&error, "error").expect("an error");

@@ -8,7 +8,11 @@ const BACK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_gateway_finds_its_place_again() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     for host in ["dc2.test", "dc1.test"] {
@@ -17,10 +21,15 @@ async fn a_restarted_gateway_finds_its_place_again() {
         let returned = Instant::now();
         cluster.dc_mut(host).gateway.start().await;
         alice.chat("bob@example.test", "after a restart").await;
-        bob.expect_chat("alice@example.test", "after a restart").await;
+        bob.expect_chat("alice@example.test", "after a restart")
+            .await;
         bob.chat("alice@example.test", "both ways").await;
         alice.expect_chat("bob@example.test", "both ways").await;
-        assert!(returned.elapsed() < BACK, "{host} took {:?}", returned.elapsed());
+        assert!(
+            returned.elapsed() < BACK,
+            "{host} took {:?}",
+            returned.elapsed()
+        );
     }
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
@@ -28,7 +37,11 @@ async fn a_restarted_gateway_finds_its_place_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_to_a_killed_gateway_arrive_when_it_is_back() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "before").await;

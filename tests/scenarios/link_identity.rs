@@ -25,23 +25,42 @@ impl Impostor {
         let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
         gateway.process.launch();
         let stream = server.attach(SECRET).await;
-        Self { gateway, stream, _server: server }
+        Self {
+            gateway,
+            stream,
+            _server: server,
+        }
     }
 
     async fn gets_nothing_through(self, cluster: &Cluster, reason: &str, logged: &str) {
         let bob = cluster.login("bob", "dc1.test", "b1").await;
-        cluster.redis.until_value("bob@example.test", Some("dc1.test")).await;
+        cluster
+            .redis
+            .until_value("bob@example.test", Some("dc1.test"))
+            .await;
         self.stream.send(
             "<message from='mallory@dc2.test/m' to='bob@example.test' id='m'><body>psst</body></message>",
         );
-        let error = self.stream.until("an error", |s| s.attr("id") == Some("m")).await;
+        let error = self
+            .stream
+            .until("an error", |s| s.attr("id") == Some("m"))
+            .await;
         assert_eq!(error.attr("type"), Some("error"), "{error:?}");
         let dc1 = &cluster.dc("dc1.test").gateway;
-        dc1.until_metric("strait_links_refused_total", &[("reason", reason)], |n| n >= 1.0).await;
+        dc1.until_metric("strait_links_refused_total", &[("reason", reason)], |n| {
+            n >= 1.0
+        })
+        .await;
         dc1.until_logged(logged).await;
         bob.sync().await;
         assert!(!bob.inbox().raw().iter().any(|raw| raw.contains("psst")));
-        assert_eq!(dc1.metrics().await.expect("metrics").sum("mod_global_distrib_incoming_messages_count"), 0.0);
+        assert_eq!(
+            dc1.metrics()
+                .await
+                .expect("metrics")
+                .sum("mod_global_distrib_incoming_messages_count"),
+            0.0
+        );
         self.gateway.assert_balanced().await;
     }
 }
@@ -53,22 +72,28 @@ async fn a_certificate_of_another_authority_is_refused() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
     let other = Authority::new(&cluster.workdir().file("others"), "other");
     let impostor = Impostor::start(&cluster, |settings| {
-        settings.identity = other.trusting(&cluster.authority).issue("dc2.test");
+        settings.identity = other.issue("dc2.test").trusting(&cluster.authority);
         settings.overrides.push(IMPATIENT.to_owned());
     })
     .await;
-    impostor.gets_nothing_through(&cluster, "untrusted", "certificate").await;
+    impostor
+        .gets_nothing_through(&cluster, "untrusted", "certificate")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_tcp_is_refused() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
     let impostor = Impostor::start(&cluster, |settings| {
-        settings.overrides.push("[connections.tls]\nenabled = false\n".to_owned());
+        settings
+            .overrides
+            .push("[connections.tls]\nenabled = false\n".to_owned());
         settings.overrides.push(IMPATIENT.to_owned());
     })
     .await;
-    impostor.gets_nothing_through(&cluster, "plaintext", "TLS").await;
+    impostor
+        .gets_nothing_through(&cluster, "plaintext", "TLS")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,9 +101,17 @@ async fn garbage_on_the_link_port_is_refused() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
     let dc1 = &cluster.dc("dc1.test").gateway;
     let mut stream = TcpStream::connect(dc1.link()).await.expect("a listener");
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.expect("connected");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .expect("connected");
     let mut answer = Vec::new();
     // However it is closed: it is closed.
     let _ = stream.read_to_end(&mut answer).await;
-    dc1.until_metric("strait_links_refused_total", &[("reason", "plaintext")], |n| n >= 1.0).await;
+    dc1.until_metric(
+        "strait_links_refused_total",
+        &[("reason", "plaintext")],
+        |n| n >= 1.0,
+    )
+    .await;
 }

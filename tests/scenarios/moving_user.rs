@@ -4,7 +4,11 @@ use crate::support::cluster::Cluster;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_next_message_follows_a_user_who_moved() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     bob.chat("alice@example.test", "from dc2").await;

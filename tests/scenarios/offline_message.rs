@@ -5,7 +5,11 @@ use crate::support::xml::child;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offline_message_is_delivered_at_the_next_login() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "are you there").await;
@@ -13,12 +17,22 @@ async fn an_offline_message_is_delivered_at_the_next_login() {
     bob.send("<presence to='alice@example.test'/>").await;
     alice.expect_presence("bob@example.test/b1", None).await;
     bob.close().await;
-    alice.expect_presence("bob@example.test/b1", Some("unavailable")).await;
+    alice
+        .expect_presence("bob@example.test/b1", Some("unavailable"))
+        .await;
     cluster.redis.until_value("bob@example.test", None).await;
 
     alice.chat("bob@example.test", "for later").await;
-    let (dc1, dc2) = (&cluster.dc("dc1.test").gateway, &cluster.dc("dc2.test").gateway);
-    dc1.until_metric("strait_stanzas_forwarded_total", &[("host", "dc2.test")], |n| n >= 2.0).await;
+    let (dc1, dc2) = (
+        &cluster.dc("dc1.test").gateway,
+        &cluster.dc("dc2.test").gateway,
+    );
+    dc1.until_metric(
+        "strait_stanzas_forwarded_total",
+        &[("host", "dc2.test")],
+        |n| n >= 2.0,
+    )
+    .await;
     dc1.until_settled().await;
     dc2.until_settled().await;
 

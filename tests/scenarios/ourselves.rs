@@ -19,7 +19,9 @@ async fn the_shared_domain_answers_whatever_it_is_asked() {
     let ping = ask("<ping xmlns='urn:xmpp:ping'/>").await;
     assert_eq!(ping.attr("type"), Some("result"), "{ping:?}");
     let version = ask("<query xmlns='jabber:iq:version'/>").await;
-    let name = child(&version, "query").and_then(|q| child(q, "name")).map(|n| n.text());
+    let name = child(&version, "query")
+        .and_then(|q| child(q, "name"))
+        .map(|n| n.text());
     assert_eq!(name.as_deref(), Some("strait"), "{version:?}");
 
     let unknown = ask("<query xmlns='urn:unheard-of'/>").await;
@@ -28,7 +30,9 @@ async fn the_shared_domain_answers_whatever_it_is_asked() {
 
     alice.chat("example.test", "anybody?").await;
     alice
-        .until("an error", |s| s.name() == "message" && s.attr("type") == Some("error"))
+        .until("an error", |s| {
+            s.name() == "message" && s.attr("type") == Some("error")
+        })
         .await;
     cluster.assert_balanced().await;
 }

@@ -6,7 +6,11 @@ use crate::support::xml::child;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn subscription_both_ways_then_every_change_of_presence() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
@@ -14,14 +18,19 @@ async fn subscription_both_ways_then_every_change_of_presence() {
     let roster = format!("{:?}", alice.roster().await);
     assert!(roster.contains("bob@example.test"), "{roster}");
 
-    alice.send("<presence><show>away</show><status>lunch</status></presence>").await;
+    alice
+        .send("<presence><show>away</show><status>lunch</status></presence>")
+        .await;
     let away = bob
-        .until("away presence", |s| child(s, "show").is_some_and(|show| show.text() == "away"))
+        .until("away presence", |s| {
+            child(s, "show").is_some_and(|show| show.text() == "away")
+        })
         .await;
     assert_eq!(away.attr("from"), Some("alice@example.test/r1"));
 
     alice.send("<presence type='unavailable'/>").await;
-    bob.expect_presence("alice@example.test/r1", Some("unavailable")).await;
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
 
     alice.send("<presence/>").await;
     bob.expect_presence("alice@example.test/r1", None).await;
@@ -31,7 +40,8 @@ async fn subscription_both_ways_then_every_change_of_presence() {
     let tablet = cluster.login("alice", "dc1.test", "r2").await;
     tablet.expect_presence("bob@example.test/b1", None).await;
     tablet.close().await;
-    bob.expect_presence("alice@example.test/r2", Some("unavailable")).await;
+    bob.expect_presence("alice@example.test/r2", Some("unavailable"))
+        .await;
 
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
@@ -39,13 +49,19 @@ async fn subscription_both_ways_then_every_change_of_presence() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
 
     bob.kill().await;
-    alice.expect_presence("bob@example.test/b1", Some("unavailable")).await;
+    alice
+        .expect_presence("bob@example.test/b1", Some("unavailable"))
+        .await;
     cluster.redis.until_value("bob@example.test/b1", None).await;
     cluster.redis.until_value("bob@example.test", None).await;
     cluster.assert_no_leaks();
@@ -54,18 +70,29 @@ async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_can_be_refused_and_ended() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
 
     alice.subscribe("bob@example.test").await;
-    bob.expect_presence("alice@example.test", Some("subscribe")).await;
-    bob.send("<presence type='unsubscribed' to='alice@example.test'/>").await;
-    alice.expect_presence("bob@example.test", Some("unsubscribed")).await;
+    bob.expect_presence("alice@example.test", Some("subscribe"))
+        .await;
+    bob.send("<presence type='unsubscribed' to='alice@example.test'/>")
+        .await;
+    alice
+        .expect_presence("bob@example.test", Some("unsubscribed"))
+        .await;
 
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
-    bob.send("<presence type='unsubscribed' to='alice@example.test'/>").await;
-    alice.expect_presence("bob@example.test/b1", Some("unavailable")).await;
+    bob.send("<presence type='unsubscribed' to='alice@example.test'/>")
+        .await;
+    alice
+        .expect_presence("bob@example.test/b1", Some("unavailable"))
+        .await;
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
 }

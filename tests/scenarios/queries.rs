@@ -8,23 +8,38 @@ const DISCO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disco_and_vcard_of_a_user_elsewhere() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
 
     let info = alice.iq(Some("bob@example.test"), "get", DISCO).await;
     assert_eq!(info.attr("type"), Some("result"), "{info:?}");
-    let identity = child(&info, "query").and_then(|q| child(q, "identity")).expect("an identity");
+    let identity = child(&info, "query")
+        .and_then(|q| child(q, "identity"))
+        .expect("an identity");
     assert_eq!(identity.attr("category"), Some("account"), "{info:?}");
 
     let vcard = "<vCard xmlns='vcard-temp'><FN>Bob</FN><JABBERID>bob@dc2.test</JABBERID></vCard>";
     let stored = bob.iq(None, "set", vcard).await;
     assert_eq!(stored.attr("type"), Some("result"), "{stored:?}");
-    let got = alice.iq(Some("bob@example.test"), "get", "<vCard xmlns='vcard-temp'/>").await;
+    let got = alice
+        .iq(
+            Some("bob@example.test"),
+            "get",
+            "<vCard xmlns='vcard-temp'/>",
+        )
+        .await;
     let got = child(&got, "vCard").unwrap_or_else(|| panic!("{got:?}"));
     assert_eq!(child(got, "FN").map(|n| n.text()).as_deref(), Some("Bob"));
-    assert_eq!(child(got, "JABBERID").map(|n| n.text()).as_deref(), Some("bob@example.test"));
+    assert_eq!(
+        child(got, "JABBERID").map(|n| n.text()).as_deref(),
+        Some("bob@example.test")
+    );
 
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
@@ -32,13 +47,19 @@ async fn disco_and_vcard_of_a_user_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_to_a_session_is_answered_by_its_client() {
-    let cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
 
-    let (answer, ()) =
-        tokio::join!(alice.iq(Some("bob@example.test/b1"), "get", DISCO), answer_disco(&bob));
+    let (answer, ()) = tokio::join!(
+        alice.iq(Some("bob@example.test/b1"), "get", DISCO),
+        answer_disco(&bob)
+    );
     assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
     assert_eq!(answer.attr("from"), Some("bob@example.test/b1"));
 
@@ -53,9 +74,14 @@ async fn a_query_to_a_session_is_answered_by_its_client() {
 
 async fn answer_disco(client: &Client) {
     let query = client
-        .until("a disco query", |s| s.name() == "iq" && s.attr("type") == Some("get"))
+        .until("a disco query", |s| {
+            s.name() == "iq" && s.attr("type") == Some("get")
+        })
         .await;
-    let (from, id) = (query.attr("from").expect("from"), query.attr("id").expect("id"));
+    let (from, id) = (
+        query.attr("from").expect("from"),
+        query.attr("id").expect("id"),
+    );
     client
         .send(&format!(
             "<iq type='result' to='{from}' id='{id}'>\

@@ -8,7 +8,11 @@ const BACK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routing_goes_on_without_redis_and_everything_is_written_again() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "with redis").await;
@@ -20,17 +24,36 @@ async fn routing_goes_on_without_redis_and_everything_is_written_again() {
     alice.chat("bob@example.test", "without redis").await;
     bob.expect_chat("alice@example.test", "without redis").await;
     let _carol = cluster.login("carol", "dc2.test", "c1").await;
-    cluster.dc("dc1.test").gateway.until_metric("strait_store_up", &[], |up| up == 0.0).await;
-    cluster.dc("dc2.test").gateway.until_metric("strait_store_up", &[], |up| up == 0.0).await;
+    cluster
+        .dc("dc1.test")
+        .gateway
+        .until_metric("strait_store_up", &[], |up| up == 0.0)
+        .await;
+    cluster
+        .dc("dc2.test")
+        .gateway
+        .until_metric("strait_store_up", &[], |up| up == 0.0)
+        .await;
     cluster.redis.start_again().await;
 
     let returned = Instant::now();
-    cluster.redis.until_value("carol@example.test/c1", Some("dc2.test")).await;
-    cluster.redis.until_value("bob@example.test/b1", Some("dc2.test")).await;
-    cluster.redis.until_value("alice@example.test", Some("dc1.test")).await;
+    cluster
+        .redis
+        .until_value("carol@example.test/c1", Some("dc2.test"))
+        .await;
+    cluster
+        .redis
+        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .await;
+    cluster
+        .redis
+        .until_value("alice@example.test", Some("dc1.test"))
+        .await;
     alice.chat("carol@example.test", "hello carol").await;
     cluster.until_linked("dc1.test", "dc2.test").await;
-    _carol.expect_chat("alice@example.test", "hello carol").await;
+    _carol
+        .expect_chat("alice@example.test", "hello carol")
+        .await;
     assert!(returned.elapsed() < BACK, "took {:?}", returned.elapsed());
 
     cluster.assert_no_leaks();
@@ -39,12 +62,25 @@ async fn routing_goes_on_without_redis_and_everything_is_written_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_starts_without_redis_and_waits_for_it() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").prepare().await;
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .prepare()
+        .await;
     cluster.redis.stop().await;
     cluster.launch_gateways();
     for host in ["dc1.test", "dc2.test"] {
-        cluster.dc(host).gateway.until_metric("strait_component_attached", &[], |up| up == 1.0).await;
-        let (status, why) = cluster.dc(host).gateway.get("/readyz").await.expect("an answer");
+        cluster
+            .dc(host)
+            .gateway
+            .until_metric("strait_component_attached", &[], |up| up == 1.0)
+            .await;
+        let (status, why) = cluster
+            .dc(host)
+            .gateway
+            .get("/readyz")
+            .await
+            .expect("an answer");
         assert_eq!(status, 503, "{why}");
         assert!(why.contains("session table"), "{why}");
     }

@@ -8,7 +8,11 @@ const BACK: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_works_again_soon_after_the_server_returns() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "before").await;
@@ -16,13 +20,18 @@ async fn everything_works_again_soon_after_the_server_returns() {
 
     cluster.dc_mut("dc2.test").prosody.stop().await;
     drop(bob);
-    cluster.dc("dc2.test").gateway.until_metric("strait_component_attached", &[], |up| up == 0.0).await;
+    cluster
+        .dc("dc2.test")
+        .gateway
+        .until_metric("strait_component_attached", &[], |up| up == 0.0)
+        .await;
     alice.chat("bob@example.test", "while it was away").await;
     cluster.dc_mut("dc2.test").prosody.start().await;
 
     let returned = Instant::now();
     let bob = cluster.login("bob", "dc2.test", "b2").await;
-    bob.expect_chat("alice@example.test", "while it was away").await;
+    bob.expect_chat("alice@example.test", "while it was away")
+        .await;
     bob.chat("alice@example.test", "after").await;
     alice.expect_chat("bob@example.test", "after").await;
     assert!(returned.elapsed() < BACK, "took {:?}", returned.elapsed());
@@ -33,18 +42,37 @@ async fn everything_works_again_soon_after_the_server_returns() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_server_leaves_no_session_behind() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").datacenter("dc2.test").start().await;
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .start()
+        .await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let _carol = cluster.login("carol", "dc2.test", "c1").await;
-    cluster.redis.until_value("bob@example.test/b1", Some("dc2.test")).await;
-    cluster.redis.until_value("carol@example.test/c1", Some("dc2.test")).await;
+    cluster
+        .redis
+        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .await;
+    cluster
+        .redis
+        .until_value("carol@example.test/c1", Some("dc2.test"))
+        .await;
 
     cluster.dc_mut("dc2.test").prosody.kill9().await;
     drop(bob);
     cluster.dc_mut("dc2.test").prosody.start().await;
     let _carol = cluster.login("carol", "dc2.test", "c2").await;
-    cluster.redis.until_value("carol@example.test/c2", Some("dc2.test")).await;
+    cluster
+        .redis
+        .until_value("carol@example.test/c2", Some("dc2.test"))
+        .await;
     cluster.redis.until_value("bob@example.test/b1", None).await;
-    cluster.redis.until_value("carol@example.test/c1", None).await;
-    assert_eq!(cluster.redis.get("carol@example.test").await.as_deref(), Some("dc2.test"));
+    cluster
+        .redis
+        .until_value("carol@example.test/c1", None)
+        .await;
+    assert_eq!(
+        cluster.redis.get("carol@example.test").await.as_deref(),
+        Some("dc2.test")
+    );
 }

@@ -13,10 +13,18 @@ async fn redis_holds_exactly_the_documented_keys() {
     let redis = &cluster.redis;
     let _alice = cluster.login("alice", "dc1.test", "phone").await;
     let _bob = cluster.login("bob", "dc2.test", "b1").await;
-    redis.until_value("alice@example.test/phone", Some("dc1.test")).await;
-    redis.until_value("alice@example.test", Some("dc1.test")).await;
-    redis.until_value("bob@example.test/b1", Some("dc2.test")).await;
-    redis.until_value("bob@example.test", Some("dc2.test")).await;
+    redis
+        .until_value("alice@example.test/phone", Some("dc1.test"))
+        .await;
+    redis
+        .until_value("alice@example.test", Some("dc1.test"))
+        .await;
+    redis
+        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .await;
+    redis
+        .until_value("bob@example.test", Some("dc2.test"))
+        .await;
 
     let mut keys = redis.keys().await;
     keys.sort();
@@ -48,7 +56,11 @@ async fn redis_holds_exactly_the_documented_keys() {
         };
         assert_eq!(redis.kind(&key).await, kind, "{key}");
         let ttl = redis.ttl(&key).await;
-        let right = if lives { (1..=30).contains(&ttl) } else { ttl == -1 };
+        let right = if lives {
+            (1..=30).contains(&ttl)
+        } else {
+            ttl == -1
+        };
         assert!(right, "{key} lives {ttl} s");
     }
 
@@ -59,10 +71,18 @@ async fn redis_holds_exactly_the_documented_keys() {
     hosts.sort();
     assert_eq!(hosts, ["dc1.test", "dc2.test"]);
     let claims = redis.hash("{alice@example.test/phone}#claims").await;
-    let [(host, since)] = claims.as_slice() else { panic!("{claims:?}") };
+    let [(host, since)] = claims.as_slice() else {
+        panic!("{claims:?}")
+    };
     assert_eq!(host, "dc1.test");
-    assert!(since.parse::<u64>().is_ok_and(|ms| ms > 1_700_000_000_000), "{since}");
-    assert_eq!(redis.get("{alice@example.test}#home").await.as_deref(), Some("dc1.test"));
+    assert!(
+        since.parse::<u64>().is_ok_and(|ms| ms > 1_700_000_000_000),
+        "{since}"
+    );
+    assert_eq!(
+        redis.get("{alice@example.test}#home").await.as_deref(),
+        Some("dc1.test")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,14 +94,24 @@ async fn a_killed_gateway_lets_its_entries_expire() {
         .start()
         .await;
     let _bob = cluster.login("bob", "dc2.test", "b1").await;
-    cluster.redis.until_value("bob@example.test/b1", Some("dc2.test")).await;
+    cluster
+        .redis
+        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .await;
 
     cluster.dc_mut("dc2.test").gateway.process.kill9().await;
     cluster.redis.until_value("bob@example.test/b1", None).await;
     cluster.redis.until_value("bob@example.test", None).await;
     let left: Vec<_> = cluster.redis.keys().await;
-    for gone in ["{bob@example.test/b1}#claims", "{bob@example.test}#claims", "dc2.test#n1#{endpoints}"] {
-        assert!(!left.iter().any(|key| key == gone), "{gone} is left in {left:?}");
+    for gone in [
+        "{bob@example.test/b1}#claims",
+        "{bob@example.test}#claims",
+        "dc2.test#n1#{endpoints}",
+    ] {
+        assert!(
+            !left.iter().any(|key| key == gone),
+            "{gone} is left in {left:?}"
+        );
     }
     // Its entry among the peers goes too.
     let dc1 = &cluster.dc("dc1.test").gateway;

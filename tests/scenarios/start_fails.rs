@@ -13,7 +13,11 @@ async fn an_address_in_use_stops_the_start() {
     gateway.process.launch();
     let status = gateway.process.wait_exit().await;
     assert_eq!(status.code(), Some(1), "{}", gateway.log());
-    assert!(gateway.log().contains(&gateway.link().to_string()), "{}", gateway.log());
+    assert!(
+        gateway.log().contains(&gateway.link().to_string()),
+        "{}",
+        gateway.log()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

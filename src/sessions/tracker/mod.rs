@@ -12,18 +12,25 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
-use presence::Witnesses;
+use presence::{Witnesses, can_ask};
 pub use sign::Sign;
 use traffic::Deadlines;
 
 /// So long may the server take to answer a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server that is stopped says of everybody that they are gone, and when it
+/// is back, some may be there before we are. Whoever went so shortly before the
+/// stream broke is asked for again.
+const RECENTLY: Duration = Duration::from_secs(60);
+/// As many of them are remembered.
+const RECENT_USERS: usize = 100_000;
 
 /// Which users are online here. All addresses are global ones.
 #[derive(Debug)]
@@ -35,6 +42,8 @@ pub struct Tracker {
     /// How often the component stream broke.
     breaks: u32,
     detached: bool,
+    /// Users whose last session ended lately, oldest first, and who was told.
+    recent: VecDeque<(Instant, Probe)>,
     /// Users whose sessions ended while we were detached, for nothing but
     /// that, and somebody to ask for them.
     lost: HashMap<BareJid, BareJid>,
@@ -100,6 +109,7 @@ impl Tracker {
             deadlines: Deadlines::default(),
             breaks: 0,
             detached: false,
+            recent: VecDeque::new(),
             lost: HashMap::new(),
         }
     }
@@ -108,7 +118,7 @@ impl Tracker {
     pub fn observe(&mut self, sign: &Sign<'_>, now: Instant, wall: u64) -> Vec<Change> {
         match sign {
             Sign::Available { session, to } => self.available(session, to, now, wall),
-            Sign::Unavailable { session, to } => self.unavailable(session, *to),
+            Sign::Unavailable { session, to } => self.unavailable(session, *to, now),
             Sign::NobodyHome { user } => self.nobody_home(user),
             Sign::Traffic { session } => self.traffic(session, now, wall),
             Sign::Nothing => Vec::new(),
@@ -124,7 +134,7 @@ impl Tracker {
         changes
     }
 
-    fn unavailable(&mut self, jid: &FullJid, to: Option<&Jid>) -> Vec<Change> {
+    fn unavailable(&mut self, jid: &FullJid, to: Option<&Jid>, now: Instant) -> Vec<Change> {
         let Some(session) = self.sessions.get_mut(jid) else {
             return Vec::new();
         };
@@ -137,7 +147,32 @@ impl Tracker {
             }
             None => true,
         };
-        if over { self.end(jid) } else { Vec::new() }
+        if !over {
+            return Vec::new();
+        }
+        let changes = self.end(jid);
+        if let Some(to) = to.filter(|to| can_ask(to, jid)) {
+            self.remember_recent(jid, to, now);
+        }
+        changes
+    }
+
+    fn remember_recent(&mut self, jid: &FullJid, told: &Jid, now: Instant) {
+        let to = jid.to_bare();
+        if self.users.contains_key(&to) {
+            return;
+        }
+        let from = told.to_bare();
+        self.recent.push_back((now, Probe { from, to }));
+        self.forget_recent(now);
+    }
+
+    fn forget_recent(&mut self, now: Instant) {
+        while let Some((at, _)) = self.recent.front()
+            && (now.duration_since(*at) > RECENTLY || self.recent.len() > RECENT_USERS)
+        {
+            self.recent.pop_front();
+        }
     }
 
     /// The server answered a probe: none of the user's sessions is there.
@@ -229,6 +264,9 @@ impl Tracker {
     /// users for ever who have long moved to another.
     pub fn detached(&mut self, now: Instant) {
         self.breaks = self.breaks.wrapping_add(1);
+        if !self.detached {
+            self.forget_recent(now);
+        }
         self.detached = true;
         for (jid, session) in &mut self.sessions {
             if !session.witnesses.is_empty() {
@@ -245,6 +283,12 @@ impl Tracker {
             .into_iter()
             .map(|(to, from)| Probe { from, to })
             .collect();
+        let recent = std::mem::take(&mut self.recent).into_iter();
+        probes.extend(
+            recent
+                .map(|(_, probe)| probe)
+                .filter(|probe| !self.users.contains_key(&probe.to)),
+        );
         for (jid, session) in &mut self.sessions {
             if session.seen_after == self.breaks || session.witnesses.is_empty() {
                 continue;

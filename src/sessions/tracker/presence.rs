@@ -39,10 +39,14 @@ impl Witnesses {
     pub(super) fn someone_to_ask(&self, session: &FullJid) -> Option<BareJid> {
         self.0
             .iter()
-            .filter(|witness| witness.domain() == session.domain())
-            .find(|witness| witness.node() != session.node())
+            .find(|witness| can_ask(witness, session))
             .map(Jid::to_bare)
     }
+}
+
+/// Whether the server can be asked for `session` in the name of `witness`.
+pub(super) fn can_ask(witness: &Jid, session: &FullJid) -> bool {
+    witness.domain() == session.domain() && witness.node() != session.node()
 }
 
 fn is_of(jid: &Jid, bare: &Jid) -> bool {

@@ -308,3 +308,26 @@ fn a_long_break_ends_sessions_but_they_are_asked_for() {
     assert_eq!(world.attach().len(), 1);
     assert_eq!(world.attach().len(), 1);
 }
+
+#[test]
+fn who_went_just_before_the_break_is_asked_for() {
+    let mut world = World::new();
+    for (user, seconds) in [("alice", 2), ("carol", 60), ("dave", 0)] {
+        let phone = format!("{user}@example.test/phone");
+        world.presence("", &phone, BOB);
+        world.presence("unavailable", &phone, BOB);
+        world.wait(seconds);
+    }
+    // Dave is back before the break.
+    world.presence("", "dave@example.test/desk", BOB);
+    world.detach();
+    world.wait(30);
+    assert_eq!(
+        world.attach(),
+        [
+            format!("{BOB}→carol@example.test"),
+            format!("{BOB}→dave@example.test")
+        ]
+    );
+    assert_eq!(world.attach().len(), 1, "only Dave is still unconfirmed");
+}
