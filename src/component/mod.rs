@@ -5,6 +5,7 @@
 //! whatever happens. Stanzas stay in the outbox until a barrier, a ping
 //! written behind them, is answered.
 
+mod advice;
 mod attach;
 mod barrier;
 mod failure;

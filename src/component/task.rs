@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::advice::Subject;
 use super::attach::{Attached, attach};
-use super::failure::{Failure, Subject, shown};
+use super::failure::{Failure, shown};
 use super::outbox::{Outbox, Rejected};
 use super::reader::Reader;
 use super::retry::{Outage, Tell};
