@@ -110,7 +110,9 @@ metrics! {
     component_attaches: IntCounter = "strait_component_attaches_total";
     /// Failed attempts to attach, by reason.
     component_attach_failures: IntCounterVec = "strait_component_attach_failures_total" ["reason"];
-    /// Stanzas written to the server that it has not yet confirmed.
+    /// Streams that were up and ended, by reason.
+    component_losses: IntCounterVec = "strait_component_losses_total" ["reason"];
+    /// Stanzas for the server that it has not yet confirmed, written or not.
     component_unsettled: IntGauge = "strait_component_unsettled_stanzas";
     /// Connections to a host that are up.
     links_up: IntGaugeVec = "strait_links_up" ["host"];

@@ -1,14 +1,62 @@
 //! The attachment to the local server: an external component (XEP-0114).
+//!
+//! A [`Component`] takes stanzas for the server into an outbox; the
+//! [`ComponentTask`] behind it attaches, reads, writes, and attaches again
+//! whatever happens. Stanzas stay in the outbox until a barrier, a ping
+//! written behind them, is answered.
 
-use tokio::sync::watch;
+mod advice;
+mod attach;
+mod barrier;
+mod failure;
+mod outbox;
+mod reader;
+mod retry;
+mod stream;
+mod task;
+#[cfg(test)]
+mod tests;
+mod writer;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+pub use self::task::ComponentTask;
+
+use self::outbox::Outbox;
+use crate::config;
 use crate::envelope::{Envelope, Undelivered};
+use crate::host::Host;
+use crate::metrics::Metrics;
 use crate::stanza::Stanza;
+
+/// What a component stream needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `global_host`: the name under which the component attaches.
+    pub global_host: Host,
+    /// `local_host`: the server's own domain; the origin of what it sends, and
+    /// where barriers go.
+    pub local_host: Host,
+    /// `[component]`
+    pub config: config::Component,
+    /// `message_ttl`, for what the server sends.
+    pub message_ttl: u32,
+    /// `connections.max_wait`: how long a stanza may wait for the stream.
+    pub max_wait: Duration,
+    /// `connections.queue_bytes`: stanzas waiting or unconfirmed, at most.
+    pub queue_bytes: usize,
+}
 
 /// A handle to one component stream; the task behind it attaches, reconnects,
 /// reads and writes.
 #[derive(Debug, Clone)]
-pub struct Component {}
+pub struct Component {
+    outbox: Arc<Outbox>,
+    attachment: watch::Receiver<Attachment>,
+}
 
 /// Whether the stream is up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,20 +74,47 @@ pub enum Attachment {
 }
 
 impl Component {
+    /// A handle, and the task to spawn. What waits longer than
+    /// `settings.max_wait` comes back through `undelivered`.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        undelivered: mpsc::UnboundedSender<Undelivered>,
+    ) -> (Self, ComponentTask) {
+        let outbox = Arc::new(Outbox::new(&settings, metrics.clone()));
+        let (announce, attachment) = watch::channel(Attachment::Detached {
+            why: "no attempt to attach has ended yet".to_owned(),
+        });
+        let task = ComponentTask::new(settings, metrics, outbox.clone(), announce, undelivered);
+        (Self { outbox, attachment }, task)
+    }
+
     /// Hands a stanza to the server. `local` is what is written: `envelope`'s
     /// stanza under local addresses. The envelope's receipt is settled when
     /// the server has accepted it (a barrier came back); until then it is
     /// kept, and written again on the next stream.
     ///
+    /// A stanza that would end the stream (no `to`, a `from` outside the
+    /// shared domain, too large) is refused instead: counted as returned and
+    /// refused, and its sender is told.
+    ///
     /// # Errors
-    /// Gives the envelope back when too much is waiting already.
+    /// Gives the envelope back when too much is waiting already, or the
+    /// gateway is stopping.
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
-        todo!()
+        self.outbox.offer(envelope, &local)
+    }
+
+    /// Writes a stanza of the gateway's own to the server, ahead of what
+    /// waits. Dropped when the stream is not up.
+    pub fn send_own(&self, stanza: Stanza) {
+        self.outbox.offer_own(&stanza);
     }
 
     /// Follows whether the stream is up.
     #[must_use]
     pub fn attachment(&self) -> watch::Receiver<Attachment> {
-        todo!()
+        self.attachment.clone()
     }
 }

@@ -1,0 +1,391 @@
+//! What is to be written to the server, and what it has not yet confirmed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Settings;
+use super::barrier::{Answer, Barriers};
+use super::failure::shown;
+use crate::envelope::{Envelope, Obstacle, Undelivered};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::{Reason, Refusal, Stanza};
+
+/// Bytes written and not confirmed at most: bounds what is written twice when
+/// the server goes away, and lets confirmations come in time even from a
+/// server that reads 50 kB/s.
+const WINDOW: usize = 256 * 1024;
+/// Bytes of the gateway's own stanzas that wait to be written, at most.
+const OWN_LIMIT: usize = 1024 * 1024;
+
+/// The queue to the server. Stanzas stay in it, in order, until the server
+/// has confirmed them; when a stream dies, they are written again on the next.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    global: Host,
+    local: Host,
+    stanza_limit: usize,
+    bytes_limit: usize,
+    max_wait: Duration,
+    metrics: Arc<Metrics>,
+    state: Mutex<State>,
+    /// Something can be written that could not before.
+    writable: Notify,
+    /// Something was rejected.
+    rejection: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    closed: bool,
+    /// The stream, while there is one.
+    stream: Option<Stream>,
+    /// Oldest first: `written` ones, then those still to write.
+    entries: VecDeque<Entry>,
+    /// How many of `entries` are on the present stream.
+    written: usize,
+    /// How many of `entries` are written one at a time, because one of them
+    /// is suspected to have ended a stream.
+    suspects: usize,
+    bytes: usize,
+    written_bytes: usize,
+    own: VecDeque<Bytes>,
+    own_bytes: usize,
+    rejected: Vec<Rejected>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    barriers: Barriers,
+    /// A ping is wanted although nothing waits for one, since then.
+    ping_wanted: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    envelope: Envelope,
+    /// As it is written to the stream.
+    wire: Bytes,
+    since: Instant,
+}
+
+/// A stanza that must not be written to the server, or not again.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    /// The stanza.
+    pub envelope: Envelope,
+    /// What its sender is told.
+    pub refusal: Refusal,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            global: settings.global_host.clone(),
+            local: settings.local_host.clone(),
+            stanza_limit: settings.config.stanza_size_limit,
+            bytes_limit: settings.queue_bytes,
+            max_wait: settings.max_wait,
+            metrics,
+            state: Mutex::default(),
+            writable: Notify::new(),
+            rejection: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show_unsettled(&self, state: &State) {
+        let count = i64::try_from(state.entries.len()).unwrap_or(i64::MAX);
+        self.metrics.component_unsettled.set(count);
+    }
+
+    /// Queues `local`, or sets it aside as rejected when writing it would end
+    /// the stream.
+    ///
+    /// # Errors
+    /// Gives the envelope back when the queue is full, or closed for good.
+    pub fn offer(&self, envelope: Envelope, local: &Stanza) -> Result<(), Box<Undelivered>> {
+        if let Err(refusal) = self.check(local) {
+            self.state().rejected.push(Rejected { envelope, refusal });
+            self.rejection.notify_one();
+            return Ok(());
+        }
+        let entry = Entry {
+            envelope,
+            wire: serialised(local),
+            since: Instant::now(),
+        };
+        let mut state = self.state();
+        if let Some(reason) = state.obstacle(entry.weight(), self.bytes_limit) {
+            let envelope = entry.envelope;
+            return Err(Box::new(Undelivered { envelope, reason }));
+        }
+        state.bytes += entry.weight();
+        state.entries.push_back(entry);
+        self.show_unsettled(&state);
+        drop(state);
+        self.writable.notify_one();
+        Ok(())
+    }
+
+    /// Queues a stanza of the gateway's own, which nobody keeps a copy of:
+    /// dropped when there is no stream, or too much of this kind waits.
+    pub fn offer_own(&self, stanza: &Stanza) {
+        if let Err(refusal) = self.check(stanza) {
+            tracing::error!(
+                from = shown(stanza.from()),
+                to = shown(stanza.to()),
+                "a stanza of the gateway's own was not written, the server would end the stream: {}",
+                refusal.text
+            );
+            return;
+        }
+        let wire = serialised(stanza);
+        let mut state = self.state();
+        if state.stream.is_none() || state.own_bytes + wire.len() > OWN_LIMIT {
+            tracing::debug!(
+                to = shown(stanza.to()),
+                attached = state.stream.is_some(),
+                "a stanza of the gateway's own was dropped"
+            );
+            return;
+        }
+        state.own_bytes += wire.len();
+        state.own.push_back(wire);
+        drop(state);
+        self.writable.notify_one();
+    }
+
+    /// Whether the server would take `local`: one bad stanza ends the stream,
+    /// and with it everybody else's.
+    fn check(&self, local: &Stanza) -> Result<(), Refusal> {
+        match local.from() {
+            None => {
+                return Err(Refusal::new(
+                    Reason::BadAddress,
+                    "The stanza has no sender.",
+                ));
+            }
+            Some(from) if *from.domain().as_str() != *self.global.as_str() => {
+                return Err(Refusal::new(
+                    Reason::ForeignSender,
+                    format!("Only senders in {} can be passed on here.", self.global),
+                ));
+            }
+            Some(_) => {}
+        }
+        if local.to().is_none() {
+            return Err(Refusal::new(
+                Reason::BadAddress,
+                "The stanza has no recipient.",
+            ));
+        }
+        if local.len() > self.stanza_limit {
+            return Err(Refusal::new(
+                Reason::TooLarge,
+                format!("The stanza is larger than {} bytes.", self.stanza_limit),
+            ));
+        }
+        Ok(())
+    }
+
+    /// A stream is up: everything is to be written to it, from the oldest.
+    pub fn attached(&self) {
+        self.state().stream = Some(Stream {
+            barriers: Barriers::new(&self.global, &self.local),
+            ping_wanted: None,
+        });
+        self.writable.notify_one();
+    }
+
+    /// The stream is gone. `blamed` says that the server ended it because of
+    /// something we wrote: then what was not confirmed is written one by one
+    /// from now on, and what ends a stream when written alone is rejected.
+    pub fn detached(&self, blamed: bool) {
+        let mut state = self.state();
+        state.stream = None;
+        state.own.clear();
+        state.own_bytes = 0;
+        if blamed && state.suspects > 0 && state.written == 1 {
+            if let Some(envelope) = state.settle(1).pop() {
+                let refusal = Refusal::new(
+                    Reason::Malformed,
+                    "The recipient's server does not accept this stanza.",
+                );
+                state.rejected.push(Rejected { envelope, refusal });
+                self.rejection.notify_one();
+            }
+        } else if blamed {
+            state.suspects = state.suspects.max(state.written);
+        }
+        state.written = 0;
+        state.written_bytes = 0;
+        self.show_unsettled(&state);
+    }
+
+    /// Nothing will be written any more; gives the number of stanzas left.
+    pub fn close(&self) -> usize {
+        let mut state = self.state();
+        state.closed = true;
+        state.entries.len()
+    }
+
+    /// Moves what may be written now to `out`, with a barrier behind it.
+    pub fn write_to(&self, out: &mut BytesMut, now: Instant) {
+        let mut state = self.state();
+        let State {
+            stream: Some(stream),
+            entries,
+            written,
+            written_bytes,
+            suspects,
+            own,
+            own_bytes,
+            ..
+        } = &mut *state
+        else {
+            return;
+        };
+        // A suspect must be alone when it ends the stream.
+        if *suspects == 0 {
+            own.drain(..).for_each(|wire| out.extend_from_slice(&wire));
+            *own_bytes = 0;
+        }
+        while let Some(entry) = entries.get(*written) {
+            let alone = *written == 0;
+            let fits = *suspects == 0 && *written_bytes + entry.wire.len() <= WINDOW;
+            if !(alone || fits) {
+                break;
+            }
+            out.extend_from_slice(&entry.wire);
+            *written += 1;
+            *written_bytes += entry.wire.len();
+        }
+        if stream.barriers.raised_at().is_none() && (*written > 0 || stream.ping_wanted.is_some()) {
+            stream.ping_wanted = None;
+            stream.barriers.raise(*written, now, out);
+        }
+    }
+
+    /// Takes `stanza`, from the server, for a barrier's answer if it is one,
+    /// and settles what that covers.
+    pub fn settle_by(&self, stanza: &Stanza) -> bool {
+        let mut state = self.state();
+        let answer = state.stream.as_mut().map_or(Answer::Unrelated, |stream| {
+            stream.barriers.recognise(stanza)
+        });
+        let settled = match answer {
+            Answer::Unrelated => return false,
+            Answer::Late => return true,
+            Answer::Settles(count) => state.settle(count),
+        };
+        self.show_unsettled(&state);
+        drop(state);
+        self.writable.notify_one();
+        for mut envelope in settled {
+            envelope.receipt.settle();
+        }
+        true
+    }
+
+    /// Wants a ping although nothing waits for one.
+    pub fn want_ping(&self, now: Instant) {
+        if let Some(stream) = &mut self.state().stream {
+            stream.ping_wanted.get_or_insert(now);
+        }
+        self.writable.notify_one();
+    }
+
+    /// Since when the server owes us an answer, if it does.
+    pub fn asked_at(&self) -> Option<Instant> {
+        let state = self.state();
+        let stream = state.stream.as_ref()?;
+        stream.barriers.raised_at().or(stream.ping_wanted)
+    }
+
+    /// Whether the server has confirmed everything.
+    pub fn is_settled(&self) -> bool {
+        self.state().entries.is_empty()
+    }
+
+    /// Waits until something may be written that could not before.
+    pub async fn writable(&self) {
+        self.writable.notified().await;
+    }
+
+    /// Waits until something was rejected.
+    pub async fn rejection(&self) {
+        self.rejection.notified().await;
+    }
+
+    /// Takes what was rejected.
+    pub fn take_rejected(&self) -> Vec<Rejected> {
+        std::mem::take(&mut self.state().rejected)
+    }
+
+    /// Takes what has waited for the stream too long. What is written on a
+    /// stream that is up waits for its confirmation as long as that takes.
+    pub fn take_late(&self, now: Instant) -> Vec<Envelope> {
+        let mut state = self.state();
+        let start = state.written;
+        let late = state
+            .entries
+            .range(start..)
+            .take_while(|entry| now.duration_since(entry.since) >= self.max_wait)
+            .count();
+        let late: Vec<Entry> = state.entries.drain(start..start + late).collect();
+        if late.is_empty() {
+            return Vec::new();
+        }
+        let end = (start + late.len()).min(state.suspects);
+        state.suspects -= end.saturating_sub(start);
+        state.bytes -= late.iter().map(Entry::weight).sum::<usize>();
+        self.show_unsettled(&state);
+        late.into_iter().map(|entry| entry.envelope).collect()
+    }
+}
+
+impl State {
+    fn obstacle(&self, weight: usize, limit: usize) -> Option<Obstacle> {
+        if self.closed {
+            Some(Obstacle::Absent)
+        // One that is larger than the whole queue still passes alone.
+        } else if self.bytes + weight > limit && !self.entries.is_empty() {
+            Some(Obstacle::Full)
+        } else {
+            None
+        }
+    }
+
+    /// Takes the `count` oldest, written ones out.
+    fn settle(&mut self, count: usize) -> Vec<Envelope> {
+        let settled: Vec<Entry> = self.entries.drain(..count.min(self.written)).collect();
+        self.written -= settled.len();
+        self.suspects = self.suspects.saturating_sub(settled.len());
+        self.bytes -= settled.iter().map(Entry::weight).sum::<usize>();
+        self.written_bytes -= settled.iter().map(|entry| entry.wire.len()).sum::<usize>();
+        settled.into_iter().map(|entry| entry.envelope).collect()
+    }
+}
+
+impl Entry {
+    /// What it takes of the queue's bytes: the envelope keeps a copy of its own.
+    fn weight(&self) -> usize {
+        2 * self.wire.len() + size_of::<Self>()
+    }
+}
+
+fn serialised(stanza: &Stanza) -> Bytes {
+    let mut wire = BytesMut::with_capacity(stanza.len());
+    stanza.write_to(&mut wire);
+    wire.freeze()
+}

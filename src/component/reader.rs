@@ -1,0 +1,173 @@
+//! What the server sends: stanzas go to the workers, the rest is dealt with here.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use minidom::Element;
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use super::failure::{Failure, Phase, shown};
+use super::outbox::Outbox;
+use crate::envelope::{Arrival, Envelope, Intake};
+use crate::metrics::Metrics;
+use crate::stanza::{Cut, Fault, Limits, Refusal, Scanner, Stanza};
+
+/// A server that has nothing to say is asked after this time, and dead when
+/// it does not answer for as long again.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A server that sends stanzas but no answer to a ping is given up after this
+/// time. Longer than [`SILENCE`]: it lives, and may just be slow.
+const UNANSWERED: Duration = Duration::from_secs(120);
+/// How much to make room for before each read.
+const CHUNK: usize = 32 * 1024;
+
+/// Reads one stream.
+pub(super) struct Reader<'a> {
+    pub settings: &'a Settings,
+    pub metrics: &'a Metrics,
+    pub outbox: &'a Outbox,
+    pub intake: &'a dyn Intake,
+}
+
+impl Reader<'_> {
+    /// Reads `early` and then from `read`, until the stream ends or `stop`.
+    /// Never stops between taking a stanza off the stream and handing it over.
+    pub async fn run(
+        &self,
+        mut read: OwnedReadHalf,
+        early: Bytes,
+        stop: &CancellationToken,
+    ) -> Option<Failure> {
+        let mut scanner = Scanner::new(Limits {
+            bytes: self.settings.config.stanza_size_limit,
+            ..Limits::default()
+        });
+        scanner.buffer().extend_from_slice(&early);
+        loop {
+            if let Err(failure) = self.empty(&mut scanner).await {
+                return Some(failure);
+            }
+            tokio::select! {
+                biased;
+                filled = self.fill(&mut read, scanner.buffer()) => {
+                    if let Err(failure) = filled {
+                        return Some(failure);
+                    }
+                }
+                () = stop.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Deals with everything that `scanner` has whole.
+    async fn empty(&self, scanner: &mut Scanner) -> Result<(), Failure> {
+        while let Some(cut) = scanner.next()? {
+            match cut {
+                Cut::Stanza(stanza) => self.hand_over(stanza).await,
+                Cut::Refused { head, fault } => self.refuse(head.as_ref(), &fault),
+                Cut::Other(bytes) => self.other(&bytes)?,
+                Cut::End => return Err(Failure::Closed("end of the stream".to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&self, stanza: Stanza) {
+        if self.outbox.settle_by(&stanza) {
+            return;
+        }
+        let envelope = Envelope::new(
+            self.settings.local_host.clone(),
+            Arrival::Component,
+            self.settings.message_ttl,
+            stanza,
+        );
+        self.intake.take(envelope).await;
+    }
+
+    /// Tells the sender. Counted as taken too, so that the counters balance:
+    /// the relay never sees this stanza.
+    fn refuse(&self, head: Option<&Stanza>, fault: &Fault) {
+        let reason = fault.reason();
+        self.metrics.taken.with_label_values(&["component"]).inc();
+        self.metrics
+            .refused
+            .with_label_values(&[reason.label()])
+            .inc();
+        tracing::warn!(
+            from = shown(head.and_then(Stanza::from)),
+            to = shown(head.and_then(Stanza::to)),
+            "a stanza from the server was refused: {fault}"
+        );
+        let refusal = Refusal::new(reason, format!("Not delivered: {fault}."));
+        if let Some(reply) = head.and_then(|head| head.error_reply(&refusal)) {
+            self.outbox.offer_own(&reply);
+        }
+    }
+
+    /// # Errors
+    /// When it is a stream error, which ends the stream.
+    fn other(&self, bytes: &[u8]) -> Result<(), Failure> {
+        let element = element(bytes);
+        tracing::debug!(
+            name = element.as_ref().map_or("?", Element::name),
+            "an element that is no stanza came from the server"
+        );
+        element
+            .and_then(|element| Failure::from_element(element, Phase::Attached))
+            .map_or(Ok(()), Err)
+    }
+
+    /// Waits for bytes and appends them to `buffer`.
+    async fn fill(&self, read: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<(), Failure> {
+        buffer.reserve(CHUNK);
+        match read.try_read_buf(buffer) {
+            Ok(0) => return Err(closed()),
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(Failure::from_io(error)),
+        }
+        // Everything that had come is dealt with: only now is an answer missing.
+        let waiting = Instant::now();
+        if self
+            .outbox
+            .asked_at()
+            .is_some_and(|asked| waiting.duration_since(asked) >= UNANSWERED)
+        {
+            return Err(Failure::Unanswered(UNANSWERED));
+        }
+        loop {
+            let asked = self.outbox.asked_at();
+            let deadline = asked.map_or(waiting, |asked| asked.max(waiting)) + SILENCE;
+            match timeout_at(deadline, read.read_buf(buffer)).await {
+                Ok(Ok(0)) => return Err(closed()),
+                Ok(Ok(_)) => return Ok(()),
+                Ok(Err(error)) => return Err(Failure::from_io(error)),
+                Err(_) if asked.is_some() => return Err(Failure::Silent(SILENCE)),
+                // Asked meanwhile, by a stanza's barrier or now: wait for that answer.
+                Err(_) => self.outbox.want_ping(Instant::now()),
+            }
+        }
+    }
+}
+
+fn closed() -> Failure {
+    Failure::Closed("end of the connection".to_owned())
+}
+
+/// Parses an element that was cut out of a stream.
+fn element(bytes: &[u8]) -> Option<Element> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    // What the stream's header declared.
+    let document = format!(
+        "<stream:stream xmlns='{}' xmlns:stream='{}'>{text}</stream:stream>",
+        xmpp_parsers::ns::COMPONENT,
+        xmpp_parsers::ns::STREAM
+    );
+    let stream: Element = document.parse().ok()?;
+    stream.children().next().cloned()
+}

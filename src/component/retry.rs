@@ -1,0 +1,153 @@
+//! When to try again, and how much to say about it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+use super::failure::{Failure, Patience};
+
+/// With the jitter, which doubles at most, this is tried again within 2 s.
+const SHORT: ExponentialBuilder = ExponentialBuilder::new()
+    .with_jitter()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_secs(1))
+    .without_max_times();
+/// Within 30 s, jitter included. It starts low because a server that is just
+/// starting may not know its domains yet.
+const LONG: ExponentialBuilder = ExponentialBuilder::new()
+    .with_jitter()
+    .with_min_delay(Duration::from_millis(500))
+    .with_max_delay(Duration::from_secs(15))
+    .without_max_times();
+/// A stream that lived this long was a good one: what follows is a new outage.
+const STABLE: Duration = Duration::from_secs(10);
+/// Between two log lines about the same outage, at first and at most.
+const REMIND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
+
+/// One outage: the attempts since the last stream that lived.
+#[derive(Debug)]
+pub(super) struct Outage {
+    short: ExponentialBackoff,
+    long: ExponentialBackoff,
+    told: BTreeSet<&'static str>,
+    remind_after: Duration,
+    spoke_at: Option<Instant>,
+}
+
+/// How much to log about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// What happened and what to do.
+    Everything,
+    /// What happened.
+    Briefly,
+    /// Nothing.
+    Nothing,
+}
+
+impl Outage {
+    /// Before the first attempt.
+    pub fn new() -> Self {
+        Self {
+            short: SHORT.build(),
+            long: LONG.build(),
+            told: BTreeSet::new(),
+            remind_after: REMIND.0,
+            spoke_at: None,
+        }
+    }
+
+    /// A stream has ended that lived for `lived`.
+    pub fn interrupted(&mut self, lived: Duration) {
+        if lived >= STABLE {
+            *self = Self::new();
+        }
+    }
+
+    /// How long to wait before trying again after `failure`.
+    pub fn delay(&mut self, failure: &Failure) -> Duration {
+        let backoff = match failure.patience() {
+            Patience::Short => &mut self.short,
+            Patience::Long => &mut self.long,
+        };
+        // Without a maximum it never runs out.
+        backoff.next().unwrap_or(STABLE)
+    }
+
+    /// How much to say about `failure`: everything about each reason once,
+    /// then a reminder in growing intervals.
+    pub fn tell(&mut self, failure: &Failure, now: Instant) -> Tell {
+        if self.told.insert(failure.reason()) {
+            self.spoke_at = Some(now);
+            return Tell::Everything;
+        }
+        let due = self
+            .spoke_at
+            .is_none_or(|spoke| now.duration_since(spoke) >= self.remind_after);
+        if !due {
+            return Tell::Nothing;
+        }
+        self.spoke_at = Some(now);
+        self.remind_after = (self.remind_after * 2).min(REMIND.1);
+        Tell::Briefly
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_returning_server_is_found_within_two_seconds() {
+        let mut outage = Outage::new();
+        for _ in 0..100 {
+            let delay = outage.delay(&Failure::ConnectionRefused);
+            assert!(delay <= Duration::from_secs(2), "{delay:?}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_error_is_not_hammered() {
+        let mut outage = Outage::new();
+        let failure = Failure::WrongPort("smtp".to_owned());
+        let last = (0..100).map(|_| outage.delay(&failure)).last().unwrap();
+        let (least, most) = (Duration::from_secs(15), Duration::from_secs(30));
+        assert!((least..=most).contains(&last), "{last:?}");
+    }
+
+    #[test]
+    fn a_stream_that_dies_at_once_does_not_start_the_wait_anew() {
+        let mut outage = Outage::new();
+        let failure = Failure::WrongPort("smtp".to_owned());
+        for _ in 0..10 {
+            outage.delay(&failure);
+            outage.interrupted(Duration::from_millis(5));
+        }
+        assert!(outage.delay(&failure) >= Duration::from_secs(15));
+        outage.interrupted(STABLE);
+        assert!(outage.delay(&failure) <= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn says_everything_once_and_reminds_ever_more_seldom() {
+        let mut outage = Outage::new();
+        let start = Instant::now();
+        let told: Vec<(u64, Tell)> = (0..1000)
+            .map(|s| {
+                (
+                    s,
+                    outage.tell(&Failure::ConnectionRefused, start + Duration::from_secs(s)),
+                )
+            })
+            .filter(|(_, tell)| *tell != Tell::Nothing)
+            .collect();
+        assert_eq!(told[0], (0, Tell::Everything));
+        assert_eq!(told[1], (10, Tell::Briefly));
+        assert_eq!(told[2], (30, Tell::Briefly));
+        assert!(told.len() < 10, "{told:?}");
+        let other = Failure::Closed("end".to_owned());
+        assert_eq!(outage.tell(&other, start), Tell::Everything);
+    }
+}

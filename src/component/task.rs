@@ -1,0 +1,238 @@
+//! Keeps the stream up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::advice::Subject;
+use super::attach::{Attached, attach};
+use super::failure::{Failure, shown};
+use super::outbox::{Outbox, Rejected};
+use super::reader::Reader;
+use super::retry::{Outage, Tell};
+use super::stream::live;
+use super::{Attachment, Settings};
+use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Undelivered};
+use crate::metrics::Metrics;
+
+/// Attaches, reads and writes; behind a [`super::Component`].
+#[derive(Debug)]
+pub struct ComponentTask {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    outbox: Arc<Outbox>,
+    attachment: watch::Sender<Attachment>,
+    undelivered: mpsc::UnboundedSender<Undelivered>,
+    attached_times: u64,
+}
+
+impl ComponentTask {
+    pub(super) fn new(
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        outbox: Arc<Outbox>,
+        attachment: watch::Sender<Attachment>,
+        undelivered: mpsc::UnboundedSender<Undelivered>,
+    ) -> Self {
+        Self {
+            settings,
+            metrics,
+            outbox,
+            attachment,
+            undelivered,
+            attached_times: 0,
+        }
+    }
+
+    /// Keeps the stream up and hands what the server sends to `intake`, until
+    /// `shutdown`; then writes what is waiting, waits for the server to
+    /// confirm it (2 s at most), and closes the stream. `intake` must go on
+    /// taking until this returns.
+    pub async fn run(mut self, intake: Arc<dyn Intake>, shutdown: CancellationToken) {
+        let giving_back = GivingBack {
+            settings: self.settings.clone(),
+            metrics: self.metrics.clone(),
+            outbox: self.outbox.clone(),
+            undelivered: self.undelivered.clone(),
+        };
+        tokio::select! {
+            () = self.keep_up(&*intake, &shutdown) => {}
+            () = giving_back.run(&*intake) => {}
+        }
+        let left = self.outbox.close();
+        if left > 0 {
+            tracing::warn!(
+                stanzas = left,
+                "stopped before the local server confirmed everything; what came from peers is \
+                 sent again by them"
+            );
+        }
+    }
+
+    async fn keep_up(&mut self, intake: &dyn Intake, shutdown: &CancellationToken) {
+        let mut outage = Outage::new();
+        loop {
+            let attempt = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                attempt = attach(&self.settings.config, &self.settings.global_host) => attempt,
+            };
+            let failure = match attempt {
+                Ok(attached) => {
+                    let since = Instant::now();
+                    let Some(failure) = self.live(attached, intake, shutdown).await else {
+                        return;
+                    };
+                    outage.interrupted(since.elapsed());
+                    failure
+                }
+                Err(failure) => {
+                    let failures = &self.metrics.component_attach_failures;
+                    failures.with_label_values(&[failure.reason()]).inc();
+                    failure
+                }
+            };
+            self.tell(&failure, &mut outage);
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = sleep(outage.delay(&failure)) => {}
+            }
+        }
+    }
+
+    /// Lives through one stream.
+    async fn live(
+        &mut self,
+        attached: Attached,
+        intake: &dyn Intake,
+        shutdown: &CancellationToken,
+    ) -> Option<Failure> {
+        self.attached_times += 1;
+        self.metrics.component_attaches.inc();
+        self.metrics.component_attached.set(1);
+        self.outbox.attached();
+        tracing::info!(
+            server = %self.settings.config.server,
+            domain = %self.settings.global_host,
+            "attached to the local server"
+        );
+        self.attachment.send_replace(Attachment::Attached {
+            times: self.attached_times,
+        });
+        let reader = Reader {
+            settings: &self.settings,
+            metrics: &self.metrics,
+            outbox: &self.outbox,
+            intake,
+        };
+        let failure = live(reader, attached, shutdown).await;
+        self.metrics.component_attached.set(0);
+        self.outbox
+            .detached(failure.as_ref().is_some_and(Failure::blames_a_stanza));
+        match &failure {
+            Some(failure) => {
+                let losses = &self.metrics.component_losses;
+                losses.with_label_values(&[failure.reason()]).inc();
+            }
+            None => self.announce("the gateway is stopping".to_owned()),
+        }
+        failure
+    }
+
+    fn tell(&self, failure: &Failure, outage: &mut Outage) {
+        let Settings {
+            global_host,
+            local_host,
+            config,
+            ..
+        } = &self.settings;
+        let advice = failure.advice(Subject {
+            server: &config.server,
+            global: global_host,
+            local: local_host,
+        });
+        let (server, domain, reason) = (&config.server, global_host, failure.reason());
+        match outage.tell(failure, Instant::now()) {
+            Tell::Everything => tracing::warn!(
+                %server, %domain, reason,
+                "not attached to the local server: {failure}. {advice}"
+            ),
+            Tell::Briefly => tracing::warn!(
+                %server, %domain, reason,
+                "still not attached to the local server: {failure}"
+            ),
+            Tell::Nothing => tracing::debug!(
+                %server, %domain, reason,
+                "not attached to the local server: {failure}"
+            ),
+        }
+        self.announce(format!("{failure}. {advice}"));
+    }
+
+    fn announce(&self, why: String) {
+        self.attachment.send_replace(Attachment::Detached { why });
+    }
+}
+
+/// Gives back what can't be written, whether the stream is up or not.
+struct GivingBack {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    outbox: Arc<Outbox>,
+    undelivered: mpsc::UnboundedSender<Undelivered>,
+}
+
+impl GivingBack {
+    async fn run(&self, intake: &dyn Intake) {
+        let tick =
+            (self.settings.max_wait / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            for envelope in self.outbox.take_late(Instant::now()) {
+                let reason = Obstacle::TooLate;
+                // Nobody listens any more only when the gateway stops.
+                let _ = self.undelivered.send(Undelivered { envelope, reason });
+            }
+            for rejected in self.outbox.take_rejected() {
+                self.refuse(rejected, intake).await;
+            }
+            tokio::select! {
+                () = sleep(tick) => {}
+                () = self.outbox.rejection() => {}
+            }
+        }
+    }
+
+    /// Counted as returned too, because the relay counted it as reinjected.
+    async fn refuse(&self, rejected: Rejected, intake: &dyn Intake) {
+        let Rejected {
+            mut envelope,
+            refusal,
+        } = rejected;
+        let reason = refusal.reason.label();
+        self.metrics
+            .returned
+            .with_label_values(&["component"])
+            .inc();
+        self.metrics.refused.with_label_values(&[reason]).inc();
+        tracing::error!(
+            id = %envelope.id,
+            origin = %envelope.origin,
+            from = shown(envelope.stanza.from()),
+            to = shown(envelope.stanza.to()),
+            reason,
+            "a stanza was refused because writing it ends the stream to the local server: {}",
+            refusal.text
+        );
+        if let Some(reply) = envelope.stanza.error_reply(&refusal) {
+            let origin = self.settings.local_host.clone();
+            let ttl = self.settings.message_ttl;
+            intake
+                .take(Envelope::new(origin, Arrival::Own, ttl, reply))
+                .await;
+        }
+        envelope.receipt.settle();
+    }
+}

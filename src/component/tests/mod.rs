@@ -1,0 +1,181 @@
+//! The component against a scripted server.
+
+mod attaching;
+mod reading;
+mod server;
+mod writing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use self::server::Server;
+use super::{Attachment, Component, Settings};
+use crate::config::{self, Endpoint, Secret};
+use crate::envelope::{Arrival, Envelope, Intake, Receipt, Settle, Undelivered};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::{Limits, Stanza};
+
+/// A component that attaches to a [`Server`], and all that it gives out.
+struct Gateway {
+    component: Component,
+    metrics: Arc<Metrics>,
+    taken: mpsc::UnboundedReceiver<Envelope>,
+    settled: mpsc::UnboundedReceiver<u64>,
+    settle: Arc<Settled>,
+    undelivered: mpsc::UnboundedReceiver<Undelivered>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+struct Taken(mpsc::UnboundedSender<Envelope>);
+
+#[async_trait]
+impl Intake for Taken {
+    async fn take(&self, envelope: Envelope) {
+        self.0.send(envelope).unwrap();
+    }
+}
+
+struct Settled(mpsc::UnboundedSender<u64>);
+
+impl Settle for Settled {
+    fn settled(&self, sequence: u64) {
+        self.0.send(sequence).unwrap();
+    }
+}
+
+fn settings(host: &str, port: u16) -> Settings {
+    Settings {
+        global_host: Host::new("example.test").unwrap(),
+        local_host: Host::new("dc1.test").unwrap(),
+        config: config::Component {
+            server: Endpoint {
+                host: host.to_owned(),
+                port,
+            },
+            secret: Secret::new("s3cret".to_owned()),
+            stanza_size_limit: 10_000,
+        },
+        message_ttl: 4,
+        max_wait: Duration::from_secs(30),
+        queue_bytes: 1024 * 1024,
+    }
+}
+
+impl Gateway {
+    fn to(server: &Server) -> Self {
+        Self::with(settings("127.0.0.1", server.port()))
+    }
+
+    fn with(settings: Settings) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let (give_back, undelivered) = mpsc::unbounded_channel();
+        let (take, taken) = mpsc::unbounded_channel();
+        let (settle, settled) = mpsc::unbounded_channel();
+        let (component, task) = Component::new(settings, metrics.clone(), give_back);
+        let shutdown = CancellationToken::new();
+        Self {
+            component,
+            metrics,
+            taken,
+            settled,
+            settle: Arc::new(Settled(settle)),
+            undelivered,
+            task: tokio::spawn(task.run(Arc::new(Taken(take)), shutdown.clone())),
+            shutdown,
+        }
+    }
+
+    /// An envelope that came over a link as number `sequence`.
+    fn envelope(&self, sequence: u64, stanza: &Stanza) -> Envelope {
+        let peer = Host::new("dc2.test").unwrap();
+        let mut envelope = Envelope::new(peer.clone(), Arrival::Link(peer), 4, stanza.clone());
+        envelope.receipt = Receipt::new(self.settle.clone(), sequence);
+        envelope
+    }
+
+    fn try_reinject(&self, sequence: u64, stanza: &Stanza) -> Result<(), Box<Undelivered>> {
+        self.component
+            .try_reinject(self.envelope(sequence, stanza), stanza.clone())
+    }
+
+    /// Reinjects message number `sequence`.
+    fn reinject(&self, sequence: u64) {
+        self.try_reinject(sequence, &message(sequence)).unwrap();
+    }
+
+    /// Waits for the next stanza that came from the server; gives its id.
+    async fn next_taken(&mut self) -> String {
+        let envelope = self.taken.recv().await.unwrap();
+        envelope.stanza.id().unwrap().into_owned()
+    }
+
+    /// The next `count` sequence numbers that are settled.
+    async fn next_settled(&mut self, count: usize) -> Vec<u64> {
+        let mut settled = Vec::new();
+        while settled.len() < count {
+            settled.push(self.settled.recv().await.unwrap());
+        }
+        settled
+    }
+
+    async fn until_attached(&self, at_least: u64) {
+        let attached =
+            |a: &Attachment| matches!(a, Attachment::Attached { times } if *times >= at_least);
+        self.component
+            .attachment()
+            .wait_for(attached)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until it is detached for a reason that contains `part`.
+    async fn until_detached(&self, part: &str) -> String {
+        let detached =
+            |a: &Attachment| matches!(a, Attachment::Detached { why } if why.contains(part));
+        let mut attachment = self.component.attachment();
+        match &*attachment.wait_for(detached).await.unwrap() {
+            Attachment::Detached { why } => why.clone(),
+            Attachment::Attached { .. } => unreachable!(),
+        }
+    }
+}
+
+/// A clock that only a test's own `advance` moves: paused, and kept from
+/// running ahead while sockets are waited for. Runs ahead again when dropped.
+struct StoppedClock {
+    /// Dropped with it, which ends the blocking task.
+    _hold: std::sync::mpsc::Sender<()>,
+}
+
+impl StoppedClock {
+    fn new() -> Self {
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        // The runtime does not advance a paused clock while such a task runs.
+        tokio::task::spawn_blocking(move || held.recv());
+        tokio::time::pause();
+        Self { _hold: hold }
+    }
+
+    async fn advance(&self, seconds: u64) {
+        tokio::time::advance(Duration::from_secs(seconds)).await;
+    }
+}
+
+/// Message number `n`, from another datacenter to Alice here.
+fn message(n: u64) -> Stanza {
+    stanza(&format!(
+        "<message from='bob@example.test/x' to='alice@dc1.test' id='m{n}'><body>{n}</body></message>"
+    ))
+}
+
+fn stanza(text: &str) -> Stanza {
+    Stanza::parse(Bytes::copy_from_slice(text.as_bytes()), &Limits::default()).unwrap()
+}
