@@ -110,7 +110,8 @@ fn imports(source: &str) -> Vec<(usize, String)> {
     for root in ["crate::", "strait::"] {
         for (at, _) in code.match_indices(root) {
             let before = code[..at].chars().next_back();
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            // A comma or equals sign: a log filter in a text, `info,strait::link=debug`.
+            if before.is_some_and(|c| c.is_alphanumeric() || "_,=".contains(c)) {
                 continue;
             }
             let line = code[..at].matches('\n').count() + 1;

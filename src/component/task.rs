@@ -227,7 +227,8 @@ impl GivingBack {
             refusal.text
         );
         if let Some(reply) = envelope.stanza.error_reply(&refusal) {
-            let origin = self.settings.local_host.clone();
+            // A foreign sender is told through the host whose server it wrote to.
+            let origin = envelope.origin.clone();
             let ttl = self.settings.message_ttl;
             intake
                 .take(Envelope::new(origin, Arrival::Own, ttl, reply))

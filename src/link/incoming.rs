@@ -78,13 +78,6 @@ impl Listener {
         let tcp = TcpListener::bind((endpoint.host.as_str(), endpoint.port));
         let tcp = tcp.await.map_err(unusable)?;
         let local_addr = tcp.local_addr().map_err(unusable)?;
-        if matches!(security, Security::Plain) {
-            tracing::warn!(
-                %local_addr,
-                "connections.tls.enabled = false: anybody who can reach this address may pose as \
-                 any datacenter"
-            );
-        }
         Ok(Self {
             tcp,
             local_addr,

@@ -88,12 +88,6 @@ impl Links {
         shutdown: CancellationToken,
     ) -> Result<Self, SetupError> {
         let security = Security::load(&config.tls, &identity.host)?;
-        if matches!(security, Security::Plain) {
-            tracing::warn!(
-                "connections.tls.enabled = false: stanzas go to the peers unencrypted, and \
-                 anybody who can reach them may pose as this datacenter"
-            );
-        }
         for mismatch in Mismatch::ALL {
             // Known labels show from the start.
             metrics.links_refused.with_label_values(&[mismatch.label()]);

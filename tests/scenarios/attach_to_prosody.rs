@@ -70,8 +70,8 @@ async fn each_refusal_of_prosody_has_its_own_advice() {
     says(
         &cluster,
         |s| s.server = clients,
-        "wrong_port",
-        &["component port"],
+        "host_unknown",
+        &["not the clients'"],
     )
     .await;
 

@@ -1,5 +1,7 @@
 //! Certificates for the links: right ones, and wrong in every way.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -89,6 +91,8 @@ impl Authority {
         let path = self.path(file);
         std::fs::create_dir_all(&self.directory).expect("a writable directory");
         std::fs::write(&path, pem).expect("a writable file");
+        let private = Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, private).expect("a file of ours");
         path
     }
 }

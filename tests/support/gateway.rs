@@ -229,6 +229,8 @@ fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) 
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let identity = &settings.identity;
     let mut config = toml::toml! {
+        // A cluster is up sooner than with the default of 3 s.
+        hosts_refresh_interval = 300
         [sessions]
         backend = "redis"
         [log]

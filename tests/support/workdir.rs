@@ -1,5 +1,7 @@
 //! A directory for everything that a test writes.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -36,6 +38,9 @@ impl Workdir {
         let parent = path.parent().expect("a file has a directory");
         std::fs::create_dir_all(parent).expect("a writable directory");
         std::fs::write(&path, text).expect("a writable file");
+        // The gateway warns about secrets that others can read.
+        let private = Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, private).expect("a file of ours");
         path
     }
 }
