@@ -127,6 +127,8 @@ impl Relay {
             Arrival::Own => "own",
         };
         self.metrics.taken.with_label_values(&[from]).inc();
+        // It may stay for long, and should not keep all that was read with it.
+        envelope.stanza.detach();
         match &envelope.arrival {
             Arrival::Component => {
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
@@ -242,46 +244,37 @@ impl Relay {
     /// Hands a copy to each of `hosts`, and one to the local server if it is
     /// among those who have the recipient.
     fn forward(&self, envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
-        let several = hosts.len() + usize::from(here_too) > 1;
-        let mut copies = Vec::with_capacity(hosts.len());
-        let mut original = Some(envelope);
-        let ways = hosts.iter().map(Some).chain(here_too.then_some(None));
-        let mut ways = ways.collect::<Vec<_>>();
-        while let Some(way) = ways.pop() {
-            let copy = if ways.is_empty() {
-                original.take()
-            } else {
-                self.metrics.copied.inc();
-                original.as_ref().map(Envelope::copy)
-            };
-            copies.extend(copy.map(|copy| (way.cloned(), copy)));
+        let local = here_too.then_some(&self.rules.local);
+        let ways: Vec<&Host> = local.into_iter().chain(hosts).collect();
+        let Some((last, others)) = ways.split_last() else {
+            return;
+        };
+        for way in others {
+            self.metrics.copied.inc();
+            self.send_towards(envelope.copy(), way, true, next);
         }
-        for (way, copy) in copies {
-            match way {
-                Some(host) => self.forward_one(copy, host, several, next),
-                None => self.reinject(copy, Why::Routed, next),
-            }
+        self.send_towards(envelope, last, !others.is_empty(), next);
+    }
+
+    fn send_towards(&self, envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+        if *host == self.rules.local {
+            self.reinject(envelope, Why::Routed, next);
+        } else {
+            self.forward_one(envelope, host, is_copy, next);
         }
     }
 
-    fn forward_one(
-        &self,
-        mut envelope: Envelope,
-        host: Host,
-        one_of_several: bool,
-        next: &mut Next,
-    ) {
+    fn forward_one(&self, mut envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
         envelope.ttl -= 1;
-        match self.links.try_forward(&host, envelope) {
-            Ok(()) => self
-                .metrics
-                .forwarded
-                .with_label_values(&[host.as_str()])
-                .inc(),
+        match self.links.try_forward(host, envelope) {
+            Ok(()) => {
+                let forwarded = &self.metrics.forwarded;
+                forwarded.with_label_values(&[host.as_str()]).inc();
+            }
             Err(undelivered) => {
                 let mut envelope = undelivered.envelope;
                 envelope.ttl += 1;
-                self.wait_for_way(envelope, one_of_several.then_some(host), next);
+                self.wait_for_way(envelope, is_copy.then(|| host.clone()), next);
             }
         }
     }
