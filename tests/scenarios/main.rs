@@ -5,6 +5,7 @@ mod support;
 
 mod attach_to_prosody;
 mod bad_stanza_from_server;
+mod broken_links;
 mod chat;
 mod clean_stop;
 mod foreign_sender;

@@ -166,36 +166,14 @@ impl Gateway {
     /// Waits until everything that it took in is accounted for: reinjected,
     /// forwarded, answered, refused or held.
     pub async fn assert_balanced(&self) {
-        const IN: [&str; 3] = [
-            "strait_stanzas_taken_total",
-            "strait_stanzas_returned_total",
-            "strait_stanzas_copied_total",
-        ];
-        const OUT: [&str; 5] = [
-            "strait_stanzas_reinjected_total",
-            "strait_stanzas_forwarded_total",
-            "strait_stanzas_answered_total",
-            "strait_stanzas_refused_total",
-            "strait_stanzas_held",
-        ];
         let what = format!("the counters of {} to balance", self.host);
         self.process
-            .until(&what, async || {
-                let metrics = self.metrics().await?;
-                let sum = |names: &[&str]| names.iter().map(|name| metrics.sum(name)).sum::<f64>();
-                let (came, went) = (sum(&IN), sum(&OUT));
-                if (came - went).abs() < 0.5 {
-                    return Ok(());
-                }
-                let all = IN.iter().chain(&OUT).map(|name| metrics.show(name));
-                let all = all.collect::<Vec<_>>().join("\n");
-                Err(format!("{came} came and {went} went:\n{all}"))
-            })
+            .until(&what, async || balance(&self.metrics().await?))
             .await;
     }
 
     /// Waits until nothing is in flight: the server and the peers have
-    /// accepted all, and nothing is held.
+    /// accepted all, and nothing is held, nor in a worker's hands.
     pub async fn until_settled(&self) {
         let what = format!("nothing in flight at {}", self.host);
         self.process
@@ -207,12 +185,36 @@ impl Gateway {
                     "strait_stanzas_held",
                 ];
                 match busy.into_iter().find(|name| metrics.sum(name) > 0.0) {
-                    None => Ok(()),
+                    None => balance(&metrics),
                     Some(name) => Err(metrics.show(name)),
                 }
             })
             .await;
     }
+}
+
+/// Whether as much went as came.
+fn balance(metrics: &Metrics) -> Result<(), String> {
+    const IN: [&str; 3] = [
+        "strait_stanzas_taken_total",
+        "strait_stanzas_returned_total",
+        "strait_stanzas_copied_total",
+    ];
+    const OUT: [&str; 5] = [
+        "strait_stanzas_reinjected_total",
+        "strait_stanzas_forwarded_total",
+        "strait_stanzas_answered_total",
+        "strait_stanzas_refused_total",
+        "strait_stanzas_held",
+    ];
+    let sum = |names: &[&str]| names.iter().map(|name| metrics.sum(name)).sum::<f64>();
+    let (came, went) = (sum(&IN), sum(&OUT));
+    if (came - went).abs() < 0.5 {
+        return Ok(());
+    }
+    let all = IN.iter().chain(&OUT).map(|name| metrics.show(name));
+    let all = all.collect::<Vec<_>>().join("\n");
+    Err(format!("{came} came and {went} went:\n{all}"))
 }
 
 /// The program: Cargo tells tests where it is; an example stands beside it.

@@ -12,6 +12,7 @@ pub mod certs;
 pub mod client;
 pub mod cluster;
 pub mod fake_server;
+pub mod flood;
 pub mod gateway;
 pub mod http;
 pub mod inbox;

@@ -1,0 +1,150 @@
+//! Links break all the time, peers die: nothing is lost, nothing comes twice,
+//! everything comes in order.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::{interval, sleep};
+
+use crate::support::flood::{Flood, numbers};
+use crate::support::xml::body;
+
+/// Cuts every link to `port`: both ends get a RST.
+async fn cut(port: u16) -> usize {
+    let killed = Command::new("ss")
+        .args(["-H", "-K", "-t", "state", "established"])
+        .arg(format!("( dport = :{port} )"))
+        .output()
+        .await
+        .expect("ss of iproute2");
+    assert!(
+        killed.status.success(),
+        "sockets can't be killed here: {}",
+        String::from_utf8_lossy(&killed.stderr)
+    );
+    String::from_utf8_lossy(&killed.stdout).lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_cut_twice_a_second_lose_and_double_nothing() {
+    const COUNT: usize = 3000;
+    let flood = Flood::start("connections.connections_per_endpoint = 3\n").await;
+    let port = flood.far.gateway.link().port();
+    let cutting = tokio::spawn(async move {
+        let (mut every, mut cuts) = (interval(Duration::from_millis(500)), 0);
+        loop {
+            every.tick().await;
+            cuts += usize::from(cut(port).await > 0);
+            if cuts >= 10 {
+                return cuts;
+            }
+        }
+    });
+    // Spread over the cuts, in small bursts.
+    for burst in numbers(COUNT).chunks(50) {
+        for text in burst {
+            flood.near.say("alice", "bob", text);
+        }
+        sleep(Duration::from_millis(90)).await;
+    }
+    let heard = flood.far.hear_all(COUNT).await;
+    assert_eq!(heard["alice"], numbers(COUNT));
+    assert!(cutting.await.expect("cutting") >= 10);
+    flood.assert_over().await;
+    let lost = [("host", "dc2.test")];
+    let errored = "mod_global_distrib_outgoing_errored_count";
+    assert!(flood.near.gateway.metric(errored, &lost).await >= 10.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_killed_in_the_middle_loses_nothing() {
+    const COUNT: usize = 2000;
+    let mut flood = Flood::start("").await;
+    for text in numbers(COUNT / 2) {
+        flood.near.say("alice", "bob", &text);
+    }
+    // In the middle of the first half.
+    let mut heard: Vec<String> = flood.far.hear_all(COUNT / 4).await["alice"].clone();
+    flood.far.gateway.process.kill9().await;
+    for text in numbers(COUNT).split_off(COUNT / 2) {
+        flood.near.say("alice", "bob", &text);
+    }
+    flood.far.gateway.process.launch();
+    let again = flood
+        .far
+        .server
+        .attach(crate::support::cluster::SECRET)
+        .await;
+    let before = std::mem::replace(&mut flood.far.stream, again);
+    let rest = before.inbox().pending();
+    heard.extend(rest.iter().filter_map(body));
+
+    // What the server had accepted and the gateway had not acknowledged yet
+    // comes again: the only duplicates there may be.
+    let mut after = Vec::new();
+    while after
+        .last()
+        .is_none_or(|last| *last != (COUNT - 1).to_string())
+    {
+        after.extend(body(&flood.far.hear().await));
+    }
+    let first: usize = after[0].parse().expect("a number");
+    assert!(first <= heard.len(), "{first} came after {}", heard.len());
+    assert_eq!(after, numbers(COUNT).split_off(first));
+    let all: BTreeSet<_> = heard.iter().chain(&after).collect();
+    assert_eq!(all.len(), COUNT);
+    println!("{} of {COUNT} came twice", heard.len() - first);
+    flood.near.gateway.until_settled().await;
+    flood.near.gateway.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_peer_delays_nobody_else_and_its_senders_are_told() {
+    let config = "connections.max_wait = 3\nconnections.queue_bytes = 200000\n\
+                  component.stanza_size_limit = 10000\n";
+    let flood = Flood::start(config).await;
+    let third = crate::support::flood::Side::start(&flood.cluster, "dc3.test", config).await;
+    third.online(&flood.cluster, "carol").await;
+    flood.near.gateway.until_linked("dc3.test").await;
+
+    flood.far.gateway.process.freeze();
+    // More than the socket and the queue take together.
+    let text = "x".repeat(8000);
+    for n in 0..1500 {
+        flood.near.say("alice", "bob", &format!("{n} {text}"));
+    }
+    flood.near.say("alice", "carol", "you are not frozen");
+    assert_eq!(
+        body(&third.hear().await).as_deref(),
+        Some("you are not frozen")
+    );
+
+    let mut told = 0;
+    let first = flood
+        .near
+        .stream
+        .until("an error", |s| s.attr("type") == Some("error"))
+        .await;
+    assert!(
+        String::from(&first).contains("remote-server-timeout"),
+        "{first:?}"
+    );
+    told += 1;
+    flood.far.gateway.process.thaw();
+    flood.near.gateway.until_settled().await;
+    flood.far.gateway.until_settled().await;
+    let errors = flood.near.stream.inbox().pending();
+    told += errors
+        .iter()
+        .filter(|s| s.attr("type") == Some("error"))
+        .count();
+    let arrived = flood.far.stream.inbox().pending();
+    let arrived = arrived.iter().filter_map(body).count();
+    assert!(
+        told + arrived >= 1500,
+        "{told} told and {arrived} arrived of 1500"
+    );
+    flood.near.gateway.assert_balanced().await;
+    flood.far.gateway.assert_balanced().await;
+}
