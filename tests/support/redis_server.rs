@@ -139,4 +139,17 @@ impl Redis {
         })
         .await;
     }
+
+    /// Waits until the lifetime of `key` is longer than it was a moment before.
+    pub async fn until_refreshed(&self, key: &str) {
+        let mut before = i64::MAX;
+        until(&format!("{key:?} in Redis to be refreshed"), async || {
+            let left: i64 = self.client().await.pttl(key).await.expect("PTTL");
+            let refreshed = left > std::mem::replace(&mut before, left);
+            refreshed
+                .then_some(())
+                .ok_or_else(|| format!("{left} ms left"))
+        })
+        .await;
+    }
 }

@@ -1,0 +1,183 @@
+//! Messages between two users, wherever they are and while they move: the
+//! cases of mod_global_distrib's own suite, by its names. There, one of them
+//! is known to lose a message (esl/MongooseIM#2392); here none may.
+
+use crate::support::cluster::Cluster;
+use crate::support::flood::Side;
+use crate::support::xml::body;
+
+const EUROPE: &str = "europe.test";
+const ASIA: &str = "asia.test";
+
+async fn cluster() -> Cluster {
+    Cluster::builder()
+        .datacenter(EUROPE)
+        .datacenter(ASIA)
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_between_users_at_different_locations() {
+    let cluster = cluster().await;
+    let alice = cluster.login("alice", EUROPE, "r1").await;
+    let bob = cluster.login("bob", ASIA, "b1").await;
+    alice.chat("bob@example.test", "hi from europe").await;
+    bob.expect_chat("alice@example.test", "hi from europe")
+        .await;
+    bob.chat("alice@example.test/r1", "hi from asia").await;
+    alice
+        .expect_chat("bob@example.test/b1", "hi from asia")
+        .await;
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_between_users_before_available_presence() {
+    let cluster = cluster().await;
+    let alice = cluster.login_without_presence("alice", EUROPE, "r1").await;
+    let bob = cluster.login_without_presence("bob", ASIA, "b1").await;
+    // Nobody knows of Bob yet: it waits for a sign of him.
+    alice.chat("bob@example.test/b1", "are you there").await;
+    bob.chat("alice@example.test/r1", "I have no presence")
+        .await;
+    alice
+        .expect_chat("bob@example.test/b1", "I have no presence")
+        .await;
+    bob.expect_chat("alice@example.test/r1", "are you there")
+        .await;
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_disconnection_on_other_server() {
+    let cluster = cluster().await;
+    let alice = cluster.login("alice", EUROPE, "r1").await;
+    let bob = cluster.login("bob", ASIA, "b1").await;
+    alice.chat("bob@example.test", "before").await;
+    bob.expect_chat("alice@example.test", "before").await;
+    bob.close().await;
+    alice.chat("bob@example.test", "after").await;
+    let bob = cluster.login("bob", ASIA, "b2").await;
+    bob.expect_chat("alice@example.test", "after").await;
+    cluster.assert_balanced().await;
+}
+
+/// Bob leaves Asia, is written to, and turns up in Europe.
+async fn reconnects(cluster: &Cluster, graceful: bool) {
+    let alice = cluster.login("alice", EUROPE, "r1").await;
+    let bob = cluster.login("bob", ASIA, "b1").await;
+    bob.chat("alice@example.test", "from asia").await;
+    alice.expect_chat("bob@example.test", "from asia").await;
+    if graceful {
+        bob.close().await;
+    } else {
+        bob.kill().await;
+    }
+    // The server in Asia has said that he is gone.
+    cluster.redis.until_value("bob@example.test", None).await;
+    for n in 0..3 {
+        alice.chat("bob@example.test", &n.to_string()).await;
+    }
+    let bob = cluster.login("bob", EUROPE, "b2").await;
+    for n in 0..3 {
+        let message = bob.expect_message_from("alice@example.test").await;
+        assert_eq!(body(&message), Some(n.to_string()));
+    }
+    bob.chat("alice@example.test", "from europe").await;
+    alice.expect_chat("bob@example.test", "from europe").await;
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_graceful_reconnection_to_different_server() {
+    reconnects(&cluster().await, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_ungraceful_reconnection_to_different_server() {
+    reconnects(&cluster().await, false).await;
+}
+
+/// Bob's connection to Asia is dead, and the server there has not noticed; he
+/// is in Europe already. `first` refreshes its claims meanwhile.
+async fn unnoticed(europe_refreshes: bool, asia_refreshes: bool) {
+    let refresh = |often: bool| match often {
+        true => "[redis]\nrefresh_after = 1\nexpire_after = 60\n",
+        false => "[redis]\nrefresh_after = 50\nexpire_after = 60\n",
+    };
+    let cluster = Cluster::builder()
+        .datacenter(EUROPE)
+        .its_config(refresh(europe_refreshes))
+        .start()
+        .await;
+    let asia = Side::start(&cluster, ASIA, refresh(asia_refreshes)).await;
+    asia.gateway.until_linked(EUROPE).await;
+    cluster.until_linked(EUROPE, ASIA).await;
+    asia.online(&cluster, "bob").await;
+    let alice = cluster.login("alice", EUROPE, "r1").await;
+    let bob = cluster.login("bob", EUROPE, "b2").await;
+    let redis = &cluster.redis;
+    redis.until_value("bob@example.test", Some(EUROPE)).await;
+
+    // Who refreshes shows by the lifetime of its entries.
+    let key = match (europe_refreshes, asia_refreshes) {
+        (true, _) => Some("bob@example.test/b2"),
+        (_, true) => Some("bob@example.test/r"),
+        _ => None,
+    };
+    if let Some(key) = key {
+        redis.until_refreshed(key).await;
+    }
+    assert_eq!(redis.get("bob@example.test").await.as_deref(), Some(EUROPE));
+    for n in 0..3 {
+        alice.chat("bob@example.test", &n.to_string()).await;
+        let message = bob.expect_message_from("alice@example.test").await;
+        assert_eq!(body(&message), Some(n.to_string()));
+    }
+    asia.say("carol", "bob", "from asia");
+    bob.expect_chat("carol@example.test", "from asia").await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_ungraceful_reconnection_to_different_server_unnoticed() {
+    unnoticed(false, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_ungraceful_reconnection_to_different_server_with_asia_refreshed_first() {
+    unnoticed(false, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_ungraceful_reconnection_to_different_server_with_europe_refreshed_first() {
+    unnoticed(true, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn update_senders_host() {
+    let config = "bounce.resend_after_ms = 3600000\n";
+    let cluster = Cluster::builder().prepare().await;
+    let europe = Side::start(&cluster, EUROPE, config).await;
+    let asia = Side::start(&cluster, ASIA, config).await;
+    europe.gateway.until_linked(ASIA).await;
+    asia.gateway.until_linked(EUROPE).await;
+    asia.online(&cluster, "bob").await;
+
+    europe.online(&cluster, "alice").await;
+    europe.say("alice", "bob", "hello");
+    assert_eq!(body(&asia.hear().await).as_deref(), Some("hello"));
+    // The table forgets her, as if it had not been replicated yet.
+    for key in ["alice@example.test/r", "alice@example.test"] {
+        cluster.redis.delete(key).await;
+        cluster.redis.delete(&format!("{{{key}}}#claims")).await;
+    }
+    asia.say("bob", "alice", "I know where you are");
+    let reply = europe.hear().await;
+    assert_eq!(body(&reply).as_deref(), Some("I know where you are"));
+    assert_eq!(asia.gateway.metric("strait_stanzas_held", &[]).await, 0.0);
+}
