@@ -9,6 +9,7 @@ mod bounces;
 mod broken_links;
 mod chat;
 mod clean_stop;
+mod connections;
 mod foreign_sender;
 mod gateway_restarts;
 mod hops;

@@ -1,0 +1,232 @@
+//! Links to a host: how many, to where, and in which order what comes over
+//! them arrives. Cases of mod_global_distrib's own suite have its names.
+
+use std::collections::BTreeMap;
+
+use crate::support::cluster::{Cluster, SECRET};
+use crate::support::fake_server::FakeServer;
+use crate::support::flood::{Flood, Side, numbers};
+use crate::support::gateway::Gateway;
+use crate::support::xml::body;
+
+const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
+const UP: &str = "strait_links_up";
+const TO_FAR: [(&str, &str); 1] = [("host", "dc2.test")];
+
+fn all_say(flood: &Flood, texts: &[String]) {
+    for text in texts {
+        for user in USERS {
+            flood.near.say(user, "bob", text);
+        }
+    }
+}
+
+async fn all_arrive_in_order(flood: &Flood, count: usize) {
+    let heard = flood.far.hear_all(USERS.len() * count).await;
+    let expected: BTreeMap<_, _> = USERS
+        .iter()
+        .map(|user| ((*user).to_owned(), numbers(count)))
+        .collect();
+    assert_eq!(heard, expected);
+    flood.assert_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_order_messages_on_multiple_connections() {
+    let flood = Flood::start("connections.connections_per_endpoint = 100\n").await;
+    flood
+        .near
+        .gateway
+        .until_metric(UP, &TO_FAR, |up| up == 100.0)
+        .await;
+    all_say(&flood, &numbers(500));
+    all_arrive_in_order(&flood, 500).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_order_messages_on_multiple_connections_with_bounce() {
+    let config = "connections.connections_per_endpoint = 100\nbounce.resend_after_ms = 30\n\
+                  cache.jid_lifetime_seconds = 1\n";
+    let flood = Flood::start(config).await;
+    let texts = numbers(300);
+    all_say(&flood, &texts[..100]);
+    // Nobody has Bob for a moment; then the far side has him again.
+    let gone = "<presence type='unavailable' from='bob@dc2.test/r' to='example.test'/>";
+    flood.far.stream.send(gone);
+    flood
+        .cluster
+        .redis
+        .until_value("bob@example.test", None)
+        .await;
+    all_say(&flood, &texts[100..200]);
+    flood.far.online(&flood.cluster, "bob").await;
+    all_say(&flood, &texts[200..]);
+    all_arrive_in_order(&flood, 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_bounced_in_order() {
+    let flood = Flood::start("bounce.resend_after_ms = 100\n").await;
+    for text in numbers(50) {
+        flood.near.say("alice", "carol", &text);
+    }
+    let held = "mod_global_distrib_bounce_queue_size";
+    flood
+        .near
+        .gateway
+        .until_metric(held, &[], |n| n == 50.0)
+        .await;
+    flood.far.online(&flood.cluster, "carol").await;
+    assert_eq!(flood.far.hear_all(50).await["alice"], numbers(50));
+    flood.assert_over().await;
+}
+
+/// One more node of the far side, behind a server of its own.
+async fn second_node(flood: &Flood, config: &str) -> (FakeServer, Gateway) {
+    let server = FakeServer::start().await;
+    let mut settings = flood.cluster.settings("dc2.test");
+    settings.node = "n2".to_owned();
+    settings.server = server.address();
+    settings.overrides = vec![config.to_owned()];
+    let mut gateway = Gateway::prepare(flood.cluster.workdir(), &settings);
+    gateway.process.launch();
+    server.attach(SECRET).await;
+    (server, gateway)
+}
+
+const OFTEN: &str =
+    "connections.endpoint_refresh_interval = 1\nconnections.disabled_gc_interval = 1\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enable_new_endpoint_on_refresh() {
+    let flood = Flood::start(OFTEN).await;
+    flood
+        .near
+        .gateway
+        .until_metric(UP, &TO_FAR, |up| up == 1.0)
+        .await;
+    let _second = second_node(&flood, OFTEN).await;
+    flood
+        .near
+        .gateway
+        .until_metric(UP, &TO_FAR, |up| up == 2.0)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disable_endpoint_on_refresh() {
+    let flood = Flood::start(OFTEN).await;
+    let (_server, mut second) = second_node(&flood, OFTEN).await;
+    flood
+        .near
+        .gateway
+        .until_metric(UP, &TO_FAR, |up| up == 2.0)
+        .await;
+    second.process.terminate().await;
+    flood
+        .near
+        .gateway
+        .until_metric(UP, &TO_FAR, |up| up == 1.0)
+        .await;
+    // The closed connection is forgotten, not redialled.
+    let left = flood.cluster.redis.hash("dc2.test#{nodes}").await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    all_say(&flood, &numbers(20));
+    all_arrive_in_order(&flood, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wait_for_connection() {
+    let cluster = Cluster::builder().prepare().await;
+    let near = Side::start(&cluster, "dc1.test", "").await;
+    // The table knows Bob's host before any link to it stands.
+    for key in ["bob@example.test", "bob@example.test/r"] {
+        cluster.redis.set(key, "dc2.test").await;
+    }
+    near.say("alice", "bob", "early");
+    near.gateway
+        .until_metric("strait_stanzas_held", &[], |n| n == 1.0)
+        .await;
+    let far = Side::start(&cluster, "dc2.test", "").await;
+    assert_eq!(body(&far.hear().await).as_deref(), Some("early"));
+    near.gateway.until_settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advertised_endpoints_override_endpoints() {
+    let cluster = Cluster::builder().prepare().await;
+    let near = Side::start(&cluster, "dc1.test", "").await;
+    // A name, for the dialler to resolve, and nothing of the address listened on.
+    let server = FakeServer::start().await;
+    let mut settings = cluster.settings("dc2.test");
+    settings.server = server.address();
+    let probe = Gateway::prepare(cluster.workdir(), &settings);
+    let port = probe.link().port();
+    settings.overrides = vec![format!(
+        "[connections]\nendpoints = [{{ host = '127.0.0.1', port = {port} }}]\n\
+         advertised_endpoints = [{{ host = 'localhost', port = {port} }}]\n"
+    )];
+    settings.node = "n9".to_owned();
+    let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
+    gateway.process.launch();
+    server.attach(SECRET).await;
+    near.gateway.until_linked("dc2.test").await;
+    let told = cluster.redis.members("dc2.test#n9#{endpoints}").await;
+    assert_eq!(told, [format!("localhost#{port}")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_refreshing() {
+    let flood = Flood::start("[redis]\nexpire_after = 3\nrefresh_after = 1\n").await;
+    let mut third = Side::start(
+        &flood.cluster,
+        "dc3.test",
+        "[redis]\nexpire_after = 3\nrefresh_after = 1\n",
+    )
+    .await;
+    // A new datacenter is found without a restart, a dead one forgotten.
+    flood.near.gateway.until_linked("dc3.test").await;
+    third.gateway.process.kill9().await;
+    flood
+        .near
+        .gateway
+        .until_logged("peer is gone from the registry host=dc3.test")
+        .await;
+    let (status, why) = flood.near.gateway.get("/readyz").await.expect("an answer");
+    assert!(!why.contains("dc3.test"), "{status} {why}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn location_disconnect() {
+    let mut flood = Flood::start("connections.max_wait = 2\n").await;
+    flood.near.say("alice", "bob", "0");
+    flood.far.hear().await;
+    flood.near.gateway.until_settled().await;
+    flood.far.gateway.process.kill9().await;
+    flood.near.say("alice", "bob", "1");
+    let error = flood
+        .near
+        .stream
+        .until("an error", |s| s.attr("type") == Some("error"))
+        .await;
+    assert_eq!(error.attr("id"), Some("alice-1"));
+    flood.near.gateway.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_on_wrong_hosts() {
+    let cluster = Cluster::builder().prepare().await;
+    let mut settings = cluster.settings("example.test");
+    settings.identity = cluster.authority.issue("example.test");
+    let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
+    gateway.process.launch();
+    let status = gateway.process.wait_exit().await;
+    assert_eq!(status.code(), Some(2), "{}", gateway.log());
+    assert!(
+        gateway
+            .log()
+            .contains("local_host: is the same as global_host"),
+        "{}",
+        gateway.log()
+    );
+}
