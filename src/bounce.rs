@@ -19,6 +19,9 @@ use crate::metrics::Metrics;
 
 /// A retry never waits longer than this: a held stanza is a late stanza.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// How soon a way that was closed or full is tried again. Not the operator's
+/// `resend_after`: that is about recipients who are nowhere.
+const WAY_DELAY: Duration = Duration::from_millis(250);
 
 /// The two entities whose stanzas stay in order: bare sender, bare recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,8 +104,9 @@ impl BounceQueue {
         }
     }
 
-    /// Sets `envelope` aside, behind what its pair has here already. It is
-    /// tried again after `resend_after`, doubled with each of `tries`.
+    /// Sets `envelope` aside, behind what its pair has here already. If it lacks
+    /// its recipient, it is tried again after `resend_after`, doubled with each
+    /// of `tries`; if it lacks a way, soon.
     ///
     /// # Errors
     /// Gives the envelope back when `max_bytes` would be exceeded.
@@ -115,10 +119,14 @@ impl BounceQueue {
         lines.bytes += size;
         lines.count += 1;
         let pair = Pair::of(&held.envelope);
+        let delay = match held.lack {
+            Lack::Recipient => self.delay(tries),
+            Lack::Way => jittered(WAY_DELAY),
+        };
         let line = lines.by_pair.entry(pair.clone()).or_default();
         line.held.push_back(held);
         if line.due.is_none() {
-            let due = Instant::now() + self.delay(tries);
+            let due = Instant::now() + delay;
             line.due = Some(due);
             lines.by_due.insert((due, pair.clone()));
             self.changed.notify_one();
@@ -234,14 +242,13 @@ impl BounceQueue {
         Ok(pair)
     }
 
-    /// The wait before try number `tries`, a quarter more or less, so that a
-    /// thousand stanzas held in one second do not come back in one.
+    /// The wait before try number `tries`.
     fn delay(&self, tries: u32) -> Duration {
         let doubled = self
             .resend_after
             .saturating_mul(2_u32.saturating_pow(tries));
         let longest = LONGEST_DELAY.max(self.resend_after);
-        doubled.min(longest).mul_f64(0.75 + fastrand::f64() / 2.0)
+        jittered(doubled.min(longest))
     }
 
     fn show(&self, lines: &Lines) {
@@ -255,6 +262,12 @@ impl BounceQueue {
     fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A quarter more or less, so that a thousand stanzas held in one second do not
+/// come back in one.
+fn jittered(delay: Duration) -> Duration {
+    delay.mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
 #[cfg(test)]

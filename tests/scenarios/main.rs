@@ -14,6 +14,7 @@ mod foreign_sender;
 mod gateway_restarts;
 mod hops;
 mod link_identity;
+mod metrics;
 mod moving_user;
 mod nobody_there;
 mod offline_message;
