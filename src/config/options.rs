@@ -182,7 +182,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     option("cache.cache_missed", Kind::Bool, Value("true"),
         "Remember also that a JID is nowhere."),
     option("cache.domain_lifetime_seconds", seconds(0, YEAR), Value("600"),
-        "How long the datacenter of a domain is remembered, in seconds."),
+        "How long the datacenter of a service domain is remembered, in seconds.").only("600"),
     option("cache.jid_lifetime_seconds", seconds(0, YEAR), Value("5"),
         "How long the datacenters of a JID are remembered, in seconds."),
     option("cache.max_jids", count(1, u64::MAX), Value("10000"),
