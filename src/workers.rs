@@ -84,9 +84,7 @@ impl Workers {
     }
 
     async fn queue(&self, sender: Option<&BareJid>, job: Job) {
-        let mut hasher = DefaultHasher::new();
-        sender.hash(&mut hasher);
-        let shard = usize::try_from(hasher.finish() % self.queues.len() as u64).unwrap_or(0);
+        let shard = shard_of(sender, self.queues.len());
         // Fails only when the worker is gone, which is when the process ends.
         if self.queues[shard].send(job).await.is_err() {
             tracing::error!("a worker has ended while stanzas still come in; please report this");
@@ -100,6 +98,16 @@ impl Intake for Workers {
         let sender = envelope.stanza.from().map(jid::Jid::to_bare);
         self.queue(sender.as_ref(), Job::Carry(envelope)).await;
     }
+}
+
+/// Which of `count` workers carries what `sender` sends. By the localpart alone:
+/// what comes from the component stream still has its local domain, and what
+/// is held or given back has the global one, and they must not overtake each
+/// other.
+fn shard_of(sender: Option<&BareJid>, count: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    sender.and_then(|sender| sender.node()).hash(&mut hasher);
+    usize::try_from(hasher.finish() % count as u64).unwrap_or(0)
 }
 
 async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Metrics>) {
@@ -121,4 +129,24 @@ async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Met
 
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_has_one_worker_under_its_local_and_its_global_address() {
+        let shard = |jid: &str| shard_of(Some(&BareJid::new(jid).unwrap()), 8);
+        let users: Vec<String> = (0..100).map(|n| format!("user{n}")).collect();
+        for user in &users {
+            let local = shard(&format!("{user}@dc1.test"));
+            assert_eq!(local, shard(&format!("{user}@example.test")), "{user}");
+        }
+        let used: std::collections::BTreeSet<_> = users
+            .iter()
+            .map(|user| shard(&format!("{user}@dc1.test")))
+            .collect();
+        assert_eq!(used.len(), 8, "the users are spread over all workers");
+    }
 }
