@@ -51,6 +51,10 @@ async fn a_word_from_the_recipient_releases_at_once() {
     flood
         .far
         .say("carol", "dave", "to somebody else, who is there");
+    let redis = &flood.cluster.redis;
+    redis
+        .until_value("carol@example.test", Some("dc2.test"))
+        .await;
     // Dave is nobody's either: carol's message waits at the far side.
     flood.far.say("carol", "alice", "hello");
     assert_eq!(body(&flood.near.hear().await).as_deref(), Some("hello"));
