@@ -80,6 +80,8 @@ impl Redis {
     fn store(&self, host: &Host, node: &str) -> RedisStore {
         let config = config::Redis {
             url: Secret::new(self.url()),
+            compat: config::Compat::Redis,
+            tls: config::RedisTls::default(),
             expire_after: self.expire_after,
             refresh_after: self.expire_after / 2,
         };

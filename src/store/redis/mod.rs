@@ -4,19 +4,22 @@ mod connection;
 mod layout;
 mod liveness;
 mod registry;
+mod server;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError};
 use tokio::time::Instant;
 
 use self::connection::Connection;
 use self::liveness::Liveness;
+use self::server::Server;
 use super::{Announcement, Claim, OwnClaim, Store, StoreError, newest_first};
-use crate::config::{self, Endpoint};
+use crate::config::{self, Endpoint, RedisUrl};
 use crate::host::Host;
 
 /// So many JIDs are written in one go.
@@ -45,21 +48,17 @@ impl RedisStore {
     /// For the node `node` of the host `local`. Doesn't connect yet.
     ///
     /// # Errors
-    /// When `redis.url` is not a Redis URL.
+    /// When `redis.url` is not one of Redis, or a file of `[redis]` can't be read.
     pub fn new(local: Host, node: String, config: &config::Redis) -> Result<Self, StoreError> {
-        // The URL may hold a password, and so must not be in the message.
-        let client = Client::open(config.url.reveal()).map_err(|error| {
-            StoreError(format!(
-                "`redis.url` is not the URL of a Redis server: {error}; write \
-                 redis://[user:password@]host:port[/db], or rediss://… for TLS"
-            ))
-        })?;
+        let url = RedisUrl::parse(config.url.reveal())
+            .map_err(|what| StoreError(format!("`redis.url` {what}")))?;
         Ok(Self {
             local,
             node,
             expire_after: config.expire_after,
-            address: client.get_connection_info().addr().to_string(),
-            connection: Connection::new(client),
+            // The URL may hold a password; this does not show it.
+            address: url.to_string(),
+            connection: Connection::new(Server::plan(url, config)?),
             liveness: Mutex::new(Liveness::new(config.expire_after)),
         })
     }
@@ -250,6 +249,8 @@ mod tests {
     fn config(url: &str) -> config::Redis {
         config::Redis {
             url: Secret::new(url.to_owned()),
+            compat: config::Compat::Redis,
+            tls: config::RedisTls::default(),
             expire_after: Duration::from_millis(1500),
             refresh_after: Duration::from_secs(1),
         }
