@@ -184,8 +184,10 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
+        // Not PING: a server of a cluster that has lost a shard answers that
+        // as if nothing were wrong, and refuses what is about a key.
         let mut commands = redis::pipe();
-        commands.cmd("PING").ignore();
+        commands.cmd("EXISTS").arg(layout::HOSTS).ignore();
         self.query("see whether it answers", &commands).await
     }
 }
