@@ -17,12 +17,17 @@ const PASSWORD: &str = "correct-horse";
 
 struct One {
     redis: Redis,
+    /// `user:password` of the gateways, if not the default user's.
+    user: Option<String>,
     _workdir: Workdir,
 }
 
 impl Site for One {
     fn url(&self) -> String {
-        self.redis.url()
+        match &self.user {
+            None => self.redis.url(),
+            Some(user) => format!("redis://{user}@{}/0", self.redis.address()),
+        }
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
@@ -38,6 +43,7 @@ async fn table(expire_after: Duration) -> Table<One> {
     };
     let site = One {
         redis: Redis::start_with(&workdir, "redis", access, &[]).await,
+        user: None,
         _workdir: workdir,
     };
     Table { site, expire_after }
@@ -143,6 +149,33 @@ async fn a_wrong_password_is_told_and_never_shown() {
     let error = store.ping().await.unwrap_err().to_string();
     assert!(error.to_lowercase().contains("auth"), "{error}");
     assert!(!error.contains("battery-staple"), "{error}");
+}
+
+#[tokio::test]
+async fn the_documented_acl_is_enough() {
+    let mut table = table(LONG).await;
+    let guide = include_str!("../docs/redis.md");
+    let rules = guide.split('`').find(|code| code.starts_with("+@read"));
+    let rules = rules.expect("rules in docs/redis.md").split(' ');
+    let mut command = vec!["ACL", "SETUSER", "gateway", "on", ">letmein"];
+    command.extend(rules);
+    table.ask::<()>(&command).await;
+    table.site.user = Some("gateway:letmein".to_owned());
+
+    let one = table.store(&host("dc1.test"), "gw1");
+    let two = table.store(&host("dc2.test"), "gw1");
+    for store in [&one, &two] {
+        let told = announcement(&[("10.0.0.1", 5555)]);
+        store.announce(&told).await.unwrap();
+        let claims = [began(FULL, 1000), began(BARE, 1000)];
+        store.claim(&claims).await.unwrap();
+    }
+    assert_eq!(one.claims(FULL).await.unwrap().len(), 2);
+    assert_eq!(one.endpoints(&host("dc2.test")).await.unwrap().len(), 1);
+    assert!(one.home(BARE).await.unwrap().is_some());
+    two.withdraw(&[FULL.to_owned()]).await.unwrap();
+    two.retire().await.unwrap();
+    one.ping().await.unwrap();
 }
 
 #[tokio::test]
