@@ -43,7 +43,7 @@ async fn main() {
     let store = RedisStore::new(local.clone(), "gw1".to_owned(), &config).expect("a URL of Redis");
     let store: Arc<dyn Store> = Arc::new(store);
     full_speed(sessions, store.as_ref(), &redis).await;
-    redis.ask::<()>(&["FLUSHALL"]).await;
+    redis.ask::<()>(&["FLUSHALL", "ASYNC"]).await;
     spread(sessions, &config, local, store, &redis).await;
 }
 

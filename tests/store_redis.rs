@@ -152,6 +152,28 @@ async fn a_wrong_password_is_told_and_never_shown() {
 }
 
 #[tokio::test]
+async fn a_script_is_sent_whole_only_to_a_server_that_does_not_know_it() {
+    let table = table(LONG).await;
+    let store = table.store(&host("dc1.test"), "gw1");
+    let calls = async |command: &str| {
+        let stats: String = table.ask(&["INFO", "commandstats"]).await;
+        let its = format!("cmdstat_{command}:calls=");
+        let after = stats.split(its.as_str()).nth(1).unwrap_or("0,");
+        let count = after.split(',').next().unwrap();
+        count.parse::<u32>().unwrap()
+    };
+    for known in [0, 1, 2] {
+        store.claim(&[refresh(FULL, 1000)]).await.unwrap();
+        assert_eq!(calls("eval").await, 1);
+        assert_eq!(calls("evalsha").await, 1 + known);
+    }
+    table.ask::<()>(&["SCRIPT", "FLUSH"]).await;
+    store.claim(&[refresh(BARE, 1000)]).await.unwrap();
+    assert_eq!(calls("eval").await, 2);
+    assert_eq!(store.claims(BARE).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn the_documented_acl_is_enough() {
     let mut table = table(LONG).await;
     let guide = include_str!("../docs/redis.md");

@@ -86,7 +86,7 @@ impl Connection {
 fn ends_the_connection(error: &RedisError) -> bool {
     !matches!(
         error.kind(),
-        ErrorKind::Server(ServerErrorKind::ResponseError)
+        ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoScript)
             | ErrorKind::Extension
             | ErrorKind::UnexpectedReturnType
     )

@@ -4,6 +4,7 @@ mod connection;
 mod layout;
 mod liveness;
 mod registry;
+mod script;
 mod server;
 mod wire;
 
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use self::connection::Connection;
 use self::liveness::Liveness;
+use self::script::{Call, Stored};
 use self::server::Server;
 use super::{Announcement, Claim, OwnClaim, Store, StoreError, newest_first};
 use crate::config::{self, Endpoint, RedisUrl};
@@ -41,6 +43,8 @@ pub struct RedisStore {
     expire_after: Duration,
     address: String,
     connection: Connection,
+    claim: Stored,
+    withdraw: Stored,
     liveness: Mutex<Liveness>,
 }
 
@@ -59,6 +63,8 @@ impl RedisStore {
             // The URL may hold a password; this does not show it.
             address: url.to_string(),
             connection: Connection::new(Server::plan(url, config)?),
+            claim: Stored::new(include_str!("claim.lua"), config.compat),
+            withdraw: Stored::new(include_str!("withdraw.lua"), config.compat),
             liveness: Mutex::new(Liveness::new(config.expire_after)),
         })
     }
@@ -78,6 +84,17 @@ impl RedisStore {
             .query(commands)
             .await
             .map_err(|error| self.explain(purpose, &error))
+    }
+
+    /// Runs `script` once for each of `calls`.
+    async fn run(&self, purpose: &str, script: &Stored, calls: &[Call]) -> Result<(), StoreError> {
+        if let Some(commands) = script.by_hash(calls) {
+            match self.connection.query(&commands).await {
+                Err(error) if script::is_unknown(&error) => {}
+                result => return result.map_err(|error| self.explain(purpose, &error)),
+            }
+        }
+        self.query(purpose, &script.whole(calls)).await
     }
 
     fn explain(&self, purpose: &str, error: &RedisError) -> StoreError {
@@ -143,25 +160,20 @@ impl Store for RedisStore {
 
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
         for batch in claims.chunks(BATCH) {
-            let mut commands = redis::pipe();
-            for claim in batch {
-                commands.add_command(self.claim_command(claim)).ignore();
-            }
-            self.query::<()>("claim JIDs", &commands).await?;
+            let calls: Vec<Call> = batch.iter().map(|claim| self.call_claim(claim)).collect();
+            self.run("claim JIDs", &self.claim, &calls).await?;
         }
         Ok(())
     }
 
     async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
         for batch in jids.chunks(BATCH) {
-            let mut commands = redis::pipe();
-            for jid in batch {
-                let keys = [jid.clone(), layout::claims(jid), layout::deadlines(jid)];
-                let mut command = script(include_str!("withdraw.lua"), &keys);
-                command.arg(self.local.as_str());
-                commands.add_command(command).ignore();
-            }
-            self.query::<()>("withdraw claims", &commands).await?;
+            let call = |jid: &String| Call {
+                keys: vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)],
+                arguments: vec![self.local.to_string()],
+            };
+            let calls: Vec<Call> = batch.iter().map(call).collect();
+            self.run("withdraw claims", &self.withdraw, &calls).await?;
         }
         Ok(())
     }
@@ -193,24 +205,25 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
-    fn claim_command(&self, claim: &OwnClaim) -> Cmd {
+    fn call_claim(&self, claim: &OwnClaim) -> Call {
         let jid = &claim.jid;
         let mut keys = vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)];
         if !jid.contains('/') {
             keys.push(layout::home(jid));
         }
-        let mut command = script(include_str!("claim.lua"), &keys);
-        command
-            .arg(self.local.as_str())
-            .arg(claim.since)
-            .arg(self.lifetime())
-            .arg(if claim.fresh { "1" } else { "0" });
-        command
+        Call {
+            keys,
+            arguments: vec![
+                self.local.to_string(),
+                claim.since.to_string(),
+                self.lifetime().to_string(),
+                u8::from(claim.fresh).to_string(),
+            ],
+        }
     }
 }
 
-/// The call of a script. Always whole and never by its hash: a proxy or
-/// cluster may hand each call to another server, and Dynomite knows no EVALSHA.
+/// The call of a script that is seldom run.
 fn script(code: &str, keys: &[String]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(code).arg(keys.len()).arg(keys);

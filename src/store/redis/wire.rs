@@ -102,7 +102,7 @@ fn first_key(command: &Cmd) -> Option<&[u8]> {
         _ => None,
     });
     match words.next()? {
-        b"EVAL" => words.nth(2),
+        b"EVAL" | b"EVALSHA" => words.nth(2),
         _ => words.next(),
     }
 }
