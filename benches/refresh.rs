@@ -90,7 +90,7 @@ async fn spread(
     let table = Sessions::new(local, store, &cache, config, Arc::clone(&metrics));
     let shutdown = CancellationToken::new();
     for number in 0..sessions {
-        let presence = format!("<presence from='{}'/>", jid(number));
+        let presence = format!("<presence from='{}' to='example.com'/>", jid(number));
         let presence =
             Stanza::parse(Bytes::from(presence), &Limits::default()).expect("a presence");
         table.observe(&presence);
