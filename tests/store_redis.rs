@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use store_contract::{EXPIRE_AFTER, NOBODY, announcement, began, host, refresh};
+use store_contract::{NOBODY, announcement, began, host, refresh};
 use store_layout::{BARE, FULL, LONG, Site, Table};
 use strait::store::Store;
 use support::redis_server::{Access, Redis};
@@ -49,7 +49,7 @@ async fn table(expire_after: Duration) -> Table<One> {
     Table { site, expire_after }
 }
 
-contract_tests!(tokio::test, table(EXPIRE_AFTER).await);
+contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

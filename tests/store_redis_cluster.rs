@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use store_contract::{EXPIRE_AFTER, announcement, began, host, refresh};
+use store_contract::{announcement, began, host, refresh};
 use store_layout::{FULL, LONG, Site, Table};
 use strait::store::Store;
 use support::patience::until;
@@ -51,7 +51,7 @@ async fn table(expire_after: Duration) -> Table<Shards> {
     with_replicas(0, expire_after).await
 }
 
-contract_tests!(tokio::test, table(EXPIRE_AFTER).await);
+contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

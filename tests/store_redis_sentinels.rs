@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use store_contract::{EXPIRE_AFTER, began, host, refresh};
+use store_contract::{began, host, refresh};
 use store_layout::{FULL, LONG, Site, Table};
 use strait::store::Store;
 use support::patience::until;
@@ -47,7 +47,7 @@ async fn table(expire_after: Duration) -> Table<Watched> {
     watched_by(1, expire_after).await
 }
 
-contract_tests!(tokio::test, table(EXPIRE_AFTER).await);
+contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

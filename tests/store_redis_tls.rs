@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use store_contract::{EXPIRE_AFTER, host};
+use store_contract::host;
 use store_layout::{LONG, Site, Table};
 use strait::config::RedisTls;
 use strait::store::Store;
@@ -57,7 +57,7 @@ async fn table(expire_after: Duration) -> Table<Tls> {
     Table { site, expire_after }
 }
 
-contract_tests!(tokio::test, table(EXPIRE_AFTER).await);
+contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 -- ARGV: this host, since (ms), expire_after (s), '1' if the claim is fresh.
 local host, since, lifetime, fresh = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 
--- How long those live who are in there already.
-local left = redis.call('TTL', KEYS[2])
+-- How long those live who are in there already (s). Rounded up: nobody's claim
+-- may end before its time.
+local left = math.ceil(redis.call('PTTL', KEYS[2]) / 1000)
 redis.call('HSET', KEYS[2], host, since)
 redis.call('EXPIRE', KEYS[2], lifetime)
 
