@@ -3,8 +3,9 @@
 mod store_contract;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use store_contract::{Bench, EXPIRE_AFTER};
+use store_contract::Bench;
 use strait::host::Host;
 use strait::store::{MemoryCluster, Store};
 
@@ -24,7 +25,8 @@ impl Bench for Memory {
     }
 }
 
-contract_tests!(
-    tokio::test(start_paused = true),
-    Memory(MemoryCluster::new(EXPIRE_AFTER))
-);
+async fn table(expire_after: Duration) -> Memory {
+    Memory(MemoryCluster::new(expire_after))
+}
+
+contract_tests!(tokio::test(start_paused = true), table);

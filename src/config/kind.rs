@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::redis::FORMS;
 use super::value::Value;
 use super::{CIPHERS, Endpoint, Secret};
 use crate::host::Host;
@@ -222,7 +223,7 @@ impl fmt::Display for Kind {
             Self::Text | Self::Secret => f.write_str("a text that is not empty"),
             Self::Domain => f.write_str("a domain, as dc1.example.com"),
             Self::Path => f.write_str("the path of a file"),
-            Self::Url => f.write_str("redis://[user:password@]host:port[/db], or rediss:// for TLS"),
+            Self::Url => f.write_str(FORMS),
             Self::Endpoint => f.write_str("host:port, IPv6 addresses in brackets"),
             Self::Endpoints => {
                 f.write_str("in the file [{ host = \"…\", port = 5555 }], otherwise host:port,host:port, IPv6 addresses in brackets")

@@ -9,6 +9,7 @@ mod load;
 pub mod options;
 mod problem;
 mod reading;
+mod redis;
 mod secrets;
 mod sections;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use kind::{Kind, Unit};
 pub use load::{Inputs, Loaded};
 pub use problem::{Origin, Problem, Problems};
+pub use redis::{Compat, Redis, RedisTls, RedisUrl, Site};
 pub use value::Value;
 
 use crate::host::Host;
@@ -97,17 +99,6 @@ pub struct Sessions {
 pub enum Backend {
     /// In Redis, in mod_global_distrib's layout.
     Redis,
-}
-
-/// `[redis]`
-#[derive(Debug, Clone)]
-pub struct Redis {
-    /// `url`: `redis://[user:password@]host:port[/db]` or `rediss://…`; may hold a password.
-    pub url: Secret,
-    /// `expire_after`: how long an entry lives that nobody refreshes.
-    pub expire_after: Duration,
-    /// `refresh_after`: how often each entry is refreshed.
-    pub refresh_after: Duration,
 }
 
 /// `[cache]`: remembered look-ups.

@@ -167,10 +167,17 @@ pub static OPTIONS: &[OptionSpec] = &[
         "What tells who is online here.").only("auto"),
 
     option("redis.url", Kind::Url, Told("none; mandatory with sessions.backend = \"redis\""),
-        "The session table's Redis: redis://host:port/db, rediss:// for TLS. One with a password is refused here, as \
+        "The session table's Redis: redis://host:port/db, redis+sentinel://host:port,host:port/master/db or \
+         redis+cluster://host:port,host:port; rediss for redis means TLS. One with a password is refused here, as \
          flags show in the process list: use STRAIT_REDIS_URL or the configuration file."),
     option("redis.compat", Kind::Choice(&["redis", "dynomite"]), Value("redis"),
-        "Use only what Dynomite understands.").only("redis"),
+        "Use only what Dynomite understands."),
+    option("redis.cacertfile", Kind::Path, Told("the public CAs"),
+        "The CA that signs the certificates of the Redis servers, PEM; for a rediss URL."),
+    option("redis.certfile", Kind::Path, Told("none"),
+        "The certificate that the gateway shows to the Redis servers, PEM; for a rediss URL."),
+    option("redis.keyfile", Kind::Path, Told("redis.certfile"),
+        "The private key of redis.certfile, PEM."),
     option("redis.expire_after", seconds(1, YEAR), Value("120"),
         "How long an entry of the session table lives that nobody refreshes, in seconds."),
     option("redis.refresh_after", seconds(1, YEAR), Value("60"),

@@ -2,13 +2,12 @@
 //! checks that need more than one value.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
-    Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log, LogFormat, Redis,
-    Sessions, secrets, tls,
+    Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log, LogFormat,
+    Sessions, redis, secrets, tls,
 };
 use crate::host::Host;
 
@@ -20,7 +19,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     let node = node(reading);
     let component = component(reading);
     let sessions = sessions(reading);
-    let redis = redis(reading);
+    let redis = redis::read(reading);
     let cache = cache(reading);
     let bounce = bounce(reading);
     let connections = connections(reading, local_host.as_ref());
@@ -104,28 +103,6 @@ fn sessions(reading: &mut Reading) -> Option<Sessions> {
     let backend: String = reading.get("sessions.backend")?;
     (backend == "redis").then_some(Sessions {
         backend: Backend::Redis,
-    })
-}
-
-fn redis(reading: &mut Reading) -> Option<Redis> {
-    let url = secrets::redis_url(reading);
-    let expire_after: Option<Duration> = reading.get("redis.expire_after");
-    let refresh_after: Option<Duration> = reading.get("redis.refresh_after");
-    if let (Some(expire), Some(refresh)) = (expire_after, refresh_after)
-        && refresh >= expire
-    {
-        let what = format!(
-            "is {} s, but entries expire after {} s (redis.expire_after): each would be gone before it is refreshed; \
-             allowed: less, best half of it",
-            refresh.as_secs(),
-            expire.as_secs()
-        );
-        reading.refuse("redis.refresh_after", what);
-    }
-    Some(Redis {
-        url: url?,
-        expire_after: expire_after?,
-        refresh_after: refresh_after?,
     })
 }
 

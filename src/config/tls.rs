@@ -34,9 +34,7 @@ pub(super) fn read(reading: &mut Reading, local_host: Option<&Host>) -> Option<T
     let keyfile = reading.get(KEYFILE).or_else(|| certfile.clone());
     check_chain(reading, certfile.as_deref(), keyfile.as_deref(), local_host);
     if let Some(file) = &cacertfile {
-        certificates(file)
-            .map_err(|what| reading.refuse(CACERTFILE, what))
-            .ok();
+        check_authority(reading, CACERTFILE, file);
     }
     Some(Tls::Enabled {
         certfile: certfile?,
@@ -63,32 +61,67 @@ fn check_chain(
     keyfile: Option<&Path>,
     local_host: Option<&Host>,
 ) {
-    let chain = certfile
-        .map(certificates)
-        .and_then(|read| read.map_err(|what| reading.refuse(CERTFILE, what)).ok());
+    let chain = certfile.and_then(|file| chain(reading, CERTFILE, file));
     // A certfile that cannot be read, and is the keyfile too, is told once.
     let keyfile = keyfile.filter(|file| chain.is_some() || certfile != Some(*file));
-    let key = keyfile
-        .map(private_key)
-        .and_then(|read| read.map_err(|what| reading.refuse(KEYFILE, what)).ok());
-    if let (Some(_), Some(file)) = (&key, keyfile) {
-        warn_if_readable_by_all(reading, KEYFILE, file);
-    }
+    let key = keyfile.and_then(|file| key(reading, KEYFILE, file));
     if let (Some(chain), Some(host)) = (&chain, local_host)
         && let Err(what) = names(chain, host)
     {
         reading.refuse(CERTFILE, what);
     }
-    if let (Some(chain), Some(key)) = (chain, key)
-        && let Err(error) = CertifiedKey::from_der(chain, key, &ring::default_provider())
-    {
+    if let (Some(chain), Some(key)) = (chain, key) {
+        match_pair(reading, (CERTFILE, chain), (KEYFILE, key));
+    }
+}
+
+/// Whether the file at `option` has certificates.
+pub(super) fn check_authority(reading: &mut Reading, option: &str, file: &Path) {
+    let found = certificates(file);
+    found.map_err(|what| reading.refuse(option, what)).ok();
+}
+
+/// Whether the files of two options have a certificate and its key.
+pub(super) fn check_pair(
+    reading: &mut Reading,
+    (certfile_option, certfile): (&str, &Path),
+    (keyfile_option, keyfile): (&str, &Path),
+) {
+    let chain = chain(reading, certfile_option, certfile);
+    if chain.is_none() && certfile == keyfile {
+        return;
+    }
+    let key = key(reading, keyfile_option, keyfile);
+    if let (Some(chain), Some(key)) = (chain, key) {
+        match_pair(reading, (certfile_option, chain), (keyfile_option, key));
+    }
+}
+
+fn chain(reading: &mut Reading, option: &str, file: &Path) -> Option<Vec<CertificateDer<'static>>> {
+    let found = certificates(file);
+    found.map_err(|what| reading.refuse(option, what)).ok()
+}
+
+fn key(reading: &mut Reading, option: &str, file: &Path) -> Option<PrivateKeyDer<'static>> {
+    let found = private_key(file);
+    let key = found.map_err(|what| reading.refuse(option, what)).ok()?;
+    warn_if_readable_by_all(reading, option, file);
+    Some(key)
+}
+
+fn match_pair(
+    reading: &mut Reading,
+    (certfile_option, chain): (&str, Vec<CertificateDer<'static>>),
+    (keyfile_option, key): (&str, PrivateKeyDer<'static>),
+) {
+    if let Err(error) = CertifiedKey::from_der(chain, key, &ring::default_provider()) {
         let what = match error {
             rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-                "does not belong to the certificate in connections.tls.certfile".to_owned()
+                format!("does not belong to the certificate in {certfile_option}")
             }
             error => format!("cannot be used with the certificate: {error}"),
         };
-        reading.refuse(KEYFILE, what);
+        reading.refuse(keyfile_option, what);
     }
 }
 

@@ -62,6 +62,8 @@ impl World {
         };
         let redis = config::Redis {
             url: Secret::new(String::new()),
+            compat: config::Compat::Redis,
+            tls: config::RedisTls::default(),
             expire_after: EXPIRE_AFTER,
             refresh_after: REFRESH_AFTER,
         };

@@ -102,6 +102,14 @@ impl Gateway {
         &self.config
     }
 
+    /// Merges TOML into its configuration, for when it starts next.
+    pub fn reconfigure(&self, snippet: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("a readable configuration");
+        let mut config = parse(&text);
+        merge(&mut config, parse(snippet));
+        std::fs::write(&self.config, config.to_string()).expect("a writable configuration");
+    }
+
     /// Everything that it has logged.
     pub fn log(&self) -> String {
         self.process.log()

@@ -2,15 +2,18 @@
 //!
 //! [`cluster`] puts everything together; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
-//! [`fake_server`], [`certs`]. Under them: [`process`], [`port`],
+//! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
+//! [`dynomite_stand_in`], [`cable`]. Under them: [`process`], [`port`],
 //! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub mod cable;
 pub mod certs;
 pub mod client;
 pub mod cluster;
+pub mod dynomite_stand_in;
 pub mod fake_server;
 pub mod flood;
 pub mod gateway;
@@ -21,6 +24,8 @@ pub mod patience;
 pub mod port;
 pub mod process;
 pub mod prosody;
+pub mod redis_cluster;
+pub mod redis_sentinels;
 pub mod redis_server;
 pub mod workdir;
 pub mod xml;

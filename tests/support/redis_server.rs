@@ -1,8 +1,11 @@
 //! A Redis of our own, which forgets everything when it stops.
 
-use redis::AsyncCommands;
-use redis::aio::MultiplexedConnection;
+use std::net::SocketAddr;
 
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncCommands, Client, ClientTlsConfig, TlsCertificates};
+
+use super::certs::Identity;
 use super::patience::until;
 use super::port::Port;
 use super::process::Process;
@@ -12,32 +15,82 @@ use super::workdir::Workdir;
 #[derive(Debug)]
 pub struct Redis {
     port: Port,
+    access: Access,
     /// To kill, freeze, look at.
     pub process: Process,
+}
+
+/// How clients get in.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// The one password for all.
+    pub password: Option<String>,
+    /// TLS only, and only for those whom the same authority knows.
+    pub tls: Option<Identity>,
 }
 
 impl Redis {
     /// Ready when it answers PING.
     pub async fn start(workdir: &Workdir) -> Self {
-        let port = Port::take();
-        let number = port.number().to_string();
-        let directory = workdir.path().to_string_lossy().into_owned();
-        let arguments = [
-            ["--port", &number],
-            ["--bind", "127.0.0.1"],
-            ["--dir", &directory],
-            ["--save", ""],
-            ["--appendonly", "no"],
-        ];
-        let process = Process::new(
-            "redis",
-            "redis-server",
-            arguments.as_flattened(),
-            workdir.file("redis.log"),
-        );
-        let mut redis = Self { port, process };
+        Self::start_with(workdir, "redis", Access::default(), &[]).await
+    }
+
+    /// With its own directory called `name`, and more options.
+    pub async fn start_with(
+        workdir: &Workdir,
+        name: &str,
+        access: Access,
+        options: &[(&str, &str)],
+    ) -> Self {
+        let mut redis = Self::prepare(workdir, name, access, options);
         redis.start_again().await;
         redis
+    }
+
+    fn prepare(workdir: &Workdir, name: &str, access: Access, options: &[(&str, &str)]) -> Self {
+        let port = Port::take();
+        let number = port.number().to_string();
+        let directory = workdir.file(&format!("{name}-data"));
+        std::fs::create_dir_all(&directory).expect("a writable directory");
+        let directory = directory.to_string_lossy().into_owned();
+        let mut settings = vec![
+            ("bind", "127.0.0.1"),
+            ("dir", &directory),
+            ("save", ""),
+            ("appendonly", "no"),
+        ];
+        let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+        let files = access.tls.as_ref().map(|identity| {
+            let Identity {
+                certfile,
+                keyfile,
+                cacertfile,
+            } = identity;
+            [text(certfile), text(keyfile), text(cacertfile)]
+        });
+        match &files {
+            None => settings.push(("port", &number)),
+            Some([certfile, keyfile, cacertfile]) => settings.extend([
+                ("port", "0"),
+                ("tls-port", &number),
+                ("tls-cert-file", certfile),
+                ("tls-key-file", keyfile),
+                ("tls-ca-cert-file", cacertfile),
+            ]),
+        }
+        if let Some(password) = &access.password {
+            settings.push(("requirepass", password));
+        }
+        settings.extend(options);
+        let arguments = settings
+            .into_iter()
+            .flat_map(|(name, value)| [format!("--{name}"), value.to_owned()]);
+        let log = workdir.file(&format!("{name}.log"));
+        Self {
+            process: Process::new(name, "redis-server", arguments, log),
+            port,
+            access,
+        }
     }
 
     /// After it was stopped or killed. Empty.
@@ -63,15 +116,50 @@ impl Redis {
 
     /// For `[redis] url`.
     pub fn url(&self) -> String {
-        format!("redis://{}/", self.port.address())
+        let scheme = self.access.tls.as_ref().map_or("redis", |_| "rediss");
+        let user = self.access.password.as_ref();
+        let user = user.map_or_else(String::new, |password| format!(":{password}@"));
+        // Certificates carry names, not addresses.
+        let host = self
+            .access
+            .tls
+            .as_ref()
+            .map_or("127.0.0.1", |_| "localhost");
+        format!("{scheme}://{user}{host}:{}/", self.port.number())
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    fn open(&self) -> redis::RedisResult<Client> {
+        let Some(identity) = &self.access.tls else {
+            return Client::open(self.url());
+        };
+        let read = |path| std::fs::read(path).expect("a readable file");
+        let certificates = TlsCertificates {
+            client_tls: Some(ClientTlsConfig {
+                client_cert: read(&identity.certfile),
+                client_key: read(&identity.keyfile),
+            }),
+            root_cert: Some(read(&identity.cacertfile)),
+        };
+        Client::build_with_tls(self.url(), certificates)
     }
 
     async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let mut connection = redis::Client::open(self.url())?
-            .get_multiplexed_async_connection()
-            .await?;
+        let mut connection = self.open()?.get_multiplexed_async_connection().await?;
         let _: String = redis::cmd("PING").query_async(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// The answer to any command.
+    pub async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]);
+        let answer = asked.query_async(&mut self.client().await).await;
+        answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     /// For any command.

@@ -3,19 +3,25 @@
 -- ARGV: this host, since (ms), expire_after (s), '1' if the claim is fresh.
 local host, since, lifetime, fresh = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 
+-- How long those live who are in there already (s). Rounded up: nobody's claim
+-- may end before its time.
+local left = math.ceil(redis.call('PTTL', KEYS[2]) / 1000)
 redis.call('HSET', KEYS[2], host, since)
 redis.call('EXPIRE', KEYS[2], lifetime)
 
 -- The hash lives as long as anybody refreshes it, and its fields with it. As
--- soon as several hosts are in it, each field gets a deadline of its own.
+-- soon as several hosts are in it, each field gets a deadline of its own. A
+-- host that was alone until now had that of the hash.
 if redis.call('HLEN', KEYS[2]) == 1 then
     redis.call('DEL', KEYS[3])
 else
     local now = tonumber(redis.call('TIME')[1])
     for _, other in ipairs(redis.call('HKEYS', KEYS[2])) do
         local deadline = tonumber(redis.call('HGET', KEYS[3], other))
-        if other == host or not deadline then
+        if other == host then
             redis.call('HSET', KEYS[3], other, now + lifetime)
+        elseif not deadline then
+            redis.call('HSET', KEYS[3], other, now + math.max(left, 0))
         elseif deadline < now then
             redis.call('HDEL', KEYS[2], other)
             redis.call('HDEL', KEYS[3], other)

@@ -1,23 +1,17 @@
 //! One connection to Redis, made when it is first needed and made anew when
 //! it fails.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult,
-    ServerErrorKind,
-};
+use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
 
-/// Long enough for a batch of claims over a long line, short enough not to
-/// hold up what waits behind it.
-const PATIENCE: Duration = Duration::from_secs(1);
+use super::server::Server;
+use super::wire::Wire;
 
 /// A connection that stands or is being made; all who need it wait for the same.
-type Attempt = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
+type Attempt = Shared<BoxFuture<'static, RedisResult<Wire>>>;
 
 /// A connection that is replaced whenever it fails.
 ///
@@ -25,25 +19,29 @@ type Attempt = Shared<BoxFuture<'static, RedisResult<MultiplexedConnection>>>;
 /// out: after a network outage without a reset, TCP would need minutes to
 /// find out. Here a timeout ends it.
 pub(super) struct Connection {
-    client: Client,
+    server: Arc<Server>,
     current: Mutex<Option<Attempt>>,
 }
 
 impl Connection {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(server: Server) -> Self {
         Self {
-            client,
+            server: Arc::new(server),
             current: Mutex::new(None),
         }
     }
 
     /// Sends `commands` and reads their answers. They must be repeatable: if
-    /// the connection turns out to be dead, they are sent once more on a new one.
+    /// the connection turns out to be dead or to lead to a server that is not
+    /// in charge any more, they are sent once more on a new one.
+    ///
+    /// On a cluster, only commands with the same hash tag keep their order.
     pub(super) async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> RedisResult<T> {
         let attempt = self.attempt();
         let was_up = attempt.peek().is_some();
         match self.query_on(attempt, commands).await {
-            Err(error) if was_up && error.is_connection_dropped() => {
+            // Who waited for an answer in vain does not wait twice.
+            Err(error) if was_up && ends_the_connection(&error) && !error.is_timeout() => {
                 self.query_on(self.attempt(), commands).await
             }
             result => result,
@@ -56,7 +54,7 @@ impl Connection {
         commands: &Pipeline,
     ) -> RedisResult<T> {
         let result = match attempt.clone().await {
-            Ok(mut connection) => commands.query_async(&mut connection).await,
+            Ok(mut wire) => commands.query_async(&mut wire).await,
             Err(error) => Err(error),
         };
         if result.as_ref().is_err_and(ends_the_connection) {
@@ -69,17 +67,8 @@ impl Connection {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         current
             .get_or_insert_with(|| {
-                let client = self.client.clone();
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(PATIENCE))
-                    .set_response_timeout(Some(PATIENCE));
-                async move {
-                    client
-                        .get_multiplexed_async_connection_with_config(&config)
-                        .await
-                }
-                .boxed()
-                .shared()
+                let server = Arc::clone(&self.server);
+                async move { server.connect().await }.boxed().shared()
             })
             .clone()
     }
@@ -93,12 +82,11 @@ impl Connection {
 }
 
 /// Everything but a refusal of one command. A replica that became read-only
-/// or has lost its master refuses all: there may be a better server at the
-/// same address by now.
+/// or has lost its master refuses all: there may be a better server by now.
 fn ends_the_connection(error: &RedisError) -> bool {
     !matches!(
         error.kind(),
-        ErrorKind::Server(ServerErrorKind::ResponseError)
+        ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoScript)
             | ErrorKind::Extension
             | ErrorKind::UnexpectedReturnType
     )

@@ -4,19 +4,24 @@ mod connection;
 mod layout;
 mod liveness;
 mod registry;
+mod script;
+mod server;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Client, Cmd, FromRedisValue, Pipeline, RedisError};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError};
 use tokio::time::Instant;
 
 use self::connection::Connection;
 use self::liveness::Liveness;
+use self::script::{Call, Stored};
+use self::server::Server;
 use super::{Announcement, Claim, OwnClaim, Store, StoreError, newest_first};
-use crate::config::{self, Endpoint};
+use crate::config::{self, Endpoint, RedisUrl};
 use crate::host::Host;
 
 /// So many JIDs are written in one go.
@@ -38,6 +43,8 @@ pub struct RedisStore {
     expire_after: Duration,
     address: String,
     connection: Connection,
+    claim: Stored,
+    withdraw: Stored,
     liveness: Mutex<Liveness>,
 }
 
@@ -45,21 +52,19 @@ impl RedisStore {
     /// For the node `node` of the host `local`. Doesn't connect yet.
     ///
     /// # Errors
-    /// When `redis.url` is not a Redis URL.
+    /// When `redis.url` is not one of Redis, or a file of `[redis]` can't be read.
     pub fn new(local: Host, node: String, config: &config::Redis) -> Result<Self, StoreError> {
-        // The URL may hold a password, and so must not be in the message.
-        let client = Client::open(config.url.reveal()).map_err(|error| {
-            StoreError(format!(
-                "`redis.url` is not the URL of a Redis server: {error}; write \
-                 redis://[user:password@]host:port[/db], or rediss://… for TLS"
-            ))
-        })?;
+        let url = RedisUrl::parse(config.url.reveal())
+            .map_err(|what| StoreError(format!("`redis.url` {what}")))?;
         Ok(Self {
             local,
             node,
             expire_after: config.expire_after,
-            address: client.get_connection_info().addr().to_string(),
-            connection: Connection::new(client),
+            // The URL may hold a password; this does not show it.
+            address: url.to_string(),
+            connection: Connection::new(Server::plan(url, config)?),
+            claim: Stored::new(include_str!("claim.lua"), config.compat),
+            withdraw: Stored::new(include_str!("withdraw.lua"), config.compat),
             liveness: Mutex::new(Liveness::new(config.expire_after)),
         })
     }
@@ -79,6 +84,17 @@ impl RedisStore {
             .query(commands)
             .await
             .map_err(|error| self.explain(purpose, &error))
+    }
+
+    /// Runs `script` once for each of `calls`.
+    async fn run(&self, purpose: &str, script: &Stored, calls: &[Call]) -> Result<(), StoreError> {
+        if let Some(commands) = script.by_hash(calls) {
+            match self.connection.query(&commands).await {
+                Err(error) if script::is_unknown(&error) => {}
+                result => return result.map_err(|error| self.explain(purpose, &error)),
+            }
+        }
+        self.query(purpose, &script.whole(calls)).await
     }
 
     fn explain(&self, purpose: &str, error: &RedisError) -> StoreError {
@@ -144,25 +160,20 @@ impl Store for RedisStore {
 
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
         for batch in claims.chunks(BATCH) {
-            let mut commands = redis::pipe();
-            for claim in batch {
-                commands.add_command(self.claim_command(claim)).ignore();
-            }
-            self.query::<()>("claim JIDs", &commands).await?;
+            let calls: Vec<Call> = batch.iter().map(|claim| self.call_claim(claim)).collect();
+            self.run("claim JIDs", &self.claim, &calls).await?;
         }
         Ok(())
     }
 
     async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
         for batch in jids.chunks(BATCH) {
-            let mut commands = redis::pipe();
-            for jid in batch {
-                let keys = [jid.clone(), layout::claims(jid), layout::deadlines(jid)];
-                let mut command = script(include_str!("withdraw.lua"), &keys);
-                command.arg(self.local.as_str());
-                commands.add_command(command).ignore();
-            }
-            self.query::<()>("withdraw claims", &commands).await?;
+            let call = |jid: &String| Call {
+                keys: vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)],
+                arguments: vec![self.local.to_string()],
+            };
+            let calls: Vec<Call> = batch.iter().map(call).collect();
+            self.run("withdraw claims", &self.withdraw, &calls).await?;
         }
         Ok(())
     }
@@ -185,31 +196,34 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
+        // Not PING: a server of a cluster that has lost a shard answers that
+        // as if nothing were wrong, and refuses what is about a key.
         let mut commands = redis::pipe();
-        commands.cmd("PING").ignore();
+        commands.cmd("EXISTS").arg(layout::HOSTS).ignore();
         self.query("see whether it answers", &commands).await
     }
 }
 
 impl RedisStore {
-    fn claim_command(&self, claim: &OwnClaim) -> Cmd {
+    fn call_claim(&self, claim: &OwnClaim) -> Call {
         let jid = &claim.jid;
         let mut keys = vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)];
         if !jid.contains('/') {
             keys.push(layout::home(jid));
         }
-        let mut command = script(include_str!("claim.lua"), &keys);
-        command
-            .arg(self.local.as_str())
-            .arg(claim.since)
-            .arg(self.lifetime())
-            .arg(if claim.fresh { "1" } else { "0" });
-        command
+        Call {
+            keys,
+            arguments: vec![
+                self.local.to_string(),
+                claim.since.to_string(),
+                self.lifetime().to_string(),
+                u8::from(claim.fresh).to_string(),
+            ],
+        }
     }
 }
 
-/// The call of a script. Always whole and never by its hash: a proxy or
-/// cluster may hand each call to another server, and Dynomite knows no EVALSHA.
+/// The call of a script that is seldom run.
 fn script(code: &str, keys: &[String]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(code).arg(keys.len()).arg(keys);
@@ -250,6 +264,8 @@ mod tests {
     fn config(url: &str) -> config::Redis {
         config::Redis {
             url: Secret::new(url.to_owned()),
+            compat: config::Compat::Redis,
+            tls: config::RedisTls::default(),
             expire_after: Duration::from_millis(1500),
             refresh_after: Duration::from_secs(1),
         }

@@ -35,19 +35,23 @@ impl RedisStore {
                 .add_command(self.replace_set(key, members))
                 .ignore();
         }
-        // The host comes last: a MongooseIM that finds one without a node crashes.
         commands
             .cmd("HSET")
             .arg(layout::nodes(host))
             .arg(node)
             .arg(wall_clock())
             .ignore();
+        let purpose = "announce this node";
+        self.query::<()>(purpose, &commands).await?;
+        // The host comes last, and not in the same pipeline, which keeps no
+        // order between shards: a MongooseIM that finds a host without a node crashes.
+        let mut commands = redis::pipe();
         commands
             .cmd("SADD")
             .arg(layout::HOSTS)
             .arg(host.as_str())
             .ignore();
-        self.query::<()>("announce this node", &commands).await?;
+        self.query::<()>(purpose, &commands).await?;
 
         let mut remains = self.liveness().remains(wall_clock(), Instant::now());
         remains

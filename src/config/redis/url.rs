@@ -1,0 +1,365 @@
+//! `redis.url`: one server, a master that Sentinels name, or a cluster.
+
+use std::fmt;
+
+use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+
+/// What a URL of Redis may look like.
+pub(crate) const FORMS: &str = "redis://[user:password@]host:port[/db], \
+    redis+sentinel://[user:password@]host:port,host:port/master[/db] or \
+    redis+cluster://[user:password@]host:port,host:port; rediss for redis means TLS";
+
+/// Special characters end a part of the URL before its time.
+const UNREADABLE: &str = "is not a URL that Redis clients know; special characters in a password must be percent-encoded";
+
+/// A URL of Redis, read. `Debug` shows no password.
+#[derive(Debug, Clone)]
+pub struct RedisUrl {
+    /// Where Redis is.
+    pub site: Site,
+    /// Whether all connections use TLS.
+    pub tls: bool,
+    has_password: bool,
+}
+
+/// Where Redis is.
+#[derive(Debug, Clone)]
+pub enum Site {
+    /// One server.
+    Server(Box<ConnectionInfo>),
+    /// The server that Sentinels call the master.
+    Sentinel {
+        /// The Sentinels, with the user and password for them.
+        sentinels: Vec<ConnectionInfo>,
+        /// The master's name among the Sentinels.
+        master: String,
+        /// With the user, password and database for the master; its address
+        /// is that of a Sentinel.
+        access: Box<ConnectionInfo>,
+    },
+    /// The servers of a Redis Cluster to begin with.
+    Cluster(Vec<ConnectionInfo>),
+}
+
+impl RedisUrl {
+    /// Reads `url`.
+    ///
+    /// # Errors
+    /// What is wrong with it, without quoting any part of it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let (base, form) = scheme.split_once('+').unwrap_or((scheme, ""));
+        if !matches!(base, "redis" | "rediss") || !matches!(form, "" | "sentinel" | "cluster") {
+            return Err(
+                "does not begin with redis://, redis+sentinel:// or redis+cluster://, or the \
+                        same with rediss"
+                    .to_owned(),
+            );
+        }
+        if form.is_empty() {
+            return Self::server(url);
+        }
+        let parts = Parts::split(base, rest)?;
+        match form {
+            "sentinel" => parts.sentinel(),
+            _ => parts.cluster(),
+        }
+    }
+
+    fn server(url: &str) -> Result<Self, String> {
+        let hosts = url.rsplit_once('@').map_or(url, |(_, hosts)| hosts);
+        if hosts.contains(',') {
+            return Err(
+                "names several servers; begin it with redis+sentinel:// or redis+cluster:// to \
+                 say what they are"
+                    .to_owned(),
+            );
+        }
+        if url.contains("#insecure") {
+            return Err(
+                "asks not to verify the server's certificate; name its CA by redis.cacertfile \
+                 instead"
+                    .to_owned(),
+            );
+        }
+        let info = read(url).ok_or(UNREADABLE)?;
+        Ok(Self {
+            tls: url.starts_with("rediss"),
+            has_password: info.redis_settings().password().is_some(),
+            site: Site::Server(Box::new(info)),
+        })
+    }
+
+    /// Whether it holds a password, which must not show.
+    pub(crate) fn has_password(&self) -> bool {
+        self.has_password
+    }
+
+    /// What of it Dynomite would answer by closing the connection, if anything.
+    pub(crate) fn refused_by_dynomite(&self) -> Option<&'static str> {
+        let Site::Server(info) = &self.site else {
+            return Some(
+                "names Sentinels or a Redis Cluster, but Dynomite is one server to its clients: \
+                 redis://host:port",
+            );
+        };
+        let settings = info.redis_settings();
+        if settings.password().is_some() || settings.username().is_some() {
+            Some("has a user or a password, but Dynomite knows no AUTH; remove it")
+        } else if settings.db() != 0 {
+            Some("has a database, but Dynomite knows no SELECT; remove it")
+        } else if settings.protocol() != ProtocolVersion::RESP2 {
+            Some("asks for RESP3, but Dynomite knows no HELLO; remove the protocol")
+        } else {
+            None
+        }
+    }
+}
+
+/// Where it is, for messages: `host:port`, and what it is if not one server.
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |infos: &[ConnectionInfo]| {
+            let addresses: Vec<_> = infos.iter().map(|info| info.addr().to_string()).collect();
+            addresses.join(",")
+        };
+        match &self.site {
+            Site::Server(info) => write!(f, "{}", info.addr()),
+            Site::Sentinel {
+                sentinels, master, ..
+            } => write!(f, "master {master} of the Sentinels {}", list(sentinels)),
+            Site::Cluster(servers) => write!(f, "the cluster of {}", list(servers)),
+        }
+    }
+}
+
+/// A URL of several servers, cut into its parts.
+struct Parts<'a> {
+    base: &'a str,
+    user: Option<&'a str>,
+    hosts: Vec<&'a str>,
+    path: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Parts<'a> {
+    fn split(base: &'a str, rest: &'a str) -> Result<Self, String> {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (user, hosts) = match authority.rsplit_once('@') {
+            Some((user, hosts)) => (Some(user), hosts),
+            None => (None, authority),
+        };
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Ok(Self {
+            base,
+            user,
+            hosts: hosts.split(',').collect(),
+            path: path.trim_end_matches('/'),
+            parameters: pairs
+                .map(|pair| pair.split_once('='))
+                .collect::<Option<_>>()
+                .ok_or(UNREADABLE)?,
+        })
+    }
+
+    fn cluster(self) -> Result<RedisUrl, String> {
+        if !matches!(self.path, "" | "0") {
+            return Err(
+                "has something after its servers, but a Redis Cluster has no databases; remove it"
+                    .to_owned(),
+            );
+        }
+        if !self.parameters.is_empty() {
+            return Err("has parameters after `?`, but a cluster takes none".to_owned());
+        }
+        let servers = self.each(self.user, 6379)?;
+        Ok(RedisUrl {
+            site: Site::Cluster(servers),
+            tls: self.base == "rediss",
+            has_password: self.user.is_some_and(|user| user.contains(':')),
+        })
+    }
+
+    fn sentinel(self) -> Result<RedisUrl, String> {
+        let (master, db) = self.path.split_once('/').unwrap_or((self.path, "0"));
+        let in_names = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if master.is_empty() || !master.chars().all(in_names) {
+            return Err("has no name of a master after its Sentinels, as in \
+                        redis+sentinel://host:26379,host:26379/mymaster"
+                .to_owned());
+        }
+        if db.parse::<u32>().is_err() {
+            return Err("has a database that is not a number after the master's name".to_owned());
+        }
+        let for_sentinels = self.sentinel_user()?;
+        let sentinels = self.each(for_sentinels.as_deref(), 26379)?;
+        let host = self.hosts.first().copied().unwrap_or_default();
+        let access = self.one(self.user, host, db).ok_or(UNREADABLE)?;
+        Ok(RedisUrl {
+            tls: self.base == "rediss",
+            has_password: access.redis_settings().password().is_some() || for_sentinels.is_some(),
+            site: Site::Sentinel {
+                sentinels,
+                master: master.to_owned(),
+                access: Box::new(access),
+            },
+        })
+    }
+
+    /// `user:password` for the Sentinels themselves, which have their own.
+    fn sentinel_user(&self) -> Result<Option<String>, String> {
+        let (mut user, mut password) = ("", None);
+        for (name, value) in &self.parameters {
+            match *name {
+                "sentinel_username" => user = value,
+                "sentinel_password" => password = Some(value),
+                _ => {
+                    return Err("has an unknown parameter after `?`; allowed: \
+                                sentinel_username and sentinel_password"
+                        .to_owned());
+                }
+            }
+        }
+        match password {
+            None if !user.is_empty() => {
+                Err("has a sentinel_username without a sentinel_password".to_owned())
+            }
+            password => Ok(password.map(|password| format!("{user}:{password}"))),
+        }
+    }
+
+    /// All servers, on `port` if they name none.
+    fn each(&self, user: Option<&str>, port: u16) -> Result<Vec<ConnectionInfo>, String> {
+        let servers = self.hosts.iter().enumerate().map(|(at, host)| {
+            let after_address = host.rsplit_once(']').map_or(*host, |(_, after)| after);
+            let host = if host.is_empty() || after_address.contains(':') {
+                (*host).to_owned()
+            } else {
+                format!("{host}:{port}")
+            };
+            self.one(user, &host, "0").ok_or_else(|| {
+                format!(
+                    "has no good host:port as its server number {}; special characters in a \
+                     password must be percent-encoded",
+                    at + 1
+                )
+            })
+        });
+        servers.collect()
+    }
+
+    /// Redis's own client knows how to decode the parts.
+    fn one(&self, user: Option<&str>, host: &str, db: &str) -> Option<ConnectionInfo> {
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        read(&format!("{}://{user}{host}/{db}", self.base))
+    }
+}
+
+fn read(url: &str) -> Option<ConnectionInfo> {
+    url.into_connection_info().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_server_is_a_redis_url() {
+        for url in [
+            "redis://127.0.0.1:6379",
+            "redis://127.0.0.1:6379/2",
+            "rediss://gw:hunter2@redis.example.com",
+            "redis://:hunter2%2F@[::1]:6379/",
+        ] {
+            let read = RedisUrl::parse(url).unwrap_or_else(|what| panic!("{url}: {what}"));
+            assert!(matches!(read.site, Site::Server(_)), "{url}");
+            assert_eq!(read.tls, url.starts_with("rediss"));
+            assert_eq!(read.has_password(), url.contains("hunter2"), "{url}");
+        }
+    }
+
+    #[test]
+    fn sentinels_name_a_master() {
+        let url = "rediss+sentinel://gw:hunter2%21@a.test,[::1]:1/main/3?sentinel_password=hunter3";
+        let read = RedisUrl::parse(url).unwrap();
+        assert_eq!(
+            read.to_string(),
+            "master main of the Sentinels a.test:26379,::1:1"
+        );
+        assert!(read.tls && read.has_password());
+        let Site::Sentinel {
+            sentinels, access, ..
+        } = read.site
+        else {
+            panic!("{read:?}")
+        };
+        assert_eq!(access.redis_settings().password(), Some("hunter2!"));
+        assert_eq!(access.redis_settings().username(), Some("gw"));
+        assert_eq!(access.redis_settings().db(), 3);
+        for sentinel in sentinels {
+            assert_eq!(sentinel.redis_settings().password(), Some("hunter3"));
+            assert_eq!(sentinel.redis_settings().db(), 0);
+        }
+    }
+
+    #[test]
+    fn a_cluster_has_servers_to_begin_with() {
+        let read = RedisUrl::parse("redis+cluster://:hunter2@a.test:1,b.test").unwrap();
+        assert_eq!(read.to_string(), "the cluster of a.test:1,b.test:6379");
+        assert!(!read.tls && read.has_password());
+        assert!(!format!("{read:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn other_urls_are_refused_without_showing_them() {
+        for (url, why) in [
+            ("http://:hunter2@redis.test", "does not begin"),
+            ("redis.test:6379", "does not begin"),
+            ("redis+unix://hunter2", "does not begin"),
+            ("redis-sentinel://:hunter2@a.test/main", "does not begin"),
+            ("redis://:hunter2@a.test:1,b.test:2", "several servers"),
+            ("rediss://:hunter2@a.test#insecure", "redis.cacertfile"),
+            ("redis://:hunter2/3@a.test", "percent-encoded"),
+            ("redis://:hunter2@a.test/first", "percent-encoded"),
+            ("redis+sentinel://:hunter2@a.test", "name of a master"),
+            ("redis+sentinel://:hunter2@a.test/ma in", "name of a master"),
+            ("redis+sentinel://:hunter2@a.test/main/x", "not a number"),
+            ("redis+sentinel://a.test/m?pw=hunter2", "unknown parameter"),
+            ("redis+sentinel://a.test/m?hunter2", "percent-encoded"),
+            (
+                "redis+sentinel://a.test/m?sentinel_username=hunter2",
+                "without a sentinel_password",
+            ),
+            ("redis+cluster://:hunter2@a.test/1", "no databases"),
+            ("redis+cluster://:hunter2@a.test/?x=1", "takes none"),
+            ("redis+cluster://:hunter2@a.test,,b.test", "number 2"),
+            ("redis+cluster://a.test,hunter2:x", "number 2"),
+            ("redis+cluster://:hunter2/3@a.test", "no databases"),
+        ] {
+            let what = RedisUrl::parse(url)
+                .err()
+                .unwrap_or_else(|| panic!("{url} was taken"));
+            assert!(what.contains(why), "{url}: {what}");
+            assert!(!what.contains("hunter2"), "{what}");
+        }
+    }
+
+    #[test]
+    fn dynomite_takes_a_plain_url_only() {
+        for (url, why) in [
+            ("redis://a.test/1", "SELECT"),
+            ("redis://:hunter2@a.test", "AUTH"),
+            ("redis://gw@a.test", "AUTH"),
+            ("redis://a.test?protocol=resp3", "HELLO"),
+            ("redis+cluster://a.test", "one server"),
+            ("redis+sentinel://a.test/main", "one server"),
+        ] {
+            let read = RedisUrl::parse(url).unwrap_or_else(|what| panic!("{url}: {what}"));
+            let what = read.refused_by_dynomite().unwrap_or_default();
+            assert!(what.contains(why), "{url}: {what}");
+        }
+        let plain = RedisUrl::parse("redis://a.test:8102/0").unwrap();
+        assert_eq!(plain.refused_by_dynomite(), None);
+    }
+}

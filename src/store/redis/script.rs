@@ -1,0 +1,65 @@
+//! Scripts that are run for many JIDs at once.
+
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind};
+
+use crate::config::Compat;
+
+/// A script that Redis may know already.
+pub(super) struct Stored {
+    code: &'static str,
+    /// By which Redis calls it. Dynomite knows no EVALSHA.
+    hash: Option<String>,
+}
+
+/// One run of a script.
+pub(super) struct Call {
+    pub(super) keys: Vec<String>,
+    pub(super) arguments: Vec<String>,
+}
+
+impl Stored {
+    pub(super) fn new(code: &'static str, compat: Compat) -> Self {
+        let hash = match compat {
+            Compat::Redis => Some(Script::new(code).get_hash().to_owned()),
+            Compat::Dynomite => None,
+        };
+        Self { code, hash }
+    }
+
+    /// Runs it by its hash: half the work for Redis, a tenth of the bytes.
+    pub(super) fn by_hash(&self, calls: &[Call]) -> Option<Pipeline> {
+        let hash = self.hash.as_deref()?;
+        Some(pipeline(calls, || {
+            let mut command = redis::cmd("EVALSHA");
+            command.arg(hash);
+            command
+        }))
+    }
+
+    /// Runs it by its code, which makes it known to the server.
+    pub(super) fn whole(&self, calls: &[Call]) -> Pipeline {
+        pipeline(calls, || {
+            let mut command = redis::cmd("EVAL");
+            command.arg(self.code);
+            command
+        })
+    }
+}
+
+fn pipeline(calls: &[Call], begin: impl Fn() -> Cmd) -> Pipeline {
+    let mut commands = redis::pipe();
+    for call in calls {
+        let mut command = begin();
+        command
+            .arg(call.keys.len())
+            .arg(&call.keys)
+            .arg(&call.arguments);
+        commands.add_command(command).ignore();
+    }
+    commands
+}
+
+/// A server that was just started, or became one of a cluster, knows no scripts.
+pub(super) fn is_unknown(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}

@@ -1,0 +1,149 @@
+//! A connection to one server or to a cluster, used in the same way.
+
+use std::collections::HashMap;
+
+use futures::FutureExt;
+use futures::future::join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster_async::ClusterConnection;
+use redis::{Arg, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+
+/// Can be cloned; the clones share what is below.
+///
+/// In a pipeline, commands on keys with the same hash tag keep their order.
+/// Others may go to different shards of a cluster, and overtake each other.
+#[derive(Clone)]
+pub(super) enum Wire {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl ConnectionLike for Wire {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(connection) => connection.req_packed_command(command),
+            Self::Cluster(connection) => connection.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => send_to_shards(connection, pipeline).boxed(),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
+    }
+}
+
+/// The commands of a pipeline that must go to the same shard, and where in
+/// the pipeline they stood.
+#[derive(Default)]
+struct Group {
+    pipeline: Pipeline,
+    places: Vec<usize>,
+}
+
+/// The cluster's own pipelines must not leave a slot, so this makes one of
+/// each hash tag, and sends all at once.
+async fn send_to_shards(
+    connection: &ClusterConnection,
+    pipeline: &Pipeline,
+) -> RedisResult<Vec<Value>> {
+    let groups = group(pipeline);
+    let answers = groups.into_iter().map(|group| {
+        let mut connection = connection.clone();
+        async move {
+            let count = group.places.len();
+            let answers = connection
+                .req_packed_commands(&group.pipeline, 0, count)
+                .await?;
+            RedisResult::Ok(group.places.into_iter().zip(answers))
+        }
+    });
+    let mut placed = Vec::new();
+    for answers in join_all(answers).await {
+        placed.extend(answers?);
+    }
+    placed.sort_unstable_by_key(|(place, _)| *place);
+    Ok(placed.into_iter().map(|(_, answer)| answer).collect())
+}
+
+fn group(pipeline: &Pipeline) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
+    let mut by_tag = HashMap::new();
+    for (place, command) in pipeline.cmd_iter().enumerate() {
+        let tag = first_key(command).map(hash_tag);
+        let at = *by_tag.entry(tag).or_insert(groups.len());
+        if at == groups.len() {
+            groups.push(Group::default());
+        }
+        let group = &mut groups[at];
+        group.pipeline.add_command(command.clone());
+        group.places.push(place);
+    }
+    groups
+}
+
+/// Of the commands that the store uses.
+fn first_key(command: &Cmd) -> Option<&[u8]> {
+    let mut words = command.args_iter().filter_map(|word| match word {
+        Arg::Simple(bytes) => Some(bytes),
+        _ => None,
+    });
+    match words.next()? {
+        b"EVAL" | b"EVALSHA" => words.nth(2),
+        _ => words.next(),
+    }
+}
+
+/// What in `key` tells the shard, by Redis Cluster's rule.
+fn hash_tag(key: &[u8]) -> &[u8] {
+    let tagged = memchr::memchr(b'{', key).and_then(|open| {
+        let rest = &key[open + 1..];
+        memchr::memchr(b'}', rest).map(|close| &rest[..close])
+    });
+    tagged.filter(|tag| !tag.is_empty()).unwrap_or(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_tag_is_what_the_first_braces_hold() {
+        for (key, tag) in [
+            ("alice@example.test", "alice@example.test"),
+            ("{alice@example.test}#claims", "alice@example.test"),
+            ("dc1.test#gw1#{endpoints}", "endpoints"),
+            ("a{}{b}", "a{}{b}"),
+            ("a{b", "a{b"),
+            ("a{b}{c}", "b"),
+        ] {
+            assert_eq!(hash_tag(key.as_bytes()), tag.as_bytes(), "{key}");
+        }
+    }
+
+    #[test]
+    fn commands_of_one_tag_stay_together_and_in_order() {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("GET").arg("alice@example.test");
+        pipeline.cmd("EXISTS").arg("hosts");
+        pipeline.cmd("SUNION").arg("dc1#{endpoints}");
+        let keys = ["alice@example.test", "{alice@example.test}#claims"];
+        pipeline.cmd("EVAL").arg("return 1").arg(2).arg(&keys);
+        pipeline.cmd("SADD").arg("hosts").arg("dc1");
+        let places: Vec<_> = group(&pipeline).into_iter().map(|g| g.places).collect();
+        assert_eq!(places, [vec![0, 3], vec![1, 4], vec![2]]);
+    }
+}

@@ -1,0 +1,194 @@
+//! Tables in Redis in all its forms, and what exactly must be in there.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::FromRedisValue;
+use strait::config::{self, Compat, RedisTls, Secret};
+use strait::host::Host;
+use strait::store::{RedisStore, Store};
+
+use crate::store_contract::{Bench, announcement, began, host};
+
+/// What the default of `expire_after` is.
+pub const LONG: Duration = Duration::from_secs(120);
+
+pub const FULL: &str = "alice@example.test/phone";
+pub const BARE: &str = "alice@example.test";
+
+/// Redis, however it is set up, without the gateways.
+pub trait Site {
+    fn url(&self) -> String;
+
+    fn compat(&self) -> Compat {
+        Compat::Redis
+    }
+
+    fn tls(&self) -> RedisTls {
+        RedisTls::default()
+    }
+
+    /// The answer to a command.
+    fn ask<T: FromRedisValue>(&self, command: &[&str]) -> impl Future<Output = T>;
+
+    /// To be called at a test's end.
+    fn check(&self) {}
+}
+
+/// A fresh, empty table.
+pub struct Table<S: Site> {
+    pub site: S,
+    pub expire_after: Duration,
+}
+
+impl<S: Site> Table<S> {
+    pub fn store(&self, host: &Host, node: &str) -> RedisStore {
+        let config = config::Redis {
+            url: Secret::new(self.site.url()),
+            compat: self.site.compat(),
+            tls: self.site.tls(),
+            expire_after: self.expire_after,
+            refresh_after: self.expire_after / 2,
+        };
+        RedisStore::new(host.clone(), node.to_owned(), &config).unwrap()
+    }
+
+    pub async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
+        self.site.ask(command).await
+    }
+
+    pub async fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.ask(&["KEYS", "*"]).await;
+        keys.sort();
+        keys
+    }
+
+    pub async fn assert_expires_in_120(&self, key: &str) {
+        let ttl: i64 = self.ask(&["TTL", key]).await;
+        assert!((110..=120).contains(&ttl), "{key} expires in {ttl} s");
+    }
+}
+
+impl<S: Site> Bench for Table<S> {
+    fn store(&self, host: &Host, node: &str) -> Arc<dyn Store> {
+        Arc::new(Table::store(self, host, node))
+    }
+
+    async fn write_as_mongooseim(&self, jid: &str, host: &Host) {
+        let lifetime = self.expire_after.as_secs().to_string();
+        self.ask::<()>(&["SET", jid, host.as_str(), "EX", &lifetime])
+            .await;
+    }
+
+    async fn read_as_mongooseim(&self, jid: &str) -> Option<String> {
+        self.ask(&["GET", jid]).await
+    }
+}
+
+impl<S: Site> Drop for Table<S> {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.site.check();
+        }
+    }
+}
+
+pub async fn claims_are_in_mod_global_distribs_layout(table: Table<impl Site>) {
+    let store = table.store(&host("dc1.test"), "gw1");
+    let since = 1_700_000_000_123;
+    store
+        .claim(&[began(FULL, since), began(BARE, since)])
+        .await
+        .unwrap();
+
+    let expected = [
+        "alice@example.test",
+        "alice@example.test/phone",
+        "{alice@example.test/phone}#claims",
+        "{alice@example.test}#claims",
+        "{alice@example.test}#home",
+    ];
+    assert_eq!(table.keys().await, expected);
+    for jid in [FULL, BARE] {
+        assert_eq!(table.ask::<String>(&["GET", jid]).await, "dc1.test");
+        table.assert_expires_in_120(jid).await;
+        let claims = format!("{{{jid}}}#claims");
+        assert_eq!(
+            table
+                .ask::<HashMap<String, String>>(&["HGETALL", &claims])
+                .await,
+            HashMap::from([("dc1.test".to_owned(), since.to_string())])
+        );
+        table.assert_expires_in_120(&claims).await;
+    }
+    let home = "{alice@example.test}#home";
+    assert_eq!(table.ask::<String>(&["GET", home]).await, "dc1.test");
+    assert_eq!(table.ask::<i64>(&["TTL", home]).await, -1);
+
+    // Only while several hosts claim a JID does each claim have a deadline.
+    let other = table.store(&host("dc2.test"), "gw1");
+    other.claim(&[began(FULL, since + 1)]).await.unwrap();
+    let deadlines = format!("{{{FULL}}}#deadlines");
+    let at: HashMap<String, u64> = table.ask(&["HGETALL", &deadlines]).await;
+    assert_eq!(at.len(), 2, "{at:?}");
+    table.assert_expires_in_120(&deadlines).await;
+
+    for (store, jids) in [(&store, &[FULL, BARE][..]), (&other, &[FULL])] {
+        let jids: Vec<_> = jids.iter().map(|jid| (*jid).to_owned()).collect();
+        store.withdraw(&jids).await.unwrap();
+    }
+    assert_eq!(table.keys().await, [home]);
+}
+
+pub async fn the_registry_is_in_mod_global_distribs_layout(table: Table<impl Site>) {
+    let store = table.store(&host("dc1.test"), "gw1");
+    let mut told = announcement(&[("10.0.0.1", 5555), ("2001:db8::1", 5556)]);
+    store.announce(&told).await.unwrap();
+    let endpoints = "dc1.test#gw1#{endpoints}";
+    assert_eq!(table.keys().await, [endpoints, "dc1.test#{nodes}", "hosts"]);
+    let mut members: Vec<String> = table.ask(&["SMEMBERS", endpoints]).await;
+    members.sort();
+    assert_eq!(members, ["10.0.0.1#5555", "2001:db8::1#5556"]);
+    table.assert_expires_in_120(endpoints).await;
+    let hosts: Vec<String> = table.ask(&["SMEMBERS", "hosts"]).await;
+    assert_eq!(hosts, ["dc1.test"]);
+    assert_eq!(table.ask::<i64>(&["TTL", "dc1.test#{nodes}"]).await, -1);
+    let stamp: u64 = table.ask(&["HGET", "dc1.test#{nodes}", "gw1"]).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap().as_secs();
+    assert!(now.abs_diff(stamp) < 60, "stamped {stamp} at {now}");
+
+    told.domains = vec!["muc.example.test".to_owned(), "x.example.test".to_owned()];
+    told.public_domains = vec!["muc.example.test".to_owned()];
+    store.announce(&told).await.unwrap();
+    let domains = "dc1.test#gw1#{domains}";
+    assert_eq!(table.ask::<usize>(&["SCARD", domains]).await, 2);
+    table.assert_expires_in_120(domains).await;
+    let public = "dc1.test#gw1#{public_domains}";
+    let members: Vec<String> = table.ask(&["SMEMBERS", public]).await;
+    assert_eq!(members, ["muc.example.test"]);
+
+    store.retire().await.unwrap();
+    assert_eq!(table.keys().await, [""; 0]);
+}
+
+/// Makes a test of each part of the layout; `$table` makes a fresh table with
+/// the `expire_after` that it is given.
+#[macro_export]
+macro_rules! layout_tests {
+    ($table:path) => {
+        #[tokio::test]
+        async fn claims_are_in_mod_global_distribs_layout() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::claims_are_in_mod_global_distribs_layout(table).await;
+        }
+
+        #[tokio::test]
+        async fn the_registry_is_in_mod_global_distribs_layout() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::the_registry_is_in_mod_global_distribs_layout(table).await;
+        }
+    };
+}
