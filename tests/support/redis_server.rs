@@ -176,7 +176,7 @@ impl Redis {
 
     /// A string's value.
     pub async fn get(&self, key: &str) -> Option<String> {
-        self.client().await.get(key).await.expect("GET")
+        self.look_up(key).await.expect("GET")
     }
 
     /// Overwrites a string.
@@ -221,11 +221,16 @@ impl Redis {
     /// Waits until the string `key` is `value`.
     pub async fn until_value(&self, key: &str, value: Option<&str>) {
         let what = format!("{key:?} in Redis to be {value:?}");
-        until(&what, async || match self.get(key).await {
-            now if now.as_deref() == value => Ok(()),
+        until(&what, async || match self.look_up(key).await {
+            Ok(now) if now.as_deref() == value => Ok(()),
+            // A Sentinel cuts the connections of a server that it promotes.
             now => Err(format!("{now:?}")),
         })
         .await;
+    }
+
+    async fn look_up(&self, key: &str) -> redis::RedisResult<Option<String>> {
+        self.connect().await?.get(key).await
     }
 
     /// Waits until the lifetime of `key` is longer than it was a moment before.
