@@ -18,7 +18,7 @@ use crate::config::{Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
-use crate::registry::{Peers, Registry};
+use crate::registry::{self, Peers, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
 use crate::services::Services;
@@ -122,12 +122,8 @@ impl Gateway {
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(
-            config.local_host.clone(),
-            advertised(config, &listeners),
+            registry_settings(config, &listeners),
             Arc::clone(&store),
-            &config.connections,
-            config.hosts_refresh_interval,
-            config.redis.refresh_after,
         ));
         let (component, component_task) = Component::new(
             component_settings(config),
@@ -181,6 +177,23 @@ fn component_settings(config: &Config) -> component::Settings {
         message_ttl: config.message_ttl,
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
+    }
+}
+
+fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Settings {
+    let connections = &config.connections;
+    registry::Settings {
+        global_host: config.global_host.clone(),
+        local_host: config.local_host.clone(),
+        endpoints: advertised(config, listeners),
+        services: config.services.clone(),
+        intervals: registry::Intervals {
+            announce: config.redis.refresh_after,
+            hosts: config.hosts_refresh_interval,
+            endpoints: connections.endpoint_refresh_interval,
+            endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
+        },
+        domain_lifetime: config.cache.domain_lifetime,
     }
 }
 

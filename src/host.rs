@@ -31,6 +31,13 @@ impl Host {
         Ok(Self(jid.domain().as_str().into()))
     }
 
+    /// Whether this is a subdomain of `parent`.
+    #[must_use]
+    pub fn is_below(&self, parent: &Self) -> bool {
+        let rest = self.0.strip_suffix(parent.as_str());
+        rest.is_some_and(|rest| rest.ends_with('.'))
+    }
+
     /// The domain.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -82,6 +89,17 @@ mod tests {
             Host::new("DC1.Example.Test").unwrap().as_str(),
             "dc1.example.test"
         );
+    }
+
+    #[test]
+    fn below_means_at_a_dot() {
+        let host = |name: &str| Host::new(name).unwrap();
+        let parent = host("example.test");
+        assert!(host("muc.example.test").is_below(&parent));
+        assert!(host("a.b.example.test").is_below(&parent));
+        for not in ["example.test", "myexample.test", "example.test.org"] {
+            assert!(!host(not).is_below(&parent), "{not}");
+        }
     }
 
     #[test]
