@@ -31,11 +31,12 @@ impl Host {
         Ok(Self(jid.domain().as_str().into()))
     }
 
-    /// Whether this is a subdomain of `parent`.
+    /// Whether `domain`, normalised, is a subdomain of this one.
     #[must_use]
-    pub fn is_below(&self, parent: &Self) -> bool {
-        let rest = self.0.strip_suffix(parent.as_str());
-        rest.is_some_and(|rest| rest.ends_with('.'))
+    pub fn is_above(&self, domain: &str) -> bool {
+        domain
+            .strip_suffix(&*self.0)
+            .is_some_and(|below| below.len() > 1 && below.ends_with('.'))
     }
 
     /// The domain.
@@ -92,13 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn below_means_at_a_dot() {
-        let host = |name: &str| Host::new(name).unwrap();
-        let parent = host("example.test");
-        assert!(host("muc.example.test").is_below(&parent));
-        assert!(host("a.b.example.test").is_below(&parent));
-        for not in ["example.test", "myexample.test", "example.test.org"] {
-            assert!(!host(not).is_below(&parent), "{not}");
+    fn is_above_its_subdomains_only() {
+        let host = Host::new("example.test").unwrap();
+        for below in ["muc.example.test", "a.b.example.test"] {
+            assert!(host.is_above(below), "{below}");
+        }
+        for not in [
+            "example.test",
+            "myexample.test",
+            ".example.test",
+            "test",
+            "muc.example.test.org",
+        ] {
+            assert!(!host.is_above(not), "{not}");
         }
     }
 

@@ -137,7 +137,7 @@ pub(super) fn read(reading: &mut Reading, hosts: (Option<&Host>, Option<&Host>))
     for entry in &entries {
         claim(reading, &mut taken, "services.domain", &entry.domain);
         if let Some(global) = global
-            && !entry.domain.host.is_below(global)
+            && !global.is_above(entry.domain.host.as_str())
             && entry.domain.host != *global
         {
             let what = format!(

@@ -115,7 +115,7 @@ impl Catalogue {
             for offer in offers {
                 let domain = &offer.domain;
                 // A MongooseIM also tells of services under its own name.
-                if !domain.is_below(&self.global) || self.offers.contains_key(domain) {
+                if !self.global.is_above(domain.as_str()) || self.offers.contains_key(domain) {
                     if self.ignored.insert((host.clone(), domain.clone())) {
                         tracing::info!(%host, %domain, "ignoring a service that is not under the shared domain, or has the name of a datacenter");
                     }
