@@ -22,10 +22,9 @@ use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::host::Host;
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
 use crate::services::Services;
@@ -61,7 +60,6 @@ struct Gateway {
     components: Components,
     components_task: ComponentsTask,
     own_services: Vec<config::Service>,
-    global: Host,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
     admin: Option<Admin>,
@@ -131,12 +129,8 @@ impl Gateway {
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(
-            config.local_host.clone(),
-            advertised(config, &listeners),
+            registry_settings(config, &listeners),
             Arc::clone(&store),
-            &config.connections,
-            config.hosts_refresh_interval,
-            config.redis.refresh_after,
         ));
         let (components, components_task) = Components::new(
             component_settings(config),
@@ -176,7 +170,6 @@ impl Gateway {
             components,
             components_task,
             own_services: config.services.clone(),
-            global: config.global_host.clone(),
             relay,
             undelivered: Undeliverable {
                 links: links_gave_back,
@@ -198,6 +191,23 @@ fn component_settings(config: &Config) -> component::Settings {
         message_ttl: config.message_ttl,
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
+    }
+}
+
+fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Settings {
+    let connections = &config.connections;
+    registry::Settings {
+        global_host: config.global_host.clone(),
+        local_host: config.local_host.clone(),
+        endpoints: advertised(config, listeners),
+        services: config.services.clone(),
+        intervals: registry::Intervals {
+            announce: config.redis.refresh_after,
+            hosts: config.hosts_refresh_interval,
+            endpoints: connections.endpoint_refresh_interval,
+            endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
+        },
+        domain_lifetime: config.cache.domain_lifetime,
     }
 }
 
@@ -251,7 +261,6 @@ impl Gateway {
             components,
             components_task,
             own_services,
-            global,
             relay,
             undelivered,
             admin,
@@ -308,7 +317,6 @@ impl Gateway {
         tasks.spawn(follow_services(
             registry.directory(),
             own_services,
-            global,
             streams,
             ends.component.clone(),
         ));

@@ -12,6 +12,7 @@ mod reading;
 mod redis;
 mod secrets;
 mod sections;
+mod services;
 #[cfg(test)]
 mod tests;
 mod tls;
