@@ -22,7 +22,6 @@ use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::host::Host;
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
 use crate::registry::{self, Registry};
@@ -61,7 +60,6 @@ struct Gateway {
     components: Components,
     components_task: ComponentsTask,
     own_services: Vec<config::Service>,
-    global: Host,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
     admin: Option<Admin>,
@@ -175,7 +173,6 @@ impl Gateway {
             components,
             components_task,
             own_services: config.services.clone(),
-            global: config.global_host.clone(),
             relay,
             undelivered: Undeliverable {
                 links: links_gave_back,
@@ -267,7 +264,6 @@ impl Gateway {
             components,
             components_task,
             own_services,
-            global,
             relay,
             undelivered,
             admin,
@@ -324,7 +320,6 @@ impl Gateway {
         tasks.spawn(follow_services(
             registry.directory(),
             own_services,
-            global,
             streams,
             ends.component.clone(),
         ));
