@@ -150,7 +150,10 @@ impl Gateway {
                 &config.services,
             ),
             sessions: Arc::clone(&sessions),
-            services: Services::new(config.global_host.clone()),
+            services: Services::new(
+                config.global_host.clone(),
+                config.disco.users_can_see_hidden_services,
+            ),
             links: Arc::clone(&links),
             directory: registry.directory(),
             components: components.clone(),

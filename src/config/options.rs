@@ -236,7 +236,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         .never("strait's TLS (rustls) only does ephemeral ECDHE with its own groups and reads no parameters; remove it"),
 
     option("disco.users_can_see_hidden_services", Kind::Bool, Value("true"),
-        "List hidden services in disco#items for users too.").only("true"),
+        "List hidden services in disco#items for users too."),
 
     option("services", Kind::Services, Told("none"),
         "Services under the shared domain that this datacenter has, domain=local,domain=local; what is not the same \

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
-    Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log, LogFormat,
+    Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log, LogFormat,
     Sessions, redis, secrets, services, tls,
 };
 use crate::host::Host;
@@ -39,6 +39,9 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         cache: cache?,
         bounce: bounce?,
         connections: connections?,
+        disco: Disco {
+            users_can_see_hidden_services: reading.get("disco.users_can_see_hidden_services")?,
+        },
         services,
         admin,
         log: log?,
