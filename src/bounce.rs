@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 
 use crate::config;
 use crate::envelope::Envelope;
-use crate::host::Host;
 use crate::metrics::Metrics;
 
 /// A retry never waits longer than this: a held stanza is a late stanza.
@@ -43,15 +42,13 @@ impl Pair {
     }
 }
 
-/// An envelope that waits, for what, and for whom.
+/// An envelope that waits, and for what.
 #[derive(Debug)]
 pub struct Held {
     /// The envelope.
     pub envelope: Envelope,
     /// What it waits for.
     pub lack: Lack,
-    /// Set on one of several copies: the host that it was made for.
-    pub copy_for: Option<Host>,
 }
 
 impl Held {
@@ -306,6 +303,7 @@ fn jittered(delay: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::envelope::Arrival;
+    use crate::host::Host;
     use crate::stanza::{Kind, Stanza};
 
     fn queue(max_bytes: usize) -> BounceQueue {
@@ -337,7 +335,6 @@ mod tests {
         Held {
             envelope,
             lack: Lack::Recipient,
-            copy_for: None,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::admin::{Admin, Check, Readiness};
 use crate::bounce::BounceQueue;
 use crate::component::{self, Attachment, Component, ComponentTask};
 use crate::config::{Config, Endpoint};
+use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
@@ -147,6 +148,7 @@ impl Gateway {
             links: Arc::clone(&links),
             component: component.clone(),
             bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
+            copies: Copies::new(config.connections.max_wait),
             message_ttl: config.message_ttl,
             max_wait: config.connections.max_wait,
             metrics: Arc::clone(&metrics),

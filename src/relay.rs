@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Component;
+use crate::copies::Copies;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::link::Links;
@@ -37,6 +38,8 @@ pub struct Relay {
     pub component: Component,
     /// What has no way at the moment.
     pub bounce: Arc<BounceQueue>,
+    /// What went to several hosts.
+    pub copies: Copies,
     /// `message_ttl`, for stanzas that start here.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for its next hop.
@@ -92,7 +95,7 @@ impl Relay {
             match self.bounce.lack(&Pair::of(&held.envelope)) {
                 None => self.step(held, &mut next).await,
                 Some(Lack::Recipient) => self.bounce(held, &mut next),
-                Some(Lack::Way) => self.wait_for_way(held.envelope, held.copy_for, &mut next),
+                Some(Lack::Way) => self.wait_for_way(held.envelope, &mut next),
             }
         }
     }
@@ -119,6 +122,11 @@ impl Relay {
                 self.doubt_if_returned(&envelope);
             }
             Arrival::Own => {}
+        }
+        if self.copies.absorb(&envelope.stanza) {
+            self.metrics.absorbed.with_label_values(&["error"]).inc();
+            debug!(id = %envelope.id, "an error about one of several copies");
+            return envelope.receipt.settle();
         }
         if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
             // Whoever sends is there: what waits for it need not wait longer.
@@ -191,7 +199,7 @@ impl Relay {
             stanza_type: envelope.stanza.stanza_type(),
             arrival: &envelope.arrival,
             origin: &envelope.origin,
-            copy_for: held.copy_for.as_ref(),
+            copy_for: envelope.copy_for.as_ref(),
             ttl: envelope.ttl,
             retries: if closing {
                 u32::MAX
@@ -210,12 +218,16 @@ impl Relay {
     }
 
     /// Hands to the local server.
-    fn reinject(&self, mut envelope: Envelope, why: Why, next: &mut Next) {
+    fn reinject(&self, envelope: Envelope, why: Why, next: &mut Next) {
+        if self.copies.has_another(&envelope) {
+            return self.absorb_copy(envelope, next);
+        }
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
             return self.refuse(envelope, refusal, next);
         }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
+        self.copies.handed(&envelope);
         match self.component.try_reinject(envelope, local) {
             Ok(()) => {
                 self.metrics
@@ -229,36 +241,44 @@ impl Relay {
                 }
             }
             Err(undelivered) => {
-                envelope = undelivered.envelope;
-                self.wait_for_way(envelope, Some(self.rules.local.clone()), next);
+                self.copies.given_back(&undelivered.envelope);
+                self.wait_for_way(undelivered.envelope, next);
             }
         }
     }
 
     /// Hands a copy to each of `hosts`, and one to the local server if it is
     /// among those who have the recipient.
-    fn forward(&self, envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
+    fn forward(&self, mut envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
         let local = here_too.then_some(&self.rules.local);
         let ways: Vec<&Host> = local.into_iter().chain(hosts).collect();
         let Some((last, others)) = ways.split_last() else {
             return;
         };
+        if !others.is_empty() {
+            self.copies.made(&envelope.stanza, ways.len());
+        }
         for way in others {
             self.metrics.copied.inc();
-            self.send_towards(envelope.copy(), way, true, next);
+            let mut copy = envelope.copy();
+            copy.copy_for = Some((*way).clone());
+            self.send_towards(copy, way, next);
         }
-        self.send_towards(envelope, last, !others.is_empty(), next);
+        if !others.is_empty() {
+            envelope.copy_for = Some((*last).clone());
+        }
+        self.send_towards(envelope, last, next);
     }
 
-    fn send_towards(&self, envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+    fn send_towards(&self, envelope: Envelope, host: &Host, next: &mut Next) {
         if *host == self.rules.local {
             self.reinject(envelope, Why::Routed, next);
         } else {
-            self.forward_one(envelope, host, is_copy, next);
+            self.forward_one(envelope, host, next);
         }
     }
 
-    fn forward_one(&self, mut envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+    fn forward_one(&self, mut envelope: Envelope, host: &Host, next: &mut Next) {
         envelope.ttl -= 1;
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
@@ -268,7 +288,7 @@ impl Relay {
             Err(undelivered) => {
                 let mut envelope = undelivered.envelope;
                 envelope.ttl += 1;
-                self.wait_for_way(envelope, is_copy.then(|| host.clone()), next);
+                self.wait_for_way(envelope, next);
             }
         }
     }
@@ -295,10 +315,31 @@ impl Relay {
             .with_label_values(&[refusal.reason.label()])
             .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
-        if let Some(reply) = envelope.stanza.error_reply(&refusal) {
-            self.send_own(reply, &envelope, next);
+        self.tell(&envelope, &refusal, next);
+        envelope.receipt.settle();
+    }
+
+    /// The local server has a copy of it already: this one has come around
+    /// over another host that had lost the recipient. Where the copies were
+    /// made it counts as one that did not arrive.
+    fn absorb_copy(&self, mut envelope: Envelope, next: &mut Next) {
+        self.metrics.absorbed.with_label_values(&["copy"]).inc();
+        debug!(id = %envelope.id, "another copy of it is here");
+        if Copies::are_counted(&envelope.stanza) {
+            let text = "Another copy of it is there already.";
+            self.tell(&envelope, &Refusal::new(Reason::Unavailable, text), next);
         }
         envelope.receipt.settle();
+    }
+
+    /// Sends the error for `envelope`, unless it is about a copy that was made
+    /// here, and another one may have arrived.
+    fn tell(&self, envelope: &Envelope, refusal: &Refusal, next: &mut Next) {
+        if let Some(reply) = envelope.stanza.error_reply(refusal)
+            && !self.copies.absorb(&reply)
+        {
+            self.send_own(reply, envelope, next);
+        }
     }
 
     /// Puts a stanza of our own on its way, back to where `cause` came from.
@@ -325,7 +366,6 @@ fn on_its_way(envelope: Envelope) -> Held {
     Held {
         envelope,
         lack: Lack::Recipient,
-        copy_for: None,
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use super::{Next, Relay, too_late};
 use crate::bounce::{Held, Lack, Pair};
 use crate::envelope::Envelope;
-use crate::host::Host;
 use crate::stanza::{Reason, Refusal};
 
 impl Relay {
@@ -68,7 +67,7 @@ impl Relay {
     }
 
     /// We know who has the recipient, but the way there is closed or full.
-    pub(super) fn wait_for_way(&self, envelope: Envelope, copy_for: Option<Host>, next: &mut Next) {
+    pub(super) fn wait_for_way(&self, envelope: Envelope, next: &mut Next) {
         if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
             return self.refuse(envelope, too_late(), next);
         }
@@ -76,7 +75,6 @@ impl Relay {
             Held {
                 envelope,
                 lack: Lack::Way,
-                copy_for,
             },
             0,
             next,

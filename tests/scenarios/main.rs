@@ -10,6 +10,7 @@ mod broken_links;
 mod chat;
 mod clean_stop;
 mod connections;
+mod copies;
 mod foreign_sender;
 mod gateway_restarts;
 mod hops;
