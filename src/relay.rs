@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jid::Jid;
 use tracing::{debug, warn};
 
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
@@ -115,7 +116,9 @@ impl Relay {
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
                     return self.refuse(envelope, refusal, next);
                 }
-                self.sessions.observe(&envelope.stanza);
+                if let Some(probe) = self.sessions.observe(&envelope.stanza) {
+                    self.probe(probe);
+                }
             }
             Arrival::Link(_) => {
                 self.learn(&envelope);
@@ -164,6 +167,7 @@ impl Relay {
             ?decision,
             "decided"
         );
+        self.ask_for_missing(&decision, &held.envelope.stanza);
         match decision {
             Decision::Answer => self.answer(held.envelope, next),
             Decision::Reinject { why } => self.reinject(held.envelope, why, next),
@@ -175,6 +179,29 @@ impl Relay {
         }
     }
 
+    /// A user of whom nobody knows here may be here all the same, since before
+    /// this gateway started. A presence finds that out by itself.
+    fn ask_for_missing(&self, decision: &Decision, stanza: &Stanza) {
+        let Some(recipient) = stanza.to().filter(|to| self.is_user(to)) else {
+            return;
+        };
+        let may_be_here = match decision {
+            Decision::Reinject { .. } => true,
+            Decision::Bounce => !self.sessions.has_home_elsewhere(recipient),
+            _ => false,
+        };
+        if may_be_here
+            && stanza.kind() != Kind::Presence
+            && let Some(probe) = self.sessions.missing(recipient)
+        {
+            self.probe(probe);
+        }
+    }
+
+    fn is_user(&self, jid: &Jid) -> bool {
+        jid.node().is_some() && self.rules.global == *jid.domain().as_str()
+    }
+
     /// Asks who has the recipient, then decides.
     async fn decide(&self, held: &Held) -> Decision {
         let envelope = &held.envelope;
@@ -184,8 +211,7 @@ impl Relay {
                 "The stanza has no recipient.",
             ));
         };
-        let to_user =
-            recipient.node().is_some() && self.rules.global == *recipient.domain().as_str();
+        let to_user = self.is_user(recipient);
         let known = if to_user {
             self.sessions.locate(recipient).await
         } else {

@@ -97,6 +97,12 @@ impl Lookups {
         }
     }
 
+    /// The last host that claimed `bare`, if that was looked up lately and there is one.
+    pub(super) fn cached_home(&self, bare: &str) -> Option<Host> {
+        let known = self.homes.get(bare).filter(|known| self.is_fresh(known));
+        known.and_then(|known| known.value)
+    }
+
     /// `jid` was seen at `host`. If the table is not known to say so too, that
     /// is remembered, for as long as the table names nobody; and what is cached
     /// is doubted if it names somebody else.

@@ -89,18 +89,51 @@ impl Sessions {
     }
 
     /// Learns from a stanza that the local server sent; its sender's address
-    /// is a global one already.
-    pub fn observe(&self, stanza: &Stanza) {
-        if let Some(from) = stanza.from() {
-            self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
+    /// is a global one already. Returns a probe (global addresses) to hand to
+    /// the server if that would tell more.
+    pub fn observe(&self, stanza: &Stanza) -> Option<Stanza> {
+        let from = stanza.from()?;
+        let probe = self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
+        probe.map(write_probe)
+    }
+
+    fn observe_tag(
+        &self,
+        kind: Kind,
+        stanza_type: Option<&str>,
+        from: &Jid,
+        to: Option<&Jid>,
+    ) -> Option<Probe> {
+        let sign = Sign::read(kind, stanza_type, from, to);
+        if sign == Sign::Nothing {
+            return None;
+        }
+        let changed = self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
+        match sign {
+            Sign::Traffic { session } if changed => {
+                let user = session.to_bare();
+                self.state().tracker.unconfirmed(&user, Instant::now())
+            }
+            _ => None,
         }
     }
 
-    fn observe_tag(&self, kind: Kind, stanza_type: Option<&str>, from: &Jid, to: Option<&Jid>) {
-        let sign = Sign::read(kind, stanza_type, from, to);
-        if sign != Sign::Nothing {
-            self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
-        }
+    /// Something came here for `jid`. If no session of that user is known here,
+    /// returns a probe (global addresses) to hand to the server; at most once
+    /// in ten seconds for one user, and not while there is no server.
+    pub fn missing(&self, jid: &Jid) -> Option<Stanza> {
+        let probe = self
+            .state()
+            .tracker
+            .missing(&jid.to_bare(), Instant::now())?;
+        Some(write_probe(probe))
+    }
+
+    /// Whether it is known that the user of `jid` was last seen at another host.
+    #[must_use]
+    pub fn has_home_elsewhere(&self, jid: &Jid) -> bool {
+        let home = self.lookups.cached_home(jid.to_bare().as_str());
+        home.is_some_and(|home| home != self.local)
     }
 
     /// Ends the sessions of which nothing was seen in time.
@@ -108,12 +141,13 @@ impl Sessions {
         self.update(Tracker::expire);
     }
 
-    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) {
+    /// Whether anything changed.
+    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) -> bool {
         let mut state = self.state();
         let now = Instant::now();
         let changes = what(&mut state.tracker, now);
         if changes.is_empty() {
-            return;
+            return false;
         }
         for change in &changes {
             state.ledger.record(change, now);
@@ -127,6 +161,7 @@ impl Sessions {
             self.lookups.forget(jid.as_str());
         }
         self.news.notify_one();
+        true
     }
 
     /// Where `jid` (user at the global domain) is. Never fails: when the store does not answer in

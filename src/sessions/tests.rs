@@ -483,6 +483,43 @@ async fn stanzas_are_observed_and_probes_are_stanzas() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_shows_by_traffic_is_asked_for_once() {
+    let world = World::new().await;
+    let seen = |kind, from: &str| {
+        let (from, to) = (jid(from), jid(BOB));
+        let stanza = Stanza::new(kind, None, None, Some(from), Some(to), &[]);
+        world.sessions.observe(&stanza)
+    };
+    let probe = seen(Kind::Message, PHONE).expect("a probe");
+    assert_eq!(probe.from(), Some(&jid("example.test")));
+    assert_eq!(probe.to(), Some(&jid(ALICE)));
+    assert!(seen(Kind::Message, PHONE).is_none());
+    assert!(seen(Kind::Presence, "carol@example.test/x").is_none());
+    assert!(seen(Kind::Message, "carol@example.test/x").is_none());
+
+    let missing = |text: &str| world.sessions.missing(&jid(text)).is_some();
+    assert!(!missing("carol@example.test"));
+    assert!(missing("dave@example.test/x"));
+    assert!(!missing("dave@example.test"), "just now");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_home_elsewhere_is_known_once_it_was_looked_up() {
+    let world = World::new().await;
+    world.claim_at_dc2(ALICE, 1).await;
+    world.dc2.withdraw(&[ALICE.to_owned()]).await.unwrap();
+    assert!(!world.sessions.has_home_elsewhere(&jid(PHONE)));
+    world.locate(PHONE).await;
+    assert!(world.sessions.has_home_elsewhere(&jid(PHONE)));
+    world.presence(None, PHONE);
+    world.until(|| world.plain(ALICE).is_some()).await;
+    world.presence(Some("unavailable"), PHONE);
+    world.until(|| world.plain(ALICE).is_none()).await;
+    world.locate(PHONE).await;
+    assert!(!world.sessions.has_home_elsewhere(&jid(PHONE)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_the_end_what_is_new_is_written_and_claims_stay() {
     let world = World::new().await;
     world.login();
