@@ -16,6 +16,7 @@ mod gateway_restarts;
 mod hops;
 mod link_identity;
 mod metrics;
+mod moves;
 mod moving_user;
 mod nobody_there;
 mod offline_message;
