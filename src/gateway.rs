@@ -21,6 +21,7 @@ use crate::admin::Admin;
 use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask};
 use crate::config::{self, Config, Endpoint};
+use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
@@ -158,6 +159,7 @@ impl Gateway {
             directory: registry.directory(),
             components: components.clone(),
             bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
+            copies: Copies::new(config.connections.max_wait),
             message_ttl: config.message_ttl,
             max_wait: config.connections.max_wait,
             metrics: Arc::clone(&metrics),

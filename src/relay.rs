@@ -1,5 +1,7 @@
 //! Carries out one decision: the page to read first.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,7 @@ use tracing::{debug, warn};
 
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Components;
+use crate::copies::Copies;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::link::Links;
@@ -40,6 +43,8 @@ pub struct Relay {
     pub components: Components,
     /// What has no way at the moment.
     pub bounce: Arc<BounceQueue>,
+    /// What went to several hosts.
+    pub copies: Copies,
     /// `message_ttl`, for stanzas that start here.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for its next hop.
@@ -59,15 +64,6 @@ impl Relay {
         let mut next = Next::new();
         self.receive(envelope, &mut next);
         self.carry_behind_held(next).await;
-    }
-
-    /// Tries all that is held of `pair` again, in order.
-    pub async fn retry(&self, pair: &Pair) {
-        let held = self.bounce.release(pair);
-        if let Some(recipient) = held.front().and_then(|held| held.envelope.stanza.to()) {
-            self.sessions.forget(recipient);
-        }
-        self.carry_all(held).await;
     }
 
     /// Takes back what a link or the component could not deliver.
@@ -98,28 +94,13 @@ impl Relay {
         }
     }
 
-    /// What is held of the same pair goes first, if its recipient has been found.
-    async fn carry_behind_held(&self, mut next: Next) {
-        if let Some(held) = next.front() {
-            let pair = Pair::of(&held.envelope);
-            if self.bounce.lack(&pair) == Some(Lack::Recipient)
-                && !matches!(self.decide(held).await, Decision::Bounce)
-            {
-                let mut line = self.bounce.release(&pair);
-                line.append(&mut next);
-                next = line;
-            }
-        }
-        self.carry_all(next).await;
-    }
-
     /// In order: behind a stanza that has to wait, the rest of its pair waits too.
     async fn carry_all(&self, mut next: Next) {
         while let Some(held) = next.pop_front() {
             match self.bounce.lack(&Pair::of(&held.envelope)) {
                 None => self.step(held, &mut next).await,
                 Some(Lack::Recipient) => self.bounce(held, &mut next),
-                Some(Lack::Way) => self.wait_for_way(held.envelope, held.copy_for, &mut next),
+                Some(Lack::Way) => self.wait_for_way(held.envelope, &mut next),
             }
         }
     }
@@ -139,16 +120,29 @@ impl Relay {
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
                     return self.refuse(envelope, refusal, next);
                 }
-                if self.is_from_user(&envelope.stanza) {
-                    self.sessions.observe(&envelope.stanza);
+                if self.is_from_user(&envelope.stanza)
+                    && let Some(probe) = self.sessions.observe(&envelope.stanza)
+                {
+                    self.probe(probe);
                 }
             }
-            Arrival::Link(_) => self.learn(&envelope),
+            Arrival::Link(_) => {
+                self.learn(&envelope);
+                self.doubt_if_returned(&envelope);
+            }
             Arrival::Own => {}
+        }
+        if self.copies.absorb(&envelope.stanza) {
+            self.metrics.absorbed.with_label_values(&["error"]).inc();
+            debug!(id = %envelope.id, "an error about one of several copies");
+            return envelope.receipt.settle();
         }
         if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
             // Whoever sends is there: what waits for it need not wait longer.
-            self.bounce.wake(&sender.to_bare());
+            // But a server also writes in the name of those who are not.
+            if envelope.arrival != Arrival::Component || self.sessions.is_here(sender) {
+                self.bounce.wake(&sender.to_bare());
+            }
         }
         next.push_back(on_its_way(envelope));
     }
@@ -168,6 +162,16 @@ impl Relay {
         domain.is_some_and(|domain| self.rules.global == *domain)
     }
 
+    /// It was bounced here, then sent on, and comes back: what sent it on, a
+    /// home perhaps, is no longer so by the table of somebody else.
+    fn doubt_if_returned(&self, envelope: &Envelope) {
+        if let (1.., Some(recipient)) =
+            (envelope.retries_at(&self.rules.local), envelope.stanza.to())
+        {
+            self.sessions.ask_anew(recipient);
+        }
+    }
+
     async fn step(&self, held: Held, next: &mut Next) {
         let decision = self.decide(&held).await;
         debug!(
@@ -177,6 +181,7 @@ impl Relay {
             ?decision,
             "decided"
         );
+        self.ask_for_missing(&decision, &held.envelope.stanza);
         match decision {
             Decision::Answer => self.answer(held.envelope, next),
             Decision::Reinject { why } => self.reinject(held.envelope, why, next),
@@ -188,6 +193,29 @@ impl Relay {
         }
     }
 
+    /// A user of whom nobody knows here may be here all the same, since before
+    /// this gateway started. A presence finds that out by itself.
+    fn ask_for_missing(&self, decision: &Decision, stanza: &Stanza) {
+        let Some(recipient) = stanza.to().filter(|to| self.is_user(to)) else {
+            return;
+        };
+        let may_be_here = match decision {
+            Decision::Reinject { .. } => true,
+            Decision::Bounce => !self.sessions.has_home_elsewhere(recipient),
+            _ => false,
+        };
+        if may_be_here
+            && stanza.kind() != Kind::Presence
+            && let Some(probe) = self.sessions.missing(recipient)
+        {
+            self.probe(probe);
+        }
+    }
+
+    fn is_user(&self, jid: &Jid) -> bool {
+        jid.node().is_some() && self.rules.global == *jid.domain().as_str()
+    }
+
     /// Asks who has the recipient, then decides.
     async fn decide(&self, held: &Held) -> Decision {
         let envelope = &held.envelope;
@@ -197,8 +225,7 @@ impl Relay {
                 "The stanza has no recipient.",
             ));
         };
-        let to_user =
-            recipient.node().is_some() && self.rules.global == *recipient.domain().as_str();
+        let to_user = self.is_user(recipient);
         let known = if to_user {
             self.sessions.locate(recipient).await
         } else {
@@ -212,7 +239,7 @@ impl Relay {
             stanza_type: envelope.stanza.stanza_type(),
             arrival: &envelope.arrival,
             origin: &envelope.origin,
-            copy_for: held.copy_for.as_ref(),
+            copy_for: envelope.copy_for.as_ref(),
             ttl: envelope.ttl,
             retries: if closing {
                 u32::MAX
@@ -246,12 +273,16 @@ impl Relay {
     }
 
     /// Hands to the local server.
-    fn reinject(&self, mut envelope: Envelope, why: Why, next: &mut Next) {
+    fn reinject(&self, envelope: Envelope, why: Why, next: &mut Next) {
+        if self.copies.has_another(&envelope) {
+            return self.absorb_copy(envelope, next);
+        }
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
             return self.refuse(envelope, refusal, next);
         }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
+        self.copies.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
                 self.metrics
@@ -265,36 +296,44 @@ impl Relay {
                 }
             }
             Err(undelivered) => {
-                envelope = undelivered.envelope;
-                self.wait_for_way(envelope, Some(self.rules.local.clone()), next);
+                self.copies.given_back(&undelivered.envelope);
+                self.wait_for_way(undelivered.envelope, next);
             }
         }
     }
 
     /// Hands a copy to each of `hosts`, and one to the local server if it is
     /// among those who have the recipient.
-    fn forward(&self, envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
+    fn forward(&self, mut envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
         let local = here_too.then_some(&self.rules.local);
         let ways: Vec<&Host> = local.into_iter().chain(hosts).collect();
         let Some((last, others)) = ways.split_last() else {
             return;
         };
+        if !others.is_empty() {
+            self.copies.made(&envelope.stanza, ways.len());
+        }
         for way in others {
             self.metrics.copied.inc();
-            self.send_towards(envelope.copy(), way, true, next);
+            let mut copy = envelope.copy();
+            copy.copy_for = Some((*way).clone());
+            self.send_towards(copy, way, next);
         }
-        self.send_towards(envelope, last, !others.is_empty(), next);
+        if !others.is_empty() {
+            envelope.copy_for = Some((*last).clone());
+        }
+        self.send_towards(envelope, last, next);
     }
 
-    fn send_towards(&self, envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+    fn send_towards(&self, envelope: Envelope, host: &Host, next: &mut Next) {
         if *host == self.rules.local {
             self.reinject(envelope, Why::Routed, next);
         } else {
-            self.forward_one(envelope, host, is_copy, next);
+            self.forward_one(envelope, host, next);
         }
     }
 
-    fn forward_one(&self, mut envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+    fn forward_one(&self, mut envelope: Envelope, host: &Host, next: &mut Next) {
         envelope.ttl -= 1;
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
@@ -304,39 +343,8 @@ impl Relay {
             Err(undelivered) => {
                 let mut envelope = undelivered.envelope;
                 envelope.ttl += 1;
-                self.wait_for_way(envelope, is_copy.then(|| host.clone()), next);
+                self.wait_for_way(envelope, next);
             }
-        }
-    }
-
-    /// We know who has the recipient, but the way there is closed or full.
-    fn wait_for_way(&self, envelope: Envelope, copy_for: Option<Host>, next: &mut Next) {
-        if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
-            return self.refuse(envelope, too_late(), next);
-        }
-        self.hold(
-            Held {
-                envelope,
-                lack: Lack::Way,
-                copy_for,
-            },
-            0,
-            next,
-        );
-    }
-
-    /// Nobody is known to have the recipient: perhaps soon.
-    fn bounce(&self, mut held: Held, next: &mut Next) {
-        let tries = held.envelope.retries_at(&self.rules.local);
-        held.envelope.count_retry(&self.rules.local);
-        held.lack = Lack::Recipient;
-        self.hold(held, tries, next);
-    }
-
-    fn hold(&self, held: Held, tries: u32, next: &mut Next) {
-        if let Err(held) = self.bounce.hold(held, tries) {
-            let text = "Too many messages are waiting for their recipients; try again later.";
-            self.refuse(held.envelope, Refusal::new(Reason::Overflow, text), next);
         }
     }
 
@@ -363,10 +371,31 @@ impl Relay {
             .with_label_values(&[refusal.reason.label()])
             .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
-        if let Some(reply) = envelope.stanza.error_reply(&refusal) {
-            self.send_own(reply, &envelope, next);
+        self.tell(&envelope, &refusal, next);
+        envelope.receipt.settle();
+    }
+
+    /// The local server has a copy of it already: this one has come around
+    /// over another host that had lost the recipient. Where the copies were
+    /// made it counts as one that did not arrive.
+    fn absorb_copy(&self, mut envelope: Envelope, next: &mut Next) {
+        self.metrics.absorbed.with_label_values(&["copy"]).inc();
+        debug!(id = %envelope.id, "another copy of it is here");
+        if Copies::are_counted(&envelope.stanza) {
+            let text = "Another copy of it is there already.";
+            self.tell(&envelope, &Refusal::new(Reason::Unavailable, text), next);
         }
         envelope.receipt.settle();
+    }
+
+    /// Sends the error for `envelope`, unless it is about a copy that was made
+    /// here, and another one may have arrived.
+    fn tell(&self, envelope: &Envelope, refusal: &Refusal, next: &mut Next) {
+        if let Some(reply) = envelope.stanza.error_reply(refusal)
+            && !self.copies.absorb(&reply)
+        {
+            self.send_own(reply, envelope, next);
+        }
     }
 
     /// Puts a stanza of our own on its way, back to where `cause` came from.
@@ -404,7 +433,6 @@ fn on_its_way(envelope: Envelope) -> Held {
     Held {
         envelope,
         lack: Lack::Recipient,
-        copy_for: None,
     }
 }
 

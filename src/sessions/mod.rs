@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
-use self::lookups::Lookups;
+use self::lookups::{Lookups, MOMENT};
 use self::tracker::{Change, Probe, Sign, Tracker};
 use self::writer::Writer;
 use crate::config;
@@ -89,18 +89,51 @@ impl Sessions {
     }
 
     /// Learns from a stanza that the local server sent; its sender's address
-    /// is a global one already.
-    pub fn observe(&self, stanza: &Stanza) {
-        if let Some(from) = stanza.from() {
-            self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
+    /// is a global one already. Returns a probe (global addresses) to hand to
+    /// the server if that would tell more.
+    pub fn observe(&self, stanza: &Stanza) -> Option<Stanza> {
+        let from = stanza.from()?;
+        let probe = self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
+        probe.map(write_probe)
+    }
+
+    fn observe_tag(
+        &self,
+        kind: Kind,
+        stanza_type: Option<&str>,
+        from: &Jid,
+        to: Option<&Jid>,
+    ) -> Option<Probe> {
+        let sign = Sign::read(kind, stanza_type, from, to);
+        if sign == Sign::Nothing {
+            return None;
+        }
+        let changed = self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
+        match sign {
+            Sign::Traffic { session } if changed => {
+                let user = session.to_bare();
+                self.state().tracker.unconfirmed(&user, Instant::now())
+            }
+            _ => None,
         }
     }
 
-    fn observe_tag(&self, kind: Kind, stanza_type: Option<&str>, from: &Jid, to: Option<&Jid>) {
-        let sign = Sign::read(kind, stanza_type, from, to);
-        if sign != Sign::Nothing {
-            self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
-        }
+    /// Something came here for `jid`. If no session of that user is known here,
+    /// returns a probe (global addresses) to hand to the server; at most once
+    /// in ten seconds for one user, and not while there is no server.
+    pub fn missing(&self, jid: &Jid) -> Option<Stanza> {
+        let probe = self
+            .state()
+            .tracker
+            .missing(&jid.to_bare(), Instant::now())?;
+        Some(write_probe(probe))
+    }
+
+    /// Whether it is known that the user of `jid` was last seen at another host.
+    #[must_use]
+    pub fn has_home_elsewhere(&self, jid: &Jid) -> bool {
+        let home = self.lookups.cached_home(jid.to_bare().as_str());
+        home.is_some_and(|home| home != self.local)
     }
 
     /// Ends the sessions of which nothing was seen in time.
@@ -108,12 +141,13 @@ impl Sessions {
         self.update(Tracker::expire);
     }
 
-    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) {
+    /// Whether anything changed.
+    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) -> bool {
         let mut state = self.state();
         let now = Instant::now();
         let changes = what(&mut state.tracker, now);
         if changes.is_empty() {
-            return;
+            return false;
         }
         for change in &changes {
             state.ledger.record(change, now);
@@ -127,6 +161,7 @@ impl Sessions {
             self.lookups.forget(jid.as_str());
         }
         self.news.notify_one();
+        true
     }
 
     /// Where `jid` (user at the global domain) is. Never fails: when the store does not answer in
@@ -174,16 +209,29 @@ impl Sessions {
         self.state().tracker.since(jid).is_some()
     }
 
-    /// Forgets what is cached about `jid` and its bare JID, so that the next look-up asks the store.
-    pub fn forget(&self, jid: &Jid) {
-        self.lookups.forget(jid.as_str());
+    /// The next look-up of `jid` asks the store, and that of its bare JID. What
+    /// is cached counts only if the store does not answer; what was
+    /// [learned](Self::learn) stays.
+    pub fn ask_anew(&self, jid: &Jid) {
+        self.ask_anew_after(jid, Duration::ZERO);
+    }
+
+    /// Like [`Self::ask_anew`], but not if the store was asked a moment ago.
+    /// For what can be true once a stanza, and is nearly always true of many.
+    pub fn ask_anew_soon(&self, jid: &Jid) {
+        self.ask_anew_after(jid, MOMENT);
+    }
+
+    fn ask_anew_after(&self, jid: &Jid, age: Duration) {
+        self.lookups.ask_anew(jid.as_str(), age);
         if jid.is_full() {
-            self.lookups.forget(jid.to_bare().as_str());
+            self.lookups.ask_anew(jid.to_bare().as_str(), age);
         }
     }
 
-    /// An envelope of `sender` came from `origin`: remembers that in the cache
-    /// unless the sender is known already.
+    /// An envelope of `sender` came from `origin`: remembers that for as long as
+    /// the table names nobody. If what is cached of the table says something
+    /// else, the table is asked anew: the sender has moved, or is in both places.
     pub fn learn(&self, sender: &Jid, origin: &Host) {
         if sender.node().is_none() || *origin == self.local || self.is_here(sender) {
             return;
@@ -191,7 +239,9 @@ impl Sessions {
         self.lookups.learn(sender.as_str(), origin);
         if sender.is_full() {
             let bare = Jid::from(sender.to_bare());
-            if !self.is_here(&bare) {
+            if self.is_here(&bare) {
+                self.lookups.contradict(bare.as_str(), origin);
+            } else {
                 self.lookups.learn(bare.as_str(), origin);
             }
         }

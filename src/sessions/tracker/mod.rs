@@ -5,6 +5,7 @@
 //! that must be renewed. Pure: time is an argument, and what follows from a
 //! stanza is returned.
 
+mod asked;
 mod presence;
 mod sign;
 mod traffic;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
+use asked::Asked;
 use presence::{Witnesses, can_ask};
 pub use sign::Sign;
 use traffic::Deadlines;
@@ -47,6 +49,7 @@ pub struct Tracker {
     /// Users whose sessions ended while we were detached, for nothing but
     /// that, and somebody to ask for them.
     lost: HashMap<BareJid, BareJid>,
+    asked: Asked,
 }
 
 #[derive(Debug)]
@@ -91,7 +94,8 @@ pub enum Change {
 /// A presence probe (RFC 6121 §4.3) to the local server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
-    /// A user of the shared domain who was sent the presence of `to`.
+    /// A user of the shared domain who was sent the presence of `to`, or the
+    /// domain itself.
     pub from: BareJid,
     /// Whose sessions are asked for.
     pub to: BareJid,
@@ -111,6 +115,7 @@ impl Tracker {
             detached: false,
             recent: VecDeque::new(),
             lost: HashMap::new(),
+            asked: Asked::default(),
         }
     }
 
@@ -304,6 +309,34 @@ impl Tracker {
             session.end_at(now + patience, jid, &mut self.deadlines);
         }
         probes.into_iter().collect()
+    }
+
+    /// Something came for `user`, of whom nothing is known here: whom to ask
+    /// for, if the server was not asked a moment ago. After a restart of the
+    /// gateway nobody says again who was online all the time.
+    pub fn missing(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
+        if self.users.contains_key(user) {
+            return None;
+        }
+        self.ask_for(user, now)
+    }
+
+    /// A session of `user` is known by its traffic alone: whom to ask for to
+    /// learn of its presence, whose end will be told.
+    pub fn unconfirmed(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
+        self.ask_for(user, now)
+    }
+
+    /// In the name of the shared domain: a user who asks could be told that
+    /// they have no subscription.
+    fn ask_for(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
+        if self.detached || !self.asked.may_ask(user, now) {
+            return None;
+        }
+        Some(Probe {
+            from: BareJid::from_parts(None, user.domain()),
+            to: user.clone(),
+        })
     }
 
     /// When [`Self::expire`] has something to do next.
