@@ -205,6 +205,9 @@ impl Relay {
         if self.copies.has_another(&envelope) {
             return self.absorb_copy(envelope, next);
         }
+        if self.bounce.holds_copies(&envelope, &self.rules.local) {
+            return self.wait_for_way(envelope, next);
+        }
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
             return self.refuse(envelope, refusal, next);
@@ -231,11 +234,11 @@ impl Relay {
     }
 
     fn send_towards(&self, envelope: Envelope, host: &Host, next: &mut Next) {
-        if self.bounce.holds_copies(&envelope, host) {
+        if *host == self.rules.local {
+            self.reinject(envelope, Why::Routed, next);
+        } else if self.bounce.holds_copies(&envelope, host) {
             // Each host gets what is for it in order.
             self.wait_for_way(envelope, next);
-        } else if *host == self.rules.local {
-            self.reinject(envelope, Why::Routed, next);
         } else {
             self.forward_one(envelope, host, next);
         }
