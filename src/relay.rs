@@ -1,5 +1,7 @@
 //! Carries out one decision: the page to read first.
 
+mod copying;
+mod learning;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -85,15 +87,6 @@ impl Relay {
         self.carry_all(self.bounce.release_all().into()).await;
     }
 
-    /// Asks the local server whether somebody is still there. `probe` has
-    /// global addresses.
-    pub fn probe(&self, mut probe: Stanza) {
-        match self.translator.inbound(&mut probe) {
-            Ok(()) => self.components.send_own(probe),
-            Err(refusal) => warn!(text = refusal.text, "a probe could not be sent"),
-        }
-    }
-
     /// In order: behind a stanza that has to wait, the rest of its pair waits too.
     async fn carry_all(&self, mut next: Next) {
         while let Some(held) = next.pop_front() {
@@ -147,31 +140,6 @@ impl Relay {
         next.push_back(on_its_way(envelope));
     }
 
-    /// The reply may come before the table here knows where the sender is.
-    fn learn(&self, envelope: &Envelope) {
-        let shows = shows_presence(&envelope.stanza) && self.is_from_user(&envelope.stanza);
-        if let (true, Some(sender)) = (shows, envelope.stanza.from()) {
-            self.sessions.learn(sender, &envelope.origin);
-        }
-    }
-
-    /// Whether the sender is in the session table's charge: a room and its
-    /// occupants, say, have addresses that look like users'.
-    fn is_from_user(&self, stanza: &Stanza) -> bool {
-        let domain = stanza.from().map(|sender| sender.domain().as_str());
-        domain.is_some_and(|domain| self.rules.global == *domain)
-    }
-
-    /// It was bounced here, then sent on, and comes back: what sent it on, a
-    /// home perhaps, is no longer so by the table of somebody else.
-    fn doubt_if_returned(&self, envelope: &Envelope) {
-        if let (1.., Some(recipient)) =
-            (envelope.retries_at(&self.rules.local), envelope.stanza.to())
-        {
-            self.sessions.ask_anew(recipient);
-        }
-    }
-
     async fn step(&self, held: Held, next: &mut Next) {
         let decision = self.decide(&held).await;
         debug!(
@@ -190,25 +158,6 @@ impl Relay {
             }
             Decision::Bounce => self.bounce(held, next),
             Decision::Refuse(refusal) => self.refuse(held.envelope, refusal, next),
-        }
-    }
-
-    /// A user of whom nobody knows here may be here all the same, since before
-    /// this gateway started. A presence finds that out by itself.
-    fn ask_for_missing(&self, decision: &Decision, stanza: &Stanza) {
-        let Some(recipient) = stanza.to().filter(|to| self.is_user(to)) else {
-            return;
-        };
-        let may_be_here = match decision {
-            Decision::Reinject { .. } => true,
-            Decision::Bounce => !self.sessions.has_home_elsewhere(recipient),
-            _ => false,
-        };
-        if may_be_here
-            && stanza.kind() != Kind::Presence
-            && let Some(probe) = self.sessions.missing(recipient)
-        {
-            self.probe(probe);
         }
     }
 
@@ -277,6 +226,9 @@ impl Relay {
         if self.copies.has_another(&envelope) {
             return self.absorb_copy(envelope, next);
         }
+        if self.bounce.holds_copies(&envelope, &self.rules.local) {
+            return self.wait_for_way(envelope, next);
+        }
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
             return self.refuse(envelope, refusal, next);
@@ -302,32 +254,12 @@ impl Relay {
         }
     }
 
-    /// Hands a copy to each of `hosts`, and one to the local server if it is
-    /// among those who have the recipient.
-    fn forward(&self, mut envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
-        let local = here_too.then_some(&self.rules.local);
-        let ways: Vec<&Host> = local.into_iter().chain(hosts).collect();
-        let Some((last, others)) = ways.split_last() else {
-            return;
-        };
-        if !others.is_empty() {
-            self.copies.made(&envelope.stanza, ways.len());
-        }
-        for way in others {
-            self.metrics.copied.inc();
-            let mut copy = envelope.copy();
-            copy.copy_for = Some((*way).clone());
-            self.send_towards(copy, way, next);
-        }
-        if !others.is_empty() {
-            envelope.copy_for = Some((*last).clone());
-        }
-        self.send_towards(envelope, last, next);
-    }
-
     fn send_towards(&self, envelope: Envelope, host: &Host, next: &mut Next) {
         if *host == self.rules.local {
             self.reinject(envelope, Why::Routed, next);
+        } else if self.bounce.holds_copies(&envelope, host) {
+            // Each host gets what is for it in order.
+            self.wait_for_way(envelope, next);
         } else {
             self.forward_one(envelope, host, next);
         }
@@ -373,29 +305,6 @@ impl Relay {
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
         self.tell(&envelope, &refusal, next);
         envelope.receipt.settle();
-    }
-
-    /// The local server has a copy of it already: this one has come around
-    /// over another host that had lost the recipient. Where the copies were
-    /// made it counts as one that did not arrive.
-    fn absorb_copy(&self, mut envelope: Envelope, next: &mut Next) {
-        self.metrics.absorbed.with_label_values(&["copy"]).inc();
-        debug!(id = %envelope.id, "another copy of it is here");
-        if Copies::are_counted(&envelope.stanza) {
-            let text = "Another copy of it is there already.";
-            self.tell(&envelope, &Refusal::new(Reason::Unavailable, text), next);
-        }
-        envelope.receipt.settle();
-    }
-
-    /// Sends the error for `envelope`, unless it is about a copy that was made
-    /// here, and another one may have arrived.
-    fn tell(&self, envelope: &Envelope, refusal: &Refusal, next: &mut Next) {
-        if let Some(reply) = envelope.stanza.error_reply(refusal)
-            && !self.copies.absorb(&reply)
-        {
-            self.send_own(reply, envelope, next);
-        }
     }
 
     /// Puts a stanza of our own on its way, back to where `cause` came from.

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
-use self::lookups::{Lookups, MOMENT};
+use self::lookups::Lookups;
 use self::tracker::{Change, Probe, Sign, Tracker};
 use self::writer::Writer;
 use crate::config;
@@ -209,20 +209,10 @@ impl Sessions {
         self.state().tracker.since(jid).is_some()
     }
 
-    /// The next look-up of `jid` asks the store, and that of its bare JID. What
-    /// is cached counts only if the store does not answer; what was
-    /// [learned](Self::learn) stays.
-    pub fn ask_anew(&self, jid: &Jid) {
-        self.ask_anew_after(jid, Duration::ZERO);
-    }
-
-    /// Like [`Self::ask_anew`], but not if the store was asked a moment ago.
-    /// For what can be true once a stanza, and is nearly always true of many.
-    pub fn ask_anew_soon(&self, jid: &Jid) {
-        self.ask_anew_after(jid, MOMENT);
-    }
-
-    fn ask_anew_after(&self, jid: &Jid, age: Duration) {
+    /// The next look-up of `jid` asks the store, and that of its bare JID, if it
+    /// was asked at least `age` ago. What is cached counts only if the store
+    /// does not answer; what was [learned](Self::learn) stays.
+    pub fn ask_anew(&self, jid: &Jid, age: Duration) {
         self.lookups.ask_anew(jid.as_str(), age);
         if jid.is_full() {
             self.lookups.ask_anew(jid.to_bare().as_str(), age);

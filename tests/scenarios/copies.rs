@@ -184,3 +184,56 @@ async fn a_copy_that_waits_for_its_way_too_long_is_not_told_if_another_arrived()
     assert_eq!(near.errors(), 0);
     drop(cluster);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_datacenter_does_not_hold_up_the_copies_for_others() {
+    let config =
+        format!("{LONG}component.stanza_size_limit = 10000\n[connections]\nqueue_bytes = 200000\n");
+    let flood = Flood::start(&config).await;
+    let third = Side::start(&flood.cluster, "dc3.test", &config).await;
+    flood.near.gateway.until_linked("dc3.test").await;
+    flood.far.comes(&flood.cluster, "carol").await;
+    third.comes(&flood.cluster, "carol").await;
+
+    flood.far.gateway.process.freeze();
+    let held = "strait_stanzas_held";
+    let padding = "x".repeat(8000);
+    let mut said = Vec::new();
+    // A few more than the way to the frozen one takes.
+    while flood.near.gateway.metric(held, &[]).await < 3.0 {
+        let text = format!("{} {padding}", said.len());
+        flood.near.say("alice", "carol", &text);
+        assert_eq!(body(&third.hear().await).as_ref(), Some(&text));
+        said.push(text);
+    }
+    flood.far.gateway.process.thaw();
+    let heard = flood.far.hear_all(said.len()).await;
+    assert!(heard["alice"] == said, "not all, or not in order");
+    flood.assert_over().await;
+    third.gateway.until_settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_datacenter_that_is_gone_follows_a_user_who_turns_up_elsewhere() {
+    let flood = Flood::start(LONG).await;
+    let third = Side::start(&flood.cluster, "dc3.test", LONG).await;
+    let Flood {
+        near,
+        mut far,
+        cluster,
+    } = flood;
+    near.gateway.until_linked("dc3.test").await;
+    near.say("alice", "bob", "known");
+    assert_eq!(body(&far.hear().await).as_deref(), Some("known"));
+
+    far.gateway.process.terminate().await;
+    near.gateway
+        .until_logged("peer is gone from the registry")
+        .await;
+    near.say("alice", "bob", "0");
+    let held = "strait_stanzas_held";
+    near.gateway.until_metric(held, &[], |n| n == 1.0).await;
+    third.comes(&cluster, "bob").await;
+    assert_eq!(body(&third.hear().await).as_deref(), Some("0"));
+    near.gateway.assert_balanced().await;
+}

@@ -74,6 +74,13 @@ async fn messages_to_a_killed_gateway_arrive_when_it_is_back() {
 async fn friends(cluster: &Cluster) -> (Client, Client) {
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let claims = [
+        ("alice@example.test", "dc1.test"),
+        ("bob@example.test", "dc2.test"),
+    ];
+    for (user, host) in claims {
+        cluster.redis.until_value(user, Some(host)).await;
+    }
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
     (alice, bob)
 }

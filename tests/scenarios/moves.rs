@@ -98,6 +98,9 @@ async fn moves(graceful: bool) {
         cluster.login("bob", "dc3.test", "b2").await
     };
     let ((), new) = join!(send, go);
+    // The old server may have taken all until now: it has noticed when he is
+    // claimed no more.
+    redis.until_value("bob@example.test/b1", None).await;
     for n in BEFORE..COUNT {
         alice.chat("bob@example.test", &n.to_string()).await;
     }
