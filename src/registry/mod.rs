@@ -218,8 +218,7 @@ impl Registry {
             self.announce(round).await?;
         }
         if round.hosts_at <= Instant::now() {
-            self.read_hosts(round).await?;
-            self.read_offers(round).await?;
+            self.read_hosts_and_offers(round).await?;
             round.hosts_at = Instant::now() + self.intervals.hosts;
         }
         for (host, peer) in &mut round.peers {
@@ -257,14 +256,34 @@ impl Registry {
         Ok(())
     }
 
-    /// As often as the hosts: nobody should wait for a new service.
-    async fn read_offers(&self, round: &mut Round) -> Result<(), StoreError> {
-        for host in round.peers.keys().chain([&self.local]) {
-            let offers = within(PATIENCE, self.store.offers(host)).await?;
-            let lenient = Instant::now() < round.grace_until;
-            round.catalogue.set(host, offers, lenient);
+    /// The offers as often as the hosts: nobody should wait for a new service.
+    async fn read_hosts_and_offers(&self, round: &mut Round) -> Result<(), StoreError> {
+        let known: BTreeSet<Host> = round.peers.keys().chain([&self.local]).cloned().collect();
+        let mut offers = self.read_offers(known.iter()).await?;
+        // The hosts after the offers: they show if the store was emptied
+        // meanwhile, and what is missing for that is forgiven.
+        self.read_hosts(round).await?;
+        let new = round.peers.keys().filter(|host| !known.contains(*host));
+        offers.extend(self.read_offers(new).await?);
+        let lenient = Instant::now() < round.grace_until;
+        for (host, offers) in offers {
+            if host == self.local || round.peers.contains_key(&host) {
+                round.catalogue.set(&host, offers, lenient);
+            }
         }
         Ok(())
+    }
+
+    async fn read_offers(
+        &self,
+        hosts: impl Iterator<Item = &Host> + Send,
+    ) -> Result<Vec<(Host, Vec<Offer>)>, StoreError> {
+        let mut all = Vec::new();
+        for host in hosts {
+            let offers = within(PATIENCE, self.store.offers(host)).await?;
+            all.push((host.clone(), offers));
+        }
+        Ok(all)
     }
 
     /// Often while a host can't be reached: its endpoints may be others by now.
@@ -289,8 +308,9 @@ impl Registry {
         let peers: Peers = known
             .map(|(host, peer)| (host.clone(), peer.endpoints.clone()))
             .collect();
-        tell(&self.peers, peers);
+        // The services first: whoever has a link to a peer knows what it offers.
         tell(&self.directory, round.catalogue.directory(Instant::now()));
+        tell(&self.peers, peers);
     }
 }
 

@@ -11,6 +11,7 @@ mod chat;
 mod clean_stop;
 mod components;
 mod connections;
+mod disco;
 mod foreign_sender;
 mod gateway_restarts;
 mod hops;

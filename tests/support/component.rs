@@ -58,6 +58,11 @@ impl Component {
             .await;
     }
 
+    /// What it is attached as.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
     /// Sends raw XML.
     pub async fn send(&self, xml: &str) {
         let mut writer = self.writer.lock().await;
