@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use jid::Jid;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -74,7 +73,13 @@ impl Components {
     /// Gives the envelope back when there is no such stream (yet), or the
     /// stream takes no more at present.
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
-        match self.stream_for(local.from()) {
+        let domain = local.from().map(|sender| sender.domain().as_str());
+        // A stanza without a sender is refused there.
+        if domain.is_none_or(|domain| self.global == *domain) {
+            return self.shared.try_reinject(envelope, local);
+        }
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        match domain.and_then(|domain| services.get(domain)) {
             Some(stream) => stream.try_reinject(envelope, local),
             None => Err(Box::new(Undelivered {
                 envelope,
@@ -103,18 +108,6 @@ impl Components {
             .iter()
             .map(|(domain, stream)| (domain.clone(), stream.attachment.borrow().clone()))
             .collect()
-    }
-
-    fn stream_for(&self, sender: Option<&Jid>) -> Option<Component> {
-        // A stanza without a sender is refused there.
-        let Some(domain) = sender.map(|sender| sender.domain().as_str()) else {
-            return Some(self.shared.clone());
-        };
-        if self.global == *domain {
-            return Some(self.shared.clone());
-        }
-        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        services.get(domain).cloned()
     }
 }
 
