@@ -104,8 +104,9 @@ impl BounceQueue {
         }
     }
 
-    /// Sets `envelope` aside, behind what its pair has here already. If it lacks
-    /// its recipient, it is tried again after `resend_after`, doubled with each
+    /// Sets `envelope` aside, behind what its pair has here already and was
+    /// taken in before it: one that a link gives back is older than what has
+    /// found the way closed since. If it lacks its recipient, it is tried again after `resend_after`, doubled with each
     /// of `tries`; if it lacks a way, soon.
     ///
     /// # Errors
@@ -124,7 +125,10 @@ impl BounceQueue {
             Lack::Way => jittered(WAY_DELAY),
         };
         let line = lines.by_pair.entry(pair.clone()).or_default();
-        line.held.push_back(held);
+        let taken_at = held.envelope.taken_at;
+        let older = |other: &Held| other.envelope.taken_at <= taken_at;
+        let position = line.held.iter().rposition(older).map_or(0, |last| last + 1);
+        line.held.insert(position, held);
         if line.due.is_none() {
             let due = Instant::now() + delay;
             line.due = Some(due);
@@ -338,6 +342,17 @@ mod tests {
             (queue.metrics.held.get(), queue.metrics.held_bytes.get()),
             (0, 0)
         );
+    }
+
+    #[test]
+    fn what_is_given_back_late_goes_before_what_came_after_it() {
+        let queue = queue(1 << 20);
+        let [first, second, third] = ["1", "2", "3"].map(|id| held(id, "bob@x.test"));
+        for held in [third, first, second] {
+            queue.hold(held, 0).unwrap();
+        }
+        let pair = Pair::of(&held("4", "bob@x.test").envelope);
+        assert_eq!(ids(&queue.release(&pair)), ["1", "2", "3"]);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@
 //! already. `docs/link-protocol.md` shows what goes over the wire.
 //!
 //! Sending: `links` (the door) → `peer` (a pool under a lock) → `pool` (which
-//! sender uses which lane; pure) → `book` (a lane's numbers; pure); each lane
+//! sender uses which lane, and what moves to another; pure) → `book` (a lane's numbers; pure); each lane
 //! has a task in `outgoing`, which uses `dial`.
 //! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
 //! → `lanes` (who may take from a lane) → `ledger` (what has come and what is
