@@ -225,7 +225,7 @@ impl Reception {
             .incoming_first_packet
             .with_label_values(&label)
             .inc();
-        tracing::info!(peer = %host, %node, lane, %address, "incoming link up");
+        tracing::debug!(peer = %host, %node, lane, %address, "incoming link up");
         let ending = tokio::select! {
             ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
             ending = acknowledge(writer, &seat, shutdown) => ending,
@@ -237,9 +237,16 @@ impl Reception {
                     .incoming_errored
                     .with_label_values(&label)
                     .inc();
-                tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                // Mostly the same happens to all connections of a node.
+                if self.is_news(&format!("{host} {node} {text}")) {
+                    tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                } else {
+                    tracing::debug!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                }
             }
-            _ => tracing::info!(peer = %host, %node, lane, %address, ?ending, "incoming link down"),
+            _ => {
+                tracing::debug!(peer = %host, %node, lane, %address, ?ending, "incoming link down");
+            }
         }
     }
 
@@ -411,7 +418,7 @@ mod tests {
             epoch: 1,
             lane: 1,
         };
-        let seat = lanes.take_seat(key).await;
+        let seat = lanes.take_seat(key).await.unwrap();
         let _unsettled = seat.take(1);
         let (near, far) = tokio::io::duplex(4096);
         let shutdown = CancellationToken::new();

@@ -17,6 +17,10 @@ use crate::host::Host;
 /// later sends again what it has no ack for, and some of it may come twice.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
+/// So many lanes of one host are remembered: far more than its nodes have
+/// connections. Without a limit its numbering new ones would fill the memory.
+const LANES_PER_HOST: usize = 16_384;
+
 /// What has been taken from each lane of each peer. All [`Listener`]s of a
 /// node share one, so that a lane that reconnects to another of them is known.
 ///
@@ -35,11 +39,21 @@ pub(super) struct LaneKey {
     pub(super) lane: u32,
 }
 
+/// A host has more lanes than are remembered of one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its host has {LANES_PER_HOST} connections here already, or had them until a few minutes ago"
+)]
+pub(super) struct TooMany;
+
 impl Lanes {
     /// Takes a connection's seat on its lane: the one before it is told to
     /// leave, and has finished with its last stanza when this returns.
-    pub(super) async fn take_seat(&self, key: LaneKey) -> Seat {
-        let lane = self.find(key);
+    ///
+    /// # Errors
+    /// When it is a new lane, and its host has too many already.
+    pub(super) async fn take_seat(&self, key: LaneKey) -> Result<Seat, TooMany> {
+        let lane = self.find(key)?;
         let replaced = CancellationToken::new();
         let before = std::mem::replace(&mut lane.lock().occupant, replaced.clone());
         before.cancel();
@@ -48,16 +62,16 @@ impl Lanes {
         state.vacant_since = None;
         let resume_after = state.ledger.resume();
         drop(state);
-        Seat {
+        Ok(Seat {
             lane,
             replaced,
             resume_after,
             _turn: turn,
-        }
+        })
     }
 
     /// The lane, old or new. Forgets those that nobody will ask for again.
-    fn find(&self, key: LaneKey) -> Arc<IncomingLane> {
+    fn find(&self, key: LaneKey) -> Result<Arc<IncomingLane>, TooMany> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|other, lane| {
             let restarted =
@@ -66,7 +80,13 @@ impl Lanes {
                 .vacant_since
                 .is_none_or(|since| !restarted && since.elapsed() < FORGET_AFTER)
         });
-        Arc::clone(known.entry(key).or_default())
+        if let Some(lane) = known.get(&key) {
+            return Ok(Arc::clone(lane));
+        }
+        if known.keys().filter(|other| other.host == key.host).count() >= LANES_PER_HOST {
+            return Err(TooMany);
+        }
+        Ok(Arc::clone(known.entry(key).or_default()))
     }
 }
 
@@ -200,27 +220,27 @@ mod tests {
     #[tokio::test]
     async fn a_new_connection_goes_on_where_the_old_one_was() {
         let lanes = Lanes::default();
-        let seat = lanes.take_seat(key(1, 1)).await;
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         let mut first = seat.take(1).unwrap();
         let _second = seat.take(2).unwrap();
         assert_eq!(seat.settled_through(), 0);
         first.settle();
         assert_eq!(seat.settled_through(), 1);
         drop(seat);
-        let seat = lanes.take_seat(key(1, 1)).await;
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         assert_eq!(seat.resume_after, 2);
         assert!(seat.take(2).is_none());
-        let other = lanes.take_seat(key(1, 2)).await;
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
         assert_eq!(other.resume_after, 0, "lanes count on their own");
     }
 
     #[tokio::test]
     async fn only_one_connection_takes_from_a_lane() {
         let lanes = Arc::new(Lanes::default());
-        let old = lanes.take_seat(key(1, 1)).await;
+        let old = lanes.take_seat(key(1, 1)).await.unwrap();
         let new = tokio::spawn({
             let lanes = Arc::clone(&lanes);
-            async move { lanes.take_seat(key(1, 1)).await.resume_after }
+            async move { lanes.take_seat(key(1, 1)).await.unwrap().resume_after }
         });
         old.replaced().await;
         assert!(!new.is_finished());
@@ -233,25 +253,44 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_receipt_asks_for_the_stanza_again() {
         let lanes = Lanes::default();
-        let seat = lanes.take_seat(key(1, 1)).await;
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         drop(seat.take(1).unwrap());
         seat.changed().await;
         assert!(seat.has_abandoned());
         drop(seat);
-        let seat = lanes.take_seat(key(1, 1)).await;
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         assert_eq!(seat.resume_after, 0);
         seat.take(1).unwrap().settle();
         assert_eq!(seat.settled_through(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_host_has_only_so_many_lanes_and_takes_none_from_others() {
+        let lanes = Lanes::default();
+        let most = u32::try_from(LANES_PER_HOST).unwrap();
+        {
+            let mut known = lanes.known.lock().unwrap();
+            known.extend((1..most).map(|lane| (key(1, lane), Arc::default())));
+        }
+        let last = lanes.take_seat(key(1, most)).await.unwrap();
+        assert_eq!(lanes.take_seat(key(1, most + 1)).await.err(), Some(TooMany));
+        drop(last);
+        lanes.take_seat(key(1, most)).await.expect("known before");
+        let other = LaneKey {
+            host: Host::new("dc3.test").unwrap(),
+            ..key(1, 1)
+        };
+        lanes.take_seat(other).await.expect("another host's");
     }
 
     #[tokio::test(start_paused = true)]
     async fn lanes_are_forgotten_after_a_restart_or_a_long_time() {
         let lanes = Lanes::default();
         let count = || lanes.known.lock().unwrap().len();
-        drop(lanes.take_seat(key(1, 1)).await);
-        let live = lanes.take_seat(key(1, 2)).await;
+        drop(lanes.take_seat(key(1, 1)).await.unwrap());
+        let live = lanes.take_seat(key(1, 2)).await.unwrap();
         assert_eq!(count(), 2);
-        drop(lanes.take_seat(key(2, 1)).await);
+        drop(lanes.take_seat(key(2, 1)).await.unwrap());
         assert_eq!(
             count(),
             2,
@@ -259,7 +298,7 @@ mod tests {
         );
         drop(live);
         tokio::time::advance(FORGET_AFTER).await;
-        drop(lanes.take_seat(key(3, 1)).await);
+        drop(lanes.take_seat(key(3, 1)).await.unwrap());
         assert_eq!(count(), 1);
     }
 }

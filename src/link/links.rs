@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::dial::Dialler;
 use super::outgoing::OutgoingLane;
 use super::peer::{Held, Peer};
+use super::resolver::Resolver;
 use super::tls::Security;
 use super::trouble::Mismatch;
 use super::{Identity, SetupError};
@@ -98,7 +99,11 @@ impl Links {
         // A queue that can't hold one stanza of each size would be of no use.
         let queue_bytes = config.queue_bytes.max(stanza_size_limit);
         let shared = Arc::new(Shared {
-            dialler: Arc::new(Dialler { identity, security }),
+            dialler: Arc::new(Dialler {
+                identity,
+                security,
+                resolver: Resolver::system(),
+            }),
             connections_per_endpoint: config.connections_per_endpoint,
             queue_bytes,
             max_wait: config.max_wait,

@@ -10,6 +10,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::frame::Header;
 use super::pool::{LaneId, LaneView, Pool, SenderKey};
 use super::wire::{LENGTH_FIELD, WireError};
@@ -39,6 +40,7 @@ pub(super) struct Peer {
 struct Inner {
     pool: Pool<Envelope>,
     signals: HashMap<LaneId, Signals>,
+    complaints: Complaints,
 }
 
 /// How the pool speaks to a lane's task.
@@ -125,6 +127,7 @@ impl Peer {
             inner: Mutex::new(Inner {
                 pool: Pool::new(queue_bytes, max_wait / 2),
                 signals: HashMap::new(),
+                complaints: Complaints::default(),
             }),
             counters,
             held,
@@ -214,24 +217,22 @@ impl Peer {
         Ok(())
     }
 
-    /// `lane` has a connection.
+    /// `lane` has a connection. Whether it is the only one.
     ///
     /// # Errors
     /// When the peer claims to have what was never written.
-    pub(super) fn up(&self, lane: LaneId, resume_after: u64) -> Result<(), WireError> {
+    pub(super) fn up(&self, lane: LaneId, resume_after: u64) -> Result<bool, WireError> {
         let mut inner = self.lock();
         inner.pool.up(lane, resume_after)?;
         inner.relocate();
         self.show_up(&inner);
-        Ok(())
+        Ok(inner.pool.up_count() == 1)
     }
 
-    /// The peer wants nothing new over `lane`'s connection.
-    pub(super) fn leaving(&self, lane: LaneId) {
-        let mut inner = self.lock();
-        inner.pool.leaving(lane);
-        inner.relocate();
-        self.show_up(&inner);
+    /// The peer wants nothing new over `lane`'s connection. Whether it was the
+    /// last that took any.
+    pub(super) fn leaving(&self, lane: LaneId) -> bool {
+        self.lose(|pool| pool.leaving(lane))
     }
 
     /// Whether a connection that the peer is leaving has nothing more to tell.
@@ -239,17 +240,26 @@ impl Peer {
         self.lock().pool.has_left(lane)
     }
 
-    /// `lane` has lost its connection.
-    pub(super) fn down(&self, lane: LaneId) {
-        let mut inner = self.lock();
-        inner.pool.down(lane);
-        inner.relocate();
-        self.show_up(&inner);
+    /// `lane` has lost its connection. Whether it was the last that took stanzas.
+    pub(super) fn down(&self, lane: LaneId) -> bool {
+        self.lose(|pool| pool.down(lane))
     }
 
-    /// Why `lane` has no connection, for people.
-    pub(super) fn note_trouble(&self, lane: LaneId, text: &str) {
-        self.lock().pool.note_trouble(lane, text);
+    fn lose(&self, change: impl FnOnce(&mut Pool<Envelope>)) -> bool {
+        let mut inner = self.lock();
+        let before = inner.pool.up_count();
+        change(&mut inner.pool);
+        inner.relocate();
+        self.show_up(&inner);
+        before > 0 && inner.pool.up_count() == 0
+    }
+
+    /// Why `lane` to `endpoint` has no connection, for people. Whether they
+    /// have not been told just now, of this lane or another.
+    pub(super) fn note_trouble(&self, lane: LaneId, endpoint: &Endpoint, text: &str) -> bool {
+        let mut inner = self.lock();
+        inner.pool.note_trouble(lane, text);
+        inner.complaints.is_news(&format!("{endpoint} {text}"))
     }
 
     /// Makes the lanes follow `endpoints`. Returns the new ones and their
