@@ -401,7 +401,7 @@ async fn reroute(
 }
 
 /// Ready: attached to the server, the session table answers, and every known
-/// peer has a link.
+/// peer that can be dialled has a link.
 fn readiness(
     component: &Component,
     registry: &Registry,
@@ -427,7 +427,10 @@ fn readiness(
                 },
             },
         ];
-        checks.extend(peers.borrow().keys().map(|host| Check {
+        let peers = peers.borrow();
+        // One that announces no endpoint is not meant to be dialled.
+        let reachable = peers.iter().filter(|(_, endpoints)| !endpoints.is_empty());
+        checks.extend(reachable.map(|(host, _)| Check {
             name: format!("link {host}"),
             state: if links.is_up(host) {
                 Ok(())

@@ -3,6 +3,7 @@
 mod documented;
 mod gateways;
 mod hostile;
+mod nodes;
 mod setup;
 
 use std::time::Duration;
