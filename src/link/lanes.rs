@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, Verdict};
+use super::sightings::{Sightings, Sign};
 use crate::envelope::{Receipt, Settle};
 use crate::host::Host;
 
@@ -28,6 +29,7 @@ const LANES_PER_HOST: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct Lanes {
     known: Mutex<HashMap<LaneKey, Arc<IncomingLane>>>,
+    sightings: Arc<Sightings>,
 }
 
 /// Which lane, of which process.
@@ -64,6 +66,7 @@ impl Lanes {
         drop(state);
         Ok(Seat {
             lane,
+            sightings: Arc::clone(&self.sightings),
             replaced,
             resume_after,
             _turn: turn,
@@ -128,6 +131,7 @@ impl IncomingLane {
 #[derive(Debug)]
 pub(super) struct Seat {
     lane: Arc<IncomingLane>,
+    sightings: Arc<Sightings>,
     replaced: CancellationToken,
     /// What the sender need not send again.
     pub(super) resume_after: u64,
@@ -140,20 +144,25 @@ impl Seat {
         self.replaced.cancelled().await;
     }
 
-    /// Notes that a stanza has come. `None` if it had come before; else the
-    /// receipt that settles it.
-    pub(super) fn take(&self, number: u64) -> Option<Receipt> {
-        match self.lane.lock().ledger.take(number) {
-            Verdict::Duplicate => None,
-            Verdict::New => {
-                let slip = Slip {
-                    lane: Arc::clone(&self.lane),
-                    number,
-                    settled: AtomicBool::new(false),
-                };
-                Some(Receipt::new(Arc::new(slip), number))
-            }
+    /// Notes that a stanza has come. `None` if it had come before, over this
+    /// lane or another; else the receipt that settles it.
+    pub(super) fn take(&self, number: u64, sign: Sign) -> Option<Receipt> {
+        let verdict = self.lane.lock().ledger.take(number);
+        if verdict == Verdict::Duplicate {
+            return None;
         }
+        let receipt = |first| {
+            let slip = Slip {
+                lane: Arc::clone(&self.lane),
+                number,
+                first,
+                settled: AtomicBool::new(false),
+            };
+            Receipt::new(Arc::new(slip), number)
+        };
+        let first = (Arc::clone(&self.sightings), sign);
+        let is_first = self.sightings.is_first(sign, || receipt(None));
+        is_first.then(|| receipt(Some(first)))
     }
 
     /// All up to this number is settled.
@@ -184,6 +193,8 @@ impl Drop for Seat {
 struct Slip {
     lane: Arc<IncomingLane>,
     number: u64,
+    /// Set if no other lane had brought it before.
+    first: Option<(Arc<Sightings>, Sign)>,
     settled: AtomicBool,
 }
 
@@ -192,15 +203,23 @@ impl Settle for Slip {
         self.settled.store(true, Ordering::Relaxed);
         self.lane.lock().ledger.settle(number);
         self.lane.changed.notify_one();
+        if let Some((sightings, sign)) = &self.first {
+            sightings.settle(*sign);
+        }
     }
 }
 
 impl Drop for Slip {
     fn drop(&mut self) {
-        if !self.settled.load(Ordering::Relaxed) {
-            self.lane.lock().ledger.abandon(self.number);
-            self.lane.changed.notify_one();
+        if self.settled.load(Ordering::Relaxed) {
+            return;
         }
+        // First of all, or it would be taken for seen when it comes again.
+        if let Some((sightings, sign)) = &self.first {
+            sightings.forget(*sign);
+        }
+        self.lane.lock().ledger.abandon(self.number);
+        self.lane.changed.notify_one();
     }
 }
 
@@ -217,19 +236,51 @@ mod tests {
         }
     }
 
+    fn sign(id: u64) -> Sign {
+        Sign::of(id, 3, b"<message/>")
+    }
+
+    #[tokio::test]
+    async fn what_another_lane_brought_is_settled_with_it() {
+        let lanes = Lanes::default();
+        let one = lanes.take_seat(key(1, 1)).await.unwrap();
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        let mut receipt = one.take(1, sign(7)).unwrap();
+        assert!(other.take(1, sign(7)).is_none());
+        assert_eq!(other.settled_through(), 0, "not before the first is");
+        receipt.settle();
+        assert_eq!((one.settled_through(), other.settled_through()), (1, 1));
+        assert!(other.take(2, sign(7)).is_none());
+        assert_eq!(other.settled_through(), 2, "at once, later");
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_is_asked_for_over_every_lane_that_brought_it() {
+        let lanes = Lanes::default();
+        let one = lanes.take_seat(key(1, 1)).await.unwrap();
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        let receipt = one.take(1, sign(7)).unwrap();
+        assert!(other.take(1, sign(7)).is_none());
+        drop(receipt);
+        assert!(one.has_abandoned() && other.has_abandoned());
+        drop(other);
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        assert!(other.take(1, sign(7)).is_some());
+    }
+
     #[tokio::test]
     async fn a_new_connection_goes_on_where_the_old_one_was() {
         let lanes = Lanes::default();
         let seat = lanes.take_seat(key(1, 1)).await.unwrap();
-        let mut first = seat.take(1).unwrap();
-        let _second = seat.take(2).unwrap();
+        let mut first = seat.take(1, sign(1)).unwrap();
+        let _second = seat.take(2, sign(2)).unwrap();
         assert_eq!(seat.settled_through(), 0);
         first.settle();
         assert_eq!(seat.settled_through(), 1);
         drop(seat);
         let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         assert_eq!(seat.resume_after, 2);
-        assert!(seat.take(2).is_none());
+        assert!(seat.take(2, sign(2)).is_none());
         let other = lanes.take_seat(key(1, 2)).await.unwrap();
         assert_eq!(other.resume_after, 0, "lanes count on their own");
     }
@@ -245,7 +296,7 @@ mod tests {
         old.replaced().await;
         assert!(!new.is_finished());
         // What the old one is just taking counts for the new one.
-        let _receipt = old.take(1).unwrap();
+        let _receipt = old.take(1, sign(1)).unwrap();
         drop(old);
         assert_eq!(new.await.unwrap(), 1);
     }
@@ -254,13 +305,13 @@ mod tests {
     async fn a_dropped_receipt_asks_for_the_stanza_again() {
         let lanes = Lanes::default();
         let seat = lanes.take_seat(key(1, 1)).await.unwrap();
-        drop(seat.take(1).unwrap());
+        drop(seat.take(1, sign(1)).unwrap());
         seat.changed().await;
         assert!(seat.has_abandoned());
         drop(seat);
         let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         assert_eq!(seat.resume_after, 0);
-        seat.take(1).unwrap().settle();
+        seat.take(1, sign(1)).unwrap().settle();
         assert_eq!(seat.settled_through(), 1);
     }
 

@@ -10,8 +10,8 @@
 //! sender uses which lane, and what moves to another; pure) → `book` (a lane's numbers; pure); each lane
 //! has a task in `outgoing`, which uses `dial` and its `resolver`.
 //! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
-//! → `lanes` (who may take from a lane) → `ledger` (what has come and what is
-//! settled; pure).
+//! → `lanes` (who may take from a lane) → `ledger` (what has come over it and
+//! what is settled; pure) and `sightings` (what has come over any).
 //! Below both: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
 //! `trouble`, `complaints`.
 
@@ -35,6 +35,7 @@ mod peer;
 mod pool;
 mod reader;
 mod resolver;
+mod sightings;
 mod tls;
 mod trouble;
 mod wire;

@@ -128,6 +128,38 @@ async fn a_node_that_stops_is_left_at_once_by_what_it_was_not_sent() {
 }
 
 #[tokio::test]
+async fn over_two_ways_to_one_node_a_stanza_comes_once() {
+    let ca = Ca::new();
+    let node = Receiver::start(&ca, "dc2.test").await;
+    let wires = [
+        on_its_way(node.address()).await,
+        on_its_way(node.address()).await,
+    ];
+    let sender = Sender::start(&ca, "dc1.test", Duration::from_secs(4), 1 << 20);
+    sender.follow("dc2.test", &wires.each_ref().map(Wire::address));
+    let up = || sender.links.peers()[0].1;
+    until("both links are up", || up() == 2).await;
+    sender.send("dc2.test", 0).unwrap();
+    until("it has arrived", || node.inbox.len() == 1).await;
+    let lanes = sender.links.status();
+    let used = lanes.iter().position(|lane| lane.stanzas == 1).unwrap();
+    let port = lanes[used].endpoint.port;
+    let wire = wires.iter().find(|wire| wire.address().port() == port);
+    wire.unwrap().close();
+    sender.send("dc2.test", 1).unwrap();
+    until("the next one has come the other way", || {
+        node.inbox.len() == 2
+    })
+    .await;
+    assert_eq!(sender.settled(), [0; 0]);
+    node.inbox.settle(..);
+    until("both are settled", || sender.settled() == [0, 1]).await;
+    assert_eq!(node.inbox.numbers(), [0, 1]);
+    let duplicates = &node.metrics.link_duplicates;
+    assert_eq!(duplicates.with_label_values(&["dc1.test"]).get(), 1);
+}
+
+#[tokio::test]
 async fn a_name_is_looked_up_anew_each_time_it_is_dialled() {
     let ca = Ca::new();
     let receiver = Receiver::start(&ca, "dc2.test").await;
