@@ -309,6 +309,9 @@ impl Peer {
                 signals.leave.cancel();
             }
         }
+        if !done.is_empty() {
+            tracing::info!(peer = %self.host, lanes = ?done, "connections to endpoints that are gone are closed");
+        }
         self.show_up(&inner);
         let is_empty = inner.pool.is_empty();
         drop(inner);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use minidom::Element;
+use tokio::process::Command;
 
 use super::cluster::{Cluster, SECRET};
 use super::fake_server::{Connection, FakeServer};
@@ -28,6 +29,23 @@ impl Side {
     /// A datacenter of `cluster`, attached.
     pub async fn start(cluster: &Cluster, host: &str, config: &str) -> Self {
         let (server, gateway) = cluster.join_with_fake_server(host, config).await;
+        let stream = server.attach(SECRET).await;
+        Self {
+            gateway,
+            stream,
+            server,
+        }
+    }
+
+    /// One more node of a host of `cluster`, behind a server of its own.
+    pub async fn start_node(cluster: &Cluster, host: &str, node: &str, config: &str) -> Self {
+        let server = FakeServer::start().await;
+        let mut settings = cluster.settings(host);
+        settings.node = node.to_owned();
+        settings.server = server.address();
+        settings.overrides = vec![config.to_owned()];
+        let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
+        gateway.process.launch();
         let stream = server.attach(SECRET).await;
         Self {
             gateway,
@@ -80,10 +98,15 @@ impl Side {
 impl Flood {
     /// Both run and are linked both ways, and bob is online at the far side.
     pub async fn start(config: &str) -> Self {
+        Self::start_with(config, config).await
+    }
+
+    /// The same, with a configuration for each side.
+    pub async fn start_with(near: &str, far: &str) -> Self {
         let cluster = Cluster::builder().prepare().await;
         let (near, far) = tokio::join!(
-            Side::start(&cluster, "dc1.test", config),
-            Side::start(&cluster, "dc2.test", config)
+            Side::start(&cluster, "dc1.test", near),
+            Side::start(&cluster, "dc2.test", far)
         );
         near.gateway.until_linked("dc2.test").await;
         far.gateway.until_linked("dc1.test").await;
@@ -106,4 +129,20 @@ impl Flood {
 /// The texts `0`, `1`, … of `count` messages.
 pub fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|n| n.to_string()).collect()
+}
+
+/// Cuts every link to `port`: both ends get a RST.
+pub async fn cut(port: u16) -> usize {
+    let killed = Command::new("ss")
+        .args(["-H", "-K", "-t", "state", "established"])
+        .arg(format!("( dport = :{port} )"))
+        .output()
+        .await
+        .expect("ss of iproute2");
+    assert!(
+        killed.status.success(),
+        "sockets can't be killed here: {}",
+        String::from_utf8_lossy(&killed.stderr)
+    );
+    String::from_utf8_lossy(&killed.stdout).lines().count()
 }
