@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::time::{interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::support::flood::{Flood, cut, numbers};
+use crate::support::flood::{Flood, cut_some, numbers};
 use crate::support::port::Port;
 
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 const COUNT: usize = 600;
 const GONE: &str = "connections to endpoints that are gone are closed";
 
-/// Two endpoints of one node come and go, half of the links break twice a
-/// second, and the recipient is nowhere for a moment.
+/// Two endpoints of one node come and go, every fifth of 100 connections
+/// breaks twice a second, and the recipient is nowhere for a moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn senders_keep_their_order_while_connections_are_cut_and_rebalanced() {
     let ports = [Port::take(), Port::take()].map(|port| (port.number(), port));
@@ -39,9 +39,12 @@ async fn senders_keep_their_order_while_connections_are_cut_and_rebalanced() {
     let numbers_of_ports = ports.each_ref().map(|(number, _)| *number);
     let cutting = tokio::spawn(async move {
         let mut every = interval(Duration::from_millis(500));
-        for port in numbers_of_ports.into_iter().cycle() {
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for first in 0.. {
             every.tick().await;
-            cut(port).await;
+            for port in numbers_of_ports {
+                cut_some(port, first).await;
+            }
         }
     });
     let saying = async {
@@ -79,4 +82,7 @@ async fn senders_keep_their_order_while_connections_are_cut_and_rebalanced() {
     let all = USERS.map(|user| (user.to_owned(), numbers(COUNT)));
     assert!(heard == BTreeMap::from(all), "out of order: {heard:?}");
     flood.assert_over().await;
+    let errored = "mod_global_distrib_outgoing_errored_count";
+    let cuts = near.metric(errored, &[("host", "dc2.test")]).await;
+    assert!(cuts >= 50.0, "only {cuts} connections were cut");
 }

@@ -131,18 +131,44 @@ pub fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|n| n.to_string()).collect()
 }
 
-/// Cuts every link to `port`: both ends get a RST.
+/// Cuts every link to `port`: both ends get a RST. Returns how many there were.
 pub async fn cut(port: u16) -> usize {
-    let killed = Command::new("ss")
-        .args(["-H", "-K", "-t", "state", "established"])
-        .arg(format!("( dport = :{port} )"))
+    ss("-K", &format!("( dport = :{port} )")).await.len()
+}
+
+/// Cuts every fifth link to `port`, from the one at `first` on.
+pub async fn cut_some(port: u16, first: usize) {
+    let links = ss("-n", &format!("( dport = :{port} )")).await;
+    // Receive queue, send queue, local address, peer's address.
+    let own_port = |line: &String| {
+        let own = line.split_whitespace().nth(2)?;
+        own.rsplit(':')
+            .next()
+            .map(|port| format!("sport = :{port}"))
+    };
+    let some = links.iter().skip(first % 5).step_by(5);
+    let some: Vec<_> = some.filter_map(own_port).collect();
+    if !some.is_empty() {
+        ss(
+            "-K",
+            &format!("( dport = :{port} ) and ( {} )", some.join(" or ")),
+        )
+        .await;
+    }
+}
+
+/// The established connections that pass `filter`, one a line.
+async fn ss(option: &str, filter: &str) -> Vec<String> {
+    let done = Command::new("ss")
+        .args(["-H", "-t", option, "state", "established", filter])
         .output()
         .await
         .expect("ss of iproute2");
     assert!(
-        killed.status.success(),
-        "sockets can't be killed here: {}",
-        String::from_utf8_lossy(&killed.stderr)
+        done.status.success(),
+        "sockets can't be looked at or killed here: {}",
+        String::from_utf8_lossy(&done.stderr)
     );
-    String::from_utf8_lossy(&killed.stdout).lines().count()
+    let text = String::from_utf8_lossy(&done.stdout);
+    text.lines().map(str::to_owned).collect()
 }
