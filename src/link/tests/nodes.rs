@@ -171,10 +171,10 @@ async fn a_name_is_looked_up_anew_each_time_it_is_dialled() {
         resolver: Resolver::asking(move |name| {
             assert_eq!(name, "gw.dc2.test");
             let addresses: Vec<IpAddr> = looked_up.lock().unwrap().clone();
-            let known = addresses.first().is_some();
-            known
-                .then_some(addresses)
-                .ok_or_else(|| io::Error::other("unknown"))
+            if addresses.is_empty() {
+                return Err(io::Error::other("unknown"));
+            }
+            Ok(addresses)
         }),
     };
     let endpoint = Endpoint {
