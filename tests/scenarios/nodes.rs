@@ -16,6 +16,17 @@ fn handed(side: &Side) -> usize {
         .count()
 }
 
+/// Waits until so many arrived at one node or the other.
+async fn until_handed(first: &Side, second: &Side, count: usize) {
+    until(&format!("{count} messages"), async || {
+        let (first, second) = (handed(first), handed(second));
+        let all = first + second >= count;
+        all.then_some(())
+            .ok_or_else(|| format!("{first} and {second}"))
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_node_had_not_settled_goes_through_another() {
     let config = "connections.max_wait = 8\nconnections.endpoint_refresh_interval = 1\n";
@@ -31,16 +42,7 @@ async fn what_a_dead_node_had_not_settled_goes_through_another() {
             near.say(user, "bob", &text);
         }
     }
-    until(
-        "all messages to arrive at one node or the other",
-        async || {
-            let (first, second) = (handed(&flood.far), handed(&second));
-            let all = first + second == USERS.len() * COUNT;
-            all.then_some(())
-                .ok_or_else(|| format!("{first} and {second}"))
-        },
-    )
-    .await;
+    until_handed(&flood.far, &second, USERS.len() * COUNT).await;
     let (lost, kept) = (handed(&second), handed(&flood.far));
     assert!(
         lost > 0 && kept > 0,
@@ -78,7 +80,7 @@ async fn a_node_that_stops_hands_its_senders_over() {
         say(&texts[100..200]);
     });
     say(&texts[200..]);
-    near.gateway.until_settled().await;
+    until_handed(&flood.far, &second, USERS.len() * texts.len()).await;
     // Each sender used one node, then the other.
     let mut heard: BTreeMap<_, Vec<_>> = second.hear_all(handed(&second)).await;
     for (user, texts) in flood.far.hear_all(handed(&flood.far)).await {
