@@ -75,6 +75,10 @@ struct World {
     pool: Pool<Item>,
     far: BTreeMap<LaneId, Far>,
     placed: BTreeMap<u32, u32>,
+    /// Which lanes each was written on; and those that were ever retired
+    /// while they had no connection.
+    written: BTreeMap<Item, BTreeSet<LaneId>>,
+    retired: BTreeSet<LaneId>,
     /// What arrived for the first time anywhere, in order.
     arrived: Vec<Item>,
     done: Vec<Item>,
@@ -98,6 +102,8 @@ impl World {
             pool,
             far: all.into_iter().map(|lane| (lane, Far::default())).collect(),
             placed: BTreeMap::new(),
+            written: BTreeMap::new(),
+            retired: BTreeSet::new(),
             arrived: Vec::new(),
             done: Vec::new(),
         }
@@ -108,8 +114,10 @@ impl World {
             Step::Place { sender } => self.place(*sender),
             Step::Write(lane) => {
                 let next = self.pool.next(*lane);
-                let next = next.map(|next| (next.number, *next.item));
-                self.far(*lane).wire.extend(next);
+                if let Some((number, item)) = next.map(|next| (next.number, *next.item)) {
+                    self.written.entry(item).or_default().insert(*lane);
+                    self.far(*lane).wire.push_back((number, item));
+                }
             }
             Step::Arrive(lane) => self.arrive(*lane),
             Step::Settle(lane, which) => {
@@ -145,6 +153,8 @@ impl World {
                 self.pool.relocate();
             }
         }
+        let dead = |lane: &&LaneId| !self.far[lane].is_connected && !self.pool.lanes[lane].enabled;
+        self.retired.extend(self.far.keys().filter(dead));
     }
 
     fn far(&mut self, lane: LaneId) -> &mut Far {
@@ -231,6 +241,12 @@ impl World {
         }
     }
 
+    /// Whether what was written on a lane that may come back was left to it.
+    fn is_patient(&self) -> bool {
+        let mut lanes = self.written.values();
+        lanes.all(|lanes| lanes.difference(&self.retired).count() <= 1)
+    }
+
     fn in_order(&self) -> bool {
         (0..SENDERS).all(|sender| {
             let numbers = self.arrived.iter().filter(|item| item.0 == sender);
@@ -250,6 +266,7 @@ proptest! {
         for step in &steps {
             world.step(step);
             prop_assert!(world.in_order(), "{step:?}: {:?}", world.arrived);
+            prop_assert!(!is_patient || world.is_patient(), "{step:?}: {:?}", world.written);
             let held: usize = world.pool.lanes.values().map(|lane| lane.book.len()).sum();
             let in_flight = world.pool.placements.values().map(|place| place.in_flight);
             prop_assert_eq!(held, in_flight.sum::<usize>());
