@@ -120,8 +120,9 @@ impl BounceQueue {
         }
     }
 
-    /// Sets `envelope` aside, behind what its pair has here already. If it lacks
-    /// its recipient, it is tried again after `resend_after`, doubled with each
+    /// Sets `envelope` aside, behind what its pair has here already and was
+    /// taken in before it: one that a link gives back is older than what has
+    /// found the way closed since. If it lacks its recipient, it is tried again after `resend_after`, doubled with each
     /// of `tries`; if it lacks a way, soon.
     ///
     /// # Errors
@@ -140,7 +141,10 @@ impl BounceQueue {
             Lack::Way => jittered(WAY_DELAY),
         };
         let line = lines.by_pair.entry(pair.clone()).or_default();
-        line.held.push_back(held);
+        let taken_at = held.envelope.taken_at;
+        let older = |other: &Held| other.envelope.taken_at <= taken_at;
+        let position = line.held.iter().rposition(older).map_or(0, |last| last + 1);
+        line.held.insert(position, held);
         line.bytes += size;
         if line.due.is_none() {
             let due = Instant::now() + delay;

@@ -196,4 +196,6 @@ pub enum Obstacle {
     Full,
     /// The envelope waited longer than `connections.max_wait`.
     TooLate,
+    /// Its stanza is larger than the next hop takes.
+    TooLarge,
 }

@@ -72,10 +72,10 @@ impl Relay {
     pub async fn reroute(&self, undelivered: Undelivered) {
         let Undelivered { envelope, reason } = undelivered;
         let mut next = Next::new();
-        if reason == Obstacle::TooLate {
-            self.refuse(envelope, too_late(), &mut next);
-        } else {
-            next.push_back(on_its_way(envelope));
+        match reason {
+            Obstacle::TooLate => self.refuse(envelope, too_late(), &mut next),
+            Obstacle::TooLarge => self.refuse(envelope, too_large(), &mut next),
+            Obstacle::Absent | Obstacle::Full => next.push_back(on_its_way(envelope)),
         }
         self.carry_behind_held(next).await;
     }
@@ -265,17 +265,14 @@ impl Relay {
         }
     }
 
-    fn forward_one(&self, mut envelope: Envelope, host: &Host, next: &mut Next) {
-        envelope.ttl -= 1;
+    fn forward_one(&self, envelope: Envelope, host: &Host, next: &mut Next) {
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
                 let forwarded = &self.metrics.forwarded;
                 forwarded.with_label_values(&[host.as_str()]).inc();
             }
             Err(undelivered) => {
-                let mut envelope = undelivered.envelope;
-                envelope.ttl += 1;
-                self.wait_for_way(envelope, next);
+                self.wait_for_way(undelivered.envelope, next);
             }
         }
     }
@@ -343,6 +340,13 @@ fn on_its_way(envelope: Envelope) -> Held {
         envelope,
         lack: Lack::Recipient,
     }
+}
+
+fn too_large() -> Refusal {
+    Refusal::new(
+        Reason::TooLarge,
+        "The stanza is larger than the recipient's server takes.",
+    )
 }
 
 fn too_late() -> Refusal {

@@ -64,6 +64,17 @@ async fn a_pair_comes_back_whole_and_in_order_when_due() {
     );
 }
 
+#[test]
+fn what_is_given_back_late_goes_before_what_came_after_it() {
+    let queue = queue(1 << 20);
+    let [first, second, third] = ["1", "2", "3"].map(|id| held(id, "bob@x.test"));
+    for held in [third, first, second] {
+        queue.hold(held, 0).unwrap();
+    }
+    let pair = Pair::of(&held("4", "bob@x.test").envelope);
+    assert_eq!(ids(&queue.release(&pair)), ["1", "2", "3"]);
+}
+
 #[tokio::test]
 async fn who_turns_up_gets_what_is_held_at_once() {
     let config = config::Bounce {

@@ -133,6 +133,7 @@ fn connections(reading: &mut Reading, local_host: Option<&Host>) -> Option<Conne
     let tls = tls::read(reading, local_host);
     let endpoints = endpoints(reading, local_host);
     let advertised: Option<Vec<Endpoint>> = reading.get("connections.advertised_endpoints");
+    unreachable(reading, endpoints.as_deref(), advertised.as_deref());
     for endpoint in advertised
         .iter()
         .flatten()
@@ -169,6 +170,26 @@ fn endpoints(reading: &mut Reading, local_host: Option<&Host>) -> Option<Vec<End
         let host = local_host?.as_str().to_owned();
         Some(vec![Endpoint { host, port: 5555 }])
     })
+}
+
+/// A gateway that nobody can dial may be meant, to send only; but it is rare.
+fn unreachable(
+    reading: &mut Reading,
+    endpoints: Option<&[Endpoint]>,
+    advertised: Option<&[Endpoint]>,
+) {
+    let (key, what) = match (endpoints, advertised) {
+        (Some([]), _) => (
+            "connections.endpoints",
+            "has none: this gateway can send to other datacenters, but none of them can send to it",
+        ),
+        (_, Some([])) => (
+            "connections.advertised_endpoints",
+            "has none: other datacenters are not told where to send to this one",
+        ),
+        _ => return,
+    };
+    reading.warn(key, what);
 }
 
 fn duplicates(reading: &mut Reading, key: &'static str) {

@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 
 /// Ready: attached to the server, the session table answers, and every known
-/// peer has a link.
+/// peer that can be dialled has a link.
 pub(super) fn readiness(
     components: &Components,
     registry: &Registry,
@@ -35,7 +35,10 @@ pub(super) fn readiness(
                 needed: true,
             },
         ];
-        checks.extend(peers.borrow().keys().map(|host| Check {
+        let peers = peers.borrow();
+        // One that announces no endpoint is not meant to be dialled.
+        let reachable = peers.iter().filter(|(_, endpoints)| !endpoints.is_empty());
+        checks.extend(reachable.map(|(host, _)| Check {
             name: format!("link {host}"),
             state: if links.is_up(host) {
                 Ok(())

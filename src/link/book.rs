@@ -23,10 +23,26 @@ pub(super) struct Book<T> {
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     number: Option<u64>,
+    /// On this lane or on one before.
+    was_written: bool,
     size: usize,
+    /// Since when it waits to be written.
     queued_at: Instant,
     /// The stanza.
     pub(super) item: T,
+}
+
+impl<T> Entry<T> {
+    /// Since when it waits: since it was queued; or, when it was written
+    /// already, since the connection was lost, if it is (`down_since`). What
+    /// the peer has over a live connection is not waiting.
+    fn waits_since(&self, down_since: Option<Instant>) -> Option<Instant> {
+        match (self.number, down_since) {
+            (None, _) => Some(self.queued_at),
+            (Some(_), Some(down_since)) => Some(self.queued_at.max(down_since)),
+            (Some(_), None) => None,
+        }
+    }
 }
 
 /// A stanza to be written now.
@@ -78,9 +94,20 @@ impl<T> Book<T> {
         self.bytes += size;
         self.entries.push_back(Entry {
             number: None,
+            was_written: false,
             size,
             queued_at: Instant::now(),
             item,
+        });
+    }
+
+    /// Queues a stanza of another lane behind all others; it goes on waiting,
+    /// and gets a number of this lane.
+    pub(super) fn requeue(&mut self, entry: Entry<T>) {
+        self.bytes += entry.size;
+        self.entries.push_back(Entry {
+            number: None,
+            ..entry
         });
     }
 
@@ -90,7 +117,10 @@ impl<T> Book<T> {
         self.written += 1;
         let mut first_since = None;
         let number = *entry.number.get_or_insert_with(|| {
-            first_since = Some(entry.queued_at);
+            if !entry.was_written {
+                first_since = Some(entry.queued_at);
+            }
+            entry.was_written = true;
             self.last_number += 1;
             self.last_number
         });
@@ -129,27 +159,47 @@ impl<T> Book<T> {
         self.extract(|entry| entry.number == Some(number)).pop()
     }
 
-    /// Takes out what has waited for `max_wait`: since it was queued; or, when
-    /// it was written already, since the connection was lost, if it is
-    /// (`down_since`). What the peer has over a live connection is not waiting.
+    /// Takes out what has waited for `max_wait`.
     pub(super) fn expire(
         &mut self,
         down_since: Option<Instant>,
         max_wait: Duration,
     ) -> Vec<Entry<T>> {
         self.extract(|entry| {
-            let since = match (entry.number, down_since) {
-                (None, _) => entry.queued_at,
-                (Some(_), Some(down_since)) => entry.queued_at.max(down_since),
-                (Some(_), None) => return false,
-            };
-            since.elapsed() >= max_wait
+            let since = entry.waits_since(down_since);
+            since.is_some_and(|since| since.elapsed() >= max_wait)
         })
     }
 
-    /// Takes out everything.
-    pub(super) fn take_all(&mut self) -> Vec<Entry<T>> {
-        self.extract(|_| true)
+    /// How long the one that has waited longest has; `None` when none waits.
+    pub(super) fn longest_wait(&self, down_since: Option<Instant>) -> Option<Duration> {
+        let waits = self
+            .entries
+            .iter()
+            .filter_map(|e| e.waits_since(down_since));
+        waits.min().map(|since| since.elapsed())
+    }
+
+    /// Those that have a number: the peer may have them.
+    pub(super) fn written(&self) -> impl Iterator<Item = &T> {
+        // Numbers are given in the order of the book.
+        let numbered = self.entries.iter().take_while(|e| e.number.is_some());
+        numbered.map(|entry| &entry.item)
+    }
+
+    /// Takes out those that are `wanted`.
+    pub(super) fn take(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
+        self.extract(|entry| wanted(&entry.item))
+    }
+
+    /// Takes out everything, to be queued elsewhere: from now on all of it
+    /// waits since it did here.
+    pub(super) fn take_all(&mut self, down_since: Option<Instant>) -> Vec<Entry<T>> {
+        let mut taken = self.extract(|_| true);
+        for entry in &mut taken {
+            entry.queued_at = entry.waits_since(down_since).unwrap_or(entry.queued_at);
+        }
+        taken
     }
 
     fn check(&self, number: u64) -> Result<(), WireError> {

@@ -1,31 +1,29 @@
 //! Dialling: from an endpoint to a link that stands.
 
 use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::hello::{self, Answer, Hello};
 use super::pool::LaneId;
 use super::reader::{FrameReader, ReadError};
+use super::resolver::Resolver;
 use super::tls::{self, Security, Socket};
 use super::trouble::Failure;
-use super::{HANDSHAKE_LIMIT, Identity};
+use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity};
 use crate::config::Endpoint;
 use crate::host::Host;
-
-/// For one look-up, and for one TCP connection: less than the handshake's, so
-/// that a dead address does not keep the next one from being tried.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Dials peers on behalf of this gateway.
 #[derive(Debug)]
 pub(super) struct Dialler {
     pub(super) identity: Identity,
     pub(super) security: Security,
+    pub(super) resolver: Resolver,
 }
 
 /// A link that stands, seen by the sender.
@@ -51,7 +49,7 @@ impl Dialler {
         endpoint: &Endpoint,
         lane: LaneId,
     ) -> Result<Link, Failure> {
-        let tcp = reach(endpoint).await?;
+        let tcp = self.reach(endpoint).await?;
         let greeted = timeout(HANDSHAKE_LIMIT, self.greet(tcp, peer, lane)).await;
         greeted.unwrap_or_else(|_| Err(Failure::late()))
     }
@@ -83,6 +81,29 @@ impl Dialler {
         })
     }
 
+    /// A TCP connection to the first address of `endpoint` that answers. Its
+    /// name is looked up anew each time.
+    async fn reach(&self, endpoint: &Endpoint) -> Result<TcpStream, Failure> {
+        let unreachable = |text: String| Failure::Unreachable(format!("can't reach it: {text}"));
+        let found = self.resolver.resolve(&endpoint.host).await;
+        let found = found.map_err(|text| unreachable(format!("name look-up: {text}")))?;
+        let mut last = String::new();
+        for address in found {
+            let address = SocketAddr::new(address, endpoint.port);
+            match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+                Ok(Ok(tcp)) => {
+                    // Batches are made here; the kernel need not wait for more.
+                    tcp.set_nodelay(true)
+                        .map_err(|error| unreachable(format!("{address}: {error}")))?;
+                    return Ok(tcp);
+                }
+                Ok(Err(error)) => last = format!("{address}: {error}"),
+                Err(_) => last = format!("{address}: no answer within {CONNECT_LIMIT:?}"),
+            }
+        }
+        Err(unreachable(last))
+    }
+
     fn hello(&self, peer: &Host, lane: LaneId) -> Hello {
         Hello {
             versions: hello::VERSIONS,
@@ -104,36 +125,4 @@ fn unanswered(error: ReadError, sent: io::Result<()>) -> Failure {
             "it closed the connection instead of answering our hello; its log says why".to_owned(),
         ),
     }
-}
-
-/// A TCP connection to the first address of `endpoint` that answers.
-async fn reach(endpoint: &Endpoint) -> Result<TcpStream, Failure> {
-    let unreachable = |text: String| Failure::Unreachable(format!("can't reach it: {text}"));
-    let found = timeout(
-        CONNECT_LIMIT,
-        lookup_host((endpoint.host.as_str(), endpoint.port)),
-    );
-    let addresses = match found.await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => return Err(unreachable(format!("name look-up: {error}"))),
-        Err(_) => {
-            return Err(unreachable(format!(
-                "no answer to the name look-up within {CONNECT_LIMIT:?}"
-            )));
-        }
-    };
-    let mut last = "the name has no addresses".to_owned();
-    for address in addresses {
-        match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
-            Ok(Ok(tcp)) => {
-                // Batches are made here; the kernel need not wait for more.
-                tcp.set_nodelay(true)
-                    .map_err(|error| unreachable(format!("{address}: {error}")))?;
-                return Ok(tcp);
-            }
-            Ok(Err(error)) => last = format!("{address}: {error}"),
-            Err(_) => last = format!("{address}: no answer within {CONNECT_LIMIT:?}"),
-        }
-    }
-    Err(unreachable(last))
 }

@@ -64,16 +64,9 @@ impl Gate {
         let (read, mut writer) = tokio::io::split(socket);
         let mut reader = FrameReader::new(read, hello::LIMIT);
         let mut out = BytesMut::new();
-        let examined = match reader.next().await {
-            Ok(raw) => self.examine(raw, certificate.as_ref()),
-            Err(ReadError::Wire(error)) => Err(hello::malformed(error)),
-            Err(ReadError::Io(error)) => Err(tls::failure(&error)),
-            Err(ReadError::Closed) => {
-                Err(Failure::Unreachable("it closed without a word".to_owned()))
-            }
-        };
-        let (hello, host) = match examined {
-            Ok(examined) => examined,
+        let read = reader.next().await;
+        let (hello, host, seat) = match self.admit(read, certificate.as_ref()).await {
+            Ok(admitted) => admitted,
             Err(failure) => {
                 if let Failure::Refused { mismatch, text } = &failure {
                     refusal(*mismatch, text).put(&mut out);
@@ -84,7 +77,6 @@ impl Gate {
                 return Err(failure);
             }
         };
-        let seat = self.seat(&hello, &host).await;
         self.welcome(&hello, &seat).put(&mut out);
         write(&mut writer, &mut out)
             .await
@@ -98,6 +90,22 @@ impl Gate {
             writer,
             seat,
         })
+    }
+
+    /// Who the dialler is, and its seat on its lane.
+    async fn admit(
+        &self,
+        read: Result<RawFrame, ReadError>,
+        certificate: Option<&Certificate>,
+    ) -> Result<(Hello, Host, Seat), Failure> {
+        let raw = read.map_err(|error| match error {
+            ReadError::Wire(error) => hello::malformed(error),
+            ReadError::Io(error) => tls::failure(&error),
+            ReadError::Closed => Failure::Unreachable("it closed without a word".to_owned()),
+        })?;
+        let (hello, host) = self.examine(raw, certificate)?;
+        let seat = self.seat(&hello, &host).await?;
+        Ok((hello, host, seat))
     }
 
     /// Whether the dialler may be let in, and which host it is.
@@ -120,14 +128,15 @@ impl Gate {
         Ok((hello, host))
     }
 
-    async fn seat(&self, hello: &Hello, host: &Host) -> Seat {
+    async fn seat(&self, hello: &Hello, host: &Host) -> Result<Seat, Failure> {
         let key = LaneKey {
             host: host.clone(),
             node: hello.node.clone(),
             epoch: hello.epoch,
             lane: hello.lane,
         };
-        self.lanes.take_seat(key).await
+        let seat = self.lanes.take_seat(key).await;
+        seat.map_err(|error| Failure::refused(Mismatch::Protocol, error.to_string()))
     }
 
     fn welcome(&self, hello: &Hello, seat: &Seat) -> Answer {

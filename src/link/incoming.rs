@@ -18,6 +18,7 @@ use super::gate::{Gate, Guest};
 use super::lanes::{Lanes, Seat};
 use super::outgoing::write;
 use super::reader::FrameReader;
+use super::sightings::Sign;
 use super::tls::Security;
 use super::trouble::{Ending, Failure};
 use super::wire::WireError;
@@ -225,7 +226,7 @@ impl Reception {
             .incoming_first_packet
             .with_label_values(&label)
             .inc();
-        tracing::info!(peer = %host, %node, lane, %address, "incoming link up");
+        tracing::debug!(peer = %host, %node, lane, %address, "incoming link up");
         let ending = tokio::select! {
             ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
             ending = acknowledge(writer, &seat, shutdown) => ending,
@@ -237,9 +238,16 @@ impl Reception {
                     .incoming_errored
                     .with_label_values(&label)
                     .inc();
-                tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                // Mostly the same happens to all connections of a node.
+                if self.is_news(&format!("{host} {node} {text}")) {
+                    tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                } else {
+                    tracing::debug!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                }
             }
-            _ => tracing::info!(peer = %host, %node, lane, %address, ?ending, "incoming link down"),
+            _ => {
+                tracing::debug!(peer = %host, %node, lane, %address, ?ending, "incoming link down");
+            }
         }
     }
 
@@ -289,7 +297,8 @@ impl Reception {
         seat: &Seat,
     ) -> Option<Envelope> {
         let label = [peer.as_str()];
-        let Some(mut receipt) = seat.take(header.number) else {
+        let sign = Sign::of(header.id, header.ttl, &body);
+        let Some(mut receipt) = seat.take(header.number, sign) else {
             self.metrics.link_duplicates.with_label_values(&label).inc();
             return None;
         };
@@ -412,14 +421,15 @@ mod tests {
             epoch: 1,
             lane: 1,
         };
-        let seat = lanes.take_seat(key).await;
-        let _unsettled = seat.take(1);
+        let seat = lanes.take_seat(key).await.unwrap();
+        let sign = |id| Sign::of(id, 0, b"");
+        let _unsettled = seat.take(1, sign(1));
         let (near, far) = tokio::io::duplex(4096);
         let shutdown = CancellationToken::new();
         let mut reader = FrameReader::new(far, 64);
         let settling = async {
             for number in 2.. {
-                if let Some(mut receipt) = seat.take(number) {
+                if let Some(mut receipt) = seat.take(number, sign(number)) {
                     receipt.settle();
                 }
                 sleep(Duration::from_secs(1)).await;

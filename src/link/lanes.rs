@@ -10,12 +10,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Ledger, Verdict};
+use super::sightings::{Sightings, Sign};
 use crate::envelope::{Receipt, Settle};
 use crate::host::Host;
 
 /// How long a lane without a connection is remembered. A sender that is back
 /// later sends again what it has no ack for, and some of it may come twice.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// So many lanes of one host are remembered: far more than its nodes have
+/// connections. Without a limit its numbering new ones would fill the memory.
+const LANES_PER_HOST: usize = 16_384;
 
 /// What has been taken from each lane of each peer. All [`Listener`]s of a
 /// node share one, so that a lane that reconnects to another of them is known.
@@ -24,6 +29,7 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub struct Lanes {
     known: Mutex<HashMap<LaneKey, Arc<IncomingLane>>>,
+    sightings: Arc<Sightings>,
 }
 
 /// Which lane, of which process.
@@ -35,11 +41,21 @@ pub(super) struct LaneKey {
     pub(super) lane: u32,
 }
 
+/// A host has more lanes than are remembered of one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its host has {LANES_PER_HOST} connections here already, or had them until a few minutes ago"
+)]
+pub(super) struct TooMany;
+
 impl Lanes {
     /// Takes a connection's seat on its lane: the one before it is told to
     /// leave, and has finished with its last stanza when this returns.
-    pub(super) async fn take_seat(&self, key: LaneKey) -> Seat {
-        let lane = self.find(key);
+    ///
+    /// # Errors
+    /// When it is a new lane, and its host has too many already.
+    pub(super) async fn take_seat(&self, key: LaneKey) -> Result<Seat, TooMany> {
+        let lane = self.find(key)?;
         let replaced = CancellationToken::new();
         let before = std::mem::replace(&mut lane.lock().occupant, replaced.clone());
         before.cancel();
@@ -48,16 +64,17 @@ impl Lanes {
         state.vacant_since = None;
         let resume_after = state.ledger.resume();
         drop(state);
-        Seat {
+        Ok(Seat {
             lane,
+            sightings: Arc::clone(&self.sightings),
             replaced,
             resume_after,
             _turn: turn,
-        }
+        })
     }
 
     /// The lane, old or new. Forgets those that nobody will ask for again.
-    fn find(&self, key: LaneKey) -> Arc<IncomingLane> {
+    fn find(&self, key: LaneKey) -> Result<Arc<IncomingLane>, TooMany> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|other, lane| {
             let restarted =
@@ -66,7 +83,13 @@ impl Lanes {
                 .vacant_since
                 .is_none_or(|since| !restarted && since.elapsed() < FORGET_AFTER)
         });
-        Arc::clone(known.entry(key).or_default())
+        if let Some(lane) = known.get(&key) {
+            return Ok(Arc::clone(lane));
+        }
+        if known.keys().filter(|other| other.host == key.host).count() >= LANES_PER_HOST {
+            return Err(TooMany);
+        }
+        Ok(Arc::clone(known.entry(key).or_default()))
     }
 }
 
@@ -108,6 +131,7 @@ impl IncomingLane {
 #[derive(Debug)]
 pub(super) struct Seat {
     lane: Arc<IncomingLane>,
+    sightings: Arc<Sightings>,
     replaced: CancellationToken,
     /// What the sender need not send again.
     pub(super) resume_after: u64,
@@ -120,20 +144,25 @@ impl Seat {
         self.replaced.cancelled().await;
     }
 
-    /// Notes that a stanza has come. `None` if it had come before; else the
-    /// receipt that settles it.
-    pub(super) fn take(&self, number: u64) -> Option<Receipt> {
-        match self.lane.lock().ledger.take(number) {
-            Verdict::Duplicate => None,
-            Verdict::New => {
-                let slip = Slip {
-                    lane: Arc::clone(&self.lane),
-                    number,
-                    settled: AtomicBool::new(false),
-                };
-                Some(Receipt::new(Arc::new(slip), number))
-            }
+    /// Notes that a stanza has come. `None` if it had come before, over this
+    /// lane or another; else the receipt that settles it.
+    pub(super) fn take(&self, number: u64, sign: Sign) -> Option<Receipt> {
+        let verdict = self.lane.lock().ledger.take(number);
+        if verdict == Verdict::Duplicate {
+            return None;
         }
+        let receipt = |first| {
+            let slip = Slip {
+                lane: Arc::clone(&self.lane),
+                number,
+                first,
+                settled: AtomicBool::new(false),
+            };
+            Receipt::new(Arc::new(slip), number)
+        };
+        let first = (Arc::clone(&self.sightings), sign);
+        let is_first = self.sightings.is_first(sign, || receipt(None));
+        is_first.then(|| receipt(Some(first)))
     }
 
     /// All up to this number is settled.
@@ -164,6 +193,8 @@ impl Drop for Seat {
 struct Slip {
     lane: Arc<IncomingLane>,
     number: u64,
+    /// Set if no other lane had brought it before.
+    first: Option<(Arc<Sightings>, Sign)>,
     settled: AtomicBool,
 }
 
@@ -172,15 +203,23 @@ impl Settle for Slip {
         self.settled.store(true, Ordering::Relaxed);
         self.lane.lock().ledger.settle(number);
         self.lane.changed.notify_one();
+        if let Some((sightings, sign)) = &self.first {
+            sightings.settle(*sign);
+        }
     }
 }
 
 impl Drop for Slip {
     fn drop(&mut self) {
-        if !self.settled.load(Ordering::Relaxed) {
-            self.lane.lock().ledger.abandon(self.number);
-            self.lane.changed.notify_one();
+        if self.settled.load(Ordering::Relaxed) {
+            return;
         }
+        // First of all, or it would be taken for seen when it comes again.
+        if let Some((sightings, sign)) = &self.first {
+            sightings.forget(*sign);
+        }
+        self.lane.lock().ledger.abandon(self.number);
+        self.lane.changed.notify_one();
     }
 }
 
@@ -197,35 +236,67 @@ mod tests {
         }
     }
 
+    fn sign(id: u64) -> Sign {
+        Sign::of(id, 3, b"<message/>")
+    }
+
+    #[tokio::test]
+    async fn what_another_lane_brought_is_settled_with_it() {
+        let lanes = Lanes::default();
+        let one = lanes.take_seat(key(1, 1)).await.unwrap();
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        let mut receipt = one.take(1, sign(7)).unwrap();
+        assert!(other.take(1, sign(7)).is_none());
+        assert_eq!(other.settled_through(), 0, "not before the first is");
+        receipt.settle();
+        assert_eq!((one.settled_through(), other.settled_through()), (1, 1));
+        assert!(other.take(2, sign(7)).is_none());
+        assert_eq!(other.settled_through(), 2, "at once, later");
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_is_asked_for_over_every_lane_that_brought_it() {
+        let lanes = Lanes::default();
+        let one = lanes.take_seat(key(1, 1)).await.unwrap();
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        let receipt = one.take(1, sign(7)).unwrap();
+        assert!(other.take(1, sign(7)).is_none());
+        drop(receipt);
+        assert!(one.has_abandoned() && other.has_abandoned());
+        drop(other);
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        assert!(other.take(1, sign(7)).is_some());
+    }
+
     #[tokio::test]
     async fn a_new_connection_goes_on_where_the_old_one_was() {
         let lanes = Lanes::default();
-        let seat = lanes.take_seat(key(1, 1)).await;
-        let mut first = seat.take(1).unwrap();
-        let _second = seat.take(2).unwrap();
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
+        let mut first = seat.take(1, sign(1)).unwrap();
+        let _second = seat.take(2, sign(2)).unwrap();
         assert_eq!(seat.settled_through(), 0);
         first.settle();
         assert_eq!(seat.settled_through(), 1);
         drop(seat);
-        let seat = lanes.take_seat(key(1, 1)).await;
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         assert_eq!(seat.resume_after, 2);
-        assert!(seat.take(2).is_none());
-        let other = lanes.take_seat(key(1, 2)).await;
+        assert!(seat.take(2, sign(2)).is_none());
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
         assert_eq!(other.resume_after, 0, "lanes count on their own");
     }
 
     #[tokio::test]
     async fn only_one_connection_takes_from_a_lane() {
         let lanes = Arc::new(Lanes::default());
-        let old = lanes.take_seat(key(1, 1)).await;
+        let old = lanes.take_seat(key(1, 1)).await.unwrap();
         let new = tokio::spawn({
             let lanes = Arc::clone(&lanes);
-            async move { lanes.take_seat(key(1, 1)).await.resume_after }
+            async move { lanes.take_seat(key(1, 1)).await.unwrap().resume_after }
         });
         old.replaced().await;
         assert!(!new.is_finished());
         // What the old one is just taking counts for the new one.
-        let _receipt = old.take(1).unwrap();
+        let _receipt = old.take(1, sign(1)).unwrap();
         drop(old);
         assert_eq!(new.await.unwrap(), 1);
     }
@@ -233,25 +304,44 @@ mod tests {
     #[tokio::test]
     async fn a_dropped_receipt_asks_for_the_stanza_again() {
         let lanes = Lanes::default();
-        let seat = lanes.take_seat(key(1, 1)).await;
-        drop(seat.take(1).unwrap());
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
+        drop(seat.take(1, sign(1)).unwrap());
         seat.changed().await;
         assert!(seat.has_abandoned());
         drop(seat);
-        let seat = lanes.take_seat(key(1, 1)).await;
+        let seat = lanes.take_seat(key(1, 1)).await.unwrap();
         assert_eq!(seat.resume_after, 0);
-        seat.take(1).unwrap().settle();
+        seat.take(1, sign(1)).unwrap().settle();
         assert_eq!(seat.settled_through(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_host_has_only_so_many_lanes_and_takes_none_from_others() {
+        let lanes = Lanes::default();
+        let most = u32::try_from(LANES_PER_HOST).unwrap();
+        {
+            let mut known = lanes.known.lock().unwrap();
+            known.extend((1..most).map(|lane| (key(1, lane), Arc::default())));
+        }
+        let last = lanes.take_seat(key(1, most)).await.unwrap();
+        assert_eq!(lanes.take_seat(key(1, most + 1)).await.err(), Some(TooMany));
+        drop(last);
+        lanes.take_seat(key(1, most)).await.expect("known before");
+        let other = LaneKey {
+            host: Host::new("dc3.test").unwrap(),
+            ..key(1, 1)
+        };
+        lanes.take_seat(other).await.expect("another host's");
     }
 
     #[tokio::test(start_paused = true)]
     async fn lanes_are_forgotten_after_a_restart_or_a_long_time() {
         let lanes = Lanes::default();
         let count = || lanes.known.lock().unwrap().len();
-        drop(lanes.take_seat(key(1, 1)).await);
-        let live = lanes.take_seat(key(1, 2)).await;
+        drop(lanes.take_seat(key(1, 1)).await.unwrap());
+        let live = lanes.take_seat(key(1, 2)).await.unwrap();
         assert_eq!(count(), 2);
-        drop(lanes.take_seat(key(2, 1)).await);
+        drop(lanes.take_seat(key(2, 1)).await.unwrap());
         assert_eq!(
             count(),
             2,
@@ -259,7 +349,7 @@ mod tests {
         );
         drop(live);
         tokio::time::advance(FORGET_AFTER).await;
-        drop(lanes.take_seat(key(3, 1)).await);
+        drop(lanes.take_seat(key(3, 1)).await.unwrap());
         assert_eq!(count(), 1);
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::dial::Dialler;
 use super::outgoing::OutgoingLane;
 use super::peer::{Held, Peer};
+use super::resolver::Resolver;
 use super::tls::Security;
 use super::trouble::Mismatch;
 use super::{Identity, SetupError};
@@ -54,6 +55,7 @@ struct Shared {
     dialler: Arc<Dialler>,
     connections_per_endpoint: usize,
     queue_bytes: usize,
+    max_wait: Duration,
     metrics: Arc<Metrics>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
     peers: RwLock<HashMap<Host, Arc<Peer>>>,
@@ -69,8 +71,10 @@ struct Shared {
 }
 
 impl Links {
-    /// No pools yet. What waits longer than `connections.max_wait`, or is left
-    /// in a pool that is closed, comes back through `undelivered`.
+    /// No pools yet. What waits longer than `connections.max_wait`, is larger
+    /// than the peer takes, or is left in a pool that is closed, comes back
+    /// through `undelivered`; what waits on a connection that is broken for
+    /// half of that time goes over another one to the same host, if there is one.
     ///
     /// From `shutdown` on no new endpoint is dialled; but the lanes go on,
     /// since there may be stanzas to hand over still, until [`Self::drain`] or
@@ -95,9 +99,14 @@ impl Links {
         // A queue that can't hold one stanza of each size would be of no use.
         let queue_bytes = config.queue_bytes.max(stanza_size_limit);
         let shared = Arc::new(Shared {
-            dialler: Arc::new(Dialler { identity, security }),
+            dialler: Arc::new(Dialler {
+                identity,
+                security,
+                resolver: Resolver::system(),
+            }),
             connections_per_endpoint: config.connections_per_endpoint,
             queue_bytes,
+            max_wait: config.max_wait,
             metrics,
             undelivered,
             peers: RwLock::default(),
@@ -108,14 +117,15 @@ impl Links {
             shutdown,
             closing: CancellationToken::new(),
         });
-        let keeper = Arc::clone(&shared).keep(config.max_wait, config.disabled_gc_interval);
+        let keeper = Arc::clone(&shared).keep(config.disabled_gc_interval);
         shared.tasks.spawn(keeper);
         Ok(Self { shared })
     }
 
     /// Gives `envelope` to one of the connections to `host`: always the same
-    /// for one sender while it stays enabled. Its receipt is settled when the
-    /// peer has acknowledged it. Never waits.
+    /// for one sender while it stays up and enabled. Its ttl is one less when
+    /// it arrives. Its receipt is settled when the peer has acknowledged it.
+    /// Never waits.
     ///
     /// # Errors
     /// Gives the envelope back when there is no connection or its queue is full.
@@ -217,6 +227,7 @@ impl Shared {
             Arc::new(Peer::new(
                 host.clone(),
                 self.queue_bytes,
+                self.max_wait,
                 &self.metrics,
                 Arc::clone(&self.held),
                 self.undelivered.clone(),
@@ -239,7 +250,8 @@ impl Shared {
 
     /// Gives back what waits too long, and tidies up disabled lanes, until
     /// closing; then gives back the rest.
-    async fn keep(self: Arc<Self>, max_wait: Duration, gc_interval: Duration) {
+    async fn keep(self: Arc<Self>, gc_interval: Duration) {
+        let max_wait = self.max_wait;
         // A stanza may wait a tenth longer than allowed, at most a second.
         let often = (max_wait / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
         let mut expiry = interval(often);

@@ -7,11 +7,11 @@
 //! already. `docs/link-protocol.md` shows what goes over the wire.
 //!
 //! Sending: `links` (the door) → `peer` (a pool under a lock) → `pool` (which
-//! sender uses which lane; pure) → `book` (a lane's numbers; pure); each lane
-//! has a task in `outgoing`, which uses `dial`.
+//! sender uses which lane, and what moves to another; pure) → `book` (a lane's numbers; pure); each lane
+//! has a task in `outgoing`, which uses `dial` and its `resolver`.
 //! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
-//! → `lanes` (who may take from a lane) → `ledger` (what has come and what is
-//! settled; pure).
+//! → `lanes` (who may take from a lane) → `ledger` (what has come over it and
+//! what is settled; pure) and `sightings` (what has come over any).
 //! Below both: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
 //! `trouble`, `complaints`.
 
@@ -34,6 +34,8 @@ mod outgoing;
 mod peer;
 mod pool;
 mod reader;
+mod resolver;
+mod sightings;
 mod tls;
 mod trouble;
 mod wire;
@@ -48,6 +50,10 @@ pub use links::{LinkStatus, Links};
 /// From TCP to the end of the greeting: who takes longer is dropped, so that
 /// silent connections can't pile up.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// For one look-up, and for one TCP connection: less than the handshake's, so
+/// that a dead address does not keep the next one from being tried.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Each side says something at least this often: three pings may be late
 /// before [`SILENCE_LIMIT`].

@@ -8,7 +8,6 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::complaints::Complaints;
 use super::dial::{Dialler, Link};
 use super::frame::Frame;
 use super::peer::{Peer, Signals};
@@ -34,7 +33,6 @@ impl OutgoingLane {
     /// Keeps the lane connected until told to leave.
     pub(super) async fn run(self) {
         let mut backoff = backoff();
-        let mut complaints = Complaints::default();
         while !self.signals.leave.is_cancelled() {
             let dialled = tokio::select! {
                 biased;
@@ -45,11 +43,11 @@ impl OutgoingLane {
                 Ok(link) => {
                     if let Ending::Broken(text) = self.use_link(link).await {
                         self.count_error();
-                        self.complain(&mut complaints, &format!("link lost: {text}"));
+                        self.complain(&format!("link lost: {text}"));
                     }
                     backoff = self::backoff();
                 }
-                Err(failure) => self.failed(&mut complaints, &failure),
+                Err(failure) => self.failed(&failure),
             }
             let pause = backoff.next().unwrap_or(Duration::from_secs(1));
             tokio::select! {
@@ -61,29 +59,31 @@ impl OutgoingLane {
 
     /// From the welcome to the end.
     async fn use_link(&self, link: Link) -> Ending {
-        if let Err(error) = self.peer.up(self.id, link.resume_after) {
-            return Ending::Broken(error.to_string());
-        }
+        let is_first = match self.peer.up(self.id, link.resume_after) {
+            Ok(is_first) => is_first,
+            Err(error) => return Ending::Broken(error.to_string()),
+        };
         let host = [self.peer.host.as_str()];
         self.metrics
             .outgoing_established
             .with_label_values(&host)
             .inc();
-        tracing::info!(
-            peer = %self.peer.host, node = %link.node, endpoint = %self.endpoint, lane = self.id,
-            "link up"
-        );
+        let (peer, endpoint, lane) = (&self.peer.host, &self.endpoint, self.id);
+        tracing::debug!(%peer, node = %link.node, %endpoint, lane, "link up");
+        if is_first {
+            tracing::info!(%peer, node = %link.node, %endpoint, "linked");
+        }
         let ending = tokio::select! {
             ending = self.hear(link.reader) => ending,
             ending = self.speak(link.writer, link.frame_limit) => ending,
             () = self.overdue() => Ending::WeLeft,
         };
-        self.peer.down(self.id);
+        let was_last = self.peer.down(self.id);
         self.metrics.outgoing_closed.with_label_values(&host).inc();
-        tracing::info!(
-            peer = %self.peer.host, endpoint = %self.endpoint, lane = self.id, ?ending,
-            "link down"
-        );
+        tracing::debug!(%peer, %endpoint, lane, ?ending, "link down");
+        if was_last {
+            tracing::info!(%peer, ?ending, "no link left");
+        }
         ending
     }
 
@@ -98,7 +98,9 @@ impl OutgoingLane {
             let heard = frame.and_then(|frame| match frame {
                 Frame::Ack { through } => self.peer.acknowledge(self.id, through),
                 Frame::Goodbye => {
-                    self.peer.leaving(self.id);
+                    if self.peer.leaving(self.id) {
+                        tracing::info!(peer = %self.peer.host, "it is stopping; no link left");
+                    }
                     Ok(())
                 }
                 Frame::Ping => Ok(()),
@@ -148,12 +150,12 @@ impl OutgoingLane {
         sleep(LINGER).await;
     }
 
-    fn failed(&self, complaints: &mut Complaints, failure: &Failure) {
+    fn failed(&self, failure: &Failure) {
         if let Some(label) = failure.label() {
             self.metrics.links_refused.with_label_values(&[label]).inc();
             self.count_error();
         }
-        self.complain(complaints, &format!("no link: {failure}"));
+        self.complain(&format!("no link: {failure}"));
     }
 
     fn count_error(&self) {
@@ -161,11 +163,10 @@ impl OutgoingLane {
         self.metrics.outgoing_errored.with_label_values(&host).inc();
     }
 
-    /// Logs it, loudly if it is news.
-    fn complain(&self, complaints: &mut Complaints, text: &str) {
+    /// Logs it, loudly if it is news: most troubles are those of many lanes.
+    fn complain(&self, text: &str) {
         let (peer, endpoint, lane) = (&self.peer.host, &self.endpoint, self.id);
-        self.peer.note_trouble(lane, text);
-        if complaints.is_news(text) {
+        if self.peer.note_trouble(lane, &self.endpoint, text) {
             tracing::warn!(%peer, %endpoint, lane, "{text}; trying again");
         } else {
             tracing::debug!(%peer, %endpoint, lane, "{text}; trying again");

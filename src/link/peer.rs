@@ -10,6 +10,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::complaints::Complaints;
 use super::frame::Header;
 use super::pool::{LaneId, LaneView, Pool, SenderKey};
 use super::wire::{LENGTH_FIELD, WireError};
@@ -39,6 +40,7 @@ pub(super) struct Peer {
 struct Inner {
     pool: Pool<Envelope>,
     signals: HashMap<LaneId, Signals>,
+    complaints: Complaints,
 }
 
 /// How the pool speaks to a lane's task.
@@ -88,10 +90,27 @@ impl Held {
     }
 }
 
+impl Inner {
+    /// Moves what waits in lanes that do not deliver to those that do.
+    fn relocate(&mut self) {
+        for lane in self.pool.relocate() {
+            self.wake(lane);
+        }
+    }
+
+    fn wake(&self, lane: LaneId) {
+        if let Some(signals) = self.signals.get(&lane) {
+            signals.wake.notify_one();
+        }
+    }
+}
+
 impl Peer {
+    /// No lanes yet. What can't be sent for half of `max_wait` may go another way.
     pub(super) fn new(
         host: Host,
         queue_bytes: usize,
+        max_wait: Duration,
         metrics: &Metrics,
         held: Arc<Held>,
         undelivered: mpsc::UnboundedSender<Undelivered>,
@@ -106,8 +125,9 @@ impl Peer {
         Self {
             host,
             inner: Mutex::new(Inner {
-                pool: Pool::new(queue_bytes),
+                pool: Pool::new(queue_bytes, max_wait / 2),
                 signals: HashMap::new(),
+                complaints: Complaints::default(),
             }),
             counters,
             held,
@@ -133,9 +153,7 @@ impl Peer {
         match inner.pool.place(sender, envelope, size) {
             Ok(lane) => {
                 self.counters.unsettled.inc();
-                if let Some(signals) = inner.signals.get(&lane) {
-                    signals.wake.notify_one();
-                }
+                inner.wake(lane);
                 Ok(())
             }
             Err((envelope, reason)) => {
@@ -177,7 +195,7 @@ impl Peer {
                  same value in all datacenters"
             );
         }
-        self.give_back(too_large, Obstacle::TooLate);
+        self.give_back(too_large, Obstacle::TooLarge);
     }
 
     /// The peer has settled all of `lane` up to `through`.
@@ -185,7 +203,13 @@ impl Peer {
     /// # Errors
     /// When that was never written.
     pub(super) fn acknowledge(&self, lane: LaneId, through: u64) -> Result<(), WireError> {
-        let settled = self.lock().pool.acknowledge(lane, through)?;
+        let mut inner = self.lock();
+        let settled = inner.pool.acknowledge(lane, through)?;
+        if !inner.pool.is_up(lane) {
+            // For some senders it was the last that kept them there.
+            inner.relocate();
+        }
+        drop(inner);
         self.uncount(settled.len());
         for mut envelope in settled {
             envelope.receipt.settle();
@@ -193,22 +217,22 @@ impl Peer {
         Ok(())
     }
 
-    /// `lane` has a connection.
+    /// `lane` has a connection. Whether it is the only one.
     ///
     /// # Errors
     /// When the peer claims to have what was never written.
-    pub(super) fn up(&self, lane: LaneId, resume_after: u64) -> Result<(), WireError> {
+    pub(super) fn up(&self, lane: LaneId, resume_after: u64) -> Result<bool, WireError> {
         let mut inner = self.lock();
         inner.pool.up(lane, resume_after)?;
+        inner.relocate();
         self.show_up(&inner);
-        Ok(())
+        Ok(inner.pool.up_count() == 1)
     }
 
-    /// The peer wants nothing new over `lane`'s connection.
-    pub(super) fn leaving(&self, lane: LaneId) {
-        let mut inner = self.lock();
-        inner.pool.leaving(lane);
-        self.show_up(&inner);
+    /// The peer wants nothing new over `lane`'s connection. Whether it was the
+    /// last that took any.
+    pub(super) fn leaving(&self, lane: LaneId) -> bool {
+        self.lose(|pool| pool.leaving(lane))
     }
 
     /// Whether a connection that the peer is leaving has nothing more to tell.
@@ -216,16 +240,26 @@ impl Peer {
         self.lock().pool.has_left(lane)
     }
 
-    /// `lane` has lost its connection.
-    pub(super) fn down(&self, lane: LaneId) {
-        let mut inner = self.lock();
-        inner.pool.down(lane);
-        self.show_up(&inner);
+    /// `lane` has lost its connection. Whether it was the last that took stanzas.
+    pub(super) fn down(&self, lane: LaneId) -> bool {
+        self.lose(|pool| pool.down(lane))
     }
 
-    /// Why `lane` has no connection, for people.
-    pub(super) fn note_trouble(&self, lane: LaneId, text: &str) {
-        self.lock().pool.note_trouble(lane, text);
+    fn lose(&self, change: impl FnOnce(&mut Pool<Envelope>)) -> bool {
+        let mut inner = self.lock();
+        let before = inner.pool.up_count();
+        change(&mut inner.pool);
+        inner.relocate();
+        self.show_up(&inner);
+        before > 0 && inner.pool.up_count() == 0
+    }
+
+    /// Why `lane` to `endpoint` has no connection, for people. Whether they
+    /// have not been told just now, of this lane or another.
+    pub(super) fn note_trouble(&self, lane: LaneId, endpoint: &Endpoint, text: &str) -> bool {
+        let mut inner = self.lock();
+        inner.pool.note_trouble(lane, text);
+        inner.complaints.is_news(&format!("{endpoint} {text}"))
     }
 
     /// Makes the lanes follow `endpoints`. Returns the new ones and their
@@ -239,6 +273,7 @@ impl Peer {
     ) -> Vec<(LaneId, Endpoint, Signals)> {
         let mut inner = self.lock();
         let added = inner.pool.follow(endpoints, per_endpoint, new_id);
+        inner.relocate();
         let with_signals = |(lane, endpoint)| {
             let signals = Signals {
                 wake: Arc::new(Notify::new()),
@@ -250,9 +285,15 @@ impl Peer {
         added.into_iter().map(with_signals).collect()
     }
 
-    /// Gives back what has waited for `max_wait`.
+    /// Moves on what has waited in vain for half of `max_wait`, and gives
+    /// back what can't move, or has waited for all of it.
     pub(super) fn expire(&self, max_wait: Duration) {
-        let expired = self.lock().pool.expire(max_wait);
+        let mut inner = self.lock();
+        inner.relocate();
+        let stranded = inner.pool.strand(max_wait / 2);
+        let expired = inner.pool.expire(max_wait);
+        drop(inner);
+        self.give_back(stranded, Obstacle::Absent);
         self.give_back(expired, Obstacle::TooLate);
     }
 
@@ -260,16 +301,21 @@ impl Peer {
     /// gives back what they still held. Whether no lane is left.
     pub(super) fn collect(&self) -> bool {
         let mut inner = self.lock();
-        let (done, left) = inner.pool.collect();
+        inner.relocate();
+        let stranded = inner.pool.strand(Duration::ZERO);
+        let done = inner.pool.collect();
         for lane in &done {
             if let Some(signals) = inner.signals.remove(lane) {
                 signals.leave.cancel();
             }
         }
+        if !done.is_empty() {
+            tracing::info!(peer = %self.host, lanes = ?done, "connections to endpoints that are gone are closed");
+        }
         self.show_up(&inner);
         let is_empty = inner.pool.is_empty();
         drop(inner);
-        self.give_back(left, Obstacle::Absent);
+        self.give_back(stranded, Obstacle::Absent);
         is_empty
     }
 
@@ -289,7 +335,9 @@ impl Peer {
         self.lock().pool.view()
     }
 
-    fn give_back(&self, envelopes: Vec<Envelope>, reason: Obstacle) {
+    /// Oldest first, whichever lanes they come from.
+    fn give_back(&self, mut envelopes: Vec<Envelope>, reason: Obstacle) {
+        envelopes.sort_by_key(|envelope| envelope.taken_at);
         self.uncount(envelopes.len());
         for envelope in envelopes {
             // Nobody listens only when the gateway is gone; the receipt,
@@ -316,7 +364,8 @@ fn header(number: u64, envelope: &Envelope) -> Header<Host> {
     Header {
         number,
         id: envelope.id.0,
-        ttl: envelope.ttl,
+        // Spent only when it goes: one that comes back may go another way.
+        ttl: envelope.ttl.saturating_sub(1),
         sent_at: now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         origin: envelope.origin.clone(),
         retries: envelope.retries.clone(),

@@ -3,6 +3,7 @@
 mod documented;
 mod gateways;
 mod hostile;
+mod nodes;
 mod setup;
 
 use std::time::Duration;
@@ -72,7 +73,7 @@ async fn the_envelope_arrives_as_it_was() {
     let arrived = receiver.inbox.pop();
     assert_eq!(
         (arrived.id, arrived.ttl, arrived.retries),
-        (id, ttl, retries)
+        (id, ttl - 1, retries)
     );
     assert_eq!(arrived.origin, gateways::host("dc1.test"));
     let from_link = crate::envelope::Arrival::Link(gateways::host("dc1.test"));

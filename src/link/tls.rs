@@ -18,7 +18,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
-    self, CertificateError, ClientConfig, InconsistentKeys, RootCertStore, ServerConfig,
+    self, AlertDescription, CertificateError, ClientConfig, InconsistentKeys, RootCertStore,
+    ServerConfig,
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -126,7 +127,10 @@ impl Security {
                     .map_err(|text| Failure::refused(Mismatch::WrongHost, text))?;
                 let connector = TlsConnector::from(Arc::clone(client));
                 let stream = connector.connect(name, tcp).await;
-                Ok(Box::new(stream.map_err(|error| failure(&error))?))
+                let stream = stream.map_err(|error| failure(&error))?;
+                let suite = negotiated(stream.get_ref().1);
+                tracing::debug!(%peer, suite, "an outgoing connection is secured");
+                Ok(Box::new(stream))
             }
         }
     }
@@ -147,6 +151,8 @@ impl Security {
                 let stream = acceptor.accept(tcp).into_fallible().await;
                 let stream = stream.map_err(|(error, tcp)| (failure(&error), tcp))?;
                 let (_, session) = stream.get_ref();
+                let suite = negotiated(session);
+                tracing::debug!(suite, "an incoming connection is secured");
                 let shown = session.peer_certificates().unwrap_or_default();
                 let certificate = shown.first().cloned().map(CertificateDer::into_owned);
                 Ok(Accepted {
@@ -183,6 +189,18 @@ pub(super) fn failure(error: &io::Error) -> Failure {
         rustls::Error::NoCertificatesPresented => {
             Failure::refused(Mismatch::Untrusted, "it shows no certificate")
         }
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(
+            AlertDescription::HandshakeFailure
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity,
+        ) => Failure::refused(
+            Mismatch::Protocol,
+            format!(
+                "no TLS version and cipher suite in common: compare `connections.tls.ciphers` of \
+                 both sides ({tls})"
+            ),
+        ),
         rustls::Error::AlertReceived(alert) => Failure::refused(
             Mismatch::Untrusted,
             format!(
@@ -340,6 +358,13 @@ fn provider(ciphers: &[String]) -> Result<CryptoProvider, SetupError> {
     };
     provider.cipher_suites = ciphers.iter().map(known).collect::<Result<_, _>>()?;
     Ok(provider)
+}
+
+/// OpenSSL's name of the suite that was agreed upon.
+fn negotiated(session: &rustls::CommonState) -> &'static str {
+    let agreed = session.negotiated_cipher_suite();
+    let named = SUITES.iter().find(|(_, suite)| Some(*suite) == agreed);
+    named.map_or("unknown", |(name, _)| name)
 }
 
 /// What rustls has, by OpenSSL's names.

@@ -4,27 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::process::Command;
 use tokio::time::{interval, sleep};
 
-use crate::support::flood::{Flood, numbers};
+use crate::support::flood::{Flood, cut, numbers};
 use crate::support::xml::body;
-
-/// Cuts every link to `port`: both ends get a RST.
-pub async fn cut(port: u16) -> usize {
-    let killed = Command::new("ss")
-        .args(["-H", "-K", "-t", "state", "established"])
-        .arg(format!("( dport = :{port} )"))
-        .output()
-        .await
-        .expect("ss of iproute2");
-    assert!(
-        killed.status.success(),
-        "sockets can't be killed here: {}",
-        String::from_utf8_lossy(&killed.stderr)
-    );
-    String::from_utf8_lossy(&killed.stdout).lines().count()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn links_cut_twice_a_second_lose_and_double_nothing() {

@@ -81,19 +81,6 @@ async fn messages_bounced_in_order() {
     flood.assert_over().await;
 }
 
-/// One more node of the far side, behind a server of its own.
-async fn second_node(flood: &Flood, config: &str) -> (FakeServer, Gateway) {
-    let server = FakeServer::start().await;
-    let mut settings = flood.cluster.settings("dc2.test");
-    settings.node = "n2".to_owned();
-    settings.server = server.address();
-    settings.overrides = vec![config.to_owned()];
-    let mut gateway = Gateway::prepare(flood.cluster.workdir(), &settings);
-    gateway.process.launch();
-    server.attach(SECRET).await;
-    (server, gateway)
-}
-
 const OFTEN: &str =
     "connections.endpoint_refresh_interval = 1\nconnections.disabled_gc_interval = 1\n";
 
@@ -105,7 +92,7 @@ async fn enable_new_endpoint_on_refresh() {
         .gateway
         .until_metric(UP, &TO_FAR, |up| up == 1.0)
         .await;
-    let _second = second_node(&flood, OFTEN).await;
+    let _second = Side::start_node(&flood.cluster, "dc2.test", "n2", OFTEN).await;
     flood
         .near
         .gateway
@@ -116,13 +103,13 @@ async fn enable_new_endpoint_on_refresh() {
 #[tokio::test(flavor = "multi_thread")]
 async fn disable_endpoint_on_refresh() {
     let flood = Flood::start(OFTEN).await;
-    let (_server, mut second) = second_node(&flood, OFTEN).await;
+    let mut second = Side::start_node(&flood.cluster, "dc2.test", "n2", OFTEN).await;
     flood
         .near
         .gateway
         .until_metric(UP, &TO_FAR, |up| up == 2.0)
         .await;
-    second.process.terminate().await;
+    second.gateway.process.terminate().await;
     flood
         .near
         .gateway
@@ -131,6 +118,22 @@ async fn disable_endpoint_on_refresh() {
     // The closed connection is forgotten, not redialled.
     let left = flood.cluster.redis.hash("dc2.test#{nodes}").await;
     assert_eq!(left.len(), 1, "{left:?}");
+    all_say(&flood, &numbers(20));
+    all_arrive_in_order(&flood, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closed_connection_is_removed_from_disabled() {
+    let config = &format!("{OFTEN}[redis]\nexpire_after = 3\nrefresh_after = 1\n");
+    let flood = Flood::start(config).await;
+    let mut second = Side::start_node(&flood.cluster, "dc2.test", "n2", config).await;
+    let near = &flood.near.gateway;
+    near.until_metric(UP, &TO_FAR, |up| up == 2.0).await;
+    // It can't retire: its endpoint is known until its entry has expired.
+    second.gateway.process.kill9().await;
+    near.until_metric(UP, &TO_FAR, |up| up == 1.0).await;
+    near.until_logged("connections to endpoints that are gone are closed")
+        .await;
     all_say(&flood, &numbers(20));
     all_arrive_in_order(&flood, 20).await;
 }

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use tokio::time::{interval, sleep};
 
-use crate::broken_links::cut;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, SECRET};
-use crate::support::flood::numbers;
+use crate::support::flood::{cut, numbers};
 use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms};
 use crate::support::xml::{body, child};

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::support::cluster::Cluster;
+use crate::support::fake_server::FakeServer;
 use crate::support::gateway::Gateway;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -30,4 +31,20 @@ async fn a_certificate_for_another_host_stops_the_start() {
     let status = gateway.process.wait_exit().await;
     assert!(!status.success(), "{}", gateway.log());
     assert!(gateway.log().contains("dc1.test"), "{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_of_another_machine_stops_the_start() {
+    let cluster = Cluster::builder().prepare().await;
+    let server = FakeServer::start().await;
+    let mut settings = cluster.settings("dc1.test");
+    settings.server = server.address();
+    // RFC 5737: nobody has it.
+    settings.overrides = vec!["connections.endpoints = ['192.0.2.1:5555']\n".to_owned()];
+    let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
+    gateway.process.launch();
+    let status = gateway.process.wait_exit().await;
+    assert_eq!(status.code(), Some(1), "{}", gateway.log());
+    let message = "can't listen on 192.0.2.1:5555 (connections.endpoints): Cannot assign";
+    assert_eq!(gateway.times_logged(message), 1, "{}", gateway.log());
 }

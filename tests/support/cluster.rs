@@ -276,6 +276,7 @@ impl Cluster {
             secret: SECRET.to_owned(),
             redis_url: self.redis.url(),
             identity: self.authority.issue(host),
+            mounts: Vec::new(),
             overrides: Vec::new(),
         }
     }

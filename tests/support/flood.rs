@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use minidom::Element;
+use tokio::process::Command;
 
 use super::cluster::{Cluster, SECRET};
 use super::fake_server::{Connection, FakeServer};
@@ -28,6 +29,23 @@ impl Side {
     /// A datacenter of `cluster`, attached.
     pub async fn start(cluster: &Cluster, host: &str, config: &str) -> Self {
         let (server, gateway) = cluster.join_with_fake_server(host, config).await;
+        let stream = server.attach(SECRET).await;
+        Self {
+            gateway,
+            stream,
+            server,
+        }
+    }
+
+    /// One more node of a host of `cluster`, behind a server of its own.
+    pub async fn start_node(cluster: &Cluster, host: &str, node: &str, config: &str) -> Self {
+        let server = FakeServer::start().await;
+        let mut settings = cluster.settings(host);
+        settings.node = node.to_owned();
+        settings.server = server.address();
+        settings.overrides = vec![config.to_owned()];
+        let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
+        gateway.process.launch();
         let stream = server.attach(SECRET).await;
         Self {
             gateway,
@@ -80,10 +98,15 @@ impl Side {
 impl Flood {
     /// Both run and are linked both ways, and bob is online at the far side.
     pub async fn start(config: &str) -> Self {
+        Self::start_with(config, config).await
+    }
+
+    /// The same, with a configuration for each side.
+    pub async fn start_with(near: &str, far: &str) -> Self {
         let cluster = Cluster::builder().prepare().await;
         let (near, far) = tokio::join!(
-            Side::start(&cluster, "dc1.test", config),
-            Side::start(&cluster, "dc2.test", config)
+            Side::start(&cluster, "dc1.test", near),
+            Side::start(&cluster, "dc2.test", far)
         );
         near.gateway.until_linked("dc2.test").await;
         far.gateway.until_linked("dc1.test").await;
@@ -106,4 +129,46 @@ impl Flood {
 /// The texts `0`, `1`, … of `count` messages.
 pub fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|n| n.to_string()).collect()
+}
+
+/// Cuts every link to `port`: both ends get a RST. Returns how many there were.
+pub async fn cut(port: u16) -> usize {
+    ss("-K", &format!("( dport = :{port} )")).await.len()
+}
+
+/// Cuts every fifth link to `port`, from the one at `first` on.
+pub async fn cut_some(port: u16, first: usize) {
+    let links = ss("-n", &format!("( dport = :{port} )")).await;
+    // Receive queue, send queue, local address, peer's address.
+    let own_port = |line: &String| {
+        let own = line.split_whitespace().nth(2)?;
+        own.rsplit(':')
+            .next()
+            .map(|port| format!("sport = :{port}"))
+    };
+    let some = links.iter().skip(first % 5).step_by(5);
+    let some: Vec<_> = some.filter_map(own_port).collect();
+    if !some.is_empty() {
+        ss(
+            "-K",
+            &format!("( dport = :{port} ) and ( {} )", some.join(" or ")),
+        )
+        .await;
+    }
+}
+
+/// The established connections that pass `filter`, one a line.
+async fn ss(option: &str, filter: &str) -> Vec<String> {
+    let done = Command::new("ss")
+        .args(["-H", "-t", option, "state", "established", filter])
+        .output()
+        .await
+        .expect("ss of iproute2");
+    assert!(
+        done.status.success(),
+        "sockets can't be looked at or killed here: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let text = String::from_utf8_lossy(&done.stdout);
+    text.lines().map(str::to_owned).collect()
 }

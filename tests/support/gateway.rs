@@ -24,6 +24,8 @@ pub struct Settings {
     pub secret: String,
     pub redis_url: String,
     pub identity: Identity,
+    /// Files that it sees in the place of others: its own, the others.
+    pub mounts: Vec<(PathBuf, &'static str)>,
     /// TOML that is merged over the rest, key by key; the last one wins.
     pub overrides: Vec<String>,
 }
@@ -49,10 +51,11 @@ impl Gateway {
         let config = config(settings, secret, &admin, &link);
         let config = workdir.write(&format!("{name}.toml"), &config);
         let arguments = ["run".into(), "--config".into(), OsString::from(&config)];
+        let (program, arguments) = behind_mounts(&settings.mounts, binary(), arguments);
         let log = workdir.file(&format!("{name}.log"));
         Self {
             host: settings.local_host.clone(),
-            process: Process::new(&name, binary(), arguments, log),
+            process: Process::new(&name, program, arguments, log),
             admin,
             link,
             config,
@@ -117,10 +120,20 @@ impl Gateway {
 
     /// Waits until it has logged `text`.
     pub async fn until_logged(&self, text: &str) {
-        let what = format!("{} to log {text:?}", self.host);
+        self.until_logged_times(text, 1).await;
+    }
+
+    /// How often it has logged `text`.
+    pub fn times_logged(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    /// Waits until it has logged `text` so often.
+    pub async fn until_logged_times(&self, text: &str, times: usize) {
+        let what = format!("{} to log {text:?} {times} times", self.host);
         self.process
             .until(&what, async || {
-                let found = self.log().contains(text);
+                let found = self.times_logged(text) >= times;
                 found.then_some(()).ok_or_else(|| self.process.log_tail())
             })
             .await;
@@ -231,6 +244,29 @@ fn balance(metrics: &Metrics) -> Result<(), String> {
     let all = IN.iter().chain(&OUT).map(|name| metrics.show(name));
     let all = all.collect::<Vec<_>>().join("\n");
     Err(format!("{came} came and {went} went:\n{all}"))
+}
+
+/// The program and its arguments, to be run where other files stand in the
+/// place of some: in a mount namespace of its own, for which it takes root.
+fn behind_mounts(
+    mounts: &[(PathBuf, &'static str)],
+    program: PathBuf,
+    arguments: [OsString; 3],
+) -> (OsString, Vec<OsString>) {
+    if mounts.is_empty() {
+        return (program.into(), arguments.into());
+    }
+    let script = "while [ \"$1\" != -- ]; do mount --bind \"$1\" \"$2\" || exit 1; shift 2; done; \
+                  shift; exec \"$@\"";
+    let mut all: Vec<OsString> = ["--mount", "--", "sh", "-c", script, "sh"]
+        .map(OsString::from)
+        .into();
+    for (own, other) in mounts {
+        all.extend([own.into(), OsString::from(other)]);
+    }
+    all.extend(["--".into(), program.into()]);
+    all.extend(arguments);
+    ("unshare".into(), all)
 }
 
 /// The program: Cargo tells tests where it is; an example stands beside it.

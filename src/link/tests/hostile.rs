@@ -15,6 +15,7 @@ use super::super::trouble::Mismatch;
 use super::LONG;
 use super::gateways::{Ca, Receiver, STANZA_SIZE_LIMIT, Sender, host, until};
 use crate::config::Tls;
+use crate::envelope::Obstacle;
 
 /// A peer whose frames the test writes itself.
 pub(super) struct RawPeer {
@@ -254,7 +255,8 @@ async fn a_stanza_that_the_peer_would_not_take_comes_back() {
         crate::stanza::Stanza::parse(xml.into(), &crate::stanza::Limits::default()).unwrap();
     sender.forward("dc2.test", envelope).unwrap();
     sender.send("dc2.test", 1).unwrap();
-    assert!(sender.undelivered.recv().await.is_some());
+    let back = sender.undelivered.recv().await.unwrap();
+    assert_eq!(back.reason, Obstacle::TooLarge);
     until("the next one is settled", || sender.settled() == [1]).await;
 }
 

@@ -177,7 +177,7 @@ async fn without_a_cipher_in_common_there_is_no_link() {
         sender.links.status()[0]
             .trouble
             .as_deref()
-            .is_some_and(|text| text.contains("TLS"))
+            .is_some_and(|text| text.contains("`connections.tls.ciphers` of both sides"))
     })
     .await;
 }

@@ -1,4 +1,11 @@
 //! The lanes to one peer, and which sender uses which. Pure: no sockets here.
+//! What waits in a lane that does not deliver moves on: see [`moving`].
+
+mod moving;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -26,6 +33,11 @@ impl SenderKey {
         sender.hash(&mut hasher);
         Self(hasher.finish())
     }
+
+    /// Which of `lanes` it uses.
+    fn prefers(self, lanes: impl Iterator<Item = LaneId>) -> Option<LaneId> {
+        lanes.max_by_key(|id| Self::of((self, id)))
+    }
 }
 
 /// Whether a lane has a connection.
@@ -52,6 +64,20 @@ struct Lane<T> {
     book: Book<Held<T>>,
 }
 
+impl<T> Lane<T> {
+    /// New stanzas may come here, and get on at once.
+    fn takes_new(&self) -> bool {
+        self.enabled && self.standing == Standing::Up
+    }
+
+    fn down_since(&self) -> Option<Instant> {
+        match self.standing {
+            Standing::Down(since) => Some(since),
+            Standing::Fresh | Standing::Up | Standing::Leaving => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Held<T> {
     sender: SenderKey,
@@ -71,6 +97,9 @@ pub(super) struct Pool<T> {
     lanes: BTreeMap<LaneId, Lane<T>>,
     placements: HashMap<SenderKey, Placement>,
     queue_bytes: usize,
+    /// So long a lane may be without a connection before all that waits in it
+    /// moves to others.
+    patience: Duration,
 }
 
 /// How one lane does, for people.
@@ -86,19 +115,24 @@ pub(super) struct LaneView {
 }
 
 impl<T> Pool<T> {
-    /// No lanes. Each will hold up to `queue_bytes`, but always one stanza.
-    pub(super) fn new(queue_bytes: usize) -> Self {
+    /// No lanes. Each will take up to `queue_bytes`, but always one stanza.
+    /// What waits in a lane that is without a connection for `patience` moves
+    /// to others, written or not.
+    pub(super) fn new(queue_bytes: usize, patience: Duration) -> Self {
         Self {
             lanes: BTreeMap::new(),
             placements: HashMap::new(),
             queue_bytes,
+            patience,
         }
     }
 
     /// Queues `item` of `sender` on its lane.
     ///
     /// # Errors
-    /// Gives it back when there is no lane for it, or that one is full.
+    /// Gives it back when there is no lane for it, or that one is full. For
+    /// a sender of whom something is in flight on a disabled lane there is
+    /// none: it moves to another when that has come to its end.
     pub(super) fn place(
         &mut self,
         sender: SenderKey,
@@ -109,7 +143,7 @@ impl<T> Pool<T> {
         let Some(id) = placed.or_else(|| self.choose(sender)) else {
             return Err((item, Obstacle::Absent));
         };
-        let Some(lane) = self.lanes.get_mut(&id) else {
+        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.enabled) else {
             return Err((item, Obstacle::Absent));
         };
         if !lane.book.is_empty() && lane.book.bytes() + size > self.queue_bytes {
@@ -129,13 +163,12 @@ impl<T> Pool<T> {
     /// enabled ones that are up; when none is, over those that were, for they
     /// will be back before long, or their stanzas expire.
     fn choose(&self, sender: SenderKey) -> Option<LaneId> {
-        let enabled = || self.lanes.iter().filter(|(_, lane)| lane.enabled);
-        let weight = |id: &LaneId| SenderKey::of((sender, id));
-        let up = enabled().filter(|(_, lane)| lane.standing == Standing::Up);
-        let was_up = enabled().filter(|(_, lane)| lane.standing != Standing::Fresh);
-        up.map(|(id, _)| *id)
-            .max_by_key(weight)
-            .or_else(|| was_up.map(|(id, _)| *id).max_by_key(weight))
+        let best = |wanted: fn(&Lane<T>) -> bool| {
+            let lanes = self.lanes.iter().filter(|(_, lane)| wanted(lane));
+            sender.prefers(lanes.map(|(id, _)| *id))
+        };
+        best(Lane::takes_new)
+            .or_else(|| best(|lane| lane.enabled && lane.standing != Standing::Fresh))
     }
 
     /// `lane` has a connection; what is behind `resume_after` must be written.
@@ -215,10 +248,7 @@ impl<T> Pool<T> {
     /// Takes out what has waited for `max_wait`, in order within each lane.
     pub(super) fn expire(&mut self, max_wait: Duration) -> Vec<T> {
         let expired = self.lanes.values_mut().flat_map(|lane| {
-            let down_since = match lane.standing {
-                Standing::Down(since) => Some(since),
-                Standing::Fresh | Standing::Up | Standing::Leaving => None,
-            };
+            let down_since = lane.down_since();
             lane.book.expire(down_since, max_wait)
         });
         let expired = expired.collect();
@@ -258,25 +288,15 @@ impl<T> Pool<T> {
         added
     }
 
-    /// Removes the disabled lanes that have drained or have no connection;
-    /// returns them and what they still held, in order.
-    pub(super) fn collect(&mut self) -> (Vec<LaneId>, Vec<T>) {
-        let has_connection =
-            |lane: &Lane<T>| matches!(lane.standing, Standing::Up | Standing::Leaving);
-        let done: Vec<LaneId> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| !lane.enabled && (lane.book.is_empty() || !has_connection(lane)))
-            .map(|(id, _)| *id)
-            .collect();
-        let mut left = Vec::new();
-        for id in &done {
-            if let Some(mut lane) = self.lanes.remove(id) {
-                let entries = lane.book.take_all();
-                left.extend(self.release(entries));
-            }
-        }
-        (done, left)
+    /// Removes the disabled lanes that hold nothing; returns them.
+    pub(super) fn collect(&mut self) -> Vec<LaneId> {
+        let mut gone = Vec::new();
+        self.lanes.retain(|id, lane| {
+            let stays = lane.enabled || !lane.book.is_empty();
+            gone.extend((!stays).then_some(*id));
+            stays
+        });
+        gone
     }
 
     /// Ends the count of these as in flight.
@@ -300,6 +320,12 @@ impl<T> Pool<T> {
         self.lanes.values().filter(up).count()
     }
 
+    /// Whether `lane` has one.
+    pub(super) fn is_up(&self, lane: LaneId) -> bool {
+        let lane = self.lanes.get(&lane);
+        lane.is_some_and(|lane| lane.standing == Standing::Up)
+    }
+
     /// Whether no lane is left.
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
@@ -317,150 +343,5 @@ impl<T> Pool<T> {
             bytes: lane.book.bytes(),
         };
         self.lanes.iter().map(view).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FIRST: &str = "a.test";
-    const SECOND: &str = "b.test";
-
-    fn endpoint(host: &str) -> Endpoint {
-        Endpoint {
-            host: host.to_owned(),
-            port: 5555,
-        }
-    }
-
-    /// A pool with one lane to each of `hosts`, numbered from 1, all up.
-    fn pool(hosts: &[&str], queue_bytes: usize) -> Pool<u32> {
-        let mut pool = Pool::new(queue_bytes);
-        let mut ids = 1..;
-        let endpoints: Vec<_> = hosts.iter().map(|host| endpoint(host)).collect();
-        for (id, _) in pool.follow(&endpoints, 1, || ids.next().unwrap()) {
-            pool.up(id, 0).unwrap();
-        }
-        pool
-    }
-
-    fn write_all(pool: &mut Pool<u32>, lane: LaneId) -> Vec<u32> {
-        std::iter::from_fn(|| pool.next(lane).map(|next| *next.item)).collect()
-    }
-
-    #[test]
-    fn senders_spread_and_each_keeps_its_lane() {
-        let mut pool = pool(&[FIRST, SECOND], 1 << 20);
-        let first = (0..100).map(|n| pool.place(SenderKey::of(n), n, 1).unwrap());
-        let first: Vec<_> = first.collect();
-        let again: Vec<_> = (0..100)
-            .map(|n| pool.place(SenderKey::of(n), n, 1).unwrap())
-            .collect();
-        assert_eq!(first, again);
-        let on_one = first.iter().filter(|lane| **lane == 1).count();
-        assert!((20..=80).contains(&on_one), "{on_one} of 100 on one lane");
-    }
-
-    #[test]
-    fn a_sender_moves_only_when_nothing_of_it_is_in_flight() {
-        let mut pool = pool(&[FIRST, SECOND], 1 << 20);
-        let sender = SenderKey::of("alice@example.test");
-        let lane = pool.place(sender, 1, 1).unwrap();
-        write_all(&mut pool, lane);
-        pool.down(lane);
-        assert_eq!(
-            pool.place(sender, 2, 1).unwrap(),
-            lane,
-            "must wait its turn"
-        );
-        pool.up(lane, 0).unwrap();
-        assert_eq!(write_all(&mut pool, lane), [1, 2]);
-        assert_eq!(pool.acknowledge(lane, 2).unwrap(), [1, 2]);
-        pool.down(lane);
-        assert_ne!(pool.place(sender, 3, 1).unwrap(), lane, "may move now");
-        assert_eq!(pool.placements.len(), 1);
-    }
-
-    #[test]
-    fn a_lane_that_never_was_up_is_absent_and_one_that_was_is_waited_for() {
-        let mut pool = Pool::new(100);
-        let sender = SenderKey::of("alice");
-        assert_eq!(pool.place(sender, 1, 1), Err((1, Obstacle::Absent)));
-        pool.follow(&[endpoint(FIRST)], 1, || 1);
-        assert_eq!(pool.place(sender, 1, 1), Err((1, Obstacle::Absent)));
-        pool.up(1, 0).unwrap();
-        pool.down(1);
-        assert_eq!(pool.place(sender, 1, 1), Ok(1));
-        assert_eq!(pool.up_count(), 0);
-    }
-
-    #[test]
-    fn a_full_lane_gives_back_but_always_takes_one() {
-        let mut pool = pool(&[FIRST], 100);
-        let sender = SenderKey::of("alice");
-        assert_eq!(pool.place(sender, 1, 500), Ok(1));
-        assert_eq!(pool.place(sender, 2, 1), Err((2, Obstacle::Full)));
-        write_all(&mut pool, 1);
-        assert_eq!(pool.place(sender, 2, 1), Err((2, Obstacle::Full)));
-        pool.acknowledge(1, 1).unwrap();
-        assert_eq!(pool.place(sender, 2, 1), Ok(1));
-    }
-
-    #[test]
-    fn a_disabled_lane_drains_and_is_then_collected() {
-        let mut pool = pool(&[FIRST], 100);
-        let alice = SenderKey::of("alice");
-        pool.place(alice, 1, 1).unwrap();
-        assert!(pool.follow(&[], 1, || 2).is_empty());
-        assert_eq!(
-            pool.place(SenderKey::of("bob"), 2, 1),
-            Err((2, Obstacle::Absent)),
-            "takes nobody new"
-        );
-        assert_eq!(pool.place(alice, 3, 1), Ok(1), "keeps a sender's order");
-        assert_eq!(pool.collect(), (vec![], vec![]));
-        assert_eq!(write_all(&mut pool, 1), [1, 3]);
-        pool.acknowledge(1, 2).unwrap();
-        assert_eq!(pool.collect(), (vec![1], vec![]));
-        assert!(pool.is_empty());
-    }
-
-    #[test]
-    fn a_dead_disabled_lane_gives_back_what_it_held() {
-        let mut pool = pool(&[FIRST, SECOND], 100);
-        let sender = SenderKey::of("alice");
-        let lane = pool.place(sender, 1, 1).unwrap();
-        pool.place(sender, 2, 1).unwrap();
-        write_all(&mut pool, lane);
-        pool.down(lane);
-        let other = if lane == 1 { SECOND } else { FIRST };
-        pool.follow(&[endpoint(other)], 1, || 9);
-        assert_eq!(pool.collect(), (vec![lane], vec![1, 2]));
-        assert_ne!(pool.place(sender, 1, 1).unwrap(), lane);
-    }
-
-    #[test]
-    fn an_endpoint_that_returns_keeps_its_lanes() {
-        let mut pool = pool(&[FIRST], 100);
-        pool.follow(&[], 2, || 2);
-        assert!(pool.follow(&[endpoint(FIRST)], 2, || 3).is_empty());
-        assert_eq!(pool.place(SenderKey::of("alice"), 1, 1), Ok(1));
-    }
-
-    #[test]
-    fn a_peer_that_leaves_is_written_nothing_new_but_may_acknowledge() {
-        let mut pool = pool(&[FIRST], 100);
-        let sender = SenderKey::of("alice");
-        pool.place(sender, 1, 1).unwrap();
-        write_all(&mut pool, 1);
-        pool.leaving(1);
-        assert_eq!(pool.place(sender, 2, 1), Ok(1));
-        assert!(pool.next(1).is_none() && !pool.has_left(1));
-        assert_eq!(pool.acknowledge(1, 1).unwrap(), [1]);
-        assert!(pool.has_left(1));
-        pool.down(1);
-        pool.up(1, 0).unwrap();
-        assert_eq!(write_all(&mut pool, 1), [2]);
     }
 }

@@ -1,0 +1,228 @@
+//! One lane at a time: who goes where, what drains, what is collected.
+
+use super::*;
+
+/// The patience of the pools here.
+const LONG: Duration = Duration::from_secs(15);
+const FIRST: &str = "a.test";
+const SECOND: &str = "b.test";
+
+fn endpoint(host: &str) -> Endpoint {
+    Endpoint {
+        host: host.to_owned(),
+        port: 5555,
+    }
+}
+
+/// A pool with one lane to each of `hosts`, numbered from 1, all up.
+fn pool(hosts: &[&str], queue_bytes: usize) -> Pool<u32> {
+    let mut pool = Pool::new(queue_bytes, LONG);
+    let mut ids = 1..;
+    let endpoints: Vec<_> = hosts.iter().map(|host| endpoint(host)).collect();
+    for (id, _) in pool.follow(&endpoints, 1, || ids.next().unwrap()) {
+        pool.up(id, 0).unwrap();
+    }
+    pool
+}
+
+/// Only the endpoint of the other of two lanes is announced; returns that lane.
+fn disable(pool: &mut Pool<u32>, lane: LaneId) -> LaneId {
+    let other = if lane == 1 { SECOND } else { FIRST };
+    assert!(pool.follow(&[endpoint(other)], 1, || 9).is_empty());
+    3 - lane
+}
+
+fn write_all(pool: &mut Pool<u32>, lane: LaneId) -> Vec<u32> {
+    std::iter::from_fn(|| pool.next(lane).map(|next| *next.item)).collect()
+}
+
+#[test]
+fn senders_spread_and_each_keeps_its_lane() {
+    let mut pool = pool(&[FIRST, SECOND], 1 << 20);
+    let first = (0..100).map(|n| pool.place(SenderKey::of(n), n, 1).unwrap());
+    let first: Vec<_> = first.collect();
+    let again: Vec<_> = (0..100)
+        .map(|n| pool.place(SenderKey::of(n), n, 1).unwrap())
+        .collect();
+    assert_eq!(first, again);
+    let on_one = first.iter().filter(|lane| **lane == 1).count();
+    assert!((20..=80).contains(&on_one), "{on_one} of 100 on one lane");
+}
+
+#[test]
+fn a_sender_moves_only_when_nothing_of_it_is_in_flight() {
+    let mut pool = pool(&[FIRST, SECOND], 1 << 20);
+    let sender = SenderKey::of("alice@example.test");
+    let lane = pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, lane);
+    pool.down(lane);
+    assert_eq!(
+        pool.place(sender, 2, 1).unwrap(),
+        lane,
+        "must wait its turn"
+    );
+    pool.up(lane, 0).unwrap();
+    assert_eq!(write_all(&mut pool, lane), [1, 2]);
+    assert_eq!(pool.acknowledge(lane, 2).unwrap(), [1, 2]);
+    pool.down(lane);
+    assert_ne!(pool.place(sender, 3, 1).unwrap(), lane, "may move now");
+    assert_eq!(pool.placements.len(), 1);
+}
+
+#[test]
+fn a_lane_that_never_was_up_is_absent_and_one_that_was_is_waited_for() {
+    let mut pool = Pool::new(100, LONG);
+    let sender = SenderKey::of("alice");
+    assert_eq!(pool.place(sender, 1, 1), Err((1, Obstacle::Absent)));
+    pool.follow(&[endpoint(FIRST)], 1, || 1);
+    assert_eq!(pool.place(sender, 1, 1), Err((1, Obstacle::Absent)));
+    pool.up(1, 0).unwrap();
+    pool.down(1);
+    assert_eq!(pool.place(sender, 1, 1), Ok(1));
+    assert_eq!(pool.up_count(), 0);
+}
+
+#[test]
+fn a_full_lane_gives_back_but_always_takes_one() {
+    let mut pool = pool(&[FIRST], 100);
+    let sender = SenderKey::of("alice");
+    assert_eq!(pool.place(sender, 1, 500), Ok(1));
+    assert_eq!(pool.place(sender, 2, 1), Err((2, Obstacle::Full)));
+    write_all(&mut pool, 1);
+    assert_eq!(pool.place(sender, 2, 1), Err((2, Obstacle::Full)));
+    pool.acknowledge(1, 1).unwrap();
+    assert_eq!(pool.place(sender, 2, 1), Ok(1));
+}
+
+#[test]
+fn a_disabled_lane_takes_nothing_new_drains_and_is_then_collected() {
+    let mut pool = pool(&[FIRST], 100);
+    let alice = SenderKey::of("alice");
+    pool.place(alice, 1, 1).unwrap();
+    assert!(pool.follow(&[], 1, || 2).is_empty());
+    for sender in [alice, SenderKey::of("bob")] {
+        assert_eq!(pool.place(sender, 2, 1), Err((2, Obstacle::Absent)));
+    }
+    assert!(pool.relocate().is_empty() && pool.collect().is_empty());
+    assert_eq!(pool.strand(Duration::ZERO), [0; 0], "it has a connection");
+    assert_eq!(write_all(&mut pool, 1), [1]);
+    pool.acknowledge(1, 1).unwrap();
+    assert_eq!(pool.collect(), [1]);
+    assert!(pool.is_empty());
+}
+
+#[test]
+fn a_sender_leaves_a_disabled_lane_when_the_last_of_it_is_acknowledged() {
+    let mut pool = pool(&[FIRST, SECOND], 100);
+    let alice = SenderKey::of("alice");
+    let lane = pool.place(alice, 1, 1).unwrap();
+    write_all(&mut pool, lane);
+    disable(&mut pool, lane);
+    assert_eq!(pool.place(alice, 2, 1), Err((2, Obstacle::Absent)));
+    pool.acknowledge(lane, 1).unwrap();
+    assert_ne!(pool.place(alice, 2, 1).unwrap(), lane);
+}
+
+#[test]
+fn a_dead_disabled_lane_hands_what_it_held_to_the_others() {
+    let mut pool = pool(&[FIRST, SECOND], 100);
+    let sender = SenderKey::of("alice");
+    let lane = pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, lane);
+    pool.place(sender, 2, 1).unwrap();
+    pool.down(lane);
+    assert!(pool.relocate().is_empty(), "it may be back any moment");
+    let other = disable(&mut pool, lane);
+    assert_eq!(pool.relocate(), [other].into());
+    assert_eq!(pool.place(sender, 3, 1), Ok(other));
+    assert_eq!(write_all(&mut pool, other), [1, 2, 3]);
+    assert_eq!(pool.collect(), [lane]);
+}
+
+#[test]
+fn a_dead_disabled_lane_without_others_gives_back() {
+    let mut pool = pool(&[FIRST], 100);
+    let sender = SenderKey::of("alice");
+    pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, 1);
+    pool.place(sender, 2, 1).unwrap();
+    pool.follow(&[], 1, || 2);
+    pool.down(1);
+    assert!(pool.relocate().is_empty() && pool.collect().is_empty());
+    assert_eq!(pool.strand(LONG), [0; 0]);
+    assert_eq!(pool.strand(Duration::ZERO), [1, 2]);
+    assert_eq!(pool.collect(), [1]);
+    assert!(pool.is_empty() && pool.placements.is_empty());
+}
+
+#[test]
+fn what_was_never_written_moves_at_once_and_the_rest_of_a_sender_keeps_it() {
+    let mut pool = pool(&[FIRST, SECOND], 1000);
+    let on_first = |n: &u32| SenderKey::of(n).prefers([1, 2].into_iter()) == Some(1);
+    let senders: Vec<_> = (0..).filter(on_first).take(2).map(SenderKey::of).collect();
+    pool.place(senders[0], 1, 1).unwrap();
+    write_all(&mut pool, 1);
+    pool.place(senders[0], 2, 1).unwrap();
+    pool.place(senders[1], 3, 1).unwrap();
+    pool.down(1);
+    assert_eq!(pool.relocate(), [2].into());
+    assert_eq!(write_all(&mut pool, 2), [3]);
+    pool.up(1, 1).unwrap();
+    assert_eq!(write_all(&mut pool, 1), [2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_that_stays_down_is_waited_for_half_the_time() {
+    let mut pool = pool(&[FIRST, SECOND], 1000);
+    let sender = SenderKey::of("alice");
+    let lane = pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, lane);
+    tokio::time::advance(LONG).await;
+    pool.down(lane);
+    tokio::time::advance(LONG / 2).await;
+    pool.place(sender, 2, 1).unwrap();
+    assert!(pool.relocate().is_empty());
+    tokio::time::advance(LONG / 2).await;
+    assert_eq!(pool.relocate(), [3 - lane].into());
+    // Its time goes on: all in all it waits no longer than ever.
+    assert_eq!(pool.expire(LONG + LONG), [0; 0]);
+    tokio::time::advance(LONG).await;
+    assert_eq!(pool.expire(LONG + LONG), [1]);
+    assert_eq!(write_all(&mut pool, 3 - lane), [2]);
+}
+
+#[test]
+fn what_moves_is_counted_as_sent_once() {
+    let mut pool = pool(&[FIRST, SECOND], 1000);
+    let sender = SenderKey::of("alice");
+    let lane = pool.place(sender, 1, 1).unwrap();
+    assert!(pool.next(lane).unwrap().first_since.is_some());
+    pool.down(lane);
+    let other = disable(&mut pool, lane);
+    pool.relocate();
+    assert!(pool.next(other).unwrap().first_since.is_none());
+}
+
+#[test]
+fn an_endpoint_that_returns_keeps_its_lanes() {
+    let mut pool = pool(&[FIRST], 100);
+    pool.follow(&[], 2, || 2);
+    assert!(pool.follow(&[endpoint(FIRST)], 2, || 3).is_empty());
+    assert_eq!(pool.place(SenderKey::of("alice"), 1, 1), Ok(1));
+}
+
+#[test]
+fn a_peer_that_leaves_is_written_nothing_new_but_may_acknowledge() {
+    let mut pool = pool(&[FIRST], 100);
+    let sender = SenderKey::of("alice");
+    pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, 1);
+    pool.leaving(1);
+    assert_eq!(pool.place(sender, 2, 1), Ok(1));
+    assert!(pool.next(1).is_none() && !pool.has_left(1));
+    assert_eq!(pool.acknowledge(1, 1).unwrap(), [1]);
+    assert!(pool.has_left(1));
+    pool.down(1);
+    pool.up(1, 0).unwrap();
+    assert_eq!(write_all(&mut pool, 1), [2]);
+}
