@@ -119,27 +119,26 @@ fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
 
     use super::*;
 
-    /// Names that start with `hung` are answered when the sender is dropped;
-    /// and how many were asked for.
-    fn partly_hung() -> (Resolver, mpsc::Sender<()>, Arc<AtomicUsize>) {
+    /// Every look-up tells its name when it starts; those of names that start
+    /// with `hung` end when the sender is dropped.
+    fn partly_hung() -> (Resolver, mpsc::Sender<()>, mpsc::Receiver<String>) {
         let (release, released) = mpsc::channel::<()>();
         let released = Mutex::new(Some(released));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&asked);
+        let (start, started) = mpsc::channel();
+        let start = Mutex::new(start);
         let resolver = Resolver::asking(move |name| {
-            counted.fetch_add(1, Ordering::SeqCst);
+            start.lock().unwrap().send(name.to_owned()).ok();
             if name.starts_with("hung") {
                 let released = released.lock().unwrap().take();
                 released.map(|released| released.recv().ok());
             }
             Ok(vec![IpAddr::from([127, 0, 0, 1])])
         });
-        (resolver, release, asked)
+        (resolver, release, started)
     }
 
     #[tokio::test]
@@ -161,19 +160,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_look_up_that_hangs_has_one_thread_and_delays_no_other() {
-        let (resolver, release, asked) = partly_hung();
+        let (resolver, release, started) = partly_hung();
         for _ in 0..20 {
             let error = resolver.resolve("hung.test").await.unwrap_err();
             assert!(error.contains("no answer within"), "{error}");
         }
-        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // The clock is paused, the thread's is not: it may only start now.
+        assert_eq!(started.recv().as_deref(), Ok("hung.test"));
         tokio::time::resume();
         assert!(resolver.resolve("other.test").await.is_ok());
+        assert_eq!(
+            started.recv().as_deref(),
+            Ok("other.test"),
+            "one was enough"
+        );
         // Its answer counts when it comes, and is asked for anew then.
+        let mut answer = resolver.ask("hung.test").unwrap();
         drop(release);
+        answer.wait_for(Option::is_some).await.unwrap();
         assert!(resolver.resolve("hung.test").await.is_ok());
-        resolver.resolve("other.test").await.unwrap();
-        assert!(asked.load(Ordering::SeqCst) >= 3);
+        assert_eq!(started.recv().as_deref(), Ok("hung.test"));
     }
 
     #[tokio::test]
