@@ -1,15 +1,20 @@
 //! A Redis of our own, which forgets everything when it stops.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, Client, ClientTlsConfig, TlsCertificates};
+use redis::{AsyncCommands, AsyncConnectionConfig, Client, ClientTlsConfig, TlsCertificates};
 
 use super::certs::Identity;
 use super::patience::until;
 use super::port::Port;
 use super::process::Process;
 use super::workdir::Workdir;
+
+/// So long may one answer take: a busy machine needs more than the client's
+/// own half second.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A running (or stopped) Redis; the port stays its own through restarts.
 #[derive(Debug)]
@@ -149,22 +154,37 @@ impl Redis {
     }
 
     async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let mut connection = self.open()?.get_multiplexed_async_connection().await?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER))
+            .set_response_timeout(Some(ANSWER));
+        let client = self.open()?;
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
         let _: String = redis::cmd("PING").query_async(&mut connection).await?;
         Ok(connection)
     }
 
-    /// The answer to any command.
+    /// The answer to a command that may be sent twice: a master that hung, and
+    /// steps down when it is back, cuts its connections.
     pub async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let mut asked = redis::cmd(command[0]);
         asked.arg(&command[1..]);
-        let answer = asked.query_async(&mut self.client().await).await;
-        answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        until(&format!("an answer to {command:?}"), async || {
+            match asked.query_async(&mut self.client().await).await {
+                Err(error) if error.is_io_error() => Err(error.to_string()),
+                answer => Ok(answer.unwrap_or_else(|error| panic!("{command:?}: {error}"))),
+            }
+        })
+        .await
     }
 
     /// For any command.
     pub async fn client(&self) -> MultiplexedConnection {
-        self.connect().await.expect("a running Redis")
+        until("a running Redis", async || {
+            self.connect().await.map_err(|error| error.to_string())
+        })
+        .await
     }
 
     /// Every key, sorted.
