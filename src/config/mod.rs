@@ -1,6 +1,7 @@
 //! What the operator wrote: one file, flags, environment; validated whole
 //! before anything starts.
 
+mod control;
 mod endpoint;
 mod file;
 pub mod flags;
@@ -12,6 +13,7 @@ mod reading;
 mod redis;
 mod secrets;
 mod sections;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -22,11 +24,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use control::{Control, ControlComponent, MongooseIm};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use kind::{Kind, Unit};
 pub use load::{Inputs, Loaded};
 pub use problem::{Origin, Problem, Problems};
 pub use redis::{Compat, Redis, RedisTls, RedisUrl, Site};
+pub use sources::{Source, Sources};
 pub use value::Value;
 
 use crate::host::Host;
@@ -60,6 +64,8 @@ pub struct Config {
     pub hosts_refresh_interval: Duration,
     /// `[component]`
     pub component: Component,
+    /// `[control]`
+    pub control: Control,
     /// `[sessions]`
     pub sessions: Sessions,
     /// `[redis]`
@@ -92,6 +98,8 @@ pub struct Component {
 pub struct Sessions {
     /// `backend`: where the session table is kept.
     pub backend: Backend,
+    /// `sources`: what tells who is online here.
+    pub sources: Sources,
 }
 
 /// Where the session table is kept.

@@ -7,7 +7,7 @@ use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
     Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log, LogFormat,
-    Sessions, redis, secrets, tls,
+    Sessions, control, redis, secrets, sources, tls,
 };
 use crate::host::Host;
 
@@ -18,6 +18,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     let (global_host, local_host) = hosts(reading);
     let node = node(reading);
     let component = component(reading);
+    let control = control::read(reading, global_host.as_ref(), local_host.as_ref());
     let sessions = sessions(reading);
     let redis = redis::read(reading);
     let cache = cache(reading);
@@ -33,6 +34,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         message_ttl: reading.get("message_ttl")?,
         hosts_refresh_interval: reading.get("hosts_refresh_interval")?,
         component: component?,
+        control,
         sessions: sessions?,
         redis: redis?,
         cache: cache?,
@@ -84,7 +86,7 @@ fn node(reading: &mut Reading) -> Option<String> {
 }
 
 fn component(reading: &mut Reading) -> Option<Component> {
-    let secret = secrets::component(reading);
+    let secret = secrets::read(reading, secrets::COMPONENT);
     let server: Option<Endpoint> = reading.get("component.server");
     if server.as_ref().is_some_and(|server| server.port == 0) {
         reading.refuse(
@@ -101,8 +103,10 @@ fn component(reading: &mut Reading) -> Option<Component> {
 
 fn sessions(reading: &mut Reading) -> Option<Sessions> {
     let backend: String = reading.get("sessions.backend")?;
+    let sources = sources::read(reading);
     (backend == "redis").then_some(Sessions {
         backend: Backend::Redis,
+        sources,
     })
 }
 
