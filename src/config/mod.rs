@@ -76,6 +76,8 @@ pub struct Config {
     pub bounce: Bounce,
     /// `[connections]`
     pub connections: Connections,
+    /// `[[services]]`: what this datacenter offers, in the file's order.
+    pub services: Vec<Service>,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`
@@ -174,6 +176,19 @@ pub enum Tls {
     },
     /// `enabled = false`: plain TCP, for a network that is private otherwise.
     Disabled,
+}
+
+/// `[[services]]`: a component or service of this datacenter that all others
+/// reach too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// `domain`: its address for everybody, `muc.example.com`.
+    pub domain: Host,
+    /// `local`: what the local server calls it, `conference.dc1.example.com`;
+    /// `None` if that is `domain` too.
+    pub local: Option<Host>,
+    /// `hidden`: whether disco leaves it out for those who may not see it.
+    pub hidden: bool,
 }
 
 /// `[admin]`

@@ -40,6 +40,8 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         cache: cache?,
         bounce: bounce?,
         connections: connections?,
+        // Refused as not built yet while the options table says so.
+        services: Vec::new(),
         admin,
         log: log?,
     })

@@ -1,7 +1,11 @@
-//! Hosts, nodes, endpoints: who the peers are and where to dial them.
+//! Hosts, nodes, endpoints and service domains: who the peers are, where to
+//! dial them and what they offer.
 
+mod directory;
 #[cfg(test)]
 mod tests;
+
+pub use directory::{Directory, Listing};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +37,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     intervals: Intervals,
     peers: watch::Sender<Arc<Peers>>,
+    directory: watch::Sender<Arc<Directory>>,
 }
 
 struct Intervals {
@@ -88,6 +93,7 @@ impl Registry {
                 endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
             },
             peers: watch::Sender::new(Arc::default()),
+            directory: watch::Sender::new(Arc::default()),
         }
     }
 
@@ -96,6 +102,14 @@ impl Registry {
     #[must_use]
     pub fn peers(&self) -> watch::Receiver<Arc<Peers>> {
         self.peers.subscribe()
+    }
+
+    /// Follows the service domains of all datacenters, this one included. Only
+    /// told when they really change; while the store is away, they stay as
+    /// they were.
+    #[must_use]
+    pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+        self.directory.subscribe()
     }
 
     /// Announces and refreshes, until `shutdown`; then retires this node.
