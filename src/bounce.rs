@@ -54,6 +54,13 @@ pub struct Held {
     pub copy_for: Option<Host>,
 }
 
+impl Held {
+    /// What it takes of `bounce.max_bytes`.
+    fn size(&self) -> usize {
+        self.envelope.stanza.len()
+    }
+}
+
 /// What a held envelope waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lack {
@@ -67,6 +74,7 @@ pub enum Lack {
 #[derive(Debug, Default)]
 struct Line {
     held: VecDeque<Held>,
+    bytes: usize,
     /// When to try again; `None` while a retry is on its way to a worker.
     due: Option<Instant>,
 }
@@ -111,7 +119,7 @@ impl BounceQueue {
     /// # Errors
     /// Gives the envelope back when `max_bytes` would be exceeded.
     pub fn hold(&self, held: Held, tries: u32) -> Result<(), Box<Held>> {
-        let size = held.envelope.stanza.len();
+        let size = held.size();
         let mut lines = self.lines();
         if lines.bytes.saturating_add(size) > self.max_bytes {
             return Err(Box::new(held));
@@ -125,6 +133,7 @@ impl BounceQueue {
         };
         let line = lines.by_pair.entry(pair.clone()).or_default();
         line.held.push_back(held);
+        line.bytes += size;
         if line.due.is_none() {
             let due = Instant::now() + delay;
             line.due = Some(due);
@@ -138,6 +147,33 @@ impl BounceQueue {
                 .or_default()
                 .insert(pair);
         }
+        self.show(&lines);
+        Ok(())
+    }
+
+    /// Puts `rest`, which was released, back behind what was held of `pair`
+    /// since: it waits for the same. It has been let in before, so that
+    /// `max_bytes` may be exceeded for a moment.
+    ///
+    /// # Errors
+    /// Gives it back when nothing of `pair` is held any more.
+    pub fn hold_behind(&self, pair: &Pair, mut rest: VecDeque<Held>) -> Result<(), VecDeque<Held>> {
+        let mut lines = self.lines();
+        let Some(line) = lines.by_pair.get_mut(pair) else {
+            return Err(rest);
+        };
+        let (count, bytes) = (rest.len(), rest.iter().map(Held::size).sum::<usize>());
+        if let Some(lack) = line.held.front().map(|held| held.lack) {
+            rest.iter_mut().for_each(|held| held.lack = lack);
+        }
+        // The rest may be long, what it waits behind is short.
+        while let Some(held) = line.held.pop_back() {
+            rest.push_front(held);
+        }
+        line.held = rest;
+        line.bytes += bytes;
+        lines.count += count;
+        lines.bytes += bytes;
         self.show(&lines);
         Ok(())
     }
@@ -172,11 +208,7 @@ impl BounceQueue {
             }
         }
         lines.count -= line.held.len();
-        lines.bytes -= line
-            .held
-            .iter()
-            .map(|h| h.envelope.stanza.len())
-            .sum::<usize>();
+        lines.bytes -= line.bytes;
         self.show(&lines);
         line.held
     }
@@ -353,6 +385,31 @@ mod tests {
         queue.wake(&BareJid::new("bob@x.test").unwrap());
         assert_eq!(ids(&queue.release(&queue.due().await)), ["1"]);
         assert_eq!(queue.metrics.held.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_rest_of_a_line_waits_behind_for_the_same() {
+        let queue = queue(1 << 20);
+        for id in ["1", "2", "3"] {
+            queue.hold(held(id, "bob@x.test"), 0).unwrap();
+        }
+        let pair = queue.due().await;
+        let mut line = queue.release(&pair);
+        let bytes = line[0].size();
+        let mut first = line.pop_front().unwrap();
+        // Nothing to wait behind.
+        line = queue.hold_behind(&pair, line).unwrap_err();
+        first.lack = Lack::Way;
+        queue.hold(first, 0).unwrap();
+        queue.hold_behind(&pair, line).unwrap();
+        assert_eq!(queue.metrics.held.get(), 3);
+        let held_bytes = usize::try_from(queue.metrics.held_bytes.get());
+        assert_eq!(held_bytes, Ok(3 * bytes));
+
+        let line = queue.release(&queue.due().await);
+        assert_eq!(ids(&line), ["1", "2", "3"]);
+        assert!(line.iter().all(|held| held.lack == Lack::Way));
+        assert_eq!(queue.metrics.held_bytes.get(), 0);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Carries out one decision: the page to read first.
 
+mod waiting;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,15 +63,6 @@ impl Relay {
         self.carry_behind_held(next).await;
     }
 
-    /// Tries all that is held of `pair` again, in order.
-    pub async fn retry(&self, pair: &Pair) {
-        let held = self.bounce.release(pair);
-        if let Some(recipient) = held.front().and_then(|held| held.envelope.stanza.to()) {
-            self.sessions.forget(recipient);
-        }
-        self.carry_all(held).await;
-    }
-
     /// Takes back what a link or the component could not deliver.
     pub async fn reroute(&self, undelivered: Undelivered) {
         let Undelivered { envelope, reason } = undelivered;
@@ -96,21 +89,6 @@ impl Relay {
             Ok(()) => self.components.send_own(probe),
             Err(refusal) => warn!(text = refusal.text, "a probe could not be sent"),
         }
-    }
-
-    /// What is held of the same pair goes first, if its recipient has been found.
-    async fn carry_behind_held(&self, mut next: Next) {
-        if let Some(held) = next.front() {
-            let pair = Pair::of(&held.envelope);
-            if self.bounce.lack(&pair) == Some(Lack::Recipient)
-                && !matches!(self.decide(held).await, Decision::Bounce)
-            {
-                let mut line = self.bounce.release(&pair);
-                line.append(&mut next);
-                next = line;
-            }
-        }
-        self.carry_all(next).await;
     }
 
     /// In order: behind a stanza that has to wait, the rest of its pair waits too.
@@ -143,12 +121,18 @@ impl Relay {
                     self.sessions.observe(&envelope.stanza);
                 }
             }
-            Arrival::Link(_) => self.learn(&envelope),
+            Arrival::Link(_) => {
+                self.learn(&envelope);
+                self.doubt_if_returned(&envelope);
+            }
             Arrival::Own => {}
         }
         if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
             // Whoever sends is there: what waits for it need not wait longer.
-            self.bounce.wake(&sender.to_bare());
+            // But a server also writes in the name of those who are not.
+            if envelope.arrival != Arrival::Component || self.sessions.is_here(sender) {
+                self.bounce.wake(&sender.to_bare());
+            }
         }
         next.push_back(on_its_way(envelope));
     }
@@ -166,6 +150,16 @@ impl Relay {
     fn is_from_user(&self, stanza: &Stanza) -> bool {
         let domain = stanza.from().map(|sender| sender.domain().as_str());
         domain.is_some_and(|domain| self.rules.global == *domain)
+    }
+
+    /// It was bounced here, then sent on, and comes back: what sent it on, a
+    /// home perhaps, is no longer so by the table of somebody else.
+    fn doubt_if_returned(&self, envelope: &Envelope) {
+        if let (1.., Some(recipient)) =
+            (envelope.retries_at(&self.rules.local), envelope.stanza.to())
+        {
+            self.sessions.ask_anew(recipient);
+        }
     }
 
     async fn step(&self, held: Held, next: &mut Next) {
@@ -306,37 +300,6 @@ impl Relay {
                 envelope.ttl += 1;
                 self.wait_for_way(envelope, is_copy.then(|| host.clone()), next);
             }
-        }
-    }
-
-    /// We know who has the recipient, but the way there is closed or full.
-    fn wait_for_way(&self, envelope: Envelope, copy_for: Option<Host>, next: &mut Next) {
-        if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
-            return self.refuse(envelope, too_late(), next);
-        }
-        self.hold(
-            Held {
-                envelope,
-                lack: Lack::Way,
-                copy_for,
-            },
-            0,
-            next,
-        );
-    }
-
-    /// Nobody is known to have the recipient: perhaps soon.
-    fn bounce(&self, mut held: Held, next: &mut Next) {
-        let tries = held.envelope.retries_at(&self.rules.local);
-        held.envelope.count_retry(&self.rules.local);
-        held.lack = Lack::Recipient;
-        self.hold(held, tries, next);
-    }
-
-    fn hold(&self, held: Held, tries: u32, next: &mut Next) {
-        if let Err(held) = self.bounce.hold(held, tries) {
-            let text = "Too many messages are waiting for their recipients; try again later.";
-            self.refuse(held.envelope, Refusal::new(Reason::Overflow, text), next);
         }
     }
 

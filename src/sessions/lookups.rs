@@ -18,6 +18,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// silence must not hold up one stanza after the other.
 const REST: Duration = Duration::from_secs(1);
 
+/// An answer this young is not doubted: else each stanza that gives reason to
+/// would cost a round trip to the store, at any rate of stanzas.
+pub(super) const MOMENT: Duration = Duration::from_millis(50);
+
 pub(super) struct Lookups {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
@@ -93,12 +97,36 @@ impl Lookups {
         }
     }
 
-    /// `jid` was seen at `host`; remembered unless the table is known to know better.
+    /// `jid` was seen at `host`. If the table is not known to say so too, that
+    /// is remembered, for as long as the table names nobody; and what is cached
+    /// is doubted if it names somebody else.
     pub(super) fn learn(&self, jid: &str, host: &Host) {
-        let known = self.claims.get(jid);
-        if !known.is_some_and(|known| self.is_fresh(&known) && !known.value.is_empty()) {
+        if !self.contradict(jid, host) {
             self.learned.put(jid, host.clone());
         }
+    }
+
+    /// `jid` was seen at `host`: if what is cached names only others, it is
+    /// asked for anew. What the table says then is newer than what was seen,
+    /// and counts. Whether the table is known to name `host`.
+    pub(super) fn contradict(&self, jid: &str, host: &Host) -> bool {
+        let Some(known) = self.claims.get(jid).filter(|known| self.is_fresh(known)) else {
+            return false;
+        };
+        if known.value.iter().any(|claim| claim.host == *host) {
+            return true;
+        }
+        if !known.value.is_empty() {
+            self.claims.doubt(jid, MOMENT);
+        }
+        false
+    }
+
+    /// Asks the store for `jid` at the next look-up, if it was asked at least
+    /// `age` ago. What is known now counts if it does not answer then.
+    pub(super) fn ask_anew(&self, jid: &str, age: Duration) {
+        self.claims.doubt(jid, age);
+        self.homes.doubt(jid, age);
     }
 
     /// Nothing that was known about `jid` holds any more.
@@ -132,7 +160,7 @@ impl Lookups {
     }
 
     fn is_fresh<T>(&self, kept: &Kept<T>) -> bool {
-        kept.at.elapsed() < self.lifetime
+        !kept.doubted && kept.at.elapsed() < self.lifetime
     }
 
     /// The store's answer, if it gives one in time.

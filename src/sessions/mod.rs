@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
-use self::lookups::Lookups;
+use self::lookups::{Lookups, MOMENT};
 use self::tracker::{Change, Probe, Sign, Tracker};
 use self::writer::Writer;
 use crate::config;
@@ -174,16 +174,29 @@ impl Sessions {
         self.state().tracker.since(jid).is_some()
     }
 
-    /// Forgets what is cached about `jid` and its bare JID, so that the next look-up asks the store.
-    pub fn forget(&self, jid: &Jid) {
-        self.lookups.forget(jid.as_str());
+    /// The next look-up of `jid` asks the store, and that of its bare JID. What
+    /// is cached counts only if the store does not answer; what was
+    /// [learned](Self::learn) stays.
+    pub fn ask_anew(&self, jid: &Jid) {
+        self.ask_anew_after(jid, Duration::ZERO);
+    }
+
+    /// Like [`Self::ask_anew`], but not if the store was asked a moment ago.
+    /// For what can be true once a stanza, and is nearly always true of many.
+    pub fn ask_anew_soon(&self, jid: &Jid) {
+        self.ask_anew_after(jid, MOMENT);
+    }
+
+    fn ask_anew_after(&self, jid: &Jid, age: Duration) {
+        self.lookups.ask_anew(jid.as_str(), age);
         if jid.is_full() {
-            self.lookups.forget(jid.to_bare().as_str());
+            self.lookups.ask_anew(jid.to_bare().as_str(), age);
         }
     }
 
-    /// An envelope of `sender` came from `origin`: remembers that in the cache
-    /// unless the sender is known already.
+    /// An envelope of `sender` came from `origin`: remembers that for as long as
+    /// the table names nobody. If what is cached of the table says something
+    /// else, the table is asked anew: the sender has moved, or is in both places.
     pub fn learn(&self, sender: &Jid, origin: &Host) {
         if sender.node().is_none() || *origin == self.local || self.is_here(sender) {
             return;
@@ -191,7 +204,9 @@ impl Sessions {
         self.lookups.learn(sender.as_str(), origin);
         if sender.is_full() {
             let bare = Jid::from(sender.to_bare());
-            if !self.is_here(&bare) {
+            if self.is_here(&bare) {
+                self.lookups.contradict(bare.as_str(), origin);
+            } else {
                 self.lookups.learn(bare.as_str(), origin);
             }
         }

@@ -29,6 +29,8 @@ pub(super) struct Shelf<T> {
 pub(super) struct Kept<T> {
     pub(super) value: T,
     pub(super) at: Instant,
+    /// Something speaks against it: it only counts if there is no newer one.
+    pub(super) doubted: bool,
 }
 
 struct Asking<T> {
@@ -59,8 +61,12 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
     }
 
     pub(super) fn put(&self, key: &str, value: T) {
-        let at = Instant::now();
-        self.kept.insert(key.to_owned(), Kept { value, at });
+        let kept = Kept {
+            value,
+            at: Instant::now(),
+            doubted: false,
+        };
+        self.kept.insert(key.to_owned(), kept);
     }
 
     /// Drops the answer for `key`, and one that is on its way: it may be older
@@ -68,6 +74,25 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
     pub(super) fn forget(&self, key: &str) {
         self.asking().flights.remove(key);
         self.kept.invalidate(key);
+    }
+
+    /// Doubts an answer for `key` that is at least `age` old, and one that is
+    /// on its way: the question will be asked anew. Until there is an answer to
+    /// that, the old one stays.
+    pub(super) fn doubt(&self, key: &str, age: Duration) {
+        let mut asking = self.asking();
+        match self.kept.get(key) {
+            Some(kept) if kept.at.elapsed() < age => return,
+            Some(kept) => {
+                let kept = Kept {
+                    doubted: true,
+                    ..kept
+                };
+                self.kept.insert(key.to_owned(), kept);
+            }
+            None => {}
+        }
+        asking.flights.remove(key);
     }
 
     /// Asks by `question`, unless that is being done already, and keeps the

@@ -26,6 +26,16 @@ fn jid(text: &str) -> Jid {
     Jid::new(text).unwrap()
 }
 
+/// Makes the host of `store` a live one.
+async fn announce(store: &MemoryStore) {
+    let nothing = Announcement {
+        endpoints: Vec::new(),
+        domains: Vec::new(),
+        public_domains: Vec::new(),
+    };
+    store.announce(&nothing).await.unwrap();
+}
+
 /// The sessions of dc1, whose table is shared with dc2.
 struct World {
     cluster: MemoryCluster,
@@ -45,15 +55,10 @@ impl World {
     async fn with_cache_missed(cache_missed: bool) -> Self {
         let cluster = MemoryCluster::new(EXPIRE_AFTER);
         let dc2 = cluster.store(host("dc2.test"), "gw1");
-        let nothing = Announcement {
-            endpoints: Vec::new(),
-            domains: Vec::new(),
-            public_domains: Vec::new(),
-        };
-        dc2.announce(&nothing).await.unwrap();
+        announce(&dc2).await;
         let metrics = Arc::new(Metrics::new());
         let store = cluster.store(host("dc1.test"), "gw1");
-        store.announce(&nothing).await.unwrap();
+        announce(&store).await;
         let cache = config::Cache {
             cache_missed,
             domain_lifetime: Duration::from_secs(600),
@@ -249,8 +254,83 @@ async fn look_ups_are_cached_and_counted_and_can_be_forgotten() {
 
     world.dc2.withdraw(&[PHONE.to_owned()]).await.unwrap();
     assert_eq!(world.locate(PHONE).await, found(&["dc2.test"], &[], None));
-    world.sessions.forget(&jid(PHONE));
+    world.sessions.ask_anew(&jid(PHONE));
     assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_asked_anew_counts_until_there_is_an_answer() {
+    let world = World::new().await;
+    world.claim_at_dc2(PHONE, 1).await;
+    assert_eq!(world.locate(PHONE).await.full, [host("dc2.test")]);
+    world.cluster.set_available(false);
+    world.sessions.ask_anew(&jid(PHONE));
+    assert_eq!(world.locate(PHONE).await.full, [host("dc2.test")]);
+    assert_eq!(world.errors("claims"), 1, "the store was asked");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_reasons_to_ask_anew_cost_few_questions() {
+    let world = World::new().await;
+    for _ in 0..100 {
+        world.sessions.ask_anew_soon(&jid(ALICE));
+        world.locate(ALICE).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // At 0, 50 and perhaps 100 ms.
+    let asked = world.metrics.mapping_cache_misses.get();
+    assert!((2..=3).contains(&asked), "{asked} times");
+    world.claim_at_dc2(ALICE, 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.sessions.ask_anew_soon(&jid(ALICE));
+    assert_eq!(world.locate(ALICE).await.bare, [host("dc2.test")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_envelope_taught_outlives_a_new_question() {
+    let world = World::new().await;
+    world.locate(PHONE).await;
+    world.sessions.learn(&jid(PHONE), &host("dc3.test"));
+    world.sessions.ask_anew(&jid(PHONE));
+    assert_eq!(world.locate(PHONE).await.full, [host("dc3.test")]);
+    assert_eq!(world.locate(ALICE).await.bare, [host("dc3.test")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_envelope_from_elsewhere_makes_the_table_be_asked_anew() {
+    let world = World::new().await;
+    let dc3 = world.cluster.store(host("dc3.test"), "gw1");
+    announce(&dc3).await;
+    world.claim_at_dc2(PHONE, 1).await;
+    world.claim_at_dc2(ALICE, 1).await;
+    let in_dc2 = found(&["dc2.test"], &[], None);
+    assert_eq!(world.locate(PHONE).await, in_dc2);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    // It says the same again: then that counts, it is newer than the envelope.
+    world.sessions.learn(&jid(PHONE), &host("dc3.test"));
+    assert_eq!(world.locate(PHONE).await, in_dc2);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let claim = |jid: &str| OwnClaim {
+        jid: jid.to_owned(),
+        since: 2,
+        fresh: true,
+    };
+    dc3.claim(&[claim(PHONE), claim(ALICE)]).await.unwrap();
+    world.dc2.withdraw(&[PHONE.to_owned()]).await.unwrap();
+    assert_eq!(world.locate(PHONE).await, in_dc2, "it is cached");
+    world.sessions.learn(&jid(PHONE), &host("dc3.test"));
+    assert_eq!(world.locate(PHONE).await, found(&["dc3.test"], &[], None));
+    let both = found(&[], &["dc3.test", "dc2.test"], None);
+    assert_eq!(world.locate(ALICE).await, both);
+
+    // Withdrawn at one, and not claimed yet at the other.
+    world.sessions.learn(&jid(PHONE), &host("dc4.test"));
+    dc3.withdraw(&[PHONE.to_owned()]).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.sessions.learn(&jid(PHONE), &host("dc4.test"));
+    assert_eq!(world.locate(PHONE).await.full, [host("dc4.test")]);
 }
 
 #[tokio::test(start_paused = true)]

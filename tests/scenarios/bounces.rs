@@ -2,11 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::flood::{Flood, numbers};
+use crate::support::flood::{Flood, Side, numbers};
+use crate::support::gateway::Gateway;
 use crate::support::xml::body;
 
 /// A retry would come too late for any test.
 const NO_RETRY: &str = "bounce.resend_after_ms = 3600000\n";
+
+impl Side {
+    async fn forwarded(&self) -> f64 {
+        let to = [("host", "dc2.test")];
+        let forwarded = self.gateway.metric("strait_stanzas_forwarded_total", &to);
+        forwarded.await
+    }
+}
+
+impl Gateway {
+    async fn look_ups(&self) -> f64 {
+        let fetches = "mod_global_distrib_mapping_fetches_count";
+        self.metric(fetches, &[]).await
+    }
+}
 
 impl Flood {
     async fn until_held(&self, count: f64) {
@@ -64,13 +80,72 @@ async fn a_word_from_the_recipient_releases_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_message_that_finds_the_way_takes_the_earlier_ones_along() {
-    let flood = Flood::start(&format!("{NO_RETRY}cache.cache_missed = false\n")).await;
+    for cache_missed in ["true", "false"] {
+        let config = format!("{NO_RETRY}cache.cache_missed = {cache_missed}\n");
+        let flood = Flood::start(&config).await;
+        flood.near.say("alice", "carol", "0");
+        flood.near.say("alice", "carol", "1");
+        flood.until_held(2.0).await;
+        flood.far.online(&flood.cluster, "carol").await;
+        // The table was asked a moment ago: the first to come may be too early.
+        let mut said = 2;
+        while flood.near.forwarded().await < 3.0 {
+            flood.near.say("alice", "carol", &said.to_string());
+            said += 1;
+        }
+        assert_eq!(flood.far.hear_all(said).await["alice"], numbers(said));
+        flood.assert_over().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_asks_for_every_address_in_the_line() {
+    let flood = Flood::start("bounce.resend_after_ms = 500\nbounce.max_retries = 1\n").await;
+    // She is nowhere, says the cache, by each of these names.
+    for resource in ["", "/x", "/y"] {
+        flood.near.stream.send(&format!(
+            "<message from='alice@dc1.test/r' to='carol@example.test{resource}' id='m'>\
+             <body>to{resource}</body></message>"
+        ));
+    }
+    flood.until_held(3.0).await;
+    let here = "<presence from='carol@dc1.test/x' to='example.test'/>";
+    let there = "<presence from='carol@dc2.test/y' to='example.test'/>";
+    let redis = &flood.cluster.redis;
+    flood.far.stream.send(there);
+    redis
+        .until_value("carol@example.test/y", Some("dc2.test"))
+        .await;
+    flood.near.stream.send(here);
+    assert_eq!(flood.far.hear_all(2).await["alice"], ["to", "to/y"]);
+    assert_eq!(flood.near.hear_all(2).await["alice"], ["to", "to/x"]);
+    flood.assert_over().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_host_counts_its_own_retries_and_counts_them_on() {
+    let flood = Flood::start("bounce.resend_after_ms = 400\nbounce.max_retries = 2\n").await;
+    let (near, far) = (&flood.near.gateway, &flood.far.gateway);
+    let before = (near.look_ups().await, far.look_ups().await);
+    let home = "{carol@example.test}#home";
+    flood.cluster.redis.set(home, "dc2.test").await;
     flood.near.say("alice", "carol", "0");
-    flood.near.say("alice", "carol", "1");
-    flood.until_held(2.0).await;
-    flood.far.online(&flood.cluster, "carol").await;
-    flood.near.say("alice", "carol", "2");
-    assert_eq!(flood.far.hear_all(3).await["alice"], numbers(3));
+    far.until_metric("strait_stanzas_held", &[], |n| n == 1.0)
+        .await;
+    // From here it comes back to where it has been.
+    flood.cluster.redis.set(home, "dc1.test").await;
+    let returned = Instant::now();
+    let message = flood.near.hear().await;
+    assert_eq!(message.attr("to"), Some("carol@dc1.test"));
+    // Two waits at the far side, of 400 and 800 ms less a quarter, and none here.
+    let took = returned.elapsed();
+    assert!(took < Duration::from_millis(2100), "{took:?}");
+
+    // At each host: the first look, and one before each of two retries; and
+    // here once more on its return.
+    let near = near.look_ups().await - before.0;
+    let far = far.look_ups().await - before.1;
+    assert_eq!((near, far), (4.0, 3.0));
     flood.assert_over().await;
 }
 
