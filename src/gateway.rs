@@ -1,7 +1,9 @@
 //! Builds, starts and stops everything; the only place that spawns long-lived tasks.
 
+mod controlling;
 mod follow;
 mod readiness;
+mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
 use self::readiness::readiness;
-use crate::admin::Admin;
+use self::status::status;
+use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
-use crate::component::{self, Components, ComponentsTask};
+use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
 use crate::host::Host;
@@ -60,11 +64,12 @@ struct Gateway {
     listeners: Vec<Listener>,
     components: Components,
     components_task: ComponentsTask,
+    controlling: Controlling,
     own_services: Vec<config::Service>,
     global: Host,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
-    admin: Option<Admin>,
+    admin: Option<(Admin, Arc<Statuses>)>,
     tasks: TaskTracker,
     ends: Ends,
 }
@@ -128,6 +133,7 @@ impl Gateway {
             Arc::clone(&store),
             &config.cache,
             &config.redis,
+            config.sessions.sources.clone(),
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(
@@ -143,6 +149,7 @@ impl Gateway {
             Arc::clone(&metrics),
             from_component,
         );
+        let controlling = Controlling::new(config, &sessions, &components, &metrics)?;
         let relay = Arc::new(Relay {
             rules: Rules {
                 global: config.global_host.clone(),
@@ -166,6 +173,14 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             closing: AtomicBool::new(false),
         });
+        let status = status(
+            config,
+            &components,
+            &controlling,
+            &registry,
+            &links,
+            &metrics,
+        );
         Ok(Self {
             metrics,
             store,
@@ -175,6 +190,7 @@ impl Gateway {
             listeners,
             components,
             components_task,
+            controlling,
             own_services: config.services.clone(),
             global: config.global_host.clone(),
             relay,
@@ -182,7 +198,7 @@ impl Gateway {
                 links: links_gave_back,
                 component: component_gave_back,
             },
-            admin,
+            admin: admin.map(|admin| (admin, status)),
             tasks,
             ends,
         })
@@ -191,6 +207,7 @@ impl Gateway {
 
 fn component_settings(config: &Config) -> component::Settings {
     component::Settings {
+        role: Role::Shared,
         domain: config.global_host.clone(),
         global_host: config.global_host.clone(),
         local_host: config.local_host.clone(),
@@ -250,6 +267,7 @@ impl Gateway {
             listeners,
             components,
             components_task,
+            controlling,
             own_services,
             global,
             relay,
@@ -260,10 +278,18 @@ impl Gateway {
         } = self;
         let intake: Arc<dyn Intake> = Arc::new(workers.clone());
 
-        if let Some(admin) = admin {
-            let ready = readiness(&components, &registry, &links, Arc::clone(&metrics));
-            tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
+        if let Some((admin, status)) = admin {
+            let control = controlling.attachment();
+            let ready = readiness(
+                &components,
+                control,
+                &registry,
+                &links,
+                Arc::clone(&metrics),
+            );
+            tasks.spawn(admin.run(Arc::clone(&metrics), ready, status, ends.rest.clone()));
         }
+        controlling.start(&tasks, &ends.component);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
             components.attachment(),

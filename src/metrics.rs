@@ -114,6 +114,11 @@ metrics! {
     component_losses: IntCounterVec = "strait_component_losses_total" ["domain", "reason"];
     /// Stanzas for the server that it has not yet confirmed, written or not, by the stream's domain.
     component_unsettled: IntGaugeVec = "strait_component_unsettled_stanzas" ["domain"];
+    /// Stanzas that came on the control component's stream, by what they were: answer, late,
+    /// presence, privilege, refused or unused.
+    control_stanzas: IntCounterVec = "strait_control_stanzas_total" ["what"];
+    /// Lists of sessions that the server was asked for, by source and outcome: ok or failed.
+    control_lists: IntCounterVec = "strait_control_lists_total" ["source", "outcome"];
     /// Connections to a host that are up.
     links_up: IntGaugeVec = "strait_links_up" ["host"];
     /// Incoming or outgoing connections refused before any stanza, by reason.

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attachment, Component, ComponentTask, Settings};
+use super::{Attachment, Component, ComponentTask, Role, Settings};
 use crate::envelope::{Envelope, Intake, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -194,6 +194,7 @@ impl Streams {
     fn begin(&mut self, domain: &Host) {
         tracing::info!(%domain, "this service gets a stream to the local server");
         let settings = Settings {
+            role: Role::Service,
             domain: domain.clone(),
             ..self.settings.clone()
         };

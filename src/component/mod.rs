@@ -36,11 +36,24 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::Stanza;
 
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The shared domain.
+    Shared,
+    /// A service below the shared domain.
+    Service,
+    /// Asking the server (`[control]`).
+    Control,
+}
+
 /// What a component stream needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The name under which the component attaches: `global_host`, or a
-    /// service domain.
+    /// What the stream is for.
+    pub role: Role,
+    /// The name under which the component attaches: `global_host`, a
+    /// service domain, or `control.domain`.
     pub domain: Host,
     /// `global_host`
     pub global_host: Host,

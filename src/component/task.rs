@@ -159,8 +159,8 @@ impl ComponentTask {
 
     fn tell(&self, failure: &Failure, outage: &mut Outage) {
         let Settings {
+            role,
             domain,
-            global_host,
             local_host,
             config,
             ..
@@ -168,7 +168,7 @@ impl ComponentTask {
         let advice = failure.advice(Subject {
             server: &config.server,
             domain,
-            is_service: domain != global_host,
+            role: *role,
             local: local_host,
         });
         let (server, reason) = (&config.server, failure.reason());

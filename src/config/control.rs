@@ -44,11 +44,7 @@ pub struct MongooseIm {
 }
 
 /// Nothing of it is mandatory; what is begun must be whole.
-pub(super) fn read(
-    reading: &mut Reading,
-    global: Option<&Host>,
-    local: Option<&Host>,
-) -> Control {
+pub(super) fn read(reading: &mut Reading, global: Option<&Host>, local: Option<&Host>) -> Control {
     Control {
         component: component(reading, global, local),
         mongooseim: mongooseim(reading),

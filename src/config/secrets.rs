@@ -43,7 +43,10 @@ pub(super) fn read(reading: &mut Reading, keys: Keys) -> Option<Secret> {
     let (origin, file_origin) = (reading.origin(keys.secret), reading.origin(keys.file));
     match (secret, file) {
         (Some(_), Some(_)) if origin.same_layer(&file_origin) => {
-            let what = format!("both {} and this are set; remove one", origin.name(keys.secret));
+            let what = format!(
+                "both {} and this are set; remove one",
+                origin.name(keys.secret)
+            );
             reading.refuse(keys.file, what);
             None
         }

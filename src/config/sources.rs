@@ -87,7 +87,10 @@ pub(super) fn read(reading: &mut Reading) -> Sources {
     let words: Vec<String> = reading.get(key).unwrap_or_default();
     if words.iter().any(|word| word == "auto") {
         if words.len() > 1 {
-            reading.refuse(key, "has \"auto\" and others; write \"auto\" alone, or only others");
+            reading.refuse(
+                key,
+                "has \"auto\" and others; write \"auto\" alone, or only others",
+            );
         }
         return Sources::Auto;
     }

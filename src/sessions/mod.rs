@@ -13,20 +13,24 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jid::Jid;
+use jid::{BareJid, FullJid, Jid};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 use self::lookups::{Lookups, MOMENT};
-use self::tracker::{Change, Probe, Sign, Tracker};
+use self::tracker::{Change, Listing, Probe, Sign, Tracker};
 use self::writer::Writer;
-use crate::config;
+use crate::config::{self, Source};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
-use crate::store::{Claim, Store, newest_first};
+use crate::store::{Claim, Store, StoreError, newest_first, within};
+
+/// So many homes are written in one go, and so long may that take.
+const HOMES: usize = 500;
+const HOMES_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The session table as this gateway sees it.
 pub struct Sessions {
@@ -34,6 +38,7 @@ pub struct Sessions {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     refresh_after: Duration,
+    sources: config::Sources,
     lookups: Lookups,
     state: Mutex<State>,
     /// Tells the writer that there is something new to write.
@@ -65,6 +70,7 @@ impl Sessions {
         store: Arc<dyn Store>,
         cache: &config::Cache,
         redis: &config::Redis,
+        sources: config::Sources,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -73,6 +79,7 @@ impl Sessions {
             store,
             metrics,
             refresh_after: redis.refresh_after,
+            sources,
             state: Mutex::new(State {
                 tracker: Tracker::new(redis.expire_after),
                 ledger: Ledger::new(redis.expire_after),
@@ -98,9 +105,76 @@ impl Sessions {
 
     fn observe_tag(&self, kind: Kind, stanza_type: Option<&str>, from: &Jid, to: Option<&Jid>) {
         let sign = Sign::read(kind, stanza_type, from, to);
-        if sign != Sign::Nothing {
+        if self.is_used(&sign) {
             self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
         }
+    }
+
+    /// Whether `sign` is of a source that may be used; ends always are.
+    fn is_used(&self, sign: &Sign<'_>) -> bool {
+        match sign {
+            Sign::Available { .. } => self.sources.allow(Source::Presence),
+            Sign::Traffic { .. } => self.sources.allow(Source::Traffic),
+            Sign::Unavailable { .. } | Sign::NobodyHome { .. } => true,
+            Sign::Nothing => false,
+        }
+    }
+
+    /// The server told us the presence of `session` by itself, sent to `to`;
+    /// `None` is available. `told_of_end`: it will tell of the end as well.
+    pub fn observe_presence(
+        &self,
+        stanza_type: Option<&str>,
+        session: &FullJid,
+        to: &Jid,
+        told_of_end: bool,
+    ) {
+        let sign = match (stanza_type, told_of_end) {
+            (None, true) => Sign::Available { session, to },
+            (None, false) => Sign::Traffic { session },
+            (Some(_), true) => Sign::Unavailable {
+                session,
+                to: Some(to),
+            },
+            // Nobody else may have been told of this session.
+            (Some(_), false) => Sign::Unavailable { session, to: None },
+        };
+        self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
+    }
+
+    /// The server's list of all sessions, which it was asked for at `asked_at`.
+    pub fn listed(&self, listing: &Listing, asked_at: Instant) {
+        self.update(|tracker, now| tracker.listed(listing, asked_at, now, wall_clock()));
+    }
+
+    /// Lists will come from now on.
+    pub fn expect_lists(&self) {
+        self.state().tracker.expect_lists();
+    }
+
+    /// No lists come any more.
+    pub fn lists_stopped(&self) {
+        self.state().tracker.lists_stopped(Instant::now());
+        self.news.notify_one();
+    }
+
+    /// `witness` will not be told any more when a session ends.
+    pub fn witness_lost(&self, witness: &Jid) {
+        self.state().tracker.witness_lost(witness, Instant::now());
+        self.news.notify_one();
+    }
+
+    /// Users (global addresses) with an account here: this host is the home of
+    /// those who have none yet.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn settle_homes(&self, users: &[BareJid]) -> Result<(), StoreError> {
+        for users in users.chunks(HOMES) {
+            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
+            within(HOMES_PATIENCE, self.store.settle(&users)).await?;
+        }
+        Ok(())
     }
 
     /// Ends the sessions of which nothing was seen in time.
@@ -226,7 +300,8 @@ impl Sessions {
     }
 
     fn probes(&self) -> Vec<Probe> {
-        let probes = self.state().tracker.attached(Instant::now());
+        let may_ask = self.sources.allow(Source::Probe);
+        let probes = self.state().tracker.attached(may_ask, Instant::now());
         self.news.notify_one();
         probes
     }

@@ -72,7 +72,14 @@ impl World {
             expire_after: EXPIRE_AFTER,
             refresh_after: REFRESH_AFTER,
         };
-        let sessions = Sessions::new(host("dc1.test"), store, &cache, &redis, metrics.clone());
+        let sessions = Sessions::new(
+            host("dc1.test"),
+            store,
+            &cache,
+            &redis,
+            config::Sources::Auto,
+            metrics.clone(),
+        );
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(sessions.clone().run(shutdown.clone()));
         let world = Self {

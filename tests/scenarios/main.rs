@@ -10,6 +10,8 @@ mod broken_links;
 mod chat;
 mod clean_stop;
 mod connections;
+mod control;
+mod control_mongooseim;
 mod foreign_sender;
 mod gateway_restarts;
 mod hops;

@@ -68,6 +68,12 @@ impl Builder {
         self
     }
 
+    /// Nobody's presence goes anywhere by itself.
+    pub fn unwatched(mut self) -> Self {
+        self.watcher = None;
+        self
+    }
+
     /// With an external component; `options` are more lines of Lua for it.
     pub fn component(mut self, domain: &str, secret: &str, options: &str) -> Self {
         self.components.push(Component {

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::server::Server;
-use super::{Attachment, Component, Settings};
+use super::{Attachment, Component, Role, Settings};
 use crate::config::{self, Endpoint, Secret};
 use crate::envelope::{Arrival, Envelope, Intake, Receipt, Settle, Undelivered};
 use crate::host::Host;
@@ -57,6 +57,7 @@ const DOMAIN: &str = "example.test";
 
 fn settings(host: &str, port: u16) -> Settings {
     Settings {
+        role: Role::Shared,
         domain: Host::new("example.test").unwrap(),
         global_host: Host::new("example.test").unwrap(),
         local_host: Host::new("dc1.test").unwrap(),

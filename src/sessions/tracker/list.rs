@@ -113,9 +113,7 @@ impl Tracker {
     /// that alone has the time of a lease.
     pub fn witness_lost(&mut self, witness: &Jid, now: Instant) {
         for (jid, session) in &mut self.sessions {
-            if session.witnesses.remove(witness)
-                && session.witnesses.is_empty()
-                && !session.listed
+            if session.witnesses.remove(witness) && session.witnesses.is_empty() && !session.listed
             {
                 session.end_at(now + self.lease, jid, &mut self.deadlines);
             }

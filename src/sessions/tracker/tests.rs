@@ -75,7 +75,7 @@ impl World {
 
     /// The probes, as `from→to`.
     fn attach(&mut self) -> Vec<String> {
-        let probes = self.tracker.attached(self.now);
+        let probes = self.tracker.attached(true, self.now);
         probes
             .iter()
             .map(|probe| format!("{}→{}", probe.from, probe.to))
@@ -441,4 +441,14 @@ fn without_its_witness_a_session_has_a_lease() {
     world.tracker.witness_lost(&jid(control), world.now);
     assert_eq!(world.wait(120), [format!("-{ALICE}"), format!("-{PHONE}")]);
     assert!(world.is_here("carol@example.test/x"));
+}
+
+#[test]
+fn where_nobody_may_be_asked_everybody_has_a_lease() {
+    let mut world = World::new();
+    world.presence("", PHONE, BOB);
+    world.detach();
+    assert!(world.tracker.attached(false, world.now).is_empty());
+    assert_eq!(world.wait(119), NOTHING);
+    assert_eq!(world.wait(1).len(), 2);
 }
