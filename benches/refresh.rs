@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use strait::config::{Cache, Compat, Redis, RedisTls, Secret, Sources};
+use strait::config::{Accounts, Cache, Compat, Redis, RedisTls, Secret, Sources};
 use strait::host::Host;
 use strait::metrics::Metrics;
 use strait::sessions::Sessions;

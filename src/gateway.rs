@@ -134,6 +134,7 @@ impl Gateway {
             &config.cache,
             &config.redis,
             config.sessions.sources.clone(),
+            config.accounts,
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(

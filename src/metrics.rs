@@ -129,6 +129,8 @@ metrics! {
     link_unsettled: IntGaugeVec = "strait_link_unsettled_stanzas" ["host"];
     /// Sessions that are online here.
     sessions: IntGauge = "strait_sessions";
+    /// Accounts found whose name belongs to another datacenter (`accounts = "unique"`).
+    claims_refused: IntCounter = "strait_claims_refused_total";
     /// Whether the session table's store answers.
     store_up: IntGauge = "strait_store_up";
     /// Failed store operations, by operation.

@@ -1,5 +1,6 @@
 //! Carries out one decision: the page to read first.
 
+mod accounts;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -198,6 +199,9 @@ impl Relay {
         } else {
             Whereabouts::default()
         };
+        if let Some(refusal) = self.check_account(envelope).await {
+            return Decision::Refuse(refusal);
+        }
         // On the way out nobody waits for a claim any more.
         let closing = self.closing.load(Ordering::Relaxed);
         route::decide(&Question {
@@ -326,17 +330,25 @@ impl Relay {
             .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
         if let Some(reply) = envelope.stanza.error_reply(&refusal) {
-            self.send_own(reply, &envelope, next);
+            if self.has_no_address(&envelope) {
+                self.hand_back(reply, &envelope, next);
+            } else {
+                self.send_own(reply, &envelope, next);
+            }
         }
         envelope.receipt.settle();
     }
 
     /// Puts a stanza of our own on its way, back to where `cause` came from.
     fn send_own(&self, stanza: Stanza, cause: &Envelope, next: &mut Next) {
+        next.push_back(on_its_way(self.own(stanza, cause)));
+    }
+
+    fn own(&self, stanza: Stanza, cause: &Envelope) -> Envelope {
         let mut own = Envelope::new(cause.origin.clone(), Arrival::Own, self.message_ttl, stanza);
         own.id = cause.id;
         self.metrics.taken.with_label_values(&["own"]).inc();
-        next.push_back(on_its_way(own));
+        own
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Config {
     pub node: String,
     /// `message_ttl`: how many times a stanza may be forwarded.
     pub message_ttl: u32,
+    /// `accounts`: whether one localpart is one person everywhere.
+    pub accounts: Accounts,
     /// `hosts_refresh_interval`: how often the table is asked for new hosts.
     pub hosts_refresh_interval: Duration,
     /// `[component]`
@@ -102,6 +104,15 @@ pub struct Sessions {
     pub backend: Backend,
     /// `sources`: what tells who is online here.
     pub sources: Sources,
+}
+
+/// Whether one localpart is one person everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounts {
+    /// It is, as with one user database behind all datacenters.
+    Shared,
+    /// It belongs to the host that claimed it first.
+    Unique,
 }
 
 /// Where the session table is kept.

@@ -130,8 +130,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     option("hosts_refresh_interval", millis(), Value("3000"),
         "How often the session table is asked for new datacenters, in milliseconds."),
     option("accounts", Kind::Choice(&["shared", "unique"]), Value("shared"),
-        "Whether one localpart is one person in every datacenter, or belongs to the one that claimed it first.")
-        .only("shared"),
+        "Whether one localpart is one person in every datacenter, or belongs to the one that claimed it first."),
 
     option("component.server", Kind::Endpoint, Value("127.0.0.1:5347"),
         "Where the local XMPP server accepts components, host:port."),

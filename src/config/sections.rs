@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
-    Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log, LogFormat,
-    Sessions, control, redis, secrets, sources, tls,
+    Accounts, Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log,
+    LogFormat, Sessions, control, redis, secrets, sources, tls,
 };
 use crate::host::Host;
 
@@ -17,6 +17,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     // problem does not hide the next one's.
     let (global_host, local_host) = hosts(reading);
     let node = node(reading);
+    let accounts = accounts(reading);
     let component = component(reading);
     let control = control::read(reading, global_host.as_ref(), local_host.as_ref());
     let sessions = sessions(reading);
@@ -31,6 +32,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         global_host: global_host?,
         local_host: local_host?,
         node: node?,
+        accounts: accounts?,
         message_ttl: reading.get("message_ttl")?,
         hosts_refresh_interval: reading.get("hosts_refresh_interval")?,
         component: component?,
@@ -85,6 +87,19 @@ fn node(reading: &mut Reading) -> Option<String> {
         return None;
     }
     Some(node)
+}
+
+/// Who was first can only be told where all datacenters write to one place.
+fn accounts(reading: &mut Reading) -> Option<Accounts> {
+    if reading.get::<String>("accounts")? == "shared" {
+        return Some(Accounts::Shared);
+    }
+    if reading.get::<String>("redis.compat")? == "dynomite" {
+        let what = "is \"unique\", which Dynomite cannot keep: each datacenter writes to its own \
+                    side first, so two could both be the first; use one Redis for all";
+        reading.refuse("accounts", what);
+    }
+    Some(Accounts::Unique)
 }
 
 fn component(reading: &mut Reading) -> Option<Component> {

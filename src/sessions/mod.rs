@@ -3,7 +3,10 @@
 
 mod ledger;
 mod lookups;
+mod owners;
+mod ownership;
 mod shelf;
+mod told;
 pub mod tracker;
 mod writer;
 
@@ -13,24 +16,22 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jid::{BareJid, FullJid, Jid};
+use jid::Jid;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 use self::lookups::{Lookups, MOMENT};
-use self::tracker::{Change, Listing, Probe, Sign, Tracker};
+pub use self::owners::Owner;
+use self::owners::Owners;
+use self::tracker::{Change, Probe, Sign, Tracker};
 use self::writer::Writer;
-use crate::config::{self, Source};
+use crate::config::{self, Accounts, Source};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
-use crate::store::{Claim, Store, StoreError, newest_first, within};
-
-/// So many homes are written in one go, and so long may that take.
-const HOMES: usize = 500;
-const HOMES_PATIENCE: Duration = Duration::from_secs(3);
+use crate::store::{Claim, Store, newest_first};
 
 /// The session table as this gateway sees it.
 pub struct Sessions {
@@ -39,6 +40,9 @@ pub struct Sessions {
     metrics: Arc<Metrics>,
     refresh_after: Duration,
     sources: config::Sources,
+    accounts: Accounts,
+    /// Only with unique accounts.
+    owners: Mutex<Owners>,
     lookups: Lookups,
     state: Mutex<State>,
     /// Tells the writer that there is something new to write.
@@ -71,6 +75,7 @@ impl Sessions {
         cache: &config::Cache,
         redis: &config::Redis,
         sources: config::Sources,
+        accounts: Accounts,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -80,6 +85,8 @@ impl Sessions {
             metrics,
             refresh_after: redis.refresh_after,
             sources,
+            accounts,
+            owners: Mutex::default(),
             state: Mutex::new(State {
                 tracker: Tracker::new(redis.expire_after),
                 ledger: Ledger::new(redis.expire_after),
@@ -118,63 +125,6 @@ impl Sessions {
             Sign::Unavailable { .. } | Sign::NobodyHome { .. } => true,
             Sign::Nothing => false,
         }
-    }
-
-    /// The server told us the presence of `session` by itself, sent to `to`;
-    /// `None` is available. `told_of_end`: it will tell of the end as well.
-    pub fn observe_presence(
-        &self,
-        stanza_type: Option<&str>,
-        session: &FullJid,
-        to: &Jid,
-        told_of_end: bool,
-    ) {
-        let sign = match (stanza_type, told_of_end) {
-            (None, true) => Sign::Available { session, to },
-            (None, false) => Sign::Traffic { session },
-            (Some(_), true) => Sign::Unavailable {
-                session,
-                to: Some(to),
-            },
-            // Nobody else may have been told of this session.
-            (Some(_), false) => Sign::Unavailable { session, to: None },
-        };
-        self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
-    }
-
-    /// The server's list of all sessions, which it was asked for at `asked_at`.
-    pub fn listed(&self, listing: &Listing, asked_at: Instant) {
-        self.update(|tracker, now| tracker.listed(listing, asked_at, now, wall_clock()));
-    }
-
-    /// Lists will come from now on.
-    pub fn expect_lists(&self) {
-        self.state().tracker.expect_lists();
-    }
-
-    /// No lists come any more.
-    pub fn lists_stopped(&self) {
-        self.state().tracker.lists_stopped(Instant::now());
-        self.news.notify_one();
-    }
-
-    /// `witness` will not be told any more when a session ends.
-    pub fn witness_lost(&self, witness: &Jid) {
-        self.state().tracker.witness_lost(witness, Instant::now());
-        self.news.notify_one();
-    }
-
-    /// Users (global addresses) with an account here: this host is the home of
-    /// those who have none yet.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn settle_homes(&self, users: &[BareJid]) -> Result<(), StoreError> {
-        for users in users.chunks(HOMES) {
-            let users: Vec<String> = users.iter().map(ToString::to_string).collect();
-            within(HOMES_PATIENCE, self.store.settle(&users)).await?;
-        }
-        Ok(())
     }
 
     /// Ends the sessions of which nothing was seen in time.
@@ -229,6 +179,7 @@ impl Sessions {
             let withdrawn = state.ledger.has_withdrawn(jid.as_str());
             (state.tracker.since(jid), withdrawn)
         };
+        let here_since = here_since.filter(|_| self.may_be_here(jid));
         if here_since.is_some() || withdrawn {
             claims.retain(|claim| claim.host != self.local);
         }
@@ -245,7 +196,7 @@ impl Sessions {
     /// Whether a session of `jid` (full: this one; bare: any) is online here.
     #[must_use]
     pub fn is_here(&self, jid: &Jid) -> bool {
-        self.state().tracker.since(jid).is_some()
+        self.state().tracker.since(jid).is_some() && self.may_be_here(jid)
     }
 
     /// The next look-up of `jid` asks the store, and that of its bare JID. What

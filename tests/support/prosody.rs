@@ -22,6 +22,7 @@ pub struct Builder {
     users: Vec<User>,
     watcher: Option<String>,
     components: Vec<Component>,
+    global_options: String,
     host_options: String,
     more: String,
 }
@@ -81,6 +82,12 @@ impl Builder {
             secret: secret.to_owned(),
             options: options.to_owned(),
         });
+        self
+    }
+
+    /// More lines of Lua for the global section.
+    pub fn global_options(mut self, lua: &str) -> Self {
+        writeln!(self.global_options, "{lua}").expect("a string grows");
         self
     }
 
@@ -154,12 +161,14 @@ authentication = "internal_plain"
 storage = "internal"
 modules_enabled = {{{MODULES}
 }}
+{global}
 VirtualHost "{domain}"
 {options}"#,
             directory = directory.display(),
             log = log.display(),
             c2s = c2s.number(),
             components = components.number(),
+            global = self.global_options,
             domain = self.domain,
             options = self.host_options,
         );
@@ -187,6 +196,7 @@ impl Prosody {
             users: Vec::new(),
             watcher: None,
             components: Vec::new(),
+            global_options: String::new(),
             host_options: String::new(),
             more: String::new(),
         }
