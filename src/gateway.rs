@@ -26,10 +26,9 @@ use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::host::Host;
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
 use crate::services::Services;
@@ -66,7 +65,6 @@ struct Gateway {
     components_task: ComponentsTask,
     controlling: Controlling,
     own_services: Vec<config::Service>,
-    global: Host,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
     admin: Option<(Admin, Arc<Statuses>)>,
@@ -138,12 +136,8 @@ impl Gateway {
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(
-            config.local_host.clone(),
-            advertised(config, &listeners),
+            registry_settings(config, &listeners),
             Arc::clone(&store),
-            &config.connections,
-            config.hosts_refresh_interval,
-            config.redis.refresh_after,
         ));
         let (components, components_task) = Components::new(
             component_settings(config),
@@ -164,7 +158,10 @@ impl Gateway {
                 &config.services,
             ),
             sessions: Arc::clone(&sessions),
-            services: Services::new(config.global_host.clone()),
+            services: Services::new(
+                config.global_host.clone(),
+                config.disco.users_can_see_hidden_services,
+            ),
             links: Arc::clone(&links),
             directory: registry.directory(),
             components: components.clone(),
@@ -193,7 +190,6 @@ impl Gateway {
             components_task,
             controlling,
             own_services: config.services.clone(),
-            global: config.global_host.clone(),
             relay,
             undelivered: Undeliverable {
                 links: links_gave_back,
@@ -216,6 +212,23 @@ fn component_settings(config: &Config) -> component::Settings {
         message_ttl: config.message_ttl,
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
+    }
+}
+
+fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Settings {
+    let connections = &config.connections;
+    registry::Settings {
+        global_host: config.global_host.clone(),
+        local_host: config.local_host.clone(),
+        endpoints: advertised(config, listeners),
+        services: config.services.clone(),
+        intervals: registry::Intervals {
+            announce: config.redis.refresh_after,
+            hosts: config.hosts_refresh_interval,
+            endpoints: connections.endpoint_refresh_interval,
+            endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
+        },
+        domain_lifetime: config.cache.domain_lifetime,
     }
 }
 
@@ -270,7 +283,6 @@ impl Gateway {
             components_task,
             controlling,
             own_services,
-            global,
             relay,
             undelivered,
             admin,
@@ -335,7 +347,6 @@ impl Gateway {
         tasks.spawn(follow_services(
             registry.directory(),
             own_services,
-            global,
             streams,
             ends.component.clone(),
         ));

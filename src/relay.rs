@@ -20,7 +20,7 @@ use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::registry::Directory;
 use crate::route::{self, Decision, Question, Rules, Service, Why};
-use crate::services::{Answer, Services};
+use crate::services::{Answer, Offered, Services};
 use crate::sessions::{Sessions, Whereabouts};
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 use crate::translate::Translator;
@@ -310,7 +310,8 @@ impl Relay {
     /// For the shared domain itself.
     fn answer(&self, mut envelope: Envelope, next: &mut Next) {
         self.metrics.answered.inc();
-        match self.services.answer(&envelope.stanza) {
+        let directory = Arc::clone(&self.directory.borrow());
+        match self.services.answer(&envelope.stanza, offered(&directory)) {
             Answer::Reply(replies) => {
                 for reply in replies {
                     self.send_own(reply, &envelope, next);
@@ -360,6 +361,17 @@ fn shows_presence(stanza: &Stanza) -> bool {
         Some("unavailable") => stanza.kind() != Kind::Presence,
         _ => true,
     }
+}
+
+/// What somebody has at present.
+fn offered(directory: &Directory) -> impl Iterator<Item = Offered<'_>> {
+    directory
+        .iter()
+        .filter(|(_, listing)| !listing.hosts.is_empty())
+        .map(|(domain, listing)| Offered {
+            domain,
+            hidden: listing.hidden,
+        })
 }
 
 /// An envelope that waits for nothing yet.

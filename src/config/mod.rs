@@ -14,6 +14,7 @@ mod redis;
 mod secrets;
 mod sections;
 mod sources;
+mod services;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -78,6 +79,8 @@ pub struct Config {
     pub bounce: Bounce,
     /// `[connections]`
     pub connections: Connections,
+    /// `[disco]`
+    pub disco: Disco,
     /// `[[services]]`: what this datacenter offers, in the file's order.
     pub services: Vec<Service>,
     /// `[admin]`
@@ -187,6 +190,14 @@ pub enum Tls {
     },
     /// `enabled = false`: plain TCP, for a network that is private otherwise.
     Disabled,
+}
+
+/// `[disco]`: what the shared domain tells about itself (XEP-0030).
+#[derive(Debug, Clone)]
+pub struct Disco {
+    /// `users_can_see_hidden_services`: whether hidden services are listed for
+    /// users too, and not only for components and servers.
+    pub users_can_see_hidden_services: bool,
 }
 
 /// `[[services]]`: a component or service of this datacenter that all others

@@ -83,13 +83,12 @@ fn listed(endpoints: &[Endpoint]) -> String {
 pub(super) async fn follow_services(
     mut directory: watch::Receiver<Arc<Directory>>,
     own: Vec<Service>,
-    global: Host,
     streams: watch::Sender<BTreeSet<Host>>,
     end: CancellationToken,
 ) {
     let follow = async {
         loop {
-            let wanted = domains_with_streams(&directory.borrow_and_update(), &own, &global);
+            let wanted = domains_with_streams(&directory.borrow_and_update(), &own);
             streams.send_if_modified(|current| {
                 let changed = *current != wanted;
                 *current = wanted;
@@ -105,7 +104,7 @@ pub(super) async fn follow_services(
 
 /// The service domains that the local server does not have itself: those of
 /// others, and our own that it knows under another name.
-fn domains_with_streams(directory: &Directory, own: &[Service], global: &Host) -> BTreeSet<Host> {
+fn domains_with_streams(directory: &Directory, own: &[Service]) -> BTreeSet<Host> {
     let has_itself = |domain: &Host| {
         own.iter()
             .any(|service| service.domain == *domain && service.local.is_none())
@@ -113,8 +112,7 @@ fn domains_with_streams(directory: &Directory, own: &[Service], global: &Host) -
     directory
         .iter()
         .map(|(domain, _)| domain)
-        // Whatever a table says: no other domain is anybody's to offer.
-        .filter(|domain| global.is_above(domain.as_str()) && !has_itself(domain))
+        .filter(|domain| !has_itself(domain))
         .cloned()
         .collect()
 }
@@ -141,8 +139,6 @@ mod tests {
             (host("bot.example.test"), listing(&["dc1.test"])),
             (host("chat.example.test"), listing(&["dc2.test"])),
             (host("gone.example.test"), listing(&[])),
-            (host("elsewhere.test"), listing(&["dc2.test"])),
-            (host("example.test"), listing(&["dc2.test"])),
         ]));
         let own = [
             Service {
@@ -156,7 +152,7 @@ mod tests {
                 hidden: false,
             },
         ];
-        let streams = domains_with_streams(&directory, &own, &host("example.test"));
+        let streams = domains_with_streams(&directory, &own);
         let expected = ["chat.example.test", "gone.example.test", "muc.example.test"];
         assert_eq!(streams, expected.map(host).into());
     }

@@ -30,8 +30,7 @@ fn jid(text: &str) -> Jid {
 async fn announce(store: &MemoryStore) {
     let nothing = Announcement {
         endpoints: Vec::new(),
-        domains: Vec::new(),
-        public_domains: Vec::new(),
+        offers: Vec::new(),
     };
     store.announce(&nothing).await.unwrap();
 }

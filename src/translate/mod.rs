@@ -125,7 +125,10 @@ impl Translator {
         if self.nameless.iter().any(|service| *service == *domain) {
             return Err(self.nameless_sender(domain));
         }
-        if self.global == *domain || self.global.is_above(domain) {
+        // A peer has nobody to speak for under our server's own names, even if
+        // those are below the shared domain.
+        let is_local = self.outward.jid(sender).is_some();
+        if !is_local && (self.global == *domain || self.global.is_above(domain)) {
             return Ok(());
         }
         Err(self.foreign_sender())

@@ -374,6 +374,25 @@ fn services_below_the_shared_domain_are_no_foreign_senders() {
 }
 
 #[test]
+fn our_servers_names_are_nobody_elses_even_below_the_shared_domain() {
+    let host = |name: &str| Host::new(name).unwrap();
+    let services = [Service {
+        domain: host("muc.example.test"),
+        local: Some(host("rooms.dc1.example.test")),
+        hidden: false,
+    }];
+    let translator = Translator::new(host("example.test"), host("dc1.example.test"), &services);
+    for sender in [
+        "mallory@dc1.example.test/x",
+        "room@rooms.dc1.example.test/nick",
+    ] {
+        let mut stanza = message(sender, "alice@example.test", "");
+        let refusal = translator.inbound(&mut stanza).unwrap_err();
+        assert_eq!(refusal.reason, Reason::ForeignSender, "{sender}");
+    }
+}
+
+#[test]
 fn a_service_without_a_local_name_cannot_write_to_its_own_server_through_us() {
     let mut stanza = message("bot.example.test", "alice@example.test", "");
     let refusal = translator().inbound(&mut stanza).unwrap_err();

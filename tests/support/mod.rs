@@ -3,7 +3,8 @@
 //! [`cluster`] puts everything together; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`cable`], [`control`], [`mongooseim_admin`]. Under them: [`process`], [`port`],
+//! [`dynomite_stand_in`], [`cable`], [`control`], [`mongooseim_admin`], [`component`], [`room`]. Under
+//! them: [`process`], [`port`],
 //! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -13,6 +14,7 @@ pub mod cable;
 pub mod certs;
 pub mod client;
 pub mod cluster;
+pub mod component;
 pub mod control;
 pub mod dynomite_stand_in;
 pub mod fake_server;
@@ -29,5 +31,6 @@ pub mod prosody;
 pub mod redis_cluster;
 pub mod redis_sentinels;
 pub mod redis_server;
+pub mod room;
 pub mod workdir;
 pub mod xml;
