@@ -4,6 +4,9 @@
 //! Held by pair of entities, in order: what comes later of a pair waits behind
 //! what is held already, and a retry takes all of a pair at once.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +16,7 @@ use jid::{BareJid, Jid};
 use tokio::sync::Notify;
 
 use crate::config;
-use crate::envelope::Envelope;
+use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
 use crate::metrics::Metrics;
 
@@ -24,34 +27,39 @@ const LONGEST_DELAY: Duration = Duration::from_secs(5);
 const WAY_DELAY: Duration = Duration::from_millis(250);
 
 /// The two entities whose stanzas stay in order: bare sender, bare recipient.
+/// Copies are in order for each of their hosts: one that is away must not hold
+/// up what the others get.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair {
     /// The sender; `None` when the stanza names none.
     pub sender: Option<BareJid>,
     /// The recipient.
     pub recipient: Option<BareJid>,
+    /// The host that copies made here are for.
+    pub copies_for: Option<Host>,
 }
 
 impl Pair {
     /// The pair that `envelope` belongs to.
     #[must_use]
     pub fn of(envelope: &Envelope) -> Self {
+        let is_made_here = !matches!(envelope.arrival, Arrival::Link(_));
+        let copies_for = envelope.copy_for.clone().filter(|_| is_made_here);
         Self {
             sender: envelope.stanza.from().map(Jid::to_bare),
             recipient: envelope.stanza.to().map(Jid::to_bare),
+            copies_for,
         }
     }
 }
 
-/// An envelope that waits, for what, and for whom.
+/// An envelope that waits, and for what.
 #[derive(Debug)]
 pub struct Held {
     /// The envelope.
     pub envelope: Envelope,
     /// What it waits for.
     pub lack: Lack,
-    /// Set on one of several copies: the host that it was made for.
-    pub copy_for: Option<Host>,
 }
 
 impl Held {
@@ -189,6 +197,20 @@ impl BounceQueue {
             .map(|held| held.lack)
     }
 
+    /// Whether copies for `host`, of the pair of `envelope`, are held.
+    #[must_use]
+    pub fn holds_copies(&self, envelope: &Envelope, host: &Host) -> bool {
+        // Nearly always, and then without a look at the pair.
+        if self.metrics.held.get() == 0 {
+            return false;
+        }
+        let pair = Pair {
+            copies_for: Some(host.clone()),
+            ..Pair::of(envelope)
+        };
+        self.lack(&pair).is_some()
+    }
+
     /// Takes out all of `pair`, in order.
     #[must_use]
     pub fn release(&self, pair: &Pair) -> VecDeque<Held> {
@@ -300,137 +322,4 @@ impl BounceQueue {
 /// come back in one.
 fn jittered(delay: Duration) -> Duration {
     delay.mul_f64(0.75 + fastrand::f64() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::envelope::Arrival;
-    use crate::stanza::{Kind, Stanza};
-
-    fn queue(max_bytes: usize) -> BounceQueue {
-        let config = config::Bounce {
-            enabled: true,
-            resend_after: Duration::from_millis(20),
-            max_retries: 4,
-            max_bytes,
-        };
-        BounceQueue::new(&config, Arc::new(Metrics::new()))
-    }
-
-    fn held(id: &str, to: &str) -> Held {
-        let jid = |text: &str| Some(Jid::new(text).unwrap());
-        let stanza = Stanza::new(
-            Kind::Message,
-            None,
-            Some(id),
-            jid("alice@x.test/a"),
-            jid(to),
-            &[],
-        );
-        let envelope = Envelope::new(
-            Host::new("dc1.test").unwrap(),
-            Arrival::Component,
-            4,
-            stanza,
-        );
-        Held {
-            envelope,
-            lack: Lack::Recipient,
-            copy_for: None,
-        }
-    }
-
-    fn ids(held: &VecDeque<Held>) -> Vec<String> {
-        held.iter()
-            .map(|h| h.envelope.stanza.id().unwrap().into_owned())
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn a_pair_comes_back_whole_and_in_order_when_due() {
-        let queue = queue(1 << 20);
-        for (id, to) in [
-            ("1", "bob@x.test/b"),
-            ("2", "bob@x.test"),
-            ("x", "carol@x.test"),
-            ("3", "bob@x.test/c"),
-        ] {
-            queue.hold(held(id, to), 0).unwrap();
-        }
-        assert_eq!(queue.metrics.held.get(), 4);
-        let mut seen = Vec::new();
-        for _ in 0..2 {
-            let pair = queue.due().await;
-            seen.push(ids(&queue.release(&pair)));
-        }
-        seen.sort();
-        assert_eq!(seen, [vec!["1", "2", "3"], vec!["x"]]);
-        assert_eq!(
-            (queue.metrics.held.get(), queue.metrics.held_bytes.get()),
-            (0, 0)
-        );
-    }
-
-    #[tokio::test]
-    async fn who_turns_up_gets_what_is_held_at_once() {
-        let config = config::Bounce {
-            resend_after: Duration::from_secs(3600),
-            ..config::Bounce::default()
-        };
-        let queue = BounceQueue::new(&config, Arc::new(Metrics::new()));
-        queue.hold(held("1", "bob@x.test/b"), 0).unwrap();
-        queue.hold(held("2", "carol@x.test"), 0).unwrap();
-        queue.wake(&BareJid::new("dave@x.test").unwrap());
-        queue.wake(&BareJid::new("bob@x.test").unwrap());
-        assert_eq!(ids(&queue.release(&queue.due().await)), ["1"]);
-        assert_eq!(queue.metrics.held.get(), 1);
-    }
-
-    #[tokio::test]
-    async fn the_rest_of_a_line_waits_behind_for_the_same() {
-        let queue = queue(1 << 20);
-        for id in ["1", "2", "3"] {
-            queue.hold(held(id, "bob@x.test"), 0).unwrap();
-        }
-        let pair = queue.due().await;
-        let mut line = queue.release(&pair);
-        let bytes = line[0].size();
-        let mut first = line.pop_front().unwrap();
-        // Nothing to wait behind.
-        line = queue.hold_behind(&pair, line).unwrap_err();
-        first.lack = Lack::Way;
-        queue.hold(first, 0).unwrap();
-        queue.hold_behind(&pair, line).unwrap();
-        assert_eq!(queue.metrics.held.get(), 3);
-        let held_bytes = usize::try_from(queue.metrics.held_bytes.get());
-        assert_eq!(held_bytes, Ok(3 * bytes));
-
-        let line = queue.release(&queue.due().await);
-        assert_eq!(ids(&line), ["1", "2", "3"]);
-        assert!(line.iter().all(|held| held.lack == Lack::Way));
-        assert_eq!(queue.metrics.held_bytes.get(), 0);
-    }
-
-    #[test]
-    fn more_than_max_bytes_is_given_back() {
-        let one = held("1", "bob@x.test").envelope.stanza.len();
-        let queue = queue(2 * one);
-        queue.hold(held("1", "bob@x.test"), 0).unwrap();
-        queue.hold(held("2", "bob@x.test"), 0).unwrap();
-        let back = queue.hold(held("3", "bob@x.test"), 0).unwrap_err();
-        assert_eq!(back.envelope.stanza.id().as_deref(), Some("3"));
-        assert_eq!(queue.release_all().len(), 2);
-        queue.hold(*back, 0).unwrap();
-    }
-
-    #[test]
-    fn the_wait_doubles_and_stays_bounded() {
-        let queue = queue(0);
-        for (tries, least, most) in [(0, 15, 25), (1, 30, 50), (3, 120, 200), (99, 3_750, 6_250)] {
-            let delay = queue.delay(tries);
-            let range = Duration::from_millis(least)..=Duration::from_millis(most);
-            assert!(range.contains(&delay), "try {tries}: {delay:?}");
-        }
-    }
 }

@@ -23,6 +23,9 @@ pub struct Envelope {
     pub ttl: u32,
     /// How often each host has bounced it, in the order of their first bounce.
     pub retries: Vec<(Host, u32)>,
+    /// Set on one of several copies of a stanza: the host that it was made for
+    /// (for us, if it came over a link). It is never copied again.
+    pub copy_for: Option<Host>,
     /// When this gateway took it in.
     pub taken_at: Instant,
     /// When the gateway before this one wrote it to the link; when it was
@@ -44,6 +47,7 @@ impl Envelope {
             arrival,
             ttl,
             retries: Vec::new(),
+            copy_for: None,
             taken_at: Instant::now(),
             sent_at: SystemTime::now(),
             stanza,
@@ -60,6 +64,7 @@ impl Envelope {
             arrival: self.arrival.clone(),
             ttl: self.ttl,
             retries: self.retries.clone(),
+            copy_for: self.copy_for.clone(),
             taken_at: self.taken_at,
             sent_at: self.sent_at,
             stanza: self.stanza.clone(),

@@ -25,6 +25,7 @@ use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
+use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
@@ -166,6 +167,7 @@ impl Gateway {
             directory: registry.directory(),
             components: components.clone(),
             bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
+            copies: Copies::new(config.connections.max_wait),
             message_ttl: config.message_ttl,
             max_wait: config.connections.max_wait,
             metrics: Arc::clone(&metrics),

@@ -15,7 +15,8 @@
 //! decides ([`route`]) and carries the decision out → a pool of [`link`]s takes
 //! it → the link sends it. **In** is four: a link's listener → workers → relay
 //! → component. A stanza that nobody is known to have waits in [`bounce`] and
-//! comes back to the workers. The page to read first is the `match` in
+//! comes back to the workers; one that goes to several hosts is remembered in
+//! [`copies`]. The page to read first is the `match` in
 //! [`relay`].
 //!
 //! Nothing is lost on the way because each room hands over and says so: an
@@ -47,7 +48,7 @@
 //! | 7 | [`admin`] |
 //! | 6 | [`workers`] |
 //! | 5 | [`control`], [`relay`] |
-//! | 4 | [`bounce`], [`registry`], [`sessions`] |
+//! | 4 | [`bounce`], [`copies`], [`registry`], [`sessions`] |
 //! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`] |
 //! | 1 | [`stanza`] |
@@ -58,6 +59,7 @@ pub mod bounce;
 pub mod component;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod envelope;
 pub mod gateway;
 pub mod host;

@@ -94,6 +94,9 @@ metrics! {
     forwarded: IntCounterVec = "strait_stanzas_forwarded_total" ["host"];
     /// Additional copies made of a stanza that goes to several hosts.
     copied: IntCounter = "strait_stanzas_copied_total";
+    /// Copies of which the local server has another, and errors about a copy of
+    /// which another may have arrived; neither goes any further.
+    absorbed: IntCounterVec = "strait_stanzas_absorbed_total" ["what"];
     /// Stanzas to the shared domain itself, answered by this gateway.
     answered: IntCounter = "strait_stanzas_answered_total";
     /// Stanzas refused, by reason; each was sent back unless RFC 6120 forbids it.
@@ -155,6 +158,9 @@ impl Metrics {
         }
         for from in ["component", "link", "own"] {
             self.taken.with_label_values(&[from]);
+        }
+        for what in ["copy", "error"] {
+            self.absorbed.with_label_values(&[what]);
         }
         for from in ["component", "link"] {
             self.returned.with_label_values(&[from]);

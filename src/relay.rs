@@ -1,6 +1,8 @@
 //! Carries out one decision: the page to read first.
 
 mod accounts;
+mod copying;
+mod learning;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -14,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Components;
+use crate::copies::Copies;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::link::Links;
@@ -43,6 +46,8 @@ pub struct Relay {
     pub components: Components,
     /// What has no way at the moment.
     pub bounce: Arc<BounceQueue>,
+    /// What went to several hosts.
+    pub copies: Copies,
     /// `message_ttl`, for stanzas that start here.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for its next hop.
@@ -83,22 +88,13 @@ impl Relay {
         self.carry_all(self.bounce.release_all().into()).await;
     }
 
-    /// Asks the local server whether somebody is still there. `probe` has
-    /// global addresses.
-    pub fn probe(&self, mut probe: Stanza) {
-        match self.translator.inbound(&mut probe) {
-            Ok(()) => self.components.send_own(probe),
-            Err(refusal) => warn!(text = refusal.text, "a probe could not be sent"),
-        }
-    }
-
     /// In order: behind a stanza that has to wait, the rest of its pair waits too.
     async fn carry_all(&self, mut next: Next) {
         while let Some(held) = next.pop_front() {
             match self.bounce.lack(&Pair::of(&held.envelope)) {
                 None => self.step(held, &mut next).await,
                 Some(Lack::Recipient) => self.bounce(held, &mut next),
-                Some(Lack::Way) => self.wait_for_way(held.envelope, held.copy_for, &mut next),
+                Some(Lack::Way) => self.wait_for_way(held.envelope, &mut next),
             }
         }
     }
@@ -118,8 +114,10 @@ impl Relay {
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
                     return self.refuse(envelope, refusal, next);
                 }
-                if self.is_from_user(&envelope.stanza) {
-                    self.sessions.observe(&envelope.stanza);
+                if self.is_from_user(&envelope.stanza)
+                    && let Some(probe) = self.sessions.observe(&envelope.stanza)
+                {
+                    self.probe(probe);
                 }
             }
             Arrival::Link(_) => {
@@ -127,6 +125,11 @@ impl Relay {
                 self.doubt_if_returned(&envelope);
             }
             Arrival::Own => {}
+        }
+        if self.copies.absorb(&envelope.stanza) {
+            self.metrics.absorbed.with_label_values(&["error"]).inc();
+            debug!(id = %envelope.id, "an error about one of several copies");
+            return envelope.receipt.settle();
         }
         if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
             // Whoever sends is there: what waits for it need not wait longer.
@@ -138,29 +141,11 @@ impl Relay {
         next.push_back(on_its_way(envelope));
     }
 
-    /// The reply may come before the table here knows where the sender is.
-    fn learn(&self, envelope: &Envelope) {
-        let shows = shows_presence(&envelope.stanza) && self.is_from_user(&envelope.stanza);
-        if let (true, Some(sender)) = (shows, envelope.stanza.from()) {
-            self.sessions.learn(sender, &envelope.origin);
-        }
-    }
-
     /// Whether the sender is in the session table's charge: a room and its
     /// occupants, say, have addresses that look like users'.
     fn is_from_user(&self, stanza: &Stanza) -> bool {
         let domain = stanza.from().map(|sender| sender.domain().as_str());
         domain.is_some_and(|domain| self.rules.global == *domain)
-    }
-
-    /// It was bounced here, then sent on, and comes back: what sent it on, a
-    /// home perhaps, is no longer so by the table of somebody else.
-    fn doubt_if_returned(&self, envelope: &Envelope) {
-        if let (1.., Some(recipient)) =
-            (envelope.retries_at(&self.rules.local), envelope.stanza.to())
-        {
-            self.sessions.ask_anew(recipient);
-        }
     }
 
     async fn step(&self, held: Held, next: &mut Next) {
@@ -172,6 +157,7 @@ impl Relay {
             ?decision,
             "decided"
         );
+        self.ask_for_missing(&decision, &held.envelope.stanza);
         match decision {
             Decision::Answer => self.answer(held.envelope, next),
             Decision::Reinject { why } => self.reinject(held.envelope, why, next),
@@ -183,6 +169,10 @@ impl Relay {
         }
     }
 
+    fn is_user(&self, jid: &Jid) -> bool {
+        jid.node().is_some() && self.rules.global == *jid.domain().as_str()
+    }
+
     /// Asks who has the recipient, then decides.
     async fn decide(&self, held: &Held) -> Decision {
         let envelope = &held.envelope;
@@ -192,8 +182,7 @@ impl Relay {
                 "The stanza has no recipient.",
             ));
         };
-        let to_user =
-            recipient.node().is_some() && self.rules.global == *recipient.domain().as_str();
+        let to_user = self.is_user(recipient);
         let known = if to_user {
             self.sessions.locate(recipient).await
         } else {
@@ -210,7 +199,7 @@ impl Relay {
             stanza_type: envelope.stanza.stanza_type(),
             arrival: &envelope.arrival,
             origin: &envelope.origin,
-            copy_for: held.copy_for.as_ref(),
+            copy_for: envelope.copy_for.as_ref(),
             ttl: envelope.ttl,
             retries: if closing {
                 u32::MAX
@@ -244,12 +233,19 @@ impl Relay {
     }
 
     /// Hands to the local server.
-    fn reinject(&self, mut envelope: Envelope, why: Why, next: &mut Next) {
+    fn reinject(&self, envelope: Envelope, why: Why, next: &mut Next) {
+        if self.copies.has_another(&envelope) {
+            return self.absorb_copy(envelope, next);
+        }
+        if self.bounce.holds_copies(&envelope, &self.rules.local) {
+            return self.wait_for_way(envelope, next);
+        }
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
             return self.refuse(envelope, refusal, next);
         }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
+        self.copies.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
                 self.metrics
@@ -263,36 +259,24 @@ impl Relay {
                 }
             }
             Err(undelivered) => {
-                envelope = undelivered.envelope;
-                self.wait_for_way(envelope, Some(self.rules.local.clone()), next);
+                self.copies.given_back(&undelivered.envelope);
+                self.wait_for_way(undelivered.envelope, next);
             }
         }
     }
 
-    /// Hands a copy to each of `hosts`, and one to the local server if it is
-    /// among those who have the recipient.
-    fn forward(&self, envelope: Envelope, hosts: &[Host], here_too: bool, next: &mut Next) {
-        let local = here_too.then_some(&self.rules.local);
-        let ways: Vec<&Host> = local.into_iter().chain(hosts).collect();
-        let Some((last, others)) = ways.split_last() else {
-            return;
-        };
-        for way in others {
-            self.metrics.copied.inc();
-            self.send_towards(envelope.copy(), way, true, next);
-        }
-        self.send_towards(envelope, last, !others.is_empty(), next);
-    }
-
-    fn send_towards(&self, envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+    fn send_towards(&self, envelope: Envelope, host: &Host, next: &mut Next) {
         if *host == self.rules.local {
             self.reinject(envelope, Why::Routed, next);
+        } else if self.bounce.holds_copies(&envelope, host) {
+            // Each host gets what is for it in order.
+            self.wait_for_way(envelope, next);
         } else {
-            self.forward_one(envelope, host, is_copy, next);
+            self.forward_one(envelope, host, next);
         }
     }
 
-    fn forward_one(&self, mut envelope: Envelope, host: &Host, is_copy: bool, next: &mut Next) {
+    fn forward_one(&self, mut envelope: Envelope, host: &Host, next: &mut Next) {
         envelope.ttl -= 1;
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
@@ -302,7 +286,7 @@ impl Relay {
             Err(undelivered) => {
                 let mut envelope = undelivered.envelope;
                 envelope.ttl += 1;
-                self.wait_for_way(envelope, is_copy.then(|| host.clone()), next);
+                self.wait_for_way(envelope, next);
             }
         }
     }
@@ -330,13 +314,7 @@ impl Relay {
             .with_label_values(&[refusal.reason.label()])
             .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
-        if let Some(reply) = envelope.stanza.error_reply(&refusal) {
-            if self.has_no_address(&envelope) {
-                self.hand_back(reply, &envelope, next);
-            } else {
-                self.send_own(reply, &envelope, next);
-            }
-        }
+        self.tell(&envelope, &refusal, next);
         envelope.receipt.settle();
     }
 
@@ -379,7 +357,6 @@ fn on_its_way(envelope: Envelope) -> Held {
     Held {
         envelope,
         lack: Lack::Recipient,
-        copy_for: None,
     }
 }
 

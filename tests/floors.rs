@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
         "store",
         "translate",
     ],
-    &["bounce", "registry", "sessions"],
+    &["bounce", "copies", "registry", "sessions"],
     &["control", "relay"],
     &["workers"],
     &["admin"],

@@ -13,8 +13,8 @@ mod reading;
 mod redis;
 mod secrets;
 mod sections;
-mod sources;
 mod services;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;

@@ -45,6 +45,8 @@ pub(super) struct Header<Name> {
     pub(super) sent_at: u64,
     pub(super) origin: Name,
     pub(super) retries: Vec<(Name, u32)>,
+    /// Whether it is one of several copies, each for another host.
+    pub(super) is_copy: bool,
 }
 
 impl<Name: Borrow<str>> Header<Name> {
@@ -63,6 +65,7 @@ impl<Name: Borrow<str>> Header<Name> {
                 wire::put_text(out, host.borrow());
                 out.put_u32(*times);
             }
+            out.put_u8(self.is_copy.into());
             write_stanza(out);
         });
     }
@@ -83,6 +86,7 @@ impl Header<String> {
             retries: (0..body.try_get_u8()?)
                 .map(|_| Ok((wire::take_text(body)?, body.try_get_u32()?)))
                 .collect::<Result<_, WireError>>()?,
+            is_copy: body.try_get_u8()? != 0,
         })
     }
 }
@@ -145,10 +149,11 @@ mod tests {
             any::<u64>(),
             name,
             vec((name, any::<u32>()), 0..4),
+            any::<bool>(),
         );
         prop_oneof![
             (header, vec(any::<u8>(), 0..200)).prop_map(
-                |((number, id, ttl, sent_at, origin, retries), stanza)| {
+                |((number, id, ttl, sent_at, origin, retries, is_copy), stanza)| {
                     let header = Header {
                         number,
                         id,
@@ -156,6 +161,7 @@ mod tests {
                         sent_at,
                         origin,
                         retries,
+                        is_copy,
                     };
                     Frame::Stanza(header, stanza.into())
                 }
@@ -245,6 +251,7 @@ mod tests {
             sent_at: 0,
             origin: "dc1.test".to_owned(),
             retries: Vec::new(),
+            is_copy: false,
         };
         let mut bytes = written(&[Frame::Stanza(header, Bytes::new())]);
         assert_eq!(read_all(&mut bytes), Err(WireError::NumberZero));
@@ -259,6 +266,7 @@ mod tests {
             sent_at: 0,
             origin: "dc1.test".to_owned(),
             retries: (0..300).map(|n| (format!("dc{n}.test"), n)).collect(),
+            is_copy: false,
         };
         let mut bytes = written(&[Frame::Stanza(header, Bytes::from_static(b"<a/>"))]);
         let [Frame::Stanza(back, stanza)] = &read_all(&mut bytes).unwrap()[..] else {

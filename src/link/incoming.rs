@@ -316,6 +316,7 @@ impl Reception {
                 arrival: Arrival::Link(peer.clone()),
                 ttl: header.ttl,
                 retries,
+                copy_for: header.is_copy.then(|| self.gate.identity.host.clone()),
                 taken_at: Instant::now(),
                 sent_at,
                 stanza,

@@ -320,5 +320,6 @@ fn header(number: u64, envelope: &Envelope) -> Header<Host> {
         sent_at: now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         origin: envelope.origin.clone(),
         retries: envelope.retries.clone(),
+        is_copy: envelope.copy_for.is_some(),
     }
 }

@@ -78,6 +78,14 @@ async fn the_envelope_arrives_as_it_was() {
     let from_link = crate::envelope::Arrival::Link(gateways::host("dc1.test"));
     assert_eq!(arrived.arrival, from_link);
     assert_eq!(&arrived.stanza.payload()[..], b"<body>7</body>");
+    assert_eq!(arrived.copy_for, None);
+
+    let mut copy = sender.envelope(8);
+    copy.copy_for = Some(gateways::host("dc2.test"));
+    sender.forward("dc2.test", copy).unwrap();
+    until("it has arrived", || receiver.inbox.len() == 1).await;
+    let for_us = Some(gateways::host("dc2.test"));
+    assert_eq!(receiver.inbox.pop().copy_for, for_us);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

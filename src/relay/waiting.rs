@@ -2,12 +2,19 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Next, Relay, too_late};
 use crate::bounce::{Held, Lack, Pair};
 use crate::envelope::Envelope;
-use crate::host::Host;
 use crate::stanza::{Reason, Refusal};
+
+/// While somebody is looked for, each stanza of the pair asks the table, but not
+/// more often than this: at any rate of stanzas it is mostly in vain.
+const MOMENT: Duration = Duration::from_millis(50);
+/// How old an answer may be that names a host, when the way there is closed: the
+/// user may have turned up elsewhere.
+const FOUND_BEFORE: Duration = Duration::from_secs(1);
 
 impl Relay {
     /// Tries what is held of `pair` again, in order, until one has to wait
@@ -32,16 +39,21 @@ impl Relay {
         }
     }
 
-    /// Before a retry the table is asked for each address in `line`. One that
-    /// only waits for its way has been found: how often that is looked up is
-    /// for the cache to say.
+    /// Before a retry the table is asked for each address in `line`. For one
+    /// that only waits for its way, much less often than that is tried.
     fn ask_anew(&self, line: &Next) {
-        if line.front().map(|held| held.lack) != Some(Lack::Recipient) {
+        let Some(first) = line.front() else {
             return;
-        }
-        let recipients = line.iter().filter_map(|held| held.envelope.stanza.to());
+        };
+        let (age, until) = match first.lack {
+            Lack::Recipient => (Duration::ZERO, line.len()),
+            // Only that one is tried now.
+            Lack::Way => (FOUND_BEFORE, 1),
+        };
+        let line = line.iter().take(until);
+        let recipients = line.filter_map(|held| held.envelope.stanza.to());
         for recipient in recipients.collect::<HashSet<_>>() {
-            self.sessions.ask_anew(recipient);
+            self.sessions.ask_anew(recipient, age);
         }
     }
 
@@ -62,13 +74,13 @@ impl Relay {
         let Some(recipient) = held.envelope.stanza.to() else {
             return false;
         };
-        self.sessions.ask_anew_soon(recipient);
+        self.sessions.ask_anew(recipient, MOMENT);
         let known = self.sessions.locate(recipient).await;
         !known.full.is_empty() || !known.bare.is_empty()
     }
 
     /// We know who has the recipient, but the way there is closed or full.
-    pub(super) fn wait_for_way(&self, envelope: Envelope, copy_for: Option<Host>, next: &mut Next) {
+    pub(super) fn wait_for_way(&self, envelope: Envelope, next: &mut Next) {
         if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
             return self.refuse(envelope, too_late(), next);
         }
@@ -76,7 +88,6 @@ impl Relay {
             Held {
                 envelope,
                 lack: Lack::Way,
-                copy_for,
             },
             0,
             next,

@@ -18,9 +18,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// silence must not hold up one stanza after the other.
 const REST: Duration = Duration::from_secs(1);
 
-/// An answer this young is not doubted: else each stanza that gives reason to
-/// would cost a round trip to the store, at any rate of stanzas.
-pub(super) const MOMENT: Duration = Duration::from_millis(50);
+/// An answer this young is not doubted: else each of many stanzas from one
+/// sender would cost a round trip to the store.
+const MOMENT: Duration = Duration::from_millis(50);
 
 pub(super) struct Lookups {
     store: Arc<dyn Store>,
@@ -95,6 +95,12 @@ impl Lookups {
             Some(home) => home,
             None => known.and_then(|known| known.value),
         }
+    }
+
+    /// The last host that claimed `bare`, if that was looked up lately and there is one.
+    pub(super) fn cached_home(&self, bare: &str) -> Option<Host> {
+        let known = self.homes.get(bare).filter(|known| self.is_fresh(known));
+        known.and_then(|known| known.value)
     }
 
     /// `jid` was seen at `host`. If the table is not known to say so too, that

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
-use self::lookups::{Lookups, MOMENT};
+use self::lookups::Lookups;
 pub use self::owners::Owner;
 use self::owners::Owners;
 use self::tracker::{Change, Probe, Sign, Tracker};
@@ -103,18 +103,58 @@ impl Sessions {
     }
 
     /// Learns from a stanza that the local server sent; its sender's address
-    /// is a global one already.
-    pub fn observe(&self, stanza: &Stanza) {
-        if let Some(from) = stanza.from() {
-            self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
+    /// is a global one already. Returns a probe (global addresses) to hand to
+    /// the server if that would tell more.
+    pub fn observe(&self, stanza: &Stanza) -> Option<Stanza> {
+        let from = stanza.from()?;
+        let probe = self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
+        probe.map(write_probe)
+    }
+
+    fn observe_tag(
+        &self,
+        kind: Kind,
+        stanza_type: Option<&str>,
+        from: &Jid,
+        to: Option<&Jid>,
+    ) -> Option<Probe> {
+        let sign = Sign::read(kind, stanza_type, from, to);
+        if !self.is_used(&sign) {
+            return None;
+        }
+        let changed = self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
+        match sign {
+            Sign::Traffic { session } if changed && self.may_ask() => {
+                let user = session.to_bare();
+                self.state().tracker.unconfirmed(&user, Instant::now())
+            }
+            _ => None,
         }
     }
 
-    fn observe_tag(&self, kind: Kind, stanza_type: Option<&str>, from: &Jid, to: Option<&Jid>) {
-        let sign = Sign::read(kind, stanza_type, from, to);
-        if self.is_used(&sign) {
-            self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
+    /// Something came here for `jid`. If no session of that user is known here,
+    /// returns a probe (global addresses) to hand to the server; at most once
+    /// in ten seconds for one user, and not while there is no server.
+    pub fn missing(&self, jid: &Jid) -> Option<Stanza> {
+        if !self.may_ask() {
+            return None;
         }
+        let probe = self
+            .state()
+            .tracker
+            .missing(&jid.to_bare(), Instant::now())?;
+        Some(write_probe(probe))
+    }
+
+    /// Whether it is known that the user of `jid` was last seen at another host.
+    #[must_use]
+    pub fn has_home_elsewhere(&self, jid: &Jid) -> bool {
+        let home = self.lookups.cached_home(jid.to_bare().as_str());
+        home.is_some_and(|home| home != self.local)
+    }
+
+    fn may_ask(&self) -> bool {
+        self.sources.allow(Source::Probe)
     }
 
     /// Whether `sign` is of a source that may be used; ends always are.
@@ -132,12 +172,13 @@ impl Sessions {
         self.update(Tracker::expire);
     }
 
-    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) {
+    /// Whether anything changed.
+    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) -> bool {
         let mut state = self.state();
         let now = Instant::now();
         let changes = what(&mut state.tracker, now);
         if changes.is_empty() {
-            return;
+            return false;
         }
         for change in &changes {
             state.ledger.record(change, now);
@@ -151,6 +192,7 @@ impl Sessions {
             self.lookups.forget(jid.as_str());
         }
         self.news.notify_one();
+        true
     }
 
     /// Where `jid` (user at the global domain) is. Never fails: when the store does not answer in
@@ -199,20 +241,10 @@ impl Sessions {
         self.state().tracker.since(jid).is_some() && self.may_be_here(jid)
     }
 
-    /// The next look-up of `jid` asks the store, and that of its bare JID. What
-    /// is cached counts only if the store does not answer; what was
-    /// [learned](Self::learn) stays.
-    pub fn ask_anew(&self, jid: &Jid) {
-        self.ask_anew_after(jid, Duration::ZERO);
-    }
-
-    /// Like [`Self::ask_anew`], but not if the store was asked a moment ago.
-    /// For what can be true once a stanza, and is nearly always true of many.
-    pub fn ask_anew_soon(&self, jid: &Jid) {
-        self.ask_anew_after(jid, MOMENT);
-    }
-
-    fn ask_anew_after(&self, jid: &Jid, age: Duration) {
+    /// The next look-up of `jid` asks the store, and that of its bare JID, if it
+    /// was asked at least `age` ago. What is cached counts only if the store
+    /// does not answer; what was [learned](Self::learn) stays.
+    pub fn ask_anew(&self, jid: &Jid, age: Duration) {
         self.lookups.ask_anew(jid.as_str(), age);
         if jid.is_full() {
             self.lookups.ask_anew(jid.to_bare().as_str(), age);
@@ -251,7 +283,7 @@ impl Sessions {
     }
 
     fn probes(&self) -> Vec<Probe> {
-        let may_ask = self.sources.allow(Source::Probe);
+        let may_ask = self.may_ask();
         let probes = self.state().tracker.attached(may_ask, Instant::now());
         self.news.notify_one();
         probes

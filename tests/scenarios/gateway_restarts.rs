@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
+use crate::support::xml::body;
 
 const BACK: Duration = Duration::from_secs(5);
 /// What is promised holds with the default; other tests refresh more often.
@@ -61,8 +63,132 @@ async fn messages_to_a_killed_gateway_arrive_when_it_is_back() {
     cluster.dc_mut("dc2.test").gateway.process.launch();
     for n in 0..50 {
         let message = bob.expect_message_from("alice@example.test").await;
-        assert_eq!(crate::support::xml::body(&message), Some(n.to_string()));
+        assert_eq!(body(&message), Some(n.to_string()));
     }
     assert!(returned.elapsed() < BACK, "took {:?}", returned.elapsed());
+    cluster.assert_balanced().await;
+}
+
+/// Two friends in two datacenters, who stay online and say nothing by
+/// themselves: a client does not notice that a gateway is restarted.
+async fn friends(cluster: &Cluster) -> (Client, Client) {
+    let alice = cluster.login("alice", "dc1.test", "r1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let claims = [
+        ("alice@example.test", "dc1.test"),
+        ("bob@example.test", "dc2.test"),
+    ];
+    for (user, host) in claims {
+        cluster.redis.until_value(user, Some(host)).await;
+    }
+    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    (alice, bob)
+}
+
+async fn until_session_here(cluster: &Cluster, host: &str) {
+    let gateway = &cluster.dc(host).gateway;
+    gateway
+        .until_metric("strait_sessions", &[], |n| n == 1.0)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_finds_its_users_again_when_something_comes_for_them() {
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .config("[redis]\nexpire_after = 60\nrefresh_after = 1\n")
+        .start()
+        .await;
+    let (alice, bob) = friends(&cluster).await;
+    for restart in ["terminated", "killed"] {
+        for host in ["dc2.test", "dc1.test"] {
+            let process = &mut cluster.dc_mut(host).gateway.process;
+            match restart {
+                "killed" => process.kill9().await,
+                _ => drop(process.terminate().await),
+            }
+            cluster.dc_mut(host).gateway.start().await;
+        }
+        cluster.until_ready().await;
+        for host in ["dc1.test", "dc2.test"] {
+            let sessions = cluster.dc(host).gateway.metric("strait_sessions", &[]);
+            assert_eq!(sessions.await, 0.0, "nobody has said anything");
+        }
+        // At once: there is no time for a retry.
+        let start = Instant::now();
+        alice.chat("bob@example.test", restart).await;
+        bob.expect_chat("alice@example.test", restart).await;
+        bob.chat("alice@example.test", restart).await;
+        alice.expect_chat("bob@example.test", restart).await;
+        assert!(start.elapsed() < BACK, "took {:?}", start.elapsed());
+
+        // They are known again, and will be kept.
+        for (host, jid) in [
+            ("dc1.test", "alice@example.test/r1"),
+            ("dc2.test", "bob@example.test/b1"),
+        ] {
+            until_session_here(&cluster, host).await;
+            cluster.redis.until_refreshed(jid).await;
+            cluster.redis.until_value(jid, Some(host)).await;
+        }
+    }
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_found_again_even_when_their_claims_have_expired() {
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .config("bounce.resend_after_ms = 3600000\nbounce.max_retries = 1\n")
+        .start()
+        .await;
+    let (alice, bob) = friends(&cluster).await;
+    cluster.dc_mut("dc2.test").gateway.process.kill9().await;
+    for key in ["bob@example.test/b1", "bob@example.test"] {
+        cluster.redis.delete(key).await;
+        cluster.redis.delete(&format!("{{{key}}}#claims")).await;
+    }
+    cluster.dc_mut("dc2.test").gateway.start().await;
+    cluster.until_ready().await;
+    // To his own datacenter, where she is new: nothing is cached.
+    let carol = cluster.login("carol", "dc2.test", "c1").await;
+    carol.chat("bob@example.test", "are you there").await;
+    bob.expect_chat("carol@example.test", "are you there").await;
+    cluster
+        .redis
+        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .await;
+    alice.chat("bob@example.test", "and for me").await;
+    bob.expect_chat("alice@example.test", "and for me").await;
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_something_after_a_restart_is_known_for_good() {
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .config("[redis]\nexpire_after = 3\nrefresh_after = 1\n")
+        .start()
+        .await;
+    let (alice, bob) = friends(&cluster).await;
+    cluster.dc_mut("dc2.test").gateway.restart().await;
+    cluster.until_ready().await;
+    bob.chat("alice@example.test", "I am still here").await;
+    alice
+        .expect_chat("bob@example.test", "I am still here")
+        .await;
+    // By his presence, and not only by what he said: that lease would end.
+    let (said, lease) = (Instant::now(), Duration::from_secs(3));
+    while said.elapsed() < lease + Duration::from_secs(1) {
+        let redis = &cluster.redis;
+        redis.until_refreshed("bob@example.test/b1").await;
+        let claim = redis.get("bob@example.test/b1").await;
+        assert_eq!(claim.as_deref(), Some("dc2.test"));
+    }
     cluster.assert_balanced().await;
 }

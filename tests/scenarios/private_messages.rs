@@ -4,7 +4,7 @@
 
 use crate::support::cluster::Cluster;
 use crate::support::flood::Side;
-use crate::support::xml::body;
+use crate::support::xml::{body, child};
 
 const EUROPE: &str = "europe.test";
 const ASIA: &str = "asia.test";
@@ -62,6 +62,44 @@ async fn pm_with_disconnection_on_other_server() {
     alice.chat("bob@example.test", "after").await;
     let bob = cluster.login("bob", ASIA, "b2").await;
     bob.expect_chat("alice@example.test", "after").await;
+    cluster.assert_balanced().await;
+}
+
+/// A server that stores nothing says so (as the one of mod_global_distrib's
+/// suite does), and the sender hears of it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn pm_with_disconnection_on_other_server_without_offline_storage() {
+    let stores_nothing = "  modules_disabled = { \"offline\", \"mam\" }";
+    let cluster = Cluster::builder()
+        .datacenter(EUROPE)
+        .datacenter(ASIA)
+        .its_prosody(|prosody| prosody.host_options(stores_nothing))
+        .start()
+        .await;
+    let alice = cluster.login("alice", EUROPE, "r1").await;
+    let bob = cluster.login("bob", ASIA, "b1").await;
+    alice.chat("bob@example.test", "before").await;
+    bob.expect_chat("alice@example.test", "before").await;
+    bob.close().await;
+    cluster.redis.until_value("bob@example.test", None).await;
+    let id = alice.chat("bob@example.test", "after").await;
+    let error = alice
+        .until("the error", |stanza| {
+            stanza.name() == "message" && stanza.attr("type") == Some("error")
+        })
+        .await;
+    assert_eq!(error.attr("id"), Some(id.as_str()));
+    assert_eq!(error.attr("from"), Some("bob@example.test"));
+    let error = child(&error, "error").expect("an error");
+    assert_eq!(error.attr("type"), Some("cancel"));
+    assert!(child(error, "service-unavailable").is_some(), "{error:?}");
+    for host in [EUROPE, ASIA] {
+        cluster.dc(host).gateway.until_settled().await;
+    }
+    alice.sync().await;
+    let more = alice.inbox().pending();
+    assert!(more.iter().all(|s| s.name() != "message"), "{more:?}");
+    cluster.assert_no_leaks();
     cluster.assert_balanced().await;
 }
 
@@ -149,12 +187,12 @@ async fn pm_with_ungraceful_reconnection_to_different_server_unnoticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pm_with_ungraceful_reconnection_to_different_server_with_asia_refreshed_first() {
+async fn pm_with_ungraceful_reconnection_to_different_server_with_asia_refreshes_first() {
     unnoticed(false, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pm_with_ungraceful_reconnection_to_different_server_with_europe_refreshed_first() {
+async fn pm_with_ungraceful_reconnection_to_different_server_with_europe_refreshes_first() {
     unnoticed(true, false).await;
 }
 

@@ -215,7 +215,8 @@ fn balance(metrics: &Metrics) -> Result<(), String> {
         "strait_stanzas_returned_total",
         "strait_stanzas_copied_total",
     ];
-    const OUT: [&str; 5] = [
+    const OUT: [&str; 6] = [
+        "strait_stanzas_absorbed_total",
         "strait_stanzas_reinjected_total",
         "strait_stanzas_forwarded_total",
         "strait_stanzas_answered_total",

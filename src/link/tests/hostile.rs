@@ -52,6 +52,7 @@ impl RawPeer {
             sent_at: 0,
             origin: origin.to_owned(),
             retries: Vec::new(),
+            is_copy: false,
         };
         let mut out = BytesMut::new();
         Frame::Stanza(header, Bytes::from_static(stanza)).put(&mut out);

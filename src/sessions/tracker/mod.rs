@@ -5,28 +5,29 @@
 //! *traffic* alone, which makes a lease that must be renewed. Pure: time is an argument, and what follows from a
 //! stanza is returned.
 
+mod asked;
 mod list;
 mod presence;
+mod probes;
 mod sign;
 mod traffic;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
+use asked::Asked;
 pub use list::Listing;
 use list::Recent;
 use presence::{Witnesses, can_ask};
+pub use probes::Probe;
 pub use sign::Sign;
 use traffic::Deadlines;
-
-/// So long may the server take to answer a probe.
-const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server that is stopped says of everybody that they are gone, and when it
 /// is back, some may be there before we are. Whoever went so shortly before the
@@ -51,6 +52,7 @@ pub struct Tracker {
     /// that, and somebody to ask for them.
     lost: HashMap<BareJid, BareJid>,
     recent_ends: Recent,
+    asked: Asked,
 }
 
 #[derive(Debug)]
@@ -96,15 +98,6 @@ pub enum Change {
     },
 }
 
-/// A presence probe (RFC 6121 §4.3) to the local server.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Probe {
-    /// A user of the shared domain who was sent the presence of `to`.
-    pub from: BareJid,
-    /// Whose sessions are asked for.
-    pub to: BareJid,
-}
-
 impl Tracker {
     /// Nobody is online. A session that is known only by its traffic ends
     /// `lease` after the last of it.
@@ -120,6 +113,7 @@ impl Tracker {
             recent: VecDeque::new(),
             lost: HashMap::new(),
             recent_ends: Recent::default(),
+            asked: Asked::default(),
         }
     }
 
@@ -286,42 +280,6 @@ impl Tracker {
                 session.end_at(now + self.lease, jid, &mut self.deadlines);
             }
         }
-    }
-
-    /// The component stream is up: returns whom to ask for, sorted. Who is
-    /// not seen in time ends; who can't be asked for has the time of a lease.
-    /// Without `may_ask` that is everybody.
-    pub fn attached(&mut self, may_ask: bool, now: Instant) -> Vec<Probe> {
-        self.detached = false;
-        if !may_ask {
-            self.lost.clear();
-            self.recent.clear();
-        }
-        let mut probes: BTreeSet<Probe> = std::mem::take(&mut self.lost)
-            .into_iter()
-            .map(|(to, from)| Probe { from, to })
-            .collect();
-        let recent = std::mem::take(&mut self.recent).into_iter();
-        probes.extend(
-            recent
-                .map(|(_, probe)| probe)
-                .filter(|probe| !self.users.contains_key(&probe.to)),
-        );
-        for (jid, session) in &mut self.sessions {
-            if session.seen_after == self.breaks || session.witnesses.is_empty() {
-                continue;
-            }
-            let patience = match session.witnesses.someone_to_ask(jid) {
-                Some(from) if may_ask => {
-                    let to = jid.to_bare();
-                    probes.insert(Probe { from, to });
-                    PROBE_PATIENCE
-                }
-                _ => self.lease,
-            };
-            session.end_at(now + patience, jid, &mut self.deadlines);
-        }
-        probes.into_iter().collect()
     }
 
     /// When [`Self::expire`] has something to do next.

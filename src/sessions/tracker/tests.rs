@@ -325,6 +325,30 @@ fn a_long_break_ends_sessions_but_they_are_asked_for() {
 }
 
 #[test]
+fn who_is_missing_is_asked_for_now_and_then_while_there_is_a_server() {
+    let mut world = World::new();
+    let alice = jid(ALICE).to_bare();
+    let ask = |world: &mut World| {
+        let probe = world.tracker.missing(&alice, world.now);
+        probe.map(|probe| format!("{}→{}", probe.from, probe.to))
+    };
+    let asked = Some(format!("example.test→{ALICE}"));
+    assert_eq!(ask(&mut world), asked);
+    world.wait(9);
+    assert_eq!(ask(&mut world), None);
+    world.wait(1);
+    world.detach();
+    assert_eq!(ask(&mut world), None);
+    world.attach();
+    assert_eq!(ask(&mut world), asked);
+    world.wait(10);
+    world.presence("", PHONE, "example.test");
+    assert_eq!(ask(&mut world), None, "she is not missing");
+    let now = world.now;
+    assert!(world.tracker.unconfirmed(&alice, now).is_some());
+}
+
+#[test]
 fn who_went_just_before_the_break_is_asked_for() {
     let mut world = World::new();
     for (user, seconds) in [("alice", 2), ("carol", 60), ("dave", 0)] {

@@ -1,0 +1,238 @@
+//! Stanzas that went to several hosts, a copy to each: that none comes twice to
+//! a host, and that the sender is told at most once, and only if none arrived.
+//!
+//! Bounded in number and time: what is forgotten comes twice, or is told of.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jid::{BareJid, Jid};
+use moka::sync::Cache;
+
+use crate::envelope::{Envelope, EnvelopeId};
+use crate::stanza::{Kind, Stanza};
+
+/// A copy that has not found its place within a minute has other troubles.
+const LIFETIME: Duration = Duration::from_secs(60);
+/// As many are remembered of each kind: some 20 MB.
+const CAPACITY: u64 = 100_000;
+
+/// What one gateway remembers of copies.
+#[derive(Debug)]
+pub struct Copies {
+    /// Which copies the local server was handed.
+    handed: Cache<Copied, ()>,
+    /// Messages that were copied here, and how many of the copies no error has
+    /// come back for.
+    unanswered: Cache<Message, Arc<AtomicUsize>>,
+}
+
+/// All copies of one stanza. An error reply has its cause's id, but another recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Copied {
+    id: EnvelopeId,
+    recipient: Option<BareJid>,
+}
+
+impl Copied {
+    fn of(envelope: &Envelope) -> Self {
+        Self {
+            id: envelope.id,
+            recipient: envelope.stanza.to().map(Jid::to_bare),
+        }
+    }
+}
+
+/// What an error says of the message that it answers (RFC 6120 §8.3.1).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Message {
+    sender: Jid,
+    recipient: BareJid,
+    id: String,
+}
+
+impl Message {
+    fn sent(message: &Stanza) -> Option<Self> {
+        Self::between(message, message.from()?, message.to()?)
+    }
+
+    fn refused(error: &Stanza) -> Option<Self> {
+        Self::between(error, error.to()?, error.from()?)
+    }
+
+    fn between(stanza: &Stanza, sender: &Jid, recipient: &Jid) -> Option<Self> {
+        if stanza.kind() != Kind::Message {
+            return None;
+        }
+        Some(Self {
+            sender: sender.clone(),
+            recipient: recipient.to_bare(),
+            id: stanza.id()?.into_owned(),
+        })
+    }
+}
+
+impl Copies {
+    /// None yet. `max_wait` is how long a stanza may wait at each of two hosts.
+    #[must_use]
+    pub fn new(max_wait: Duration) -> Self {
+        let lifetime = LIFETIME.max(max_wait.saturating_mul(2));
+        Self {
+            handed: remembered(lifetime),
+            unanswered: remembered(lifetime),
+        }
+    }
+
+    /// `stanza` goes out from here in so many copies.
+    pub fn made(&self, stanza: &Stanza, count: usize) {
+        if let Some(message) = Message::sent(stanza) {
+            let unanswered = Arc::new(AtomicUsize::new(count));
+            self.unanswered.insert(message, unanswered);
+        }
+    }
+
+    /// The local server is handed `envelope`.
+    pub fn handed(&self, envelope: &Envelope) {
+        if envelope.copy_for.is_some() {
+            self.handed.insert(Copied::of(envelope), ());
+        }
+    }
+
+    /// It could not be handed `envelope`.
+    pub fn given_back(&self, envelope: &Envelope) {
+        if envelope.copy_for.is_some() {
+            self.handed.invalidate(&Copied::of(envelope));
+        }
+    }
+
+    /// Whether `envelope` is one of several copies, and the local server was
+    /// handed another one.
+    #[must_use]
+    pub fn has_another(&self, envelope: &Envelope) -> bool {
+        envelope.copy_for.is_some() && self.handed.contains_key(&Copied::of(envelope))
+    }
+
+    /// Whether the sender of a copy waits to be told of its fate: errors about
+    /// copies are counted where these were made, by the message's `id`.
+    #[must_use]
+    pub fn are_counted(copy: &Stanza) -> bool {
+        Message::sent(copy).is_some()
+    }
+
+    /// Whether `stanza` is an error about a copy that was made here, and
+    /// another copy may have arrived: then its sender must not be told. The
+    /// error about the last of them stands for all.
+    #[must_use]
+    pub fn absorb(&self, stanza: &Stanza) -> bool {
+        if stanza.stanza_type() != Some("error") {
+            return false;
+        }
+        let Some(message) = Message::refused(stanza) else {
+            return false;
+        };
+        let Some(unanswered) = self.unanswered.get(&message) else {
+            return false;
+        };
+        let is_last = unanswered.fetch_sub(1, Ordering::AcqRel) <= 1;
+        if is_last {
+            self.unanswered.invalidate(&message);
+        }
+        !is_last
+    }
+}
+
+fn remembered<K, V>(lifetime: Duration) -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(CAPACITY)
+        .time_to_live(lifetime)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::Arrival;
+    use crate::host::Host;
+
+    const ALICE: &str = "alice@x.test/a";
+
+    fn copies() -> Copies {
+        Copies::new(Duration::from_secs(30))
+    }
+
+    fn stanza(kind: Kind, stanza_type: &str, id: Option<&str>, from: &str, to: &str) -> Stanza {
+        let jid = |text: &str| Some(Jid::new(text).unwrap());
+        Stanza::new(kind, Some(stanza_type), id, jid(from), jid(to), &[])
+    }
+
+    fn chat(id: &str) -> Stanza {
+        stanza(Kind::Message, "chat", Some(id), ALICE, "bob@x.test")
+    }
+
+    fn error(id: &str, from: &str) -> Stanza {
+        stanza(Kind::Message, "error", Some(id), from, ALICE)
+    }
+
+    #[test]
+    fn of_errors_about_all_copies_the_last_one_is_told() {
+        let copies = copies();
+        copies.made(&chat("1"), 3);
+        for (from, absorbed) in [
+            ("bob@x.test", true),
+            ("bob@x.test/gone", true),
+            ("bob@x.test", false),
+            // More than there were copies: of whatever it is, it is told.
+            ("bob@x.test", false),
+        ] {
+            assert_eq!(copies.absorb(&error("1", from)), absorbed, "{from}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_about_a_copy_passes() {
+        let copies = copies();
+        copies.made(&chat("1"), 2);
+        let nameless = stanza(Kind::Message, "chat", None, ALICE, "bob@x.test");
+        copies.made(&nameless, 2);
+        let from_bob = |kind, stanza_type, id| stanza(kind, stanza_type, id, "bob@x.test", ALICE);
+        for passes in [
+            from_bob(Kind::Message, "chat", Some("1")),
+            from_bob(Kind::Iq, "error", Some("1")),
+            from_bob(Kind::Presence, "error", Some("1")),
+            from_bob(Kind::Message, "error", None),
+            error("2", "bob@x.test"),
+            error("1", "carol@x.test"),
+        ] {
+            assert!(!copies.absorb(&passes), "{passes:?}");
+        }
+        assert!(copies.absorb(&error("1", "bob@x.test")));
+    }
+
+    #[test]
+    fn one_copy_is_handed_to_the_server() {
+        let copies = copies();
+        let host = Host::new("dc1.test").unwrap();
+        let mut one = Envelope::new(host.clone(), Arrival::Component, 4, chat("1"));
+        copies.handed(&one);
+        assert!(!copies.has_another(&one), "it is the only one");
+
+        one.copy_for = Some(host.clone());
+        copies.handed(&one);
+        let mut another = one.copy();
+        another.copy_for = Some(Host::new("dc2.test").unwrap());
+        assert!(copies.has_another(&another));
+
+        let mut reply = Envelope::new(host, Arrival::Own, 4, error("1", "bob@x.test"));
+        reply.id = one.id;
+        reply.copy_for.clone_from(&one.copy_for);
+        assert!(!copies.has_another(&reply), "it goes the other way");
+
+        copies.given_back(&one);
+        assert!(!copies.has_another(&another));
+    }
+}

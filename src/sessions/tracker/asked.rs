@@ -1,0 +1,37 @@
+//! Whom the server was asked for lately.
+
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
+
+use jid::BareJid;
+use tokio::time::Instant;
+
+/// So long the server's answer, or its silence, is good.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// As many are remembered; more are not asked for.
+const USERS: usize = 100_000;
+
+/// Users for whom no probe is due.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    users: HashSet<BareJid>,
+    /// Oldest first.
+    order: VecDeque<(Instant, BareJid)>,
+}
+
+impl Asked {
+    /// Whether `user` was not asked for lately; from now on it was.
+    pub(super) fn may_ask(&mut self, user: &BareJid, now: Instant) -> bool {
+        while let Some((at, user)) = self.order.front()
+            && now.duration_since(*at) >= AGAIN_AFTER
+        {
+            self.users.remove(user);
+            self.order.pop_front();
+        }
+        if self.users.len() >= USERS || !self.users.insert(user.clone()) {
+            return false;
+        }
+        self.order.push_back((now, user.clone()));
+        true
+    }
+}
