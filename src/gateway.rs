@@ -35,7 +35,7 @@ use crate::route::Rules;
 use crate::services::Services;
 use crate::sessions::Sessions;
 use crate::store::{RedisStore, Store};
-use crate::translate::Translator;
+use crate::translate::{Senders, Translator};
 use crate::workers::Workers;
 
 /// What the peers have not acknowledged by then goes back to its senders.
@@ -157,6 +157,7 @@ impl Gateway {
                 config.global_host.clone(),
                 config.local_host.clone(),
                 &config.services,
+                senders(config),
             ),
             sessions: Arc::clone(&sessions),
             services: Services::new(
@@ -201,6 +202,18 @@ impl Gateway {
             tasks,
             ends,
         })
+    }
+}
+
+fn senders(config: &Config) -> Senders {
+    let control = config.control.component.as_ref();
+    let control = control.map(|control| control.domain.clone());
+    Senders {
+        foreign: config.component.foreign_from,
+        own: [config.local_host.clone()]
+            .into_iter()
+            .chain(control)
+            .collect(),
     }
 }
 

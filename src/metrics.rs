@@ -111,6 +111,11 @@ metrics! {
     component_attached: IntGaugeVec = "strait_component_attached" ["domain"];
     /// Times that the component stream of a domain came up.
     component_attaches: IntCounterVec = "strait_component_attaches_total" ["domain"];
+    /// Whether the server takes senders of other domains on the stream of a domain
+    /// (`component.foreign_from`), as far as is known.
+    component_foreign_from: IntGaugeVec = "strait_component_foreign_from" ["domain"];
+    /// Messages written again because the server died (`component.replay`), by the stream's domain.
+    component_replayed: IntCounterVec = "strait_component_replayed_total" ["domain"];
     /// Failed attempts to attach, by domain and reason.
     component_attach_failures: IntCounterVec = "strait_component_attach_failures_total" ["domain", "reason"];
     /// Streams that were up and ended, by domain and reason.

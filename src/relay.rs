@@ -121,6 +121,9 @@ impl Relay {
                 }
             }
             Arrival::Link(_) => {
+                if let Err(refusal) = self.translator.check_link_sender(&envelope.stanza) {
+                    return self.refuse(envelope, refusal, next);
+                }
                 self.learn(&envelope);
                 self.doubt_if_returned(&envelope);
             }

@@ -89,7 +89,7 @@ impl Failure {
                  at most the server's own limit. Prosody: `component_stanza_size_limit` (512 KiB unless \
                  set); ejabberd: `max_stanza_size` of the listener on port {port}."
             ),
-            Self::Closed(_) => {
+            Self::Closed(_) | Self::Vanished(_) => {
                 "If the server is not being restarted, its log says why. The gateway attaches again \
                  as soon as it can."
                     .to_owned()

@@ -24,6 +24,8 @@ pub struct Components {
     shared: Component,
     global: Host,
     services: Services,
+    /// `component.foreign_from`
+    foreign_from: bool,
 }
 
 /// Keeps all streams up; behind a [`Components`].
@@ -54,6 +56,7 @@ impl Components {
             shared: component,
             global,
             services: Services::default(),
+            foreign_from: settings.config.foreign_from,
         };
         let services = Arc::clone(&components.services);
         let task = ComponentsTask {
@@ -111,6 +114,10 @@ impl Components {
             return Some(self.shared.clone());
         };
         if self.global == *domain {
+            return Some(self.shared.clone());
+        }
+        // Who is not below the shared domain has no stream of their own.
+        if self.foreign_from && !self.global.is_above(domain) {
             return Some(self.shared.clone());
         }
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);

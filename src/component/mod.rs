@@ -12,8 +12,11 @@ mod attach;
 mod barrier;
 mod components;
 mod failure;
+mod foreign;
 mod outbox;
+mod queue;
 mod reader;
+mod replay;
 mod retry;
 mod stream;
 mod task;
@@ -104,7 +107,9 @@ impl Component {
     ) -> (Self, ComponentTask) {
         let unsettled = &metrics.component_unsettled;
         let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
-        let outbox = Arc::new(Outbox::new(&settings, unsettled));
+        let passes = &metrics.component_foreign_from;
+        let passes = passes.with_label_values(&[settings.domain.as_str()]);
+        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes));
         let (announce, attachment) = watch::channel(Attachment::Detached {
             why: "no attempt to attach has ended yet".to_owned(),
         });

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::advice::Subject;
 use super::attach::{Attached, attach};
 use super::failure::{Failure, shown};
-use super::outbox::{Outbox, Rejected};
+use super::outbox::Outbox;
+use super::queue::{Ending, Rejected};
 use super::reader::Reader;
 use super::retry::{Outage, Tell};
 use super::stream::live;
@@ -150,8 +151,8 @@ impl ComponentTask {
         };
         let failure = live(reader, attached, shutdown).await;
         self.attached.set(0);
-        self.outbox
-            .detached(failure.as_ref().is_some_and(Failure::blames_a_stanza));
+        let ending = failure.as_ref().map_or(Ending::Told, Failure::ending);
+        self.count_replayed(self.outbox.detached(ending));
         match &failure {
             Some(failure) => {
                 let losses = &self.metrics.component_losses;
@@ -161,6 +162,18 @@ impl ComponentTask {
             None => self.announce("the stream is not needed any more".to_owned()),
         }
         failure
+    }
+
+    fn count_replayed(&self, count: usize) {
+        if count > 0 {
+            let (domain, count) = (self.settings.domain.as_str(), count as u64);
+            let replayed = &self.metrics.component_replayed;
+            replayed.with_label_values(&[domain]).inc_by(count);
+            tracing::warn!(
+                %domain, messages = count,
+                "the server died; what it accepted at last is written again, and may come twice"
+            );
+        }
     }
 
     fn tell(&self, failure: &Failure, outage: &mut Outage) {

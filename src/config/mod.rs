@@ -96,6 +96,10 @@ pub struct Component {
     pub server: Endpoint,
     /// `secret`, or the first line of `secret_file`.
     pub secret: Secret,
+    /// `foreign_from`: reinject senders from outside the global domain too.
+    pub foreign_from: bool,
+    /// `replay`: of this time before a server died, messages are reinjected again.
+    pub replay: Duration,
     /// `stanza_size_limit`: the largest stanza, in bytes, that the server accepts.
     pub stanza_size_limit: usize,
 }

@@ -140,11 +140,11 @@ pub static OPTIONS: &[OptionSpec] = &[
         "A file whose first line is the component's secret. There is no flag for the secret itself, as flags show in \
          the process list; the alternatives are STRAIT_COMPONENT_SECRET and the configuration file."),
     option("component.foreign_from", Kind::Bool, Value("false"),
-        "Reinject senders from outside the global domain too; the server must not check them.").only("false"),
+        "Reinject senders from outside the global domain too; the server must not check them."),
     option("component.stanza_size_limit", bytes(10_000, 1 << 28), Value("524288"),
         "The largest stanza that the XMPP server accepts from a component, in bytes."),
     option("component.replay", seconds(0, 3600), Value("0"),
-        "Reinject again what went in during the last seconds before the server died, in seconds.").only("0"),
+        "Reinject again what went in during the last seconds before the server died, in seconds; messages only. They may come twice."),
 
     option("control.domain", Kind::Domain, Told("none"),
         "The domain of a second component, by which the gateway asks the XMPP server who is online. Never the global domain."),

@@ -117,6 +117,8 @@ fn component(reading: &mut Reading) -> Option<Component> {
     Some(Component {
         server: server?,
         secret: secret?,
+        foreign_from: reading.get("component.foreign_from")?,
+        replay: reading.get("component.replay")?,
         stanza_size_limit: reading.get("component.stanza_size_limit")?,
     })
 }

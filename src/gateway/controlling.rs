@@ -1,6 +1,7 @@
 //! The control component's stream and the room behind it, built together.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -86,6 +87,8 @@ fn stream(config: &Config, control: &ControlComponent, metrics: &Arc<Metrics>) -
         config: config::Component {
             server: control.server.clone(),
             secret: control.secret.clone(),
+            foreign_from: false,
+            replay: Duration::ZERO,
             stanza_size_limit: LONGEST_LIST,
         },
         ..component_settings(config)

@@ -67,6 +67,8 @@ fn settings(host: &str, port: u16) -> Settings {
                 port,
             },
             secret: Secret::new("s3cret".to_owned()),
+            foreign_from: false,
+            replay: Duration::ZERO,
             stanza_size_limit: 10_000,
         },
         message_ttl: 4,
