@@ -93,6 +93,7 @@ async fn spread(
         &cache,
         config,
         Sources::Auto,
+        Accounts::Shared,
         Arc::clone(&metrics),
     );
     let shutdown = CancellationToken::new();
