@@ -318,11 +318,14 @@ impl Gateway {
             tasks.spawn(admin.run(Arc::clone(&metrics), ready, status, ends.rest.clone()));
         }
         controlling.start(&tasks, &ends.component);
+        // Until it is known that no other node has the server's stream.
+        registry.set_standby(true);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
             components.attachment(),
             sessions,
             Arc::clone(&relay),
+            Arc::clone(&registry),
             ends.rest.clone(),
         ));
         tasks.spawn(follow_peers(

@@ -63,7 +63,9 @@ impl Failure {
                  `{domain_option}`, or the port: {port} must be the one for components, not the clients'."
             ),
             Self::Conflict(_) => format!(
-                "Is a second gateway or another component attached as {domain}, or does the server \
+                "Another gateway of this datacenter may have it: then this one is its standby, tries \
+                 every two seconds, and takes over when it is gone. Otherwise, is another \
+                 component attached as {domain}, or does the server \
                  itself host it (as an account domain or a built-in service)? Stop that one, or take \
                  {domain} out of the server's hosts. If it is only a dead connection of ours: Prosody \
                  `component_conflict_resolve = \"kick_old\"` under `Component \"{domain}\"`, MongooseIM \

@@ -102,6 +102,8 @@ impl std::fmt::Display for Said {
 pub(super) enum Patience {
     /// It passes by itself: the server restarts, the network comes back.
     Short,
+    /// It passes when another one goes away, which may be soon or never.
+    Standby,
     /// Somebody has to change a configuration first.
     Long,
 }
@@ -211,14 +213,21 @@ impl Failure {
     /// How eagerly to try again.
     pub fn patience(&self) -> Patience {
         match self {
+            // Most likely another gateway of this datacenter has it: as soon as
+            // that one is gone, we take over.
+            Self::Conflict(_) => Patience::Standby,
             Self::WrongSecret(_)
             | Self::UnknownDomain(_)
-            | Self::Conflict(_)
             | Self::Displaced(_)
             | Self::WrongPort(_)
             | Self::Unanswered(_) => Patience::Long,
             _ => Patience::Short,
         }
+    }
+
+    /// Whether another one is attached under this name.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::Displaced(_))
     }
 
     /// What it means for what we wrote.
@@ -262,12 +271,12 @@ pub(super) mod tests {
 
     #[test]
     fn each_stream_error_has_its_reaction() {
-        use Patience::{Long, Short};
+        use Patience::{Long, Short, Standby};
         use Phase::{Attached, Attaching};
         for (condition, phase, reason, patience, blames) in [
             ("not-authorized", Attaching, "not_authorized", Long, false),
             ("host-unknown", Attaching, "host_unknown", Long, false),
-            ("conflict", Attaching, "conflict", Long, false),
+            ("conflict", Attaching, "conflict", Standby, false),
             ("conflict", Attached, "displaced", Long, false),
             ("invalid-namespace", Attaching, "wrong_port", Long, false),
             ("invalid-from", Attached, "invalid_from", Short, true),

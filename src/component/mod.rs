@@ -91,6 +91,9 @@ pub enum Attachment {
     },
     /// Not attached, and why.
     Detached {
+        /// Whether another one is attached under this name, or may be: no
+        /// attempt has ended yet.
+        taken: bool,
         /// For people: what happened and what to change.
         why: String,
     },
@@ -111,6 +114,7 @@ impl Component {
         let passes = passes.with_label_values(&[settings.domain.as_str()]);
         let outbox = Arc::new(Outbox::new(&settings, unsettled, passes));
         let (announce, attachment) = watch::channel(Attachment::Detached {
+            taken: true,
             why: "no attempt to attach has ended yet".to_owned(),
         });
         let task = ComponentTask::new(settings, metrics, outbox.clone(), announce, undelivered);

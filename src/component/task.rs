@@ -159,7 +159,7 @@ impl ComponentTask {
                 let domain = self.settings.domain.as_str();
                 losses.with_label_values(&[domain, failure.reason()]).inc();
             }
-            None => self.announce("the stream is not needed any more".to_owned()),
+            None => self.announce(false, "the stream is not needed any more".to_owned()),
         }
         failure
     }
@@ -205,11 +205,12 @@ impl ComponentTask {
                 "not attached to the local server: {failure}"
             ),
         }
-        self.announce(format!("{failure}. {advice}"));
+        self.announce(failure.is_taken(), format!("{failure}. {advice}"));
     }
 
-    fn announce(&self, why: String) {
-        self.attachment.send_replace(Attachment::Detached { why });
+    fn announce(&self, taken: bool, why: String) {
+        self.attachment
+            .send_replace(Attachment::Detached { taken, why });
     }
 }
 

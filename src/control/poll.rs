@@ -168,7 +168,7 @@ impl Poll {
         desk.set_silent_ends(self.silent_ends);
     }
 
-    /// Whether the server gives this list; `None` without a way to ask.
+    /// Whether the server gives this list; `None` without a way to ask at present.
     async fn try_source(&self, source: Source) -> Option<Result<(), Why>> {
         if source == Source::GraphQl {
             let mongooseim = self.mongooseim.as_ref()?;
@@ -176,6 +176,9 @@ impl Poll {
             return Some(sessions.map(drop).map_err(|error| error.to_string()));
         }
         let desk = self.desk.as_ref()?;
+        if !is_up(self.control.as_ref()) {
+            return None;
+        }
         let tried = match source {
             Source::Admin => online_by_command(desk, true).await.map(drop),
             _ => online_by_disco(desk).await.map(drop),

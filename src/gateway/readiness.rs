@@ -69,6 +69,6 @@ pub(super) fn readiness(
 fn attached(attachment: &Attachment) -> Result<(), String> {
     match attachment {
         Attachment::Attached { .. } => Ok(()),
-        Attachment::Detached { why } => Err(why.clone()),
+        Attachment::Detached { why, .. } => Err(why.clone()),
     }
 }

@@ -57,7 +57,7 @@ fn names(config: &Config) -> Value {
 fn shown(attachment: &Attachment) -> Value {
     match attachment {
         Attachment::Attached { times } => json!({ "attached": true, "times": times }),
-        Attachment::Detached { why } => json!({ "attached": false, "why": why }),
+        Attachment::Detached { why, .. } => json!({ "attached": false, "why": why }),
     }
 }
 

@@ -41,6 +41,7 @@ mod server_restarts;
 mod service_streams;
 mod session_keys;
 mod settlement;
+mod standby;
 mod start_fails;
 mod two_places;
 mod unique_accounts;

@@ -109,6 +109,16 @@ impl Builder {
         self
     }
 
+    /// Refuses a second component of that name, as Prosody does unless told otherwise.
+    pub fn first_comes(mut self, domain: &str) -> Self {
+        for component in &mut self.components {
+            if component.domain == domain {
+                component.options = component.options.replace("kick_old", "kick_new");
+            }
+        }
+        self
+    }
+
     /// Takes stanzas of any sender on the stream of that component.
     pub fn unchecked(mut self, domain: &str) -> Self {
         let mut components = self.components.iter_mut();

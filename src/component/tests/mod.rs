@@ -147,10 +147,10 @@ impl Gateway {
     /// Waits until it is detached for a reason that contains `part`.
     async fn until_detached(&self, part: &str) -> String {
         let detached =
-            |a: &Attachment| matches!(a, Attachment::Detached { why } if why.contains(part));
+            |a: &Attachment| matches!(a, Attachment::Detached { why, .. } if why.contains(part));
         let mut attachment = self.component.attachment();
         match &*attachment.wait_for(detached).await.unwrap() {
-            Attachment::Detached { why } => why.clone(),
+            Attachment::Detached { why, .. } => why.clone(),
             Attachment::Attached { .. } => unreachable!(),
         }
     }
