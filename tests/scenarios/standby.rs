@@ -48,6 +48,10 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay() {
 
     let gone = Instant::now();
     cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    let to_dc1 = [("host", "dc1.test")];
+    let dc2 = &cluster.dc("dc2.test").gateway;
+    dc2.until_metric("strait_links_up", &to_dc1, |up| up == 0.0)
+        .await;
     let attached = [("domain", GLOBAL)];
     standby
         .until_metric("strait_component_attached", &attached, |up| up == 1.0)
@@ -59,6 +63,8 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay() {
     for claim in claims {
         assert_eq!(cluster.redis.get(claim).await.as_deref(), Some("dc1.test"));
     }
+    // What is sent before that goes to the first one's address, and waits.
+    cluster.until_linked("dc2.test", "dc1.test").await;
     bob.chat("alice@example.test", "by the second").await;
     alice.expect_chat("bob@example.test", "by the second").await;
     alice.chat("bob@example.test", "and back").await;
