@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use strait::config::{Cache, Compat, Redis, RedisTls, Secret};
+use strait::config::{Accounts, Cache, Compat, Redis, RedisTls, Secret, Sources};
 use strait::host::Host;
 use strait::metrics::Metrics;
 use strait::sessions::Sessions;
@@ -87,7 +87,15 @@ async fn spread(
 ) {
     let cache = Cache::default();
     let metrics = Arc::new(Metrics::new());
-    let table = Sessions::new(local, store, &cache, config, Arc::clone(&metrics));
+    let table = Sessions::new(
+        local,
+        store,
+        &cache,
+        config,
+        Sources::Auto,
+        Accounts::Shared,
+        Arc::clone(&metrics),
+    );
     let shutdown = CancellationToken::new();
     for number in 0..sessions {
         let presence = format!("<presence from='{}' to='example.com'/>", jid(number));

@@ -1,7 +1,9 @@
 //! Builds, starts and stops everything; the only place that spawns long-lived tasks.
 
+mod controlling;
 mod follow;
 mod readiness;
+mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,11 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
 use self::readiness::readiness;
-use crate::admin::Admin;
+use self::status::status;
+use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
-use crate::component::{self, Components, ComponentsTask};
+use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
@@ -31,7 +35,7 @@ use crate::route::Rules;
 use crate::services::Services;
 use crate::sessions::Sessions;
 use crate::store::{RedisStore, Store};
-use crate::translate::Translator;
+use crate::translate::{Senders, Translator};
 use crate::workers::Workers;
 
 /// What the peers have not acknowledged by then goes back to its senders.
@@ -60,10 +64,11 @@ struct Gateway {
     listeners: Vec<Listener>,
     components: Components,
     components_task: ComponentsTask,
+    controlling: Controlling,
     own_services: Vec<config::Service>,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
-    admin: Option<Admin>,
+    admin: Option<(Admin, Arc<Statuses>)>,
     tasks: TaskTracker,
     ends: Ends,
 }
@@ -127,6 +132,8 @@ impl Gateway {
             Arc::clone(&store),
             &config.cache,
             &config.redis,
+            config.sessions.sources.clone(),
+            config.accounts,
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(
@@ -138,6 +145,7 @@ impl Gateway {
             Arc::clone(&metrics),
             from_component,
         );
+        let controlling = Controlling::new(config, &sessions, &components, &metrics)?;
         let relay = Arc::new(Relay {
             rules: Rules {
                 global: config.global_host.clone(),
@@ -149,6 +157,7 @@ impl Gateway {
                 config.global_host.clone(),
                 config.local_host.clone(),
                 &config.services,
+                senders(config),
             ),
             sessions: Arc::clone(&sessions),
             services: Services::new(
@@ -165,6 +174,14 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             closing: AtomicBool::new(false),
         });
+        let status = status(
+            config,
+            &components,
+            &controlling,
+            &registry,
+            &links,
+            &metrics,
+        );
         Ok(Self {
             metrics,
             store,
@@ -174,21 +191,35 @@ impl Gateway {
             listeners,
             components,
             components_task,
+            controlling,
             own_services: config.services.clone(),
             relay,
             undelivered: Undeliverable {
                 links: links_gave_back,
                 component: component_gave_back,
             },
-            admin,
+            admin: admin.map(|admin| (admin, status)),
             tasks,
             ends,
         })
     }
 }
 
+fn senders(config: &Config) -> Senders {
+    let control = config.control.component.as_ref();
+    let control = control.map(|control| control.domain.clone());
+    Senders {
+        foreign: config.component.foreign_from,
+        own: [config.local_host.clone()]
+            .into_iter()
+            .chain(control)
+            .collect(),
+    }
+}
+
 fn component_settings(config: &Config) -> component::Settings {
     component::Settings {
+        role: Role::Shared,
         domain: config.global_host.clone(),
         global_host: config.global_host.clone(),
         local_host: config.local_host.clone(),
@@ -265,6 +296,7 @@ impl Gateway {
             listeners,
             components,
             components_task,
+            controlling,
             own_services,
             relay,
             undelivered,
@@ -274,15 +306,26 @@ impl Gateway {
         } = self;
         let intake: Arc<dyn Intake> = Arc::new(workers.clone());
 
-        if let Some(admin) = admin {
-            let ready = readiness(&components, &registry, &links, Arc::clone(&metrics));
-            tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
+        if let Some((admin, status)) = admin {
+            let control = controlling.attachment();
+            let ready = readiness(
+                &components,
+                control,
+                &registry,
+                &links,
+                Arc::clone(&metrics),
+            );
+            tasks.spawn(admin.run(Arc::clone(&metrics), ready, status, ends.rest.clone()));
         }
+        controlling.start(&tasks, &ends.component);
+        // Until it is known that no other node has the server's stream.
+        registry.set_standby(true);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
             components.attachment(),
             sessions,
             Arc::clone(&relay),
+            Arc::clone(&registry),
             ends.rest.clone(),
         ));
         tasks.spawn(follow_peers(

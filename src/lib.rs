@@ -26,7 +26,8 @@
 //! delivered. Only then does the link acknowledge it to the gateway before.
 //!
 //! Who is online here is learnt by the tracker in [`sessions`], from presence
-//! and traffic; who is online elsewhere stands in the session table, kept by a
+//! and traffic, and from what [`control`] asks the server by a component of its
+//! own; who is online elsewhere stands in the session table, kept by a
 //! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
 //! of the service domains that each host offers.
 //!
@@ -46,7 +47,7 @@
 //! | 8 | [`gateway`] |
 //! | 7 | [`admin`] |
 //! | 6 | [`workers`] |
-//! | 5 | [`relay`] |
+//! | 5 | [`control`], [`relay`] |
 //! | 4 | [`bounce`], [`copies`], [`registry`], [`sessions`] |
 //! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`] |
@@ -57,6 +58,7 @@ pub mod admin;
 pub mod bounce;
 pub mod component;
 pub mod config;
+pub mod control;
 pub mod copies;
 pub mod envelope;
 pub mod gateway;

@@ -111,12 +111,22 @@ metrics! {
     component_attached: IntGaugeVec = "strait_component_attached" ["domain"];
     /// Times that the component stream of a domain came up.
     component_attaches: IntCounterVec = "strait_component_attaches_total" ["domain"];
+    /// Whether the server takes senders of other domains on the stream of a domain
+    /// (`component.foreign_from`), as far as is known.
+    component_foreign_from: IntGaugeVec = "strait_component_foreign_from" ["domain"];
+    /// Messages written again because the server died (`component.replay`), by the stream's domain.
+    component_replayed: IntCounterVec = "strait_component_replayed_total" ["domain"];
     /// Failed attempts to attach, by domain and reason.
     component_attach_failures: IntCounterVec = "strait_component_attach_failures_total" ["domain", "reason"];
     /// Streams that were up and ended, by domain and reason.
     component_losses: IntCounterVec = "strait_component_losses_total" ["domain", "reason"];
     /// Stanzas for the server that it has not yet confirmed, written or not, by the stream's domain.
     component_unsettled: IntGaugeVec = "strait_component_unsettled_stanzas" ["domain"];
+    /// Stanzas that came on the control component's stream, by what they were: answer, late,
+    /// presence, privilege, refused or unused.
+    control_stanzas: IntCounterVec = "strait_control_stanzas_total" ["what"];
+    /// Lists of sessions that the server was asked for, by source and outcome: ok or failed.
+    control_lists: IntCounterVec = "strait_control_lists_total" ["source", "outcome"];
     /// Connections to a host that are up.
     links_up: IntGaugeVec = "strait_links_up" ["host"];
     /// Incoming or outgoing connections refused before any stanza, by reason.
@@ -127,6 +137,8 @@ metrics! {
     link_unsettled: IntGaugeVec = "strait_link_unsettled_stanzas" ["host"];
     /// Sessions that are online here.
     sessions: IntGauge = "strait_sessions";
+    /// Accounts found whose name belongs to another datacenter (`accounts = "unique"`).
+    claims_refused: IntCounter = "strait_claims_refused_total";
     /// Whether the session table's store answers.
     store_up: IntGauge = "strait_store_up";
     /// Failed store operations, by operation.

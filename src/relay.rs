@@ -1,5 +1,6 @@
 //! Carries out one decision: the page to read first.
 
+mod accounts;
 mod copying;
 mod learning;
 mod waiting;
@@ -120,6 +121,9 @@ impl Relay {
                 }
             }
             Arrival::Link(_) => {
+                if let Err(refusal) = self.translator.check_link_sender(&envelope.stanza) {
+                    return self.refuse(envelope, refusal, next);
+                }
                 self.learn(&envelope);
                 self.doubt_if_returned(&envelope);
             }
@@ -180,6 +184,9 @@ impl Relay {
         } else {
             Whereabouts::default()
         };
+        if let Some(refusal) = self.check_account(envelope).await {
+            return Decision::Refuse(refusal);
+        }
         // On the way out nobody waits for a claim any more.
         let closing = self.closing.load(Ordering::Relaxed);
         route::decide(&Question {
@@ -306,10 +313,14 @@ impl Relay {
 
     /// Puts a stanza of our own on its way, back to where `cause` came from.
     fn send_own(&self, stanza: Stanza, cause: &Envelope, next: &mut Next) {
+        next.push_back(on_its_way(self.own(stanza, cause)));
+    }
+
+    fn own(&self, stanza: Stanza, cause: &Envelope) -> Envelope {
         let mut own = Envelope::new(cause.origin.clone(), Arrival::Own, self.message_ttl, stanza);
         own.id = cause.id;
         self.metrics.taken.with_label_values(&["own"]).inc();
-        next.push_back(on_its_way(own));
+        own
     }
 }
 

@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
         "translate",
     ],
     &["bounce", "copies", "registry", "sessions"],
-    &["relay"],
+    &["control", "relay"],
     &["workers"],
     &["admin"],
     &["gateway"],

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +27,10 @@ pub struct Check {
 /// Finds out how ready the gateway is; asked at each request.
 pub type Readiness = dyn Fn() -> Vec<Check> + Send + Sync;
 
-/// Serves `/metrics`, `/healthz` and `/readyz`.
+/// Tells the gateway's state; asked at each request.
+pub type Statuses = dyn Fn() -> serde_json::Value + Send + Sync;
+
+/// Serves `/metrics`, `/healthz`, `/readyz` and `/api/status`.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -37,6 +40,7 @@ pub struct Admin {
 struct Source {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    status: Arc<Statuses>,
 }
 
 impl Admin {
@@ -63,13 +67,19 @@ impl Admin {
         self,
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
+        status: Arc<Statuses>,
         shutdown: CancellationToken,
     ) {
         let router = Router::new()
             .route("/metrics", get(show_metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(show_readiness))
-            .with_state(Source { metrics, readiness });
+            .route("/api/status", get(show_status))
+            .with_state(Source {
+                metrics,
+                readiness,
+                status,
+            });
         let served = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
         if let Err(error) = served.await {
@@ -84,6 +94,10 @@ async fn show_metrics(State(source): State<Source>) -> Response {
         source.metrics.render(),
     )
         .into_response()
+}
+
+async fn show_status(State(source): State<Source>) -> Response {
+    Json((source.status)()).into_response()
 }
 
 async fn show_readiness(State(source): State<Source>) -> Response {
@@ -146,7 +160,12 @@ mod tests {
         });
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
-        let running = tokio::spawn(admin.run(metrics, readiness, shutdown.clone()));
+        let running = tokio::spawn(admin.run(
+            metrics,
+            readiness,
+            Arc::new(|| serde_json::json!({ "sessions": 3 })),
+            shutdown.clone(),
+        ));
 
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(
@@ -154,6 +173,12 @@ mod tests {
                 .await
                 .contains("strait_stanzas_held 0")
         );
+        let status = get(address, "/api/status").await;
+        assert!(
+            status.contains("content-type: application/json"),
+            "{status}"
+        );
+        assert!(status.ends_with(r#"{"sessions":3}"#), "{status}");
         let ready = get(address, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
         assert!(

@@ -1,5 +1,6 @@
 //! What a person can do when the stream is not up.
 
+use super::Role;
 use super::failure::Failure;
 use crate::config::Endpoint;
 use crate::host::Host;
@@ -7,12 +8,12 @@ use crate::host::Host;
 /// What advice needs to name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
-    /// `component.server`
+    /// `component.server`, or `control.server`.
     pub server: &'a Endpoint,
     /// The name under which the component attaches.
     pub domain: &'a Host,
-    /// Whether that is a service domain, not `global_host`.
-    pub is_service: bool,
+    /// What the stream is for.
+    pub role: Role,
     /// `local_host`
     pub local: &'a Host,
 }
@@ -24,29 +25,33 @@ impl Failure {
         Subject {
             server,
             domain,
-            is_service,
+            role,
             local,
         }: Subject<'_>,
     ) -> String {
         let port = server.port;
+        let (section, domain_option) = match role {
+            Role::Shared | Role::Service => ("component", "global_host"),
+            Role::Control => ("control", "control.domain"),
+        };
         match self {
-            Self::WrongSecret(_) | Self::UnknownDomain(_) if is_service => service_advice(domain, port),
+            Self::WrongSecret(_) | Self::UnknownDomain(_) if role == Role::Service => service_advice(domain, port),
             Self::Unresolvable(_) => format!(
-                "Check `component.server` ({server}) and this machine's DNS."
+                "Check `{section}.server` ({server}) and this machine's DNS."
             ),
             Self::ConnectionRefused => format!(
                 "Is the server running, and does it accept components there? Prosody: \
                  `component_ports = {{ {port} }}` and `component_interfaces` in the global section; \
                  ejabberd: a `listen` entry with `port: {port}` and `module: ejabberd_service`; \
                  MongooseIM: `[[listen.component]]` with `port = {port}`. \
-                 If it listens elsewhere, change `component.server`."
+                 If it listens elsewhere, change `{section}.server`."
             ),
             Self::Unreachable(_) | Self::TimedOut { .. } => format!(
-                "Check `component.server` ({server}), the network and the firewalls between this \
+                "Check `{section}.server` ({server}), the network and the firewalls between this \
                  gateway and the server, and that the server is not overloaded."
             ),
             Self::WrongSecret(_) => format!(
-                "Make `component.secret` the same as the server's. Prosody: `component_secret` under \
+                "Make `{section}.secret` the same as the server's. Prosody: `component_secret` under \
                  `Component \"{domain}\"`; ejabberd: `hosts: {{\"{domain}\": {{password: …}}}}` of the \
                  `ejabberd_service` listener on port {port} (it says not-authorized as well when \
                  {domain} is not among its `hosts`); MongooseIM: `password` of `[[listen.component]]`."
@@ -55,10 +60,12 @@ impl Failure {
                 "Prosody: add `Component \"{domain}\"` with a `component_secret` (and no module name \
                  behind it; not `VirtualHost`), then reload and activate it; ejabberd: add \
                  `\"{domain}\": {{password: …}}` to the listener's `hosts`. Or correct \
-                 `global_host`, or the port: {port} must be the one for components, not the clients'."
+                 `{domain_option}`, or the port: {port} must be the one for components, not the clients'."
             ),
             Self::Conflict(_) => format!(
-                "Is a second gateway or another component attached as {domain}, or does the server \
+                "Another gateway of this datacenter may have it: then this one is its standby, tries \
+                 every two seconds, and takes over when it is gone. Otherwise, is another \
+                 component attached as {domain}, or does the server \
                  itself host it (as an account domain or a built-in service)? Stop that one, or take \
                  {domain} out of the server's hosts. If it is only a dead connection of ours: Prosody \
                  `component_conflict_resolve = \"kick_old\"` under `Component \"{domain}\"`, MongooseIM \
@@ -71,7 +78,7 @@ impl Failure {
             Self::WrongPort(_) => format!(
                 "Is {port} the component port? It is neither the clients' (5222) nor the servers' (5269). \
                  Prosody: `component_ports`; ejabberd: the listener with `module: ejabberd_service`; \
-                 MongooseIM: `[[listen.component]]`. Correct `component.server`."
+                 MongooseIM: `[[listen.component]]`. Correct `{section}.server`."
             ),
             Self::ForeignFrom(_) => format!(
                 "The server only takes senders in {domain} on this stream. To pass other senders on, \
@@ -84,7 +91,7 @@ impl Failure {
                  at most the server's own limit. Prosody: `component_stanza_size_limit` (512 KiB unless \
                  set); ejabberd: `max_stanza_size` of the listener on port {port}."
             ),
-            Self::Closed(_) => {
+            Self::Closed(_) | Self::Vanished(_) => {
                 "If the server is not being restarted, its log says why. The gateway attaches again \
                  as soon as it can."
                     .to_owned()
@@ -138,7 +145,7 @@ mod tests {
         let subject = Subject {
             server: &server,
             domain: &domain,
-            is_service: false,
+            role: Role::Shared,
             local: &local,
         };
         for (failure, expected) in [
@@ -189,7 +196,7 @@ mod tests {
             let advice = classify(condition, Phase::Attaching).advice(Subject {
                 server: &server,
                 domain: &domain,
-                is_service: true,
+                role: Role::Service,
                 local: &local,
             });
             for part in [
@@ -200,6 +207,41 @@ mod tests {
             ] {
                 assert!(advice.contains(part), "{part} is not in: {advice}");
             }
+            assert!(!advice.contains("global_host"), "{advice}");
+        }
+    }
+
+    #[test]
+    fn advice_about_the_control_component_names_its_own_options() {
+        let server = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 5347,
+        };
+        let (domain, local) = (
+            Host::new("gwctl.dc1.test").unwrap(),
+            Host::new("dc1.test").unwrap(),
+        );
+        let advice = |failure: Failure| {
+            failure.advice(Subject {
+                server: &server,
+                domain: &domain,
+                role: Role::Control,
+                local: &local,
+            })
+        };
+        for (failure, part) in [
+            (Failure::ConnectionRefused, "`control.server`"),
+            (
+                classify("not-authorized", Phase::Attaching),
+                "`control.secret`",
+            ),
+            (
+                classify("host-unknown", Phase::Attaching),
+                "`control.domain`",
+            ),
+        ] {
+            let advice = advice(failure);
+            assert!(advice.contains(part), "{part} is not in: {advice}");
             assert!(!advice.contains("global_host"), "{advice}");
         }
     }

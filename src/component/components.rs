@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attachment, Component, ComponentTask, Settings};
+use super::{Attachment, Component, ComponentTask, Role, Settings};
 use crate::envelope::{Envelope, Intake, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -23,6 +23,8 @@ pub struct Components {
     shared: Component,
     global: Host,
     services: Services,
+    /// `component.foreign_from`
+    foreign_from: bool,
 }
 
 /// Keeps all streams up; behind a [`Components`].
@@ -53,6 +55,7 @@ impl Components {
             shared: component,
             global,
             services: Services::default(),
+            foreign_from: settings.config.foreign_from,
         };
         let services = Arc::clone(&components.services);
         let task = ComponentsTask {
@@ -75,7 +78,7 @@ impl Components {
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
         let domain = local.from().map(|sender| sender.domain().as_str());
         // A stanza without a sender is refused there.
-        if domain.is_none_or(|domain| self.global == *domain) {
+        if domain.is_none_or(|domain| self.is_for_shared(domain)) {
             return self.shared.try_reinject(envelope, local);
         }
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +89,12 @@ impl Components {
                 reason: Obstacle::Absent,
             })),
         }
+    }
+
+    /// Whether senders of `domain` go on the stream of the shared domain: its
+    /// own, and those who are not below it and so have no stream of theirs.
+    fn is_for_shared(&self, domain: &str) -> bool {
+        self.global == *domain || (self.foreign_from && !self.global.is_above(domain))
     }
 
     /// Writes a stanza of the gateway's own, from the shared domain, as
@@ -187,6 +196,7 @@ impl Streams {
     fn begin(&mut self, domain: &Host) {
         tracing::info!(%domain, "this service gets a stream to the local server");
         let settings = Settings {
+            role: Role::Service,
             domain: domain.clone(),
             ..self.settings.clone()
         };

@@ -7,6 +7,7 @@ use jid::Jid;
 use minidom::Element;
 use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 
+use super::queue::Ending;
 use crate::stanza::ScanError;
 
 /// Why an attempt to attach failed, or a stream ended.
@@ -55,9 +56,12 @@ pub(super) enum Failure {
         /// The server's words.
         said: Said,
     },
-    /// `system-shutdown`, a closed stream or a closed connection.
+    /// `system-shutdown`, or a closed stream.
     #[error("the server closed the stream ({0})")]
     Closed(String),
+    /// The connection is gone, and the server did not say that it ends the stream.
+    #[error("the server closed the stream ({0})")]
+    Vanished(String),
     /// A peer that is gone without a word.
     #[error("the server has sent nothing for {}, not even the answer to a ping", seconds(.0))]
     Silent(Duration),
@@ -98,6 +102,8 @@ impl std::fmt::Display for Said {
 pub(super) enum Patience {
     /// It passes by itself: the server restarts, the network comes back.
     Short,
+    /// It passes when another one goes away, which may be soon or never.
+    Standby,
     /// Somebody has to change a configuration first.
     Long,
 }
@@ -115,10 +121,10 @@ impl Failure {
     /// From what reading or writing said.
     pub fn from_io(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Closed("end of the connection".to_owned()),
+            io::ErrorKind::UnexpectedEof => Self::Vanished("end of the connection".to_owned()),
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::BrokenPipe => Self::Closed(error.to_string()),
+            | io::ErrorKind::BrokenPipe => Self::Vanished(error.to_string()),
             _ => Self::Broken(error),
         }
     }
@@ -195,7 +201,7 @@ impl Failure {
             Self::WrongPort(_) => "wrong_port",
             Self::ForeignFrom(_) => "invalid_from",
             Self::BadStanza { .. } => "bad_stanza",
-            Self::Closed(_) => "closed",
+            Self::Closed(_) | Self::Vanished(_) => "closed",
             Self::Silent(_) => "silent",
             Self::Unanswered(_) => "ping_unanswered",
             Self::Unreadable(_) => "unreadable",
@@ -207,9 +213,11 @@ impl Failure {
     /// How eagerly to try again.
     pub fn patience(&self) -> Patience {
         match self {
+            // Most likely another gateway of this datacenter has it: as soon as
+            // that one is gone, we take over.
+            Self::Conflict(_) => Patience::Standby,
             Self::WrongSecret(_)
             | Self::UnknownDomain(_)
-            | Self::Conflict(_)
             | Self::Displaced(_)
             | Self::WrongPort(_)
             | Self::Unanswered(_) => Patience::Long,
@@ -217,9 +225,20 @@ impl Failure {
         }
     }
 
-    /// Whether one of the stanzas that we wrote last is what ended the stream.
-    pub fn blames_a_stanza(&self) -> bool {
-        matches!(self, Self::ForeignFrom(_) | Self::BadStanza { .. })
+    /// Whether another one is attached under this name.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::Displaced(_))
+    }
+
+    /// What it means for what we wrote.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::ForeignFrom(_) => Ending::BlamedSender,
+            Self::BadStanza { .. } => Ending::Blamed,
+            Self::Vanished(_) | Self::Broken(_) => Ending::Died,
+            Self::Silent(_) => Ending::FellSilent,
+            _ => Ending::Told,
+        }
     }
 }
 
@@ -252,12 +271,12 @@ pub(super) mod tests {
 
     #[test]
     fn each_stream_error_has_its_reaction() {
-        use Patience::{Long, Short};
+        use Patience::{Long, Short, Standby};
         use Phase::{Attached, Attaching};
         for (condition, phase, reason, patience, blames) in [
             ("not-authorized", Attaching, "not_authorized", Long, false),
             ("host-unknown", Attaching, "host_unknown", Long, false),
-            ("conflict", Attaching, "conflict", Long, false),
+            ("conflict", Attaching, "conflict", Standby, false),
             ("conflict", Attached, "displaced", Long, false),
             ("invalid-namespace", Attaching, "wrong_port", Long, false),
             ("invalid-from", Attached, "invalid_from", Short, true),
@@ -277,7 +296,8 @@ pub(super) mod tests {
             let failure = classify(condition, phase);
             assert_eq!(failure.reason(), reason, "{condition}");
             assert_eq!(failure.patience(), patience, "{condition}");
-            assert_eq!(failure.blames_a_stanza(), blames, "{condition}");
+            let blamed = matches!(failure.ending(), Ending::Blamed | Ending::BlamedSender);
+            assert_eq!(blamed, blames, "{condition}");
             assert!(failure.to_string().contains("As I said"), "{failure}");
         }
     }

@@ -12,8 +12,11 @@ mod attach;
 mod barrier;
 mod components;
 mod failure;
+mod foreign;
 mod outbox;
+mod queue;
 mod reader;
+mod replay;
 mod retry;
 mod stream;
 mod task;
@@ -36,11 +39,24 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::Stanza;
 
+/// What a stream is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The shared domain.
+    Shared,
+    /// A service below the shared domain.
+    Service,
+    /// Asking the server (`[control]`).
+    Control,
+}
+
 /// What a component stream needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The name under which the component attaches: `global_host`, or a
-    /// service domain.
+    /// What the stream is for.
+    pub role: Role,
+    /// The name under which the component attaches: `global_host`, a
+    /// service domain, or `control.domain`.
     pub domain: Host,
     /// `global_host`
     pub global_host: Host,
@@ -75,6 +91,9 @@ pub enum Attachment {
     },
     /// Not attached, and why.
     Detached {
+        /// Whether another one is attached under this name, or may be: no
+        /// attempt has ended yet.
+        taken: bool,
         /// For people: what happened and what to change.
         why: String,
     },
@@ -91,8 +110,11 @@ impl Component {
     ) -> (Self, ComponentTask) {
         let unsettled = &metrics.component_unsettled;
         let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
-        let outbox = Arc::new(Outbox::new(&settings, unsettled));
+        let passes = &metrics.component_foreign_from;
+        let passes = passes.with_label_values(&[settings.domain.as_str()]);
+        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes));
         let (announce, attachment) = watch::channel(Attachment::Detached {
+            taken: true,
             why: "no attempt to attach has ended yet".to_owned(),
         });
         let task = ComponentTask::new(settings, metrics, outbox.clone(), announce, undelivered);

@@ -1,6 +1,5 @@
 //! What is to be written to the server, and what it has not yet confirmed.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +8,12 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Settings;
 use super::barrier::{Answer, Barriers};
 use super::failure::shown;
+use super::foreign::{Foreign, Verdict};
+use super::queue::{Ending, Entry, Rejected, State, Stream};
+use super::replay::Replay;
+use super::{Role, Settings};
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::stanza::{Reason, Refusal, Stanza};
@@ -41,52 +43,11 @@ pub(super) struct Outbox {
     rejection: Notify,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    closed: bool,
-    /// The stream, while there is one.
-    stream: Option<Stream>,
-    /// Oldest first: `written` ones, then those still to write.
-    entries: VecDeque<Entry>,
-    /// How many of `entries` are on the present stream.
-    written: usize,
-    /// How many of `entries` are written one at a time, because one of them
-    /// is suspected to have ended a stream.
-    suspects: usize,
-    bytes: usize,
-    written_bytes: usize,
-    own: VecDeque<Bytes>,
-    own_bytes: usize,
-    rejected: Vec<Rejected>,
-}
-
-#[derive(Debug)]
-struct Stream {
-    barriers: Barriers,
-    /// A ping is wanted although nothing waits for one, since then.
-    ping_wanted: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    envelope: Envelope,
-    /// As it is written to the stream.
-    wire: Bytes,
-    since: Instant,
-}
-
-/// A stanza that must not be written to the server, or not again.
-#[derive(Debug)]
-pub(super) struct Rejected {
-    /// The stanza.
-    pub envelope: Envelope,
-    /// What its sender is told.
-    pub refusal: Refusal,
-}
-
 impl Outbox {
-    /// An empty one, which shows its size in `unsettled`.
-    pub fn new(settings: &Settings, unsettled: IntGauge) -> Self {
+    /// An empty one, which shows its size in `unsettled`, and whether foreign
+    /// senders pass.
+    pub fn new(settings: &Settings, unsettled: IntGauge, passes: IntGauge) -> Self {
+        let wanted = settings.config.foreign_from && settings.role == Role::Shared;
         Self {
             domain: settings.domain.clone(),
             local: settings.local_host.clone(),
@@ -94,7 +55,10 @@ impl Outbox {
             bytes_limit: settings.queue_bytes,
             max_wait: settings.max_wait,
             unsettled,
-            state: Mutex::default(),
+            state: Mutex::new(State::new(
+                Foreign::new(wanted, passes),
+                Replay::new(settings.config.replay, settings.queue_bytes),
+            )),
             writable: Notify::new(),
             rejection: Notify::new(),
         }
@@ -131,6 +95,8 @@ impl Outbox {
             envelope,
             wire: serialised(local),
             since: Instant::now(),
+            foreign: self.is_foreign(local),
+            replayed: false,
         };
         let mut state = self.state();
         if let Some(reason) = state.obstacle(entry.weight(), self.bytes_limit) {
@@ -183,11 +149,8 @@ impl Outbox {
                     "The stanza has no sender.",
                 ));
             }
-            Some(from) if self.domain != *from.domain().as_str() => {
-                return Err(Refusal::new(
-                    Reason::ForeignSender,
-                    format!("Only senders in {} can be passed on here.", self.domain),
-                ));
+            Some(_) if self.is_foreign(local) && !self.state().foreign.may_pass() => {
+                return Err(self.foreign_refusal());
             }
             Some(_) => {}
         }
@@ -206,51 +169,82 @@ impl Outbox {
         Ok(())
     }
 
+    fn is_foreign(&self, local: &Stanza) -> bool {
+        local
+            .from()
+            .is_some_and(|from| self.domain != *from.domain().as_str())
+    }
+
+    fn foreign_refusal(&self) -> Refusal {
+        let text = format!("Only senders in {} can be passed on here.", self.domain);
+        Refusal::new(Reason::ForeignSender, text)
+    }
+
     /// A stream is up: everything is to be written to it, from the oldest.
     pub fn attached(&self) {
-        self.state().stream = Some(Stream {
+        let mut state = self.state();
+        state.stream = Some(Stream {
             barriers: Barriers::new(&self.domain, &self.local),
             ping_wanted: None,
         });
+        if let Some(question) = state.foreign.question(&self.domain, &self.local) {
+            let wire = serialised(&question);
+            state.own_bytes += wire.len();
+            state.own.push_front(wire);
+        }
+        drop(state);
         self.writable.notify_one();
     }
 
-    /// The stream is gone. `blamed` says that the server ended it because of
-    /// something we wrote: then what was not confirmed is written one by one
-    /// from now on, and what ends a stream when written alone is rejected.
-    pub fn detached(&self, blamed: bool) {
+    /// The stream is gone. If the server ended it because of something we
+    /// wrote, what was not confirmed is written one by one from now on, and what
+    /// ends a stream when written alone is rejected. If it died, what it
+    /// accepted at last is written again; returns how much.
+    pub fn detached(&self, ending: Ending) -> usize {
         let mut state = self.state();
+        let refused = state.foreign.detached(ending == Ending::BlamedSender);
+        let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
         state.stream = None;
         state.own.clear();
         state.own_bytes = 0;
         if blamed && state.suspects > 0 && state.written == 1 {
-            if let Some(envelope) = state.settle(1).pop() {
-                let refusal = Refusal::new(
-                    Reason::Malformed,
-                    "The recipient's server does not accept this stanza.",
-                );
-                state.rejected.push(Rejected { envelope, refusal });
-                self.rejection.notify_one();
-            }
+            let refusal = Refusal::new(
+                Reason::Malformed,
+                "The recipient's server does not accept this stanza.",
+            );
+            let culprit = state.settle(1);
+            state.reject(culprit, &refusal);
+            self.rejection.notify_one();
         } else if blamed {
             state.suspects = state.suspects.max(state.written);
         }
         state.written = 0;
         state.written_bytes = 0;
+        if refused {
+            state.suspects = 0;
+            state.reject_foreign(&self.foreign_refusal());
+            self.rejection.notify_one();
+        }
+        let replayed = state.replay(ending, &self.domain);
         self.show_unsettled(&state);
+        replayed
     }
 
     /// Nothing will be written any more; gives what is left, and what was
     /// rejected and not taken.
     pub fn close(&self) -> (Vec<Envelope>, Vec<Rejected>) {
-        let closed = State {
-            closed: true,
-            ..State::default()
-        };
-        self.show_unsettled(&closed);
-        let left = std::mem::replace(&mut *self.state(), closed);
-        let entries = left.entries.into_iter().map(|entry| entry.envelope);
-        (entries.collect(), left.rejected)
+        let mut state = self.state();
+        state.closed = true;
+        state.stream = None;
+        state.own.clear();
+        state.written = 0;
+        state.suspects = 0;
+        (state.bytes, state.written_bytes, state.own_bytes) = (0, 0, 0);
+        let entries = std::mem::take(&mut state.entries);
+        let rejected = std::mem::take(&mut state.rejected);
+        self.show_unsettled(&state);
+        let left = entries.into_iter().filter(|entry| !entry.replayed);
+        (left.map(|entry| entry.envelope).collect(), rejected)
     }
 
     /// Moves what may be written now to `out`, with a barrier behind it.
@@ -297,18 +291,45 @@ impl Outbox {
         let answer = state.stream.as_mut().map_or(Answer::Unrelated, |stream| {
             stream.barriers.recognise(stanza)
         });
-        let settled = match answer {
+        let mut settled = match answer {
             Answer::Unrelated => return false,
             Answer::Late => return true,
             Answer::Settles(count) => state.settle(count),
         };
+        let mut receipts = Vec::with_capacity(settled.len());
+        for entry in &mut settled {
+            receipts.push(std::mem::take(&mut entry.envelope.receipt));
+        }
+        let now = Instant::now();
+        state.replay.alive(now);
+        for entry in settled {
+            state.replay.keep(entry, now);
+        }
         self.show_unsettled(&state);
         drop(state);
         self.writable.notify_one();
-        for mut envelope in settled {
-            envelope.receipt.settle();
+        for mut receipt in receipts {
+            receipt.settle();
         }
         true
+    }
+
+    /// Takes `stanza`, from the server, for what tells whether it checks
+    /// senders, if it is that; what it tells.
+    pub fn check_by(&self, stanza: &Stanza) -> Option<Verdict> {
+        let mut state = self.state();
+        let verdict = state.foreign.recognise(stanza)?;
+        if verdict == Verdict::Refused {
+            // What is written already has its answer on the way.
+            let written = state.written;
+            let later = state.entries.split_off(written);
+            let written = std::mem::replace(&mut state.entries, later);
+            state.reject_foreign(&self.foreign_refusal());
+            self.rejection.notify_one();
+            let rest = std::mem::replace(&mut state.entries, written);
+            state.entries.extend(rest);
+        }
+        Some(verdict)
     }
 
     /// Wants a ping although nothing waits for one.
@@ -364,37 +385,8 @@ impl Outbox {
         state.suspects -= end.saturating_sub(start);
         state.bytes -= late.iter().map(Entry::weight).sum::<usize>();
         self.show_unsettled(&state);
-        late.into_iter().map(|entry| entry.envelope).collect()
-    }
-}
-
-impl State {
-    fn obstacle(&self, weight: usize, limit: usize) -> Option<Obstacle> {
-        if self.closed {
-            Some(Obstacle::Absent)
-        // One that is larger than the whole queue still passes alone.
-        } else if self.bytes + weight > limit && !self.entries.is_empty() {
-            Some(Obstacle::Full)
-        } else {
-            None
-        }
-    }
-
-    /// Takes the `count` oldest, written ones out.
-    fn settle(&mut self, count: usize) -> Vec<Envelope> {
-        let settled: Vec<Entry> = self.entries.drain(..count.min(self.written)).collect();
-        self.written -= settled.len();
-        self.suspects = self.suspects.saturating_sub(settled.len());
-        self.bytes -= settled.iter().map(Entry::weight).sum::<usize>();
-        self.written_bytes -= settled.iter().map(|entry| entry.wire.len()).sum::<usize>();
-        settled.into_iter().map(|entry| entry.envelope).collect()
-    }
-}
-
-impl Entry {
-    /// What it takes of the queue's bytes: the envelope keeps a copy of its own.
-    fn weight(&self) -> usize {
-        2 * self.wire.len() + size_of::<Self>()
+        let late = late.into_iter().filter(|entry| !entry.replayed);
+        late.map(|entry| entry.envelope).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::failure::{Failure, Phase, shown};
+use super::foreign::Verdict;
 use super::outbox::Outbox;
 use crate::envelope::{Arrival, Envelope, Intake};
 use crate::metrics::Metrics;
@@ -77,7 +78,7 @@ impl Reader<'_> {
     }
 
     async fn hand_over(&self, stanza: Stanza) {
-        if self.outbox.settle_by(&stanza) {
+        if self.outbox.settle_by(&stanza) || self.tell_of_check(&stanza) {
             return;
         }
         let envelope = Envelope::new(
@@ -87,6 +88,25 @@ impl Reader<'_> {
             stanza,
         );
         self.intake.take(envelope).await;
+    }
+
+    /// Whether `stanza` only told whether the server checks senders.
+    fn tell_of_check(&self, stanza: &Stanza) -> bool {
+        let domain = &self.settings.domain;
+        match self.outbox.check_by(stanza) {
+            None => return false,
+            Some(Verdict::Passes) => {
+                tracing::info!(%domain, "the server takes senders of other domains too");
+            }
+            Some(Verdict::Refused) => tracing::warn!(
+                %domain,
+                "component.foreign_from is true, but the server only takes senders in {domain}: \
+                 others are refused. Turn its check off: Prosody `validate_from_addresses = false` \
+                 under `Component \"{domain}\"`; ejabberd and MongooseIM `check_from: false` in the \
+                 component listener"
+            ),
+        }
+        true
     }
 
     /// Tells the sender. Counted as taken too, so that the counters balance:
@@ -156,7 +176,7 @@ impl Reader<'_> {
 }
 
 fn closed() -> Failure {
-    Failure::Closed("end of the connection".to_owned())
+    Failure::Vanished("end of the connection".to_owned())
 }
 
 /// Parses an element that was cut out of a stream.

@@ -14,6 +14,13 @@ const SHORT: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(100))
     .with_max_delay(Duration::from_secs(1))
     .without_max_times();
+/// The same all the time: within 2 s of the end of another gateway its standby
+/// takes over.
+const STANDBY: ExponentialBuilder = ExponentialBuilder::new()
+    .with_jitter()
+    .with_min_delay(Duration::from_secs(1))
+    .with_max_delay(Duration::from_secs(1))
+    .without_max_times();
 /// Within 30 s, jitter included. It starts low because a server that is just
 /// starting may not know its domains yet.
 const LONG: ExponentialBuilder = ExponentialBuilder::new()
@@ -30,6 +37,7 @@ const REMIND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_se
 #[derive(Debug)]
 pub(super) struct Outage {
     short: ExponentialBackoff,
+    standby: ExponentialBackoff,
     long: ExponentialBackoff,
     told: BTreeSet<&'static str>,
     remind_after: Duration,
@@ -52,6 +60,7 @@ impl Outage {
     pub fn new() -> Self {
         Self {
             short: SHORT.build(),
+            standby: STANDBY.build(),
             long: LONG.build(),
             told: BTreeSet::new(),
             remind_after: REMIND.0,
@@ -70,6 +79,7 @@ impl Outage {
     pub fn delay(&mut self, failure: &Failure) -> Duration {
         let backoff = match failure.patience() {
             Patience::Short => &mut self.short,
+            Patience::Standby => &mut self.standby,
             Patience::Long => &mut self.long,
         };
         // Without a maximum it never runs out.
@@ -97,6 +107,7 @@ impl Outage {
 
 #[cfg(test)]
 mod tests {
+    use super::super::failure::Said;
     use super::*;
 
     #[test]
@@ -105,6 +116,16 @@ mod tests {
         for _ in 0..100 {
             let delay = outage.delay(&Failure::ConnectionRefused);
             assert!(delay <= Duration::from_secs(2), "{delay:?}");
+        }
+    }
+
+    #[test]
+    fn a_standby_tries_for_ever_every_two_seconds() {
+        let mut outage = Outage::new();
+        for _ in 0..1000 {
+            let delay = outage.delay(&Failure::Conflict(Said::default()));
+            let (least, most) = (Duration::from_secs(1), Duration::from_secs(2));
+            assert!((least..=most).contains(&delay), "{delay:?}");
         }
     }
 

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::advice::Subject;
 use super::attach::{Attached, attach};
 use super::failure::{Failure, shown};
-use super::outbox::{Outbox, Rejected};
+use super::outbox::Outbox;
+use super::queue::{Ending, Rejected};
 use super::reader::Reader;
 use super::retry::{Outage, Tell};
 use super::stream::live;
@@ -150,23 +151,35 @@ impl ComponentTask {
         };
         let failure = live(reader, attached, shutdown).await;
         self.attached.set(0);
-        self.outbox
-            .detached(failure.as_ref().is_some_and(Failure::blames_a_stanza));
+        let ending = failure.as_ref().map_or(Ending::Told, Failure::ending);
+        self.count_replayed(self.outbox.detached(ending));
         match &failure {
             Some(failure) => {
                 let losses = &self.metrics.component_losses;
                 let domain = self.settings.domain.as_str();
                 losses.with_label_values(&[domain, failure.reason()]).inc();
             }
-            None => self.announce("the stream is not needed any more".to_owned()),
+            None => self.announce(false, "the stream is not needed any more".to_owned()),
         }
         failure
     }
 
+    fn count_replayed(&self, count: usize) {
+        if count > 0 {
+            let (domain, count) = (self.settings.domain.as_str(), count as u64);
+            let replayed = &self.metrics.component_replayed;
+            replayed.with_label_values(&[domain]).inc_by(count);
+            tracing::warn!(
+                %domain, messages = count,
+                "the server died; what it accepted at last is written again, and may come twice"
+            );
+        }
+    }
+
     fn tell(&self, failure: &Failure, outage: &mut Outage) {
         let Settings {
+            role,
             domain,
-            global_host,
             local_host,
             config,
             ..
@@ -174,7 +187,7 @@ impl ComponentTask {
         let advice = failure.advice(Subject {
             server: &config.server,
             domain,
-            is_service: domain != global_host,
+            role: *role,
             local: local_host,
         });
         let (server, reason) = (&config.server, failure.reason());
@@ -192,11 +205,12 @@ impl ComponentTask {
                 "not attached to the local server: {failure}"
             ),
         }
-        self.announce(format!("{failure}. {advice}"));
+        self.announce(failure.is_taken(), format!("{failure}. {advice}"));
     }
 
-    fn announce(&self, why: String) {
-        self.attachment.send_replace(Attachment::Detached { why });
+    fn announce(&self, taken: bool, why: String) {
+        self.attachment
+            .send_replace(Attachment::Detached { taken, why });
     }
 }
 

@@ -32,8 +32,8 @@ pub enum Kind {
     },
     /// One of these words.
     Choice(&'static [&'static str]),
-    /// Words, separated by commas; an array in the file.
-    Words,
+    /// Some of these words, separated by commas; an array in the file.
+    Words(&'static [&'static str]),
     /// Any text but an empty one.
     Text,
     /// An XMPP domain.
@@ -125,12 +125,12 @@ impl Kind {
                     .collect::<Result<_, _>>()
                     .map(Value::Endpoints);
             }
-            (Self::Words, DeValue::Array(entries)) => entries
+            (Self::Words(known), DeValue::Array(entries)) => entries
                 .iter()
-                .map(|entry| entry.get_ref().as_str().map(str::to_owned))
-                .collect::<Option<_>>()
-                .map(Value::Words)
-                .ok_or_else(|| "has an entry that is not a string".to_owned()),
+                .map(|entry| entry.get_ref().as_str())
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| "has an entry that is not a string".to_owned())
+                .and_then(|words| known_words(known, words)),
             (Self::Bool | Self::Number { .. }, other) => Err(kind_of(other)),
             (_, DeValue::String(text)) => {
                 return self.read_text(text).map_err(|what| Misread { at, what });
@@ -155,7 +155,10 @@ impl Kind {
             Self::Bool => text.parse().ok().map(Value::Bool),
             Self::Number { unit, min, max } => in_range(text.parse().ok(), unit, min, max),
             Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
-            Self::Words => Some(Value::Words(split(text, ',').map(str::to_owned).collect())),
+            Self::Words(known) => {
+                return known_words(known, split(text, ','))
+                    .map_err(|what| format!("{what}; allowed: {self}"));
+            }
             Self::Text => Some(Value::Text(text.to_owned())),
             Self::Domain => {
                 return Host::new(text)
@@ -194,7 +197,7 @@ impl Kind {
             }
             .to_owned(),
             Self::Choice(words) => words.join("|"),
-            Self::Words => "WORD,…".to_owned(),
+            Self::Words(_) => "WORD,…".to_owned(),
             Self::Text | Self::Secret => "TEXT".to_owned(),
             Self::Domain => "DOMAIN".to_owned(),
             Self::Path => "FILE".to_owned(),
@@ -227,7 +230,7 @@ impl fmt::Display for Kind {
                 let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
                 f.write_str(&quoted.join(" or "))
             }
-            Self::Words => f.write_str("words, as \"auto\""),
+            Self::Words(known) => write!(f, "words out of {}", known.join(" ")),
             Self::Text | Self::Secret => f.write_str("a text that is not empty"),
             Self::Domain => f.write_str("a domain, as dc1.example.com"),
             Self::Path => f.write_str("the path of a file"),
@@ -257,6 +260,18 @@ fn in_range(number: Option<u64>, unit: Unit, min: u64, max: u64) -> Option<Value
 fn split(text: &str, by: char) -> impl Iterator<Item = &str> {
     let parts = (!text.is_empty()).then(|| text.split(by).map(str::trim));
     parts.into_iter().flatten()
+}
+
+fn known_words<'a>(
+    known: &[&str],
+    words: impl IntoIterator<Item = &'a str>,
+) -> Result<Value, String> {
+    let words: Vec<&str> = words.into_iter().collect();
+    match words.iter().find(|word| !known.contains(word)) {
+        Some(strange) => Err(format!("has `{strange}`")),
+        None if words.is_empty() => Err("is empty".to_owned()),
+        None => Ok(Value::Words(words.into_iter().map(str::to_owned).collect())),
+    }
 }
 
 /// Never the value: it may be a secret under the wrong type.

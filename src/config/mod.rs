@@ -1,6 +1,7 @@
 //! What the operator wrote: one file, flags, environment; validated whole
 //! before anything starts.
 
+mod control;
 mod endpoint;
 mod file;
 pub mod flags;
@@ -13,6 +14,7 @@ mod redis;
 mod secrets;
 mod sections;
 mod services;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -23,11 +25,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use control::{Control, ControlComponent, MongooseIm};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use kind::{Kind, Unit};
 pub use load::{Inputs, Loaded};
 pub use problem::{Origin, Problem, Problems};
 pub use redis::{Compat, Redis, RedisTls, RedisUrl, Site};
+pub use sources::{Source, Sources};
 pub use value::Value;
 
 use crate::host::Host;
@@ -57,10 +61,14 @@ pub struct Config {
     pub node: String,
     /// `message_ttl`: how many times a stanza may be forwarded.
     pub message_ttl: u32,
+    /// `accounts`: whether one localpart is one person everywhere.
+    pub accounts: Accounts,
     /// `hosts_refresh_interval`: how often the table is asked for new hosts.
     pub hosts_refresh_interval: Duration,
     /// `[component]`
     pub component: Component,
+    /// `[control]`
+    pub control: Control,
     /// `[sessions]`
     pub sessions: Sessions,
     /// `[redis]`
@@ -88,6 +96,10 @@ pub struct Component {
     pub server: Endpoint,
     /// `secret`, or the first line of `secret_file`.
     pub secret: Secret,
+    /// `foreign_from`: reinject senders from outside the global domain too.
+    pub foreign_from: bool,
+    /// `replay`: of this time before a server died, messages are reinjected again.
+    pub replay: Duration,
     /// `stanza_size_limit`: the largest stanza, in bytes, that the server accepts.
     pub stanza_size_limit: usize,
 }
@@ -97,6 +109,17 @@ pub struct Component {
 pub struct Sessions {
     /// `backend`: where the session table is kept.
     pub backend: Backend,
+    /// `sources`: what tells who is online here.
+    pub sources: Sources,
+}
+
+/// Whether one localpart is one person everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Accounts {
+    /// It is, as with one user database behind all datacenters.
+    Shared,
+    /// It belongs to the host that claimed it first.
+    Unique,
 }
 
 /// Where the session table is kept.

@@ -2,6 +2,7 @@
 //! variables, the help and the defaults all follow from it.
 
 use super::kind::{Kind, YEAR, bytes, count, millis, seconds};
+use super::sources::SOURCES;
 
 /// One option.
 #[derive(Debug)]
@@ -129,8 +130,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     option("hosts_refresh_interval", millis(), Value("3000"),
         "How often the session table is asked for new datacenters, in milliseconds."),
     option("accounts", Kind::Choice(&["shared", "unique"]), Value("shared"),
-        "Whether one localpart is one person in every datacenter, or belongs to the one that claimed it first.")
-        .only("shared"),
+        "Whether one localpart is one person in every datacenter, or belongs to the one that claimed it first."),
 
     option("component.server", Kind::Endpoint, Value("127.0.0.1:5347"),
         "Where the local XMPP server accepts components, host:port."),
@@ -140,31 +140,31 @@ pub static OPTIONS: &[OptionSpec] = &[
         "A file whose first line is the component's secret. There is no flag for the secret itself, as flags show in \
          the process list; the alternatives are STRAIT_COMPONENT_SECRET and the configuration file."),
     option("component.foreign_from", Kind::Bool, Value("false"),
-        "Reinject senders from outside the global domain too; the server must not check them.").only("false"),
+        "Reinject senders from outside the global domain too; the server must not check them."),
     option("component.stanza_size_limit", bytes(10_000, 1 << 28), Value("524288"),
         "The largest stanza that the XMPP server accepts from a component, in bytes."),
     option("component.replay", seconds(0, 3600), Value("0"),
-        "Reinject again what went in during the last seconds before the server died, in seconds.").only("0"),
+        "Reinject again what went in during the last seconds before the server died, in seconds; messages only. They may come twice."),
 
     option("control.domain", Kind::Domain, Told("none"),
-        "The domain of a second component, by which the gateway asks who is online.").not_yet(),
+        "The domain of a second component, by which the gateway asks the XMPP server who is online. Never the global domain."),
     option("control.server", Kind::Endpoint, Told("component.server"),
-        "Where the XMPP server accepts the control component, host:port.").not_yet(),
-    option("control.secret", Kind::Secret, Told("none"),
-        "The control component's secret.").not_yet(),
+        "Where the local XMPP server accepts the control component, host:port."),
+    option("control.secret", Kind::Secret, Told("none; this or control.secret_file is mandatory with control.domain"),
+        "The secret that the XMPP server knows the control component by."),
     option("control.secret_file", Kind::Path, Told("none"),
-        "A file whose first line is the control component's secret.").not_yet(),
+        "A file whose first line is the control component's secret."),
     option("control.mongooseim.url", Kind::Text, Told("none"),
-        "MongooseIM's admin GraphQL.").not_yet(),
-    option("control.mongooseim.username", Kind::Text, Told("none"),
-        "The user of MongooseIM's admin GraphQL.").not_yet(),
-    option("control.mongooseim.password", Kind::Secret, Told("none"),
-        "The password of MongooseIM's admin GraphQL.").not_yet(),
+        "MongooseIM's admin GraphQL, http:// or https://; it tells who is online there."),
+    option("control.mongooseim.username", Kind::Text, Told("none; mandatory with control.mongooseim.url"),
+        "The user of MongooseIM's admin GraphQL."),
+    option("control.mongooseim.password", Kind::Secret, Told("none; mandatory with control.mongooseim.url"),
+        "The password of MongooseIM's admin GraphQL."),
 
     option("sessions.backend", Kind::Choice(&["mesh", "redis"]), Value("mesh"),
         "Where the session table is kept: by the gateways themselves, or in Redis.").only("redis"),
-    option("sessions.sources", Kind::Words, Value("auto"),
-        "What tells who is online here.").only("auto"),
+    option("sessions.sources", Kind::Words(&SOURCES), Value("auto"),
+        "What tells who is online here: auto for all that the server offers, or only these."),
 
     option("redis.url", Kind::Url, Told("none; mandatory with sessions.backend = \"redis\""),
         "The session table's Redis: redis://host:port/db, redis+sentinel://host:port,host:port/master/db or \

@@ -93,6 +93,11 @@ impl Reading {
         Origin::Default { file }
     }
 
+    /// Whether the option has a value, or was given one that could not be read.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.values.contains_key(key) || self.misread.contains(key)
+    }
+
     /// Whether a value was given and could not be read: then its absence was
     /// already told.
     pub(super) fn is_misread(&self, key: &str) -> bool {

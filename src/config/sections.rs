@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
-    Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log, LogFormat,
-    Sessions, redis, secrets, services, tls,
+    Accounts, Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log,
+    LogFormat, Sessions, control, redis, secrets, services, sources, tls,
 };
 use crate::host::Host;
 
@@ -17,7 +17,9 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     // problem does not hide the next one's.
     let (global_host, local_host) = hosts(reading);
     let node = node(reading);
+    let accounts = accounts(reading);
     let component = component(reading);
+    let control = control::read(reading, global_host.as_ref(), local_host.as_ref());
     let sessions = sessions(reading);
     let redis = redis::read(reading);
     let cache = cache(reading);
@@ -31,9 +33,11 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         global_host: global_host?,
         local_host: local_host?,
         node: node?,
+        accounts: accounts?,
         message_ttl: reading.get("message_ttl")?,
         hosts_refresh_interval: reading.get("hosts_refresh_interval")?,
         component: component?,
+        control,
         sessions: sessions?,
         redis: redis?,
         cache: cache?,
@@ -88,8 +92,21 @@ fn node(reading: &mut Reading) -> Option<String> {
     Some(node)
 }
 
+/// Who was first can only be told where all datacenters write to one place.
+fn accounts(reading: &mut Reading) -> Option<Accounts> {
+    if reading.get::<String>("accounts")? == "shared" {
+        return Some(Accounts::Shared);
+    }
+    if reading.get::<String>("redis.compat")? == "dynomite" {
+        let what = "is \"unique\", which Dynomite cannot keep: each datacenter writes to its own \
+                    side first, so two could both be the first; use one Redis for all";
+        reading.refuse("accounts", what);
+    }
+    Some(Accounts::Unique)
+}
+
 fn component(reading: &mut Reading) -> Option<Component> {
-    let secret = secrets::component(reading);
+    let secret = secrets::read(reading, secrets::COMPONENT);
     let server: Option<Endpoint> = reading.get("component.server");
     if server.as_ref().is_some_and(|server| server.port == 0) {
         reading.refuse(
@@ -100,14 +117,18 @@ fn component(reading: &mut Reading) -> Option<Component> {
     Some(Component {
         server: server?,
         secret: secret?,
+        foreign_from: reading.get("component.foreign_from")?,
+        replay: reading.get("component.replay")?,
         stanza_size_limit: reading.get("component.stanza_size_limit")?,
     })
 }
 
 fn sessions(reading: &mut Reading) -> Option<Sessions> {
     let backend: String = reading.get("sessions.backend")?;
+    let sources = sources::read(reading);
     (backend == "redis").then_some(Sessions {
         backend: Backend::Redis,
+        sources,
     })
 }
 

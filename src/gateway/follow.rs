@@ -11,24 +11,30 @@ use crate::component::Attachment;
 use crate::config::{Endpoint, Service};
 use crate::host::Host;
 use crate::link::Links;
-use crate::registry::{Directory, Peers};
+use crate::registry::{Directory, Peers, Registry};
 use crate::relay::Relay;
 use crate::sessions::Sessions;
 
 /// Tells the session table when the server went away and came back, and asks
-/// the server then who is still there.
+/// the server then who is still there. While another node of this host has the
+/// server's stream, this one is its standby.
 pub(super) async fn follow_attachment(
     mut attachment: watch::Receiver<Attachment>,
     sessions: Arc<Sessions>,
     relay: Arc<Relay>,
+    registry: Arc<Registry>,
     end: CancellationToken,
 ) {
     let follow = async {
         loop {
             let now = attachment.borrow_and_update().clone();
             match now {
-                Attachment::Detached { .. } => sessions.detached(),
+                Attachment::Detached { taken, .. } => {
+                    sessions.detached();
+                    registry.set_standby(taken);
+                }
                 Attachment::Attached { .. } => {
+                    registry.set_standby(false);
                     for probe in sessions.attached() {
                         relay.probe(probe);
                     }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::admin::{Check, Readiness};
 use crate::component::{Attachment, Components};
+use crate::host::Host;
 use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::registry::Registry;
@@ -12,6 +15,7 @@ use crate::registry::Registry;
 /// peer that can be dialled has a link.
 pub(super) fn readiness(
     components: &Components,
+    control: Option<(Host, watch::Receiver<Attachment>)>,
     registry: &Registry,
     links: &Arc<Links>,
     metrics: Arc<Metrics>,
@@ -55,6 +59,12 @@ pub(super) fn readiness(
             state: attached(&attachment),
             needed: false,
         }));
+        // Routing does not need it: it tells of sessions that say nothing.
+        checks.extend(control.iter().map(|(domain, attachment)| Check {
+            name: format!("control {domain}"),
+            state: attached(&attachment.borrow()),
+            needed: false,
+        }));
         checks
     })
 }
@@ -62,6 +72,6 @@ pub(super) fn readiness(
 fn attached(attachment: &Attachment) -> Result<(), String> {
     match attachment {
         Attachment::Attached { .. } => Ok(()),
-        Attachment::Detached { why } => Err(why.clone()),
+        Attachment::Detached { why, .. } => Err(why.clone()),
     }
 }

@@ -38,6 +38,8 @@ pub struct Registry {
     domain_lifetime: Duration,
     local: Host,
     announcement: Announcement,
+    /// Another node of this host has the server's stream: nobody is to dial us.
+    standby: watch::Sender<bool>,
     store: Arc<dyn Store>,
     intervals: Intervals,
     peers: watch::Sender<Arc<Peers>>,
@@ -115,6 +117,7 @@ impl Registry {
                 endpoints: settings.endpoints,
                 offers,
             },
+            standby: watch::Sender::new(false),
             store,
             intervals: settings.intervals,
             peers: watch::Sender::new(Arc::default()),
@@ -150,6 +153,13 @@ impl Registry {
         self.directory.subscribe()
     }
 
+    /// A standby is announced without endpoints: what peers sent it would wait
+    /// there for a server that another node has.
+    pub fn set_standby(&self, standby: bool) {
+        self.standby
+            .send_if_modified(|before| std::mem::replace(before, standby) != standby);
+    }
+
     /// Announces and refreshes, until `shutdown`; then retires this node.
     /// `is_up` tells whether a link to a host stands: while none does, its
     /// endpoints are asked for as often as when it had none.
@@ -159,6 +169,7 @@ impl Registry {
         shutdown: CancellationToken,
     ) {
         let mut round = Round::first(self.catalogue(), Instant::now());
+        let mut standby = self.standby.subscribe();
         while !shutdown.is_cancelled() {
             let wake_at = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -167,6 +178,8 @@ impl Registry {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = sleep_until(wake_at) => {}
+                // Never an error: the sender is ours.
+                _ = standby.changed() => round.announce_at = Instant::now(),
             }
         }
         if let Err(error) = within(PATIENCE, self.store.retire()).await {
@@ -238,7 +251,11 @@ impl Registry {
     }
 
     async fn announce(&self, round: &mut Round) -> Result<(), StoreError> {
-        within(PATIENCE, self.store.announce(&self.announcement)).await?;
+        let mut announcement = self.announcement.clone();
+        if *self.standby.borrow() {
+            announcement.endpoints.clear();
+        }
+        within(PATIENCE, self.store.announce(&announcement)).await?;
         round.announced = true;
         round.announce_at = Instant::now() + self.intervals.announce.mul_f64(jitter());
         Ok(())

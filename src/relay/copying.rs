@@ -57,7 +57,11 @@ impl Relay {
         if let Some(reply) = envelope.stanza.error_reply(refusal)
             && !self.copies.absorb(&reply)
         {
-            self.send_own(reply, envelope, next);
+            if self.has_no_address(envelope) {
+                self.hand_back(reply, envelope, next);
+            } else {
+                self.send_own(reply, envelope, next);
+            }
         }
     }
 }

@@ -170,7 +170,7 @@ impl Lookups {
     }
 
     /// The store's answer, if it gives one in time.
-    async fn in_time<T>(
+    pub(super) async fn in_time<T>(
         &self,
         operation: &str,
         answer: impl Future<Output = Result<T, StoreError>>,

@@ -3,7 +3,10 @@
 
 mod ledger;
 mod lookups;
+mod owners;
+mod ownership;
 mod shelf;
+mod told;
 pub mod tracker;
 mod writer;
 
@@ -20,9 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 use self::ledger::Ledger;
 use self::lookups::Lookups;
+pub use self::owners::Owner;
+use self::owners::Owners;
 use self::tracker::{Change, Probe, Sign, Tracker};
 use self::writer::Writer;
-use crate::config;
+use crate::config::{self, Accounts, Source};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
@@ -34,6 +39,10 @@ pub struct Sessions {
     store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     refresh_after: Duration,
+    sources: config::Sources,
+    accounts: Accounts,
+    /// Only with unique accounts.
+    owners: Mutex<Owners>,
     lookups: Lookups,
     state: Mutex<State>,
     /// Tells the writer that there is something new to write.
@@ -65,6 +74,8 @@ impl Sessions {
         store: Arc<dyn Store>,
         cache: &config::Cache,
         redis: &config::Redis,
+        sources: config::Sources,
+        accounts: Accounts,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -73,6 +84,9 @@ impl Sessions {
             store,
             metrics,
             refresh_after: redis.refresh_after,
+            sources,
+            accounts,
+            owners: Mutex::default(),
             state: Mutex::new(State {
                 tracker: Tracker::new(redis.expire_after),
                 ledger: Ledger::new(redis.expire_after),
@@ -105,12 +119,12 @@ impl Sessions {
         to: Option<&Jid>,
     ) -> Option<Probe> {
         let sign = Sign::read(kind, stanza_type, from, to);
-        if sign == Sign::Nothing {
+        if !self.is_used(&sign) {
             return None;
         }
         let changed = self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
         match sign {
-            Sign::Traffic { session } if changed => {
+            Sign::Traffic { session } if changed && self.may_ask() => {
                 let user = session.to_bare();
                 self.state().tracker.unconfirmed(&user, Instant::now())
             }
@@ -122,6 +136,9 @@ impl Sessions {
     /// returns a probe (global addresses) to hand to the server; at most once
     /// in ten seconds for one user, and not while there is no server.
     pub fn missing(&self, jid: &Jid) -> Option<Stanza> {
+        if !self.may_ask() {
+            return None;
+        }
         let probe = self
             .state()
             .tracker
@@ -134,6 +151,20 @@ impl Sessions {
     pub fn has_home_elsewhere(&self, jid: &Jid) -> bool {
         let home = self.lookups.cached_home(jid.to_bare().as_str());
         home.is_some_and(|home| home != self.local)
+    }
+
+    fn may_ask(&self) -> bool {
+        self.sources.allow(Source::Probe)
+    }
+
+    /// Whether `sign` is of a source that may be used; ends always are.
+    fn is_used(&self, sign: &Sign<'_>) -> bool {
+        match sign {
+            Sign::Available { .. } => self.sources.allow(Source::Presence),
+            Sign::Traffic { .. } => self.sources.allow(Source::Traffic),
+            Sign::Unavailable { .. } | Sign::NobodyHome { .. } => true,
+            Sign::Nothing => false,
+        }
     }
 
     /// Ends the sessions of which nothing was seen in time.
@@ -190,6 +221,7 @@ impl Sessions {
             let withdrawn = state.ledger.has_withdrawn(jid.as_str());
             (state.tracker.since(jid), withdrawn)
         };
+        let here_since = here_since.filter(|_| self.may_be_here(jid));
         if here_since.is_some() || withdrawn {
             claims.retain(|claim| claim.host != self.local);
         }
@@ -206,7 +238,7 @@ impl Sessions {
     /// Whether a session of `jid` (full: this one; bare: any) is online here.
     #[must_use]
     pub fn is_here(&self, jid: &Jid) -> bool {
-        self.state().tracker.since(jid).is_some()
+        self.state().tracker.since(jid).is_some() && self.may_be_here(jid)
     }
 
     /// The next look-up of `jid` asks the store, and that of its bare JID, if it
@@ -251,7 +283,8 @@ impl Sessions {
     }
 
     fn probes(&self) -> Vec<Probe> {
-        let probes = self.state().tracker.attached(Instant::now());
+        let may_ask = self.may_ask();
+        let probes = self.state().tracker.attached(may_ask, Instant::now());
         self.news.notify_one();
         probes
     }

@@ -54,6 +54,10 @@ impl World {
     }
 
     async fn with_cache_missed(cache_missed: bool) -> Self {
+        Self::with(cache_missed, config::Accounts::Shared).await
+    }
+
+    async fn with(cache_missed: bool, accounts: config::Accounts) -> Self {
         let cluster = MemoryCluster::new(EXPIRE_AFTER);
         let dc2 = cluster.store(host("dc2.test"), "gw1");
         announce(&dc2).await;
@@ -73,7 +77,15 @@ impl World {
             expire_after: EXPIRE_AFTER,
             refresh_after: REFRESH_AFTER,
         };
-        let sessions = Sessions::new(host("dc1.test"), store, &cache, &redis, metrics.clone());
+        let sessions = Sessions::new(
+            host("dc1.test"),
+            store,
+            &cache,
+            &redis,
+            config::Sources::Auto,
+            accounts,
+            metrics.clone(),
+        );
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(sessions.clone().run(shutdown.clone()));
         let world = Self {
@@ -342,4 +354,39 @@ async fn a_store_that_hangs_does_not_hold_up_the_end() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unique_name_belongs_to_whoever_claimed_it_first() {
+    let world = World::with(true, config::Accounts::Unique).await;
+    world.dc2.settle(&[ALICE.to_owned()]).await.unwrap();
+    world.login();
+    let refused = || world.metrics.claims_refused.get() == 1;
+    world.until(refused).await;
+    assert_eq!(world.plain(PHONE), None);
+    assert!(!world.sessions.is_here(&jid(PHONE)));
+    assert!(world.locate(ALICE).await.bare.is_empty());
+    let owner = world.sessions.owner_of(&jid(ALICE).to_bare()).await;
+    assert_eq!(owner, super::Owner::Theirs);
+
+    // A name that nobody has is taken with its first use.
+    let bob = jid(BOB).to_bare();
+    assert_eq!(world.sessions.owner_of(&bob).await, super::Owner::Ours);
+    assert_eq!(
+        world.dc2.settle(&[BOB.to_owned()]).await.unwrap(),
+        [host("dc1.test")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whose_a_name_is_stays_unknown_while_the_store_is_away() {
+    let world = World::with(true, config::Accounts::Unique).await;
+    world.login();
+    world.until(|| world.plain(PHONE).is_some()).await;
+    world.cluster.set_available(false);
+    let alice = jid(ALICE).to_bare();
+    assert_eq!(world.sessions.owner_of(&alice).await, super::Owner::Ours);
+    let bob = jid(BOB).to_bare();
+    assert_eq!(world.sessions.owner_of(&bob).await, super::Owner::Unknown);
+    world.cluster.set_available(true);
 }

@@ -137,8 +137,10 @@ impl Writer {
                 .await
                 .map_err(|error| ("withdraw", error))?;
         }
-        if !batch.claims.is_empty() {
-            within(PATIENCE, store.claim(&batch.claims))
+        let claims = self.sessions.permitted(&batch.claims).await;
+        let claims = claims.map_err(|error| ("settle", error))?;
+        if !claims.is_empty() {
+            within(PATIENCE, store.claim(&claims))
                 .await
                 .map_err(|error| ("claim", error))?;
         }

@@ -33,6 +33,8 @@ pub enum Reason {
     Overflow,
     /// The sender's address may not be used here.
     ForeignSender,
+    /// The sender's localpart belongs to another host's account.
+    ForeignAccount,
     /// The stanza came back to where it had been.
     Loop,
     /// `to` or `from` is missing or malformed.
@@ -45,11 +47,12 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and for initialising counters.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Unavailable,
         Self::Timeout,
         Self::Overflow,
         Self::ForeignSender,
+        Self::ForeignAccount,
         Self::Loop,
         Self::BadAddress,
         Self::TooLarge,
@@ -64,6 +67,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::Overflow => "overflow",
             Self::ForeignSender => "foreign_sender",
+            Self::ForeignAccount => "foreign_account",
             Self::Loop => "loop",
             Self::BadAddress => "bad_address",
             Self::TooLarge => "too_large",
@@ -78,7 +82,9 @@ impl Reason {
             Self::Unavailable => (ErrorType::Cancel, DefinedCondition::ServiceUnavailable),
             Self::Timeout => (ErrorType::Wait, DefinedCondition::RemoteServerTimeout),
             Self::Overflow => (ErrorType::Wait, DefinedCondition::ResourceConstraint),
-            Self::ForeignSender => (ErrorType::Cancel, DefinedCondition::NotAllowed),
+            Self::ForeignSender | Self::ForeignAccount => {
+                (ErrorType::Cancel, DefinedCondition::NotAllowed)
+            }
             Self::Loop => (ErrorType::Cancel, DefinedCondition::ServiceUnavailable),
             Self::BadAddress => (ErrorType::Modify, DefinedCondition::JidMalformed),
             Self::TooLarge => (ErrorType::Modify, DefinedCondition::PolicyViolation),

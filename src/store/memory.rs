@@ -227,6 +227,15 @@ impl Store for MemoryStore {
         Ok(self.table().await?.homes.get(bare).cloned())
     }
 
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+        let mut table = self.table().await?;
+        let home = |bare: &String| {
+            let home = table.homes.entry(bare.clone());
+            home.or_insert_with(|| self.local.clone()).clone()
+        };
+        Ok(bares.iter().map(home).collect())
+    }
+
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
         let mut table = self.table().await?;
         for claim in claims {

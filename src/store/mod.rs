@@ -68,6 +68,9 @@ pub trait Store: Send + Sync + 'static {
     async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError>;
     /// The last host that claimed `bare`, ever.
     async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError>;
+    /// Makes this host the home of those of `bares` that have none; returns the
+    /// home of each, in their order.
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError>;
     /// Writes or refreshes this host's claims, and its home for the bare ones.
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError>;
     /// Takes this host's claims on `jids` away.

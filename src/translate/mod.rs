@@ -38,13 +38,14 @@ pub struct Translator {
     /// Our services that the server knows under their global name: they have
     /// no stream, so nothing can be handed over in their name.
     nameless: Vec<Host>,
+    senders: Senders,
     stanza_id: memmem::Finder<'static>,
 }
 
 impl Translator {
     /// Between `global` and `local`, for a host that offers `services`.
     #[must_use]
-    pub fn new(global: Host, local: Host, services: &[Service]) -> Self {
+    pub fn new(global: Host, local: Host, services: &[Service], senders: Senders) -> Self {
         let named = services
             .iter()
             .filter_map(|service| Some((service.local.as_ref()?, &service.domain)));
@@ -62,6 +63,7 @@ impl Translator {
                 .collect(),
             stanza_id: memmem::Finder::new("stanza-id"),
             nameless,
+            senders,
             global,
         }
     }
@@ -128,7 +130,8 @@ impl Translator {
         // A peer has nobody to speak for under our server's own names, even if
         // those are below the shared domain.
         let is_local = self.outward.jid(sender).is_some();
-        if !is_local && (self.global == *domain || self.global.is_above(domain)) {
+        let is_shared = self.global == *domain || self.global.is_above(domain);
+        if !is_local && (is_shared || self.senders.foreign) {
             return Ok(());
         }
         Err(self.foreign_sender())
@@ -152,6 +155,28 @@ impl Translator {
         })
     }
 
+    /// Refuses what comes over a link in the name of somebody at this very
+    /// server: only that one can speak for its own domain and what is below it.
+    ///
+    /// # Errors
+    /// `ForeignSender`.
+    pub fn check_link_sender(&self, stanza: &Stanza) -> Result<(), Refusal> {
+        let Some(sender) = stanza.from() else {
+            return Ok(());
+        };
+        let domain = sender.domain().as_str();
+        let is_own = self.outward.jid(sender).is_some()
+            || self
+                .senders
+                .own
+                .iter()
+                .any(|own| *own == *domain || own.is_above(domain));
+        if is_own {
+            return Err(self.foreign_sender());
+        }
+        Ok(())
+    }
+
     fn foreign_sender(&self) -> Refusal {
         Refusal::new(
             Reason::ForeignSender,
@@ -173,6 +198,15 @@ impl Translator {
             ),
         )
     }
+}
+
+/// Who may be reinjected besides those under the shared domain.
+#[derive(Debug, Clone, Default)]
+pub struct Senders {
+    /// `component.foreign_from`: anybody else's addresses too.
+    pub foreign: bool,
+    /// Domains of this very server: `local_host` and `control.domain`.
+    pub own: Vec<Host>,
 }
 
 /// Whether `address` is at the domain of `jid`.

@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use jid::Jid;
 use minidom::Element;
 
+use super::Senders;
 use super::*;
 use crate::stanza::Limits;
 
@@ -19,7 +20,12 @@ fn translator() -> Translator {
         service("muc.example.test", Some("rooms.dc1.test")),
         service("bot.example.test", None),
     ];
-    Translator::new(host("example.test"), host("dc1.test"), &services)
+    Translator::new(
+        host("example.test"),
+        host("dc1.test"),
+        &services,
+        Senders::default(),
+    )
 }
 
 fn parse(stanza: &str) -> Stanza {
@@ -381,7 +387,12 @@ fn our_servers_names_are_nobody_elses_even_below_the_shared_domain() {
         local: Some(host("rooms.dc1.example.test")),
         hidden: false,
     }];
-    let translator = Translator::new(host("example.test"), host("dc1.example.test"), &services);
+    let translator = Translator::new(
+        host("example.test"),
+        host("dc1.example.test"),
+        &services,
+        Senders::default(),
+    );
     for sender in [
         "mallory@dc1.example.test/x",
         "room@rooms.dc1.example.test/nick",

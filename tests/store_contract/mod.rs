@@ -207,6 +207,22 @@ pub async fn the_home_is_the_last_host_and_stays(bench: impl Bench) {
     assert_eq!(one.home(FULL).await.unwrap(), None);
 }
 
+pub async fn a_home_is_settled_only_where_there_is_none(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    let mut users = vec![BARE.to_owned(), "erin@example.test".to_owned()];
+    two.claim(&[began(BARE, 1000)]).await.unwrap();
+    assert_eq!(one.settle(&users).await.unwrap(), [dc2(), dc1()]);
+    assert_eq!(two.settle(&users).await.unwrap(), [dc2(), dc1()]);
+    assert_eq!(two.home(&users[1]).await.unwrap(), Some(dc1()));
+    assert_eq!(one.settle(&[]).await.unwrap(), NOBODY);
+    // More than one call's worth, spread over all shards, in order.
+    users.extend((0..700).map(|n| format!("u{n}@example.test")));
+    let homes = two.settle(&users).await.unwrap();
+    assert_eq!(homes[..2], [dc2(), dc1()]);
+    assert!(homes[2..].iter().all(|home| *home == dc2()), "{homes:?}");
+    assert_eq!(homes.len(), 702);
+}
+
 pub async fn what_nobody_refreshes_expires(bench: impl Bench) {
     let (one, two) = pair(&bench).await;
     one.claim(&[began(FULL, 1000)]).await.unwrap();
@@ -377,6 +393,7 @@ macro_rules! contract_tests {
             a_mongooseim_counts_and_only_a_new_claim_takes_over,
             a_withdrawal_takes_only_ones_own,
             the_home_is_the_last_host_and_stays,
+            a_home_is_settled_only_where_there_is_none,
             endpoints_are_those_of_all_live_nodes,
             offers_are_those_of_all_live_nodes,
             a_mongooseim_finds_the_host_of_a_service,

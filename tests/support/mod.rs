@@ -3,7 +3,8 @@
 //! [`cluster`] puts everything together; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`cable`], [`component`], [`room`]. Under them: [`process`], [`port`],
+//! [`dynomite_stand_in`], [`cable`], [`control`], [`mongooseim_admin`], [`component`], [`room`]. Under
+//! them: [`process`], [`port`],
 //! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -14,6 +15,7 @@ pub mod certs;
 pub mod client;
 pub mod cluster;
 pub mod component;
+pub mod control;
 pub mod dynomite_stand_in;
 pub mod fake_server;
 pub mod flood;
@@ -21,6 +23,7 @@ pub mod gateway;
 pub mod http;
 pub mod inbox;
 pub mod metrics;
+pub mod mongooseim_admin;
 pub mod patience;
 pub mod port;
 pub mod process;

@@ -13,10 +13,14 @@ use super::port::Port;
 use super::process::Process;
 use super::workdir::Workdir;
 
-/// What a client needs, and what remote users need: everything but s2s.
+/// What a client needs, and what remote users need: everything but s2s, which
+/// [`Builder::federated`] adds.
 const MODULES: &str = r#"
   "roster", "saslauth", "disco", "vcard_legacy", "pep", "ping", "carbons", "mam", "offline",
   "smacks", "blocklist", "csi", "time", "version", "private", "presence", "message", "iq","#;
+
+const FEDERATION: &str = r#" "dialback", "test_names","#;
+const PLUGINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/prosody_plugins");
 
 /// How it is to be set up.
 #[derive(Debug, Clone)]
@@ -25,6 +29,9 @@ pub struct Builder {
     users: Vec<User>,
     watcher: Option<String>,
     components: Vec<Component>,
+    global_options: String,
+    /// Its port for other servers, and theirs.
+    federation: Option<(u16, Vec<(String, u16)>)>,
     host_options: String,
     more: String,
 }
@@ -72,6 +79,12 @@ impl Builder {
         self
     }
 
+    /// Nobody's presence goes anywhere by itself.
+    pub fn unwatched(mut self) -> Self {
+        self.watcher = None;
+        self
+    }
+
     /// With an external component; `options` are more lines of Lua for it.
     pub fn component(mut self, domain: &str, secret: &str, options: &str) -> Self {
         self.components.push(Component {
@@ -79,6 +92,39 @@ impl Builder {
             secret: secret.to_owned(),
             options: options.to_owned(),
         });
+        self
+    }
+
+    /// More lines of Lua for the global section.
+    pub fn global_options(mut self, lua: &str) -> Self {
+        writeln!(self.global_options, "{lua}").expect("a string grows");
+        self
+    }
+
+    /// Federates with other servers (dialback over plain TCP, RFC 6120 §13.7):
+    /// accepts them on `port`, and finds each domain of `names` on its port.
+    pub fn federated(mut self, port: u16, names: &[(&str, u16)]) -> Self {
+        let names = names.iter().map(|(name, port)| ((*name).to_owned(), *port));
+        self.federation = Some((port, names.collect()));
+        self
+    }
+
+    /// Refuses a second component of that name, as Prosody does unless told otherwise.
+    pub fn first_comes(mut self, domain: &str) -> Self {
+        for component in &mut self.components {
+            if component.domain == domain {
+                component.options = component.options.replace("kick_old", "kick_new");
+            }
+        }
+        self
+    }
+
+    /// Takes stanzas of any sender on the stream of that component.
+    pub fn unchecked(mut self, domain: &str) -> Self {
+        let mut components = self.components.iter_mut();
+        let component = components.find(|component| component.domain == domain);
+        let options = &mut component.expect("a component named before").options;
+        options.push_str("\n  validate_from_addresses = false");
         self
     }
 
@@ -139,6 +185,22 @@ impl Builder {
         }
     }
 
+    fn federation_options(&self) -> String {
+        let Some((port, names)) = &self.federation else {
+            return "modules_disabled = { \"s2s\" }".to_owned();
+        };
+        let names = names
+            .iter()
+            .map(|(name, port)| format!("[{name:?}] = {port}"));
+        format!(
+            "plugin_paths = {{ {PLUGINS:?} }}\ns2s_ports = {{ {port} }}\n\
+             s2s_interfaces = {{ \"127.0.0.1\" }}\ns2s_direct_tls_ports = {{ }}\n\
+             s2s_require_encryption = false\ns2s_secure_auth = false\n\
+             test_names = {{ {} }}",
+            names.collect::<Vec<_>>().join(", ")
+        )
+    }
+
     fn config(&self, workdir: &Workdir, name: &str, c2s: &Port, components: &Port) -> String {
         let directory = workdir.file(name);
         let log = workdir.file(&format!("{name}.log"));
@@ -153,19 +215,23 @@ c2s_ports = {{ {c2s} }}
 c2s_direct_tls_ports = {{ }}
 component_ports = {{ {components} }}
 component_interfaces = {{ "127.0.0.1" }}
-modules_disabled = {{ "s2s" }}
+{federation}
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
 authentication = "internal_plain"
 storage = "internal"
-modules_enabled = {{{MODULES}
+modules_enabled = {{{MODULES}{more_modules}
 }}
+{global}
 VirtualHost "{domain}"
 {options}"#,
             directory = directory.display(),
             log = log.display(),
             c2s = c2s.number(),
             components = components.number(),
+            federation = self.federation_options(),
+            more_modules = self.federation.as_ref().map_or("", |_| FEDERATION),
+            global = self.global_options,
             domain = self.domain,
             options = self.host_options,
         );
@@ -193,6 +259,8 @@ impl Prosody {
             users: Vec::new(),
             watcher: None,
             components: Vec::new(),
+            global_options: String::new(),
+            federation: None,
             host_options: String::new(),
             more: String::new(),
         }

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::server::Server;
-use super::{Attachment, Component, Settings};
+use super::{Attachment, Component, Role, Settings};
 use crate::config::{self, Endpoint, Secret};
 use crate::envelope::{Arrival, Envelope, Intake, Receipt, Settle, Undelivered};
 use crate::host::Host;
@@ -57,6 +57,7 @@ const DOMAIN: &str = "example.test";
 
 fn settings(host: &str, port: u16) -> Settings {
     Settings {
+        role: Role::Shared,
         domain: Host::new("example.test").unwrap(),
         global_host: Host::new("example.test").unwrap(),
         local_host: Host::new("dc1.test").unwrap(),
@@ -66,6 +67,8 @@ fn settings(host: &str, port: u16) -> Settings {
                 port,
             },
             secret: Secret::new("s3cret".to_owned()),
+            foreign_from: false,
+            replay: Duration::ZERO,
             stanza_size_limit: 10_000,
         },
         message_ttl: 4,
@@ -144,10 +147,10 @@ impl Gateway {
     /// Waits until it is detached for a reason that contains `part`.
     async fn until_detached(&self, part: &str) -> String {
         let detached =
-            |a: &Attachment| matches!(a, Attachment::Detached { why } if why.contains(part));
+            |a: &Attachment| matches!(a, Attachment::Detached { why, .. } if why.contains(part));
         let mut attachment = self.component.attachment();
         match &*attachment.wait_for(detached).await.unwrap() {
-            Attachment::Detached { why } => why.clone(),
+            Attachment::Detached { why, .. } => why.clone(),
             Attachment::Attached { .. } => unreachable!(),
         }
     }

@@ -95,6 +95,10 @@ impl Store for Emptied {
         self.store.home(bare).await
     }
 
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+        self.store.settle(bares).await
+    }
+
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
         self.store.claim(claims).await
     }

@@ -1,11 +1,12 @@
 //! Who is online here, as told by what the gateway sees.
 //!
 //! A session is known through its *witnesses*, those who were sent its
-//! presence through us, or through its *traffic* alone, which makes a lease
-//! that must be renewed. Pure: time is an argument, and what follows from a
+//! presence through us, through the server's own *lists*, or through its
+//! *traffic* alone, which makes a lease that must be renewed. Pure: time is an argument, and what follows from a
 //! stanza is returned.
 
 mod asked;
+mod list;
 mod presence;
 mod probes;
 mod sign;
@@ -21,6 +22,8 @@ use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
 use asked::Asked;
+pub use list::Listing;
+use list::Recent;
 use presence::{Witnesses, can_ask};
 pub use probes::Probe;
 pub use sign::Sign;
@@ -48,6 +51,7 @@ pub struct Tracker {
     /// Users whose sessions ended while we were detached, for nothing but
     /// that, and somebody to ask for them.
     lost: HashMap<BareJid, BareJid>,
+    recent_ends: Recent,
     asked: Asked,
 }
 
@@ -56,8 +60,12 @@ struct Session {
     /// Ms since the Unix epoch.
     since: u64,
     witnesses: Witnesses,
+    /// Whether the server's last list had it; the next one ends it otherwise.
+    listed: bool,
+    /// When it was last seen.
+    seen_at: Instant,
     /// When the session ends if nothing is seen of it; never, if witnesses
-    /// will be told.
+    /// will be told, or lists come.
     ends: Option<Instant>,
     /// When [`Deadlines`] will remind us of it.
     reminder: Option<Instant>,
@@ -104,6 +112,7 @@ impl Tracker {
             detached: false,
             recent: VecDeque::new(),
             lost: HashMap::new(),
+            recent_ends: Recent::default(),
             asked: Asked::default(),
         }
     }
@@ -113,14 +122,14 @@ impl Tracker {
         match sign {
             Sign::Available { session, to } => self.available(session, to, now, wall),
             Sign::Unavailable { session, to } => self.unavailable(session, *to, now),
-            Sign::NobodyHome { user } => self.nobody_home(user),
+            Sign::NobodyHome { user } => self.nobody_home(user, now),
             Sign::Traffic { session } => self.traffic(session, now, wall),
             Sign::Nothing => Vec::new(),
         }
     }
 
     fn available(&mut self, jid: &FullJid, to: &Jid, now: Instant, wall: u64) -> Vec<Change> {
-        let changes = self.begin(jid, wall);
+        let changes = self.begin(jid, now, wall);
         if let Some(session) = self.sessions.get_mut(jid) {
             session.witnesses.insert(to);
         }
@@ -144,7 +153,7 @@ impl Tracker {
         if !over {
             return Vec::new();
         }
-        let changes = self.end(jid);
+        let changes = self.end(jid, now);
         if let Some(to) = to.filter(|to| can_ask(to, jid)) {
             self.remember_recent(jid, to, now);
         }
@@ -170,7 +179,7 @@ impl Tracker {
     }
 
     /// The server answered a probe: none of the user's sessions is there.
-    fn nobody_home(&mut self, user: &BareJid) -> Vec<Change> {
+    fn nobody_home(&mut self, user: &BareJid, now: Instant) -> Vec<Change> {
         let Some(sessions) = self.users.get(user).map(|user| user.sessions.clone()) else {
             return Vec::new();
         };
@@ -180,16 +189,16 @@ impl Tracker {
             })
         };
         let gone: Vec<FullJid> = sessions.iter().filter(is_gone).cloned().collect();
-        gone.iter().flat_map(|jid| self.end(jid)).collect()
+        gone.iter().flat_map(|jid| self.end(jid, now)).collect()
     }
 
     fn traffic(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<Change> {
-        let changes = self.begin(jid, wall);
+        let changes = self.begin(jid, now, wall);
         self.confirm(jid, now);
         changes
     }
 
-    fn begin(&mut self, jid: &FullJid, wall: u64) -> Vec<Change> {
+    fn begin(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<Change> {
         if self.sessions.contains_key(jid) {
             return Vec::new();
         }
@@ -198,6 +207,8 @@ impl Tracker {
             Session {
                 since: wall,
                 witnesses: Witnesses::default(),
+                listed: false,
+                seen_at: now,
                 ends: None,
                 reminder: None,
                 seen_after: self.breaks,
@@ -229,16 +240,18 @@ impl Tracker {
             return;
         };
         session.seen_after = self.breaks;
+        session.seen_at = now;
         session.ends = None;
-        if session.witnesses.is_empty() {
+        if session.witnesses.is_empty() && !session.listed {
             session.end_at(now + self.lease, jid, &mut self.deadlines);
         }
     }
 
-    fn end(&mut self, jid: &FullJid) -> Vec<Change> {
+    fn end(&mut self, jid: &FullJid, now: Instant) -> Vec<Change> {
         if self.sessions.remove(jid).is_none() {
             return Vec::new();
         }
+        self.recent_ends.end(jid, now);
         let mut changes = vec![Change::Offline {
             jid: jid.clone().into(),
         }];
@@ -263,7 +276,7 @@ impl Tracker {
         }
         self.detached = true;
         for (jid, session) in &mut self.sessions {
-            if !session.witnesses.is_empty() {
+            if session.listed || !session.witnesses.is_empty() {
                 session.end_at(now + self.lease, jid, &mut self.deadlines);
             }
         }
@@ -290,7 +303,7 @@ impl Tracker {
             match session.ends {
                 Some(ends) if ends <= now => {
                     self.remember_lost(&jid);
-                    changes.extend(self.end(&jid));
+                    changes.extend(self.end(&jid, now));
                 }
                 Some(ends) => session.end_at(ends, &jid, &mut self.deadlines),
                 None => {}

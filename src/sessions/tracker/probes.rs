@@ -24,8 +24,13 @@ pub struct Probe {
 impl Tracker {
     /// The component stream is up: returns whom to ask for, sorted. Who is
     /// not seen in time ends; who can't be asked for has the time of a lease.
-    pub fn attached(&mut self, now: Instant) -> Vec<Probe> {
+    /// Without `may_ask` that is everybody.
+    pub fn attached(&mut self, may_ask: bool, now: Instant) -> Vec<Probe> {
         self.detached = false;
+        if !may_ask {
+            self.lost.clear();
+            self.recent.clear();
+        }
         let mut probes: BTreeSet<Probe> = std::mem::take(&mut self.lost)
             .into_iter()
             .map(|(to, from)| Probe { from, to })
@@ -41,12 +46,12 @@ impl Tracker {
                 continue;
             }
             let patience = match session.witnesses.someone_to_ask(jid) {
-                Some(from) => {
+                Some(from) if may_ask => {
                     let to = jid.to_bare();
                     probes.insert(Probe { from, to });
                     PROBE_PATIENCE
                 }
-                None => self.lease,
+                _ => self.lease,
             };
             session.end_at(now + patience, jid, &mut self.deadlines);
         }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use jid::Jid;
 use tokio::time::Instant;
 
-use super::{Change, Sign, Tracker};
+use super::{Change, Listing, Sign, Tracker};
 use crate::stanza::Kind;
 
 const LEASE: Duration = Duration::from_secs(120);
@@ -54,13 +54,28 @@ impl World {
         self.see(Kind::Message, "chat", from, BOB)
     }
 
+    /// The server's answer to a list that was asked for `ago` seconds ago.
+    fn list(&mut self, ago: u64, sessions: &[&str]) -> Vec<String> {
+        let listing = Listing {
+            sessions: sessions.iter().map(|jid| jid.parse().unwrap()).collect(),
+            ..Listing::default()
+        };
+        self.take(ago, &listing)
+    }
+
+    fn take(&mut self, ago: u64, listing: &Listing) -> Vec<String> {
+        let asked_at = self.now - Duration::from_secs(ago);
+        let wall = (self.now - self.start).as_millis() as u64;
+        told(self.tracker.listed(listing, asked_at, self.now, wall))
+    }
+
     fn detach(&mut self) {
         self.tracker.detached(self.now);
     }
 
     /// The probes, as `from→to`.
     fn attach(&mut self) -> Vec<String> {
-        let probes = self.tracker.attached(self.now);
+        let probes = self.tracker.attached(true, self.now);
         probes
             .iter()
             .map(|probe| format!("{}→{}", probe.from, probe.to))
@@ -354,4 +369,110 @@ fn who_went_just_before_the_break_is_asked_for() {
         ]
     );
     assert_eq!(world.attach().len(), 1, "only Dave is still unconfirmed");
+}
+
+#[test]
+fn a_list_adds_who_said_nothing_and_ends_who_is_gone_without_a_word() {
+    let mut world = World::new();
+    world.tracker.expect_lists();
+    world.presence("", PHONE, BOB);
+    world.message("carol@example.test/x");
+    world.wait(5);
+    let dave = "dave@example.test/quiet";
+    assert_eq!(
+        world.list(1, &[dave, PHONE]),
+        [
+            "+dave@example.test 5000",
+            "+dave@example.test/quiet 5000",
+            "-carol@example.test",
+            "-carol@example.test/x",
+        ]
+    );
+    assert_eq!(world.list(0, &[dave, PHONE]), NOTHING);
+    assert_eq!(world.wait(100_000), NOTHING, "lists need no lease");
+    assert_eq!(world.list(0, &[]).len(), 4);
+}
+
+#[test]
+fn what_was_seen_since_a_list_was_asked_for_counts_more_than_the_list() {
+    let mut world = World::new();
+    world.tracker.expect_lists();
+    world.presence("", PHONE, BOB);
+    world.wait(10);
+    // Asked 2 s ago; since then one logged in and one logged out.
+    world.wait(2);
+    world.presence("", "dave@example.test/x", BOB);
+    world.presence("unavailable", PHONE, BOB);
+    assert_eq!(world.list(2, &[PHONE]), NOTHING);
+    assert!(world.is_here("dave@example.test/x") && !world.is_here(PHONE));
+    // The next one was asked for after that, and knows better.
+    world.wait(1);
+    assert_eq!(
+        world.list(0, &[PHONE]),
+        [
+            format!("+{ALICE} 13000"),
+            format!("+{PHONE} 13000"),
+            "-dave@example.test".to_owned(),
+            "-dave@example.test/x".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn nothing_is_concluded_about_users_of_whom_the_list_is_unclear() {
+    let mut world = World::new();
+    world.message(PHONE);
+    world.wait(1);
+    let mut listing = Listing::default();
+    listing.unclear.insert(ALICE.parse().unwrap());
+    assert_eq!(world.take(0, &listing), NOTHING);
+    assert!(world.is_here(PHONE));
+}
+
+#[test]
+fn when_lists_stop_who_is_known_by_them_alone_has_a_lease() {
+    let mut world = World::new();
+    world.tracker.expect_lists();
+    world.presence("", "carol@example.test/x", BOB);
+    world.list(0, &[PHONE, "carol@example.test/x"]);
+    world.tracker.lists_stopped(world.now);
+    assert_eq!(world.wait(119), NOTHING);
+    assert_eq!(world.wait(1), [format!("-{ALICE}"), format!("-{PHONE}")]);
+    assert!(world.is_here("carol@example.test/x"));
+}
+
+#[test]
+fn a_list_confirms_after_a_break() {
+    let mut world = World::new();
+    world.tracker.expect_lists();
+    world.list(0, &[PHONE]);
+    world.detach();
+    world.attach();
+    world.wait(60);
+    world.list(0, &[PHONE]);
+    assert_eq!(world.wait(100), NOTHING);
+    world.detach();
+    assert_eq!(world.wait(120).len(), 2, "nobody confirms it any more");
+}
+
+#[test]
+fn without_its_witness_a_session_has_a_lease() {
+    let mut world = World::new();
+    let control = "gwctl.dc1.test";
+    world.presence("", PHONE, control);
+    world.presence("", "carol@example.test/x", control);
+    world.presence("", "carol@example.test/x", BOB);
+    world.tracker.witness_lost(&jid(control), world.now);
+    assert_eq!(world.wait(120), [format!("-{ALICE}"), format!("-{PHONE}")]);
+    assert!(world.is_here("carol@example.test/x"));
+}
+
+#[test]
+fn where_nobody_may_be_asked_everybody_has_a_lease() {
+    let mut world = World::new();
+    world.presence("", PHONE, BOB);
+    world.detach();
+    assert!(world.tracker.attached(false, world.now).is_empty());
+    assert_eq!(world.wait(119), NOTHING);
+    assert_eq!(world.wait(1).len(), 2);
 }

@@ -159,6 +159,26 @@ impl Store for RedisStore {
         Ok(home.as_deref().and_then(read_host))
     }
 
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+        let mut homes = Vec::with_capacity(bares.len());
+        for batch in bares.chunks(BATCH) {
+            let mut commands = redis::pipe();
+            for bare in batch {
+                let key = layout::home(bare);
+                let set = commands.cmd("SET").arg(&key).arg(self.local.as_str());
+                set.arg("NX").ignore();
+                commands.cmd("GET").arg(&key);
+            }
+            let found: Vec<String> = self.query("settle homes", &commands).await?;
+            // What can't be read is nobody's we know; whoever wrote it has it.
+            homes.extend(found.iter().map(|home| read_host(home)));
+        }
+        homes
+            .into_iter()
+            .collect::<Option<_>>()
+            .ok_or_else(|| StoreError("a home in Redis is no host; remove that key".to_owned()))
+    }
+
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
         for batch in claims.chunks(BATCH) {
             let calls: Vec<Call> = batch.iter().map(|claim| self.call_claim(claim)).collect();

@@ -1,0 +1,163 @@
+//! What is in the outbox.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::barrier::Barriers;
+use super::foreign::Foreign;
+use super::replay::Replay;
+use crate::envelope::{Envelope, Obstacle};
+use crate::host::Host;
+use crate::stanza::Refusal;
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) closed: bool,
+    /// The stream, while there is one.
+    pub(super) stream: Option<Stream>,
+    /// Oldest first: `written` ones, then those still to write.
+    pub(super) entries: VecDeque<Entry>,
+    /// How many of `entries` are on the present stream.
+    pub(super) written: usize,
+    /// How many of `entries` are written one at a time, because one of them
+    /// is suspected to have ended a stream.
+    pub(super) suspects: usize,
+    pub(super) bytes: usize,
+    pub(super) written_bytes: usize,
+    pub(super) own: VecDeque<Bytes>,
+    pub(super) own_bytes: usize,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) foreign: Foreign,
+    pub(super) replay: Replay,
+}
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) barriers: Barriers,
+    /// A ping is wanted although nothing waits for one, since then.
+    pub(super) ping_wanted: Option<Instant>,
+}
+
+/// One stanza for the server.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) envelope: Envelope,
+    /// As it is written to the stream.
+    pub(super) wire: Bytes,
+    pub(super) since: Instant,
+    /// The sender is of another domain than the stream.
+    pub(super) foreign: bool,
+    /// The server had accepted it once: it is only written again to be sure.
+    pub(super) replayed: bool,
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// In order, or for a reason that the server gave.
+    Told,
+    /// The same, because of something that we wrote.
+    Blamed,
+    /// The same, because of who we wrote for.
+    BlamedSender,
+    /// The connection was gone.
+    Died,
+    /// Nothing had come for some time.
+    FellSilent,
+}
+
+/// A stanza that must not be written to the server, or not again.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    /// The stanza.
+    pub(super) envelope: Envelope,
+    /// What its sender is told.
+    pub(super) refusal: Refusal,
+}
+
+impl State {
+    pub(super) fn new(foreign: Foreign, replay: Replay) -> Self {
+        Self {
+            closed: false,
+            stream: None,
+            entries: VecDeque::new(),
+            written: 0,
+            suspects: 0,
+            bytes: 0,
+            written_bytes: 0,
+            own: VecDeque::new(),
+            own_bytes: 0,
+            rejected: Vec::new(),
+            foreign,
+            replay,
+        }
+    }
+
+    /// The server checks senders: theirs must not be written.
+    pub(super) fn reject_foreign(&mut self, refusal: &Refusal) {
+        let (foreign, rest): (Vec<Entry>, Vec<Entry>) =
+            self.entries.drain(..).partition(|entry| entry.foreign);
+        self.entries = rest.into();
+        self.bytes -= foreign.iter().map(Entry::weight).sum::<usize>();
+        self.reject(foreign, refusal);
+    }
+
+    /// Puts what the server may have lost in front; returns how much that is.
+    pub(super) fn replay(&mut self, ending: Ending, domain: &Host) -> usize {
+        let silent = ending == Ending::FellSilent;
+        if !silent && ending != Ending::Died {
+            self.replay.stopped();
+            return 0;
+        }
+        let again = self.replay.died(silent, domain, Instant::now());
+        let count = again.len();
+        for entry in again.into_iter().rev() {
+            self.bytes += entry.weight();
+            self.entries.push_front(entry);
+        }
+        // They come before what may be suspected.
+        if self.suspects > 0 {
+            self.suspects += count;
+        }
+        count
+    }
+
+    /// Of what is only written again, nobody is told: it was accepted once.
+    pub(super) fn reject(&mut self, entries: Vec<Entry>, refusal: &Refusal) {
+        let entries = entries.into_iter().filter(|entry| !entry.replayed);
+        self.rejected.extend(entries.map(|entry| Rejected {
+            envelope: entry.envelope,
+            refusal: refusal.clone(),
+        }));
+    }
+
+    pub(super) fn obstacle(&self, weight: usize, limit: usize) -> Option<Obstacle> {
+        if self.closed {
+            Some(Obstacle::Absent)
+        // One that is larger than the whole queue still passes alone.
+        } else if self.bytes + weight > limit && !self.entries.is_empty() {
+            Some(Obstacle::Full)
+        } else {
+            None
+        }
+    }
+
+    /// Takes the `count` oldest, written ones out.
+    pub(super) fn settle(&mut self, count: usize) -> Vec<Entry> {
+        let settled: Vec<Entry> = self.entries.drain(..count.min(self.written)).collect();
+        self.written -= settled.len();
+        self.suspects = self.suspects.saturating_sub(settled.len());
+        self.bytes -= settled.iter().map(Entry::weight).sum::<usize>();
+        self.written_bytes -= settled.iter().map(|entry| entry.wire.len()).sum::<usize>();
+        settled
+    }
+}
+
+impl Entry {
+    /// What it takes of the queue's bytes: the envelope keeps a copy of its own.
+    pub(super) fn weight(&self) -> usize {
+        2 * self.wire.len() + size_of::<Self>()
+    }
+}

@@ -1,0 +1,263 @@
+//! The control component's stream: questions go out here, answers and what the
+//! server tells by itself come in.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jid::Jid;
+use minidom::Element;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::Names;
+use crate::component::{Attachment, Component};
+use crate::envelope::{Envelope, Intake};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+use crate::stanza::{Kind, Reason, Refusal, Stanza};
+
+/// So long may an answer take; a list of many sessions is long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How the namespace of every version of XEP-0356 begins.
+const PRIVILEGE: &str = "urn:xmpp:privilege:";
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error("the control component is not attached")]
+    Detached,
+    #[error("the server did not answer within {} s", .0.as_secs())]
+    Late(Duration),
+    #[error("the server refuses ({0})")]
+    Refused(String),
+    #[error("the server answers without {0}")]
+    Strange(&'static str),
+}
+
+/// Asks the server, and takes what comes on the control component's stream.
+pub struct Desk {
+    us: Host,
+    server: Host,
+    names: Names,
+    component: Component,
+    /// Whether presence that comes by privilege may be used.
+    use_presence: bool,
+    /// The server does not tell of all ends of the sessions whose presence it sends.
+    silent_ends: AtomicBool,
+    sessions: Arc<Sessions>,
+    metrics: Arc<Metrics>,
+    asked: Mutex<HashMap<String, oneshot::Sender<Element>>>,
+    privilege: watch::Sender<bool>,
+}
+
+impl Desk {
+    pub(super) fn new(
+        us: Host,
+        server: Host,
+        names: Names,
+        component: Component,
+        use_presence: bool,
+        sessions: Arc<Sessions>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            us,
+            server,
+            names,
+            component,
+            use_presence,
+            silent_ends: AtomicBool::new(false),
+            sessions,
+            metrics,
+            asked: Mutex::default(),
+            privilege: watch::Sender::new(false),
+        }
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(super) fn domain(&self) -> &Host {
+        &self.us
+    }
+
+    pub(super) fn attachment(&self) -> watch::Receiver<Attachment> {
+        self.component.attachment()
+    }
+
+    /// Follows whether the server lets us see all presence (XEP-0356 §4.2) and
+    /// we may use it.
+    pub(super) fn privilege(&self) -> watch::Receiver<bool> {
+        self.privilege.subscribe()
+    }
+
+    /// Whether the presence that the server sends leaves out ends of sessions.
+    /// If it does, presence is only worth a lease.
+    pub(super) fn set_silent_ends(&self, silent: bool) {
+        self.silent_ends.store(silent, Ordering::Relaxed);
+        if silent {
+            self.sessions.witness_lost(&self.address());
+        }
+    }
+
+    /// The stream is down: nothing comes by it any more.
+    pub(super) fn detached(&self) {
+        self.privilege.send_if_modified(std::mem::take);
+        self.sessions.witness_lost(&self.address());
+    }
+
+    fn address(&self) -> Jid {
+        address(&self.us)
+    }
+
+    /// Asks the server and waits for the result.
+    pub(super) async fn ask(&self, kind: &str, payload: Element) -> Result<Element, NoAnswer> {
+        let mut attachment = self.attachment();
+        let id = format!("strait-{}", Uuid::new_v4().simple());
+        let (answer, answered) = oneshot::channel();
+        self.asked().insert(id.clone(), answer);
+        self.component.send_own(Stanza::new(
+            Kind::Iq,
+            Some(kind),
+            Some(&id),
+            Some(self.address()),
+            Some(address(&self.server)),
+            &[payload],
+        ));
+        let detached = attachment.wait_for(|now| matches!(now, Attachment::Detached { .. }));
+        let answer = tokio::select! {
+            answer = timeout(PATIENCE, answered) => match answer {
+                Ok(answer) => answer.map_err(|_| NoAnswer::Detached),
+                Err(_) => Err(NoAnswer::Late(PATIENCE)),
+            },
+            _ = detached => Err(NoAnswer::Detached),
+        };
+        self.asked().remove(&id);
+        let answer = answer?;
+        match answer.attr("type") {
+            Some("result") => Ok(answer),
+            _ => Err(NoAnswer::Refused(condition(&answer))),
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Element>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_answer(&self, iq: &Stanza) -> &'static str {
+        let from_server = iq.from().is_some_and(|from| *from == self.server_address());
+        let id = iq.id().filter(|_| from_server);
+        let waiting = id.and_then(|id| self.asked().remove(&*id));
+        match waiting {
+            // Nobody waits any more: it came too late.
+            Some(waiting) => waiting.send(iq.to_element()).map_or("late", |()| "answer"),
+            None => "late",
+        }
+    }
+
+    fn server_address(&self) -> Jid {
+        address(&self.server)
+    }
+
+    fn take_presence(&self, presence: &Stanza) -> &'static str {
+        let session = presence.from().and_then(|from| from.try_as_full().ok());
+        let session = session.and_then(|session| self.names.session(session));
+        match (session, presence.stanza_type()) {
+            (Some(session), kind @ (None | Some("unavailable"))) if self.use_presence => {
+                let told_of_end = !self.silent_ends.load(Ordering::Relaxed);
+                self.sessions
+                    .observe_presence(kind, &session, &self.address(), told_of_end);
+                "presence"
+            }
+            (_, Some("subscribe")) => {
+                let from = presence.from().map(|from| Jid::from(from.to_bare()));
+                let refusal = Some("unsubscribed");
+                let us = Some(self.address());
+                self.component
+                    .send_own(Stanza::new(Kind::Presence, refusal, None, us, from, &[]));
+                "refused"
+            }
+            _ => "unused",
+        }
+    }
+
+    fn take_message(&self, message: &Stanza) -> &'static str {
+        if message
+            .from()
+            .is_some_and(|from| *from == self.server_address())
+            && let Some(granted) = grants_presence(message)
+        {
+            self.privilege.send_if_modified(|before| {
+                let now = granted && self.use_presence;
+                std::mem::replace(before, now) != now
+            });
+            return "privilege";
+        }
+        self.refuse(message)
+    }
+
+    /// Every request has an answer (RFC 6120 §8.2.3), every message a reader or an error.
+    fn refuse(&self, stanza: &Stanza) -> &'static str {
+        let text = format!("{} only asks its server, and serves nobody", self.us);
+        let refusal = Refusal::new(Reason::Unavailable, text);
+        match stanza.error_reply(&refusal) {
+            Some(reply) => {
+                self.component.send_own(reply);
+                "refused"
+            }
+            None => "unused",
+        }
+    }
+}
+
+#[async_trait]
+impl Intake for Desk {
+    async fn take(&self, mut envelope: Envelope) {
+        let stanza = &envelope.stanza;
+        let what = match (stanza.kind(), stanza.stanza_type()) {
+            (Kind::Iq, Some("result" | "error")) => self.take_answer(stanza),
+            (Kind::Iq, _) => self.refuse(stanza),
+            (Kind::Presence, _) => self.take_presence(stanza),
+            (Kind::Message, _) => self.take_message(stanza),
+        };
+        self.metrics
+            .control_stanzas
+            .with_label_values(&[what])
+            .inc();
+        envelope.receipt.settle();
+    }
+}
+
+fn address(host: &Host) -> Jid {
+    Jid::new(host.as_str()).unwrap_or_else(|_| unreachable!("{host} is a domain"))
+}
+
+/// Whether `message` tells privileges, and if so, whether all presence is one of them.
+fn grants_presence(message: &Stanza) -> Option<bool> {
+    let tree = message.to_element();
+    let mut children = tree.children();
+    let privilege = children.find(|e| e.name() == "privilege" && e.ns().starts_with(PRIVILEGE))?;
+    let is_presence = |perm: &Element| {
+        perm.attr("access") == Some("presence")
+            && matches!(perm.attr("type"), Some("managed_entity" | "roster"))
+    };
+    Some(privilege.children().any(is_presence))
+}
+
+/// The condition of an error (RFC 6120 §8.3.3), for people.
+fn condition(iq: &Element) -> String {
+    let error = iq.children().find(|child| child.name() == "error");
+    let condition = error
+        .into_iter()
+        .flat_map(Element::children)
+        .find(|child| child.name() != "text");
+    condition
+        .map_or("an error without a condition", Element::name)
+        .to_owned()
+}

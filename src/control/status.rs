@@ -1,0 +1,161 @@
+//! What is used to know who is online, and what can't be seen by it.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Source, Sources};
+
+/// What is used at present, for people.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The server's name for itself, if it tells.
+    pub server: Option<String>,
+    /// The sources in use.
+    pub used: Vec<Used>,
+    /// What they can't see.
+    pub unseen: Vec<&'static str>,
+    /// Allowed sources that do not work, and why.
+    pub missing: Vec<(Source, String)>,
+    /// Whether the server's accounts are known.
+    pub accounts: Accounts,
+}
+
+/// A source in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Which.
+    pub source: Source,
+    /// What it tells.
+    pub tells: &'static str,
+}
+
+/// Whether the server's accounts are known, for the homes of who never logged in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Accounts {
+    /// Nobody was asked yet.
+    #[default]
+    Unasked,
+    /// So many.
+    Known(usize),
+    /// The server does not tell.
+    Unknown(String),
+}
+
+/// What is known of the server's ways, besides what it sends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Offer {
+    /// The source of lists that works.
+    pub(super) lists: Option<Source>,
+    /// Whether all presence comes (XEP-0356).
+    pub(super) privilege: bool,
+    /// Whether it comes without the ends of sessions.
+    pub(super) silent_ends: bool,
+}
+
+/// The sources in use.
+pub(super) fn used(sources: &Sources, offer: Offer) -> Vec<Used> {
+    let is_used = |source: &Source| match source {
+        Source::Traffic | Source::Probe | Source::Presence => sources.allow(*source),
+        Source::Privilege => offer.privilege,
+        Source::Admin | Source::Disco | Source::GraphQl => offer.lists == Some(*source),
+    };
+    let sources = Source::ALL.into_iter().filter(is_used);
+    sources
+        .map(|source| Used {
+            source,
+            tells: tells(source),
+        })
+        .collect()
+}
+
+fn tells(source: Source) -> &'static str {
+    match source {
+        Source::Presence => "who sends presence to a contact under the shared domain",
+        Source::Traffic => "who sends anything there, for as long as a lease",
+        Source::Probe => "who is still there after a break, of those who were seen before",
+        Source::Privilege => "the presence of all users",
+        Source::Admin | Source::Disco | Source::GraphQl => "all sessions, every few seconds",
+    }
+}
+
+/// What the sources in use can't see.
+pub(super) fn unseen(used: &[Used], offer: Offer) -> Vec<&'static str> {
+    let used: BTreeSet<Source> = used.iter().map(|used| used.source).collect();
+    let has = |source| used.contains(&source);
+    if offer.lists.is_some() {
+        return Vec::new();
+    }
+    let mut unseen = Vec::new();
+    if !has(Source::Privilege) {
+        unseen.push("users without a contact under the shared domain who send nothing there");
+    }
+    unseen.push("sessions without presence that send nothing to the shared domain");
+    unseen.push("that a session hibernates (XEP-0198), until the server gives it up");
+    if has(Source::Privilege) && offer.silent_ends {
+        unseen.push("connections that are lost without a word");
+    }
+    if !has(Source::Probe) {
+        unseen.push("who is still there when the server comes back, until they send something");
+    }
+    unseen.push("who is online when the gateway starts, until they send something");
+    if has(Source::Privilege) && !offer.silent_ends {
+        unseen.pop();
+    }
+    unseen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen_with(offer: Offer) -> (Vec<&'static str>, String) {
+        let used = used(&Sources::Auto, offer);
+        let words = used.iter().map(|used| used.source.word()).collect();
+        (words, unseen(&used, offer).join("; "))
+    }
+
+    #[test]
+    fn lists_leave_nothing_unseen() {
+        let offer = Offer {
+            lists: Some(Source::Admin),
+            privilege: true,
+            silent_ends: false,
+        };
+        let (words, unseen) = seen_with(offer);
+        assert_eq!(
+            words,
+            ["traffic", "probe", "presence", "privilege", "admin"]
+        );
+        assert_eq!(unseen, "");
+    }
+
+    #[test]
+    fn without_lists_it_is_said_what_cannot_be_seen() {
+        let (_, nothing) = seen_with(Offer::default());
+        assert!(nothing.contains("without a contact"), "{nothing}");
+        assert!(nothing.contains("gateway starts"), "{nothing}");
+        let privilege = Offer {
+            privilege: true,
+            ..Offer::default()
+        };
+        let (_, prosody) = seen_with(privilege);
+        assert!(!prosody.contains("without a contact"), "{prosody}");
+        assert!(!prosody.contains("gateway starts"), "{prosody}");
+        let (_, ejabberd) = seen_with(Offer {
+            silent_ends: true,
+            ..privilege
+        });
+        assert!(ejabberd.contains("lost without a word"), "{ejabberd}");
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_used() {
+        let only = Sources::Only([Source::Presence].into());
+        let used = used(&only, Offer::default());
+        assert_eq!(used.len(), 1);
+        assert!(
+            unseen(&used, Offer::default())
+                .join(";")
+                .contains("comes back")
+        );
+    }
+}

@@ -1,0 +1,104 @@
+//! The control component's stream and the room behind it, built together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::component_settings;
+use crate::component::{Attachment, Component, ComponentTask, Components, Role, Settings};
+use crate::config::{self, Config, ControlComponent};
+use crate::control::{Control, Parts, Status};
+use crate::envelope::Intake;
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::sessions::Sessions;
+
+/// The longest list that is read, in bytes: that of a million sessions.
+const LONGEST_LIST: usize = 64 * 1024 * 1024;
+
+/// Built and not started.
+pub(super) struct Controlling {
+    control: Control,
+    stream: Option<Stream>,
+}
+
+struct Stream {
+    domain: Host,
+    component: Component,
+    task: ComponentTask,
+}
+
+impl Controlling {
+    /// Of what `config` has in `[control]`: perhaps nothing, then there is
+    /// nothing to ask, and that is told.
+    pub(super) fn new(
+        config: &Config,
+        sessions: &Arc<Sessions>,
+        components: &Components,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let control = config.control.component.as_ref();
+        let stream = control.map(|control| stream(config, control, metrics));
+        let control = Control::new(Parts {
+            global: config.global_host.clone(),
+            local: config.local_host.clone(),
+            sources: config.sessions.sources.clone(),
+            sessions: Arc::clone(sessions),
+            metrics: Arc::clone(metrics),
+            component: stream
+                .as_ref()
+                .map(|stream| (stream.domain.clone(), stream.component.clone())),
+            mongooseim: config.control.mongooseim.clone(),
+            shared: components.attachment(),
+        })?;
+        Ok(Self { control, stream })
+    }
+
+    /// Follows what is used.
+    pub(super) fn status(&self) -> watch::Receiver<Status> {
+        self.control.status.clone()
+    }
+
+    /// The control component's domain, and whether its stream is up.
+    pub(super) fn attachment(&self) -> Option<(Host, watch::Receiver<Attachment>)> {
+        let stream = self.stream.as_ref()?;
+        Some((stream.domain.clone(), stream.component.attachment()))
+    }
+
+    /// Starts both; they end with `end`.
+    pub(super) fn start(self, tasks: &TaskTracker, end: &CancellationToken) {
+        if let (Some(stream), Some(desk)) = (self.stream, &self.control.desk) {
+            let desk: Arc<dyn Intake> = Arc::clone(desk) as Arc<dyn Intake>;
+            let end = end.clone();
+            // Nothing is left in it: the gateway's own stanzas are not kept.
+            tasks.spawn(async move { drop(stream.task.run(desk, end).await) });
+        }
+        tasks.spawn(self.control.run(end.clone()));
+    }
+}
+
+fn stream(config: &Config, control: &ControlComponent, metrics: &Arc<Metrics>) -> Stream {
+    let settings = Settings {
+        role: Role::Control,
+        domain: control.domain.clone(),
+        config: config::Component {
+            server: control.server.clone(),
+            secret: control.secret.clone(),
+            foreign_from: false,
+            replay: Duration::ZERO,
+            stanza_size_limit: LONGEST_LIST,
+        },
+        ..component_settings(config)
+    };
+    // Only the gateway's own questions go out here, and those do not come back.
+    let (undelivered, _) = mpsc::unbounded_channel();
+    let (component, task) = Component::new(settings, Arc::clone(metrics), undelivered);
+    Stream {
+        domain: control.domain.clone(),
+        component,
+        task,
+    }
+}

@@ -1,0 +1,218 @@
+//! The control component: who says nothing to the gateway is found all the same.
+
+use serde_json::Value;
+
+use crate::support::cluster::{Builder, Cluster};
+use crate::support::control;
+use crate::support::gateway::Gateway;
+
+const LISTS: &str = "strait_control_lists_total";
+const OK: [(&str, &str); 2] = [("source", "admin"), ("outcome", "ok")];
+
+/// One datacenter whose users' presence goes nowhere by itself.
+fn silent(config: &str) -> Builder {
+    Cluster::builder()
+        .datacenter("dc1.test")
+        .its_prosody(|prosody| control::at(prosody.unwatched(), "dc1.test"))
+        .its_config(&control::config("dc1.test"))
+        .its_config(config)
+}
+
+/// Waits until two lists were asked for after now, and read.
+async fn two_lists(gateway: &Gateway) {
+    let before = gateway.metric(LISTS, &OK).await;
+    gateway
+        .until_metric(LISTS, &OK, |lists| lists >= before + 2.0)
+        .await;
+}
+
+async fn status(gateway: &Gateway) -> Value {
+    let (code, body) = gateway.get("/api/status").await.expect("a status");
+    assert_eq!(code, 200, "{body}");
+    serde_json::from_str(&body).expect("JSON")
+}
+
+fn words(used: &Value) -> Vec<&str> {
+    let used = used.as_array().expect("a list");
+    used.iter()
+        .filter_map(|used| used["source"].as_str())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_without_presence_is_claimed_and_reaped() {
+    let cluster = silent("").start().await;
+    let alice = cluster
+        .login_without_presence("alice", "dc1.test", "quiet")
+        .await;
+    let claim = "alice@example.test/quiet";
+    cluster.redis.until_value(claim, Some("dc1.test")).await;
+    cluster
+        .redis
+        .until_value("alice@example.test", Some("dc1.test"))
+        .await;
+    alice.kill().await;
+    cluster.redis.until_value(claim, None).await;
+    cluster.redis.until_value("alice@example.test", None).await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hibernating_session_stays_claimed() {
+    let cluster = silent("").start().await;
+    let alice = cluster.login("alice", "dc1.test", "phone").await;
+    alice
+        .send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+        .await;
+    alice
+        .until("stream management", |element| element.name() == "enabled")
+        .await;
+    let claim = "alice@example.test/phone";
+    cluster.redis.until_value(claim, Some("dc1.test")).await;
+    alice.kill().await;
+    two_lists(&cluster.dc("dc1.test").gateway).await;
+    assert_eq!(cluster.redis.get(claim).await.as_deref(), Some("dc1.test"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_gateway_restart_everybody_is_claimed_again() {
+    let mut cluster = silent("").start().await;
+    let mut clients = Vec::new();
+    for user in ["alice", "bob", "carol"] {
+        clients.push(cluster.login(user, "dc1.test", "r").await);
+    }
+    clients.push(
+        cluster
+            .login_without_presence("dave", "dc1.test", "r")
+            .await,
+    );
+    let online = |count: f64| move |sessions: f64| (sessions - count).abs() < 0.5;
+    let sessions = "strait_sessions";
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_metric(sessions, &[], online(4.0)).await;
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_metric(sessions, &[], online(4.0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn presence_by_privilege_alone_comes_and_goes_with_the_session() {
+    let cluster = silent("sessions.sources = ['privilege']").start().await;
+    let alice = cluster.login("alice", "dc1.test", "r").await;
+    let claim = "alice@example.test/r";
+    cluster.redis.until_value(claim, Some("dc1.test")).await;
+    alice.kill().await;
+    cluster.redis.until_value(claim, None).await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    assert_eq!(gateway.metrics().await.expect("metrics").sum(LISTS), 0.0);
+    let status = status(gateway).await;
+    assert_eq!(words(&status["sources"]["used"]), ["privilege"], "{status}");
+    let unseen = status["sources"]["unseen"].to_string();
+    assert!(unseen.contains("without presence"), "{unseen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_sources_that_are_named_are_used() {
+    let cluster = silent("sessions.sources = ['traffic']").start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    let alice = cluster.login("alice", "dc1.test", "r").await;
+    alice.send("<presence to='bob@example.test'/>").await;
+    alice.sync().await;
+    gateway.until_settled().await;
+    assert_eq!(gateway.metric("strait_sessions", &[]).await, 0.0);
+    alice.chat("bob@example.test", "now I am known").await;
+    gateway
+        .until_metric("strait_sessions", &[], |n| n == 1.0)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_used_is_told_and_its_stream_has_its_own_line() {
+    let cluster = silent("").start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_metric(LISTS, &OK, |lists| lists >= 1.0).await;
+    let domain = control::domain("dc1.test");
+    let attached = [("domain", domain.as_str())];
+    gateway
+        .until_metric("strait_component_attached", &attached, |up| up == 1.0)
+        .await;
+    let (code, ready) = gateway.get("/readyz").await.expect("readiness");
+    assert_eq!(code, 200, "{ready}");
+    assert!(ready.contains("control gwctl.dc1.test: ok\n"), "{ready}");
+    let status = status(gateway).await;
+    assert_eq!(status["control"]["attached"], true, "{status}");
+    assert_eq!(status["component"]["attached"], true, "{status}");
+    assert_eq!(status["sources"]["server"], "Prosody", "{status}");
+    let used = words(&status["sources"]["used"]);
+    let all = ["traffic", "probe", "presence", "privilege", "admin"];
+    assert_eq!(used, all, "{status}");
+    assert_eq!(
+        status["sources"]["unseen"],
+        Value::Array(vec![]),
+        "{status}"
+    );
+    assert!(!gateway.log().contains(control::SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready() {
+    let cluster = silent("control.secret = 'wrong'").start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_logged("`control.secret`").await;
+    let (code, ready) = gateway.get("/readyz").await.expect("readiness");
+    assert_eq!(code, 200, "{ready}");
+    assert!(
+        ready.contains("control gwctl.dc1.test: the server does not accept"),
+        "{ready}"
+    );
+    let status = status(gateway).await;
+    assert_eq!(status["control"]["attached"], false, "{status}");
+    let unseen = status["sources"]["unseen"].to_string();
+    assert!(unseen.contains("without a contact"), "{unseen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_its_list_is_told_about() {
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .its_prosody(|prosody| control::at_with(prosody, "dc1.test", &["privilege"]))
+        .its_config(&control::config("dc1.test"))
+        .start()
+        .await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_logged("admin_adhoc").await;
+    let status = status(gateway).await;
+    let missing = words(&status["sources"]["missing"]);
+    assert!(missing.contains(&"admin"), "{status}");
+    assert!(
+        words(&status["sources"]["used"]).contains(&"privilege"),
+        "{status}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_component_serves_nobody() {
+    let cluster = silent("").start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_metric(LISTS, &OK, |lists| lists >= 1.0).await;
+    let alice = cluster.login("alice", "dc1.test", "r").await;
+    let domain = control::domain("dc1.test");
+    let answer = alice
+        .iq(Some(&domain), "get", "<query xmlns='jabber:iq:version'/>")
+        .await;
+    assert_eq!(answer.attr("type"), Some("error"), "{answer:?}");
+    alice.chat(&domain, "anybody there?").await;
+    alice
+        .until("an error", |stanza| {
+            stanza.name() == "message" && stanza.attr("type") == Some("error")
+        })
+        .await;
+    alice.subscribe(&domain).await;
+    alice.expect_presence(&domain, Some("unsubscribed")).await;
+    let refused = [("what", "refused")];
+    let refused = gateway
+        .metric("strait_control_stanzas_total", &refused)
+        .await;
+    assert_eq!(refused, 3.0);
+}

@@ -1,0 +1,57 @@
+//! MongooseIM tells who is online over HTTP; its admin interface is a stand-in here.
+
+use serde_json::Value;
+
+use crate::support::cluster::{Cluster, SECRET};
+use crate::support::mongooseim_admin::{MongooseAdmin, PASSWORD};
+
+fn config(admin: &MongooseAdmin, password: &str) -> String {
+    format!(
+        "[control.mongooseim]\nurl = '{}'\nusername = 'admin'\npassword = '{password}'\n",
+        admin.url()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_sessions_are_claimed_and_its_accounts_have_a_home() {
+    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+    let admin = MongooseAdmin::start().await;
+    admin.set_sessions(&["erin@dc2.test/quiet"]);
+    admin.set_accounts(&["erin@dc2.test", "frank"]);
+    let config = config(&admin, PASSWORD);
+    let (server, gateway) = cluster.join_with_fake_server("dc2.test", &config).await;
+    let _stream = server.attach(SECRET).await;
+    let claim = "erin@example.test/quiet";
+    cluster.redis.until_value(claim, Some("dc2.test")).await;
+    cluster
+        .redis
+        .until_value("{frank@example.test}#home", Some("dc2.test"))
+        .await;
+
+    admin.set_sessions(&["frank@dc2.test/r"]);
+    cluster.redis.until_value(claim, None).await;
+    cluster
+        .redis
+        .until_value("frank@example.test/r", Some("dc2.test"))
+        .await;
+    assert!(!gateway.log().contains(PASSWORD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_and_never_shown() {
+    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+    let admin = MongooseAdmin::start().await;
+    let config = config(&admin, "not-the-password");
+    let (server, gateway) = cluster.join_with_fake_server("dc2.test", &config).await;
+    let _stream = server.attach(SECRET).await;
+    gateway.until_logged("a source does not work").await;
+    let (_, status) = gateway.get("/api/status").await.expect("a status");
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    let missing = status["sources"]["missing"][0].to_string();
+    assert!(
+        missing.contains("graphql") && missing.contains("401"),
+        "{missing}"
+    );
+    assert!(!gateway.log().contains("not-the-password"));
+    assert!(!missing.contains("not-the-password"));
+}

@@ -1,0 +1,58 @@
+//! Who has never logged in is reached where the account is.
+
+use crate::support::cluster::{Cluster, PASSWORD};
+use crate::support::control;
+use crate::support::xml::child;
+
+/// What Prosody lacks: the list of accounts.
+const PLUGINS: &str = concat!(
+    "plugin_paths = { \"",
+    env!("CARGO_MANIFEST_DIR"),
+    "/packaging/prosody\" }"
+);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .its_prosody(|prosody| {
+            let prosody = prosody.user("erin", PASSWORD).global_options(PLUGINS);
+            control::at_with(prosody, "dc2.test", &["admin_adhoc", "strait_accounts"])
+        })
+        .its_config(&control::config("dc2.test"))
+        .start()
+        .await;
+    let home = "{erin@example.test}#home";
+    cluster.redis.until_value(home, Some("dc2.test")).await;
+
+    let alice = cluster.login("alice", "dc1.test", "r").await;
+    alice.chat("erin@example.test", "welcome").await;
+    alice.sync().await;
+    for host in ["dc1.test", "dc2.test"] {
+        cluster.dc(host).gateway.until_settled().await;
+    }
+    let erin = cluster.login("erin", "dc2.test", "first").await;
+    let welcome = erin.expect_chat("alice@example.test", "welcome").await;
+    assert!(child(&welcome, "delay").is_some(), "{welcome:?}");
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_list_of_accounts_that_is_said() {
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .its_prosody(|prosody| control::at(prosody, "dc1.test"))
+        .its_config(&control::config("dc1.test"))
+        .start()
+        .await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    let what = "/api/status to tell about accounts";
+    crate::support::patience::until(what, async || {
+        let (_, status) = gateway.get("/api/status").await?;
+        let told = status.contains("mod_strait_accounts");
+        told.then_some(()).ok_or(status)
+    })
+    .await;
+}
