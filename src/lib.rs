@@ -46,7 +46,7 @@
 //! | 5 | [`relay`] |
 //! | 4 | [`bounce`], [`registry`], [`sessions`] |
 //! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
-//! | 2 | [`config`], [`envelope`], [`metrics`] |
+//! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`] |
 
@@ -61,6 +61,7 @@ pub mod link;
 pub mod metrics;
 pub mod registry;
 pub mod relay;
+pub mod replication;
 pub mod route;
 pub mod services;
 pub mod sessions;

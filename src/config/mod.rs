@@ -101,6 +101,18 @@ pub enum Backend {
     Redis,
 }
 
+/// `[mesh]`: the session table that the gateways keep themselves.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    /// `peers`: endpoints of other gateways to begin with.
+    pub peers: Vec<Endpoint>,
+    /// How long what a peer claims counts after the last link to it is gone,
+    /// and how long a claim of our own that is not refreshed.
+    pub expire_after: Duration,
+    /// How often the tables are compared.
+    pub refresh_after: Duration,
+}
+
 /// `[cache]`: remembered look-ups.
 #[derive(Debug, Clone)]
 pub struct Cache {
