@@ -102,6 +102,7 @@ impl Gateway {
                     limit,
                     Arc::clone(&metrics),
                     Arc::clone(&lanes),
+                    None,
                 )
                 .await?,
             );

@@ -12,7 +12,10 @@ use super::trouble::{Failure, Mismatch};
 use super::wire::{self, RawFrame, WireError};
 
 /// The versions of the link protocol that this gateway speaks.
-pub(super) const VERSIONS: RangeInclusive<u16> = 1..=1;
+pub(super) const VERSIONS: RangeInclusive<u16> = 1..=2;
+
+/// The first version in which a connection may carry the session table.
+pub(super) const TABLE_VERSION: u16 = 2;
 
 /// The longest frame of a greeting: four texts and some numbers.
 pub(super) const LIMIT: usize = 4 * (wire::TEXT_LIMIT + 2) + 64;
@@ -22,12 +25,22 @@ const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
 const REFUSED: u8 = 3;
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Stanzas, in lanes.
+    Stanzas,
+    /// Following the listener's session table.
+    Table,
+}
+
 /// The dialler's first frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
     /// What the dialler speaks.
     pub(super) versions: RangeInclusive<u16>,
-    /// The `local_host` that it means to reach.
+    /// The `local_host` that it means to reach; empty for a table, of
+    /// whoever answers there.
     pub(super) to: String,
     /// Its own `local_host`.
     pub(super) from: String,
@@ -37,6 +50,8 @@ pub(super) struct Hello {
     pub(super) epoch: u64,
     /// Which of its connections this is, the same after a reconnect.
     pub(super) lane: u32,
+    /// What it is for; since version 2, before that always stanzas.
+    pub(super) purpose: Purpose,
 }
 
 /// The listener's answer when the link stands.
@@ -75,6 +90,9 @@ impl Hello {
             wire::put_text(out, &self.node);
             out.put_u64(self.epoch);
             out.put_u32(self.lane);
+            if *self.versions.end() >= TABLE_VERSION {
+                out.put_u8(self.purpose.code());
+            }
         });
     }
 
@@ -107,6 +125,11 @@ impl Hello {
                 node: wire::take_text(&mut body)?,
                 epoch: body.try_get_u64()?,
                 lane: body.try_get_u32()?,
+                purpose: if *versions.end() >= TABLE_VERSION {
+                    Purpose::from_code(body.try_get_u8()?)?
+                } else {
+                    Purpose::Stanzas
+                },
             })
         };
         rest().map_err(malformed)
@@ -116,6 +139,9 @@ impl Hello {
     /// its certificate to say.
     pub(super) fn is_for(&self, us: &Identity) -> Result<(), Failure> {
         let wrong = |text| Err(Failure::refused(Mismatch::WrongHost, text));
+        if self.purpose == Purpose::Table {
+            return self.is_another_node_than(us);
+        }
         if us.host != *self.to.as_str() {
             return wrong(format!(
                 "{} dialled {}, but this is {}: one of them has the wrong endpoint or local_host",
@@ -132,6 +158,39 @@ impl Hello {
             ));
         }
         Ok(())
+    }
+
+    /// Nodes of one host follow each other's tables, too.
+    fn is_another_node_than(&self, us: &Identity) -> Result<(), Failure> {
+        if us.host != *self.from.as_str() || us.node != self.node {
+            return Ok(());
+        }
+        if us.epoch == self.epoch {
+            let text = "it is ourselves: this endpoint leads back to us";
+            return Err(Failure::refused(Mismatch::Ourselves, text));
+        }
+        let text = format!(
+            "two gateways of {} call themselves `{}`; give each a `node` of its own",
+            us.host, us.node
+        );
+        Err(Failure::refused(Mismatch::WrongHost, text))
+    }
+}
+
+impl Purpose {
+    fn code(self) -> u8 {
+        match self {
+            Self::Stanzas => 0,
+            Self::Table => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, WireError> {
+        match code {
+            0 => Ok(Self::Stanzas),
+            1 => Ok(Self::Table),
+            other => Err(WireError::UnknownPurpose(other)),
+        }
     }
 }
 
@@ -179,6 +238,20 @@ impl Answer {
 
     /// The welcome, if it is one and comes from `host`.
     pub(super) fn welcome_of(self, host: &str) -> Result<Welcome, Failure> {
+        match self.welcome()? {
+            welcome if welcome.host != host => Err(Failure::refused(
+                Mismatch::WrongHost,
+                format!(
+                    "we dialled {host}, but it is {}: the endpoint belongs to another host",
+                    welcome.host.escape_debug()
+                ),
+            )),
+            welcome => Ok(welcome),
+        }
+    }
+
+    /// The welcome, if it is one.
+    pub(super) fn welcome(self) -> Result<Welcome, Failure> {
         match self {
             Self::Refused {
                 versions,
@@ -197,13 +270,6 @@ impl Answer {
             Self::Refused { mismatch, text, .. } => Err(Failure::refused(
                 mismatch,
                 format!("it refuses this link: {}", text.escape_debug()),
-            )),
-            Self::Welcome(welcome) if welcome.host != host => Err(Failure::refused(
-                Mismatch::WrongHost,
-                format!(
-                    "we dialled {host}, but it is {}: the endpoint belongs to another host",
-                    welcome.host.escape_debug()
-                ),
             )),
             Self::Welcome(welcome) if !VERSIONS.contains(&welcome.version) => {
                 Err(Failure::refused(
@@ -272,6 +338,7 @@ mod tests {
             node: "a".to_owned(),
             epoch: 1 << 60,
             lane: 3,
+            purpose: Purpose::Stanzas,
         }
     }
 
@@ -307,7 +374,7 @@ mod tests {
 
     #[test]
     fn older_and_newer_gateways_are_refused_with_both_versions_named() {
-        for versions in [0..=0, 2..=3] {
+        for versions in [0..=0, 3..=4] {
             let theirs = spell(&versions);
             let hello = Hello {
                 versions,
@@ -317,7 +384,7 @@ mod tests {
             let (mismatch, text) = text_of(failure);
             assert_eq!(mismatch, Mismatch::Version);
             assert!(
-                text.contains("version 1") && text.contains(&theirs),
+                text.contains("versions 1 to 2") && text.contains(&theirs),
                 "{text}"
             );
         }
@@ -326,26 +393,65 @@ mod tests {
     #[test]
     fn a_newer_hello_that_still_speaks_our_version_is_understood() {
         let newer = Hello {
-            versions: 1..=2,
+            versions: 2..=3,
             ..hello()
         };
         let mut raw = raw(|out| newer.put(out));
-        raw.body = [&raw.body[..], b"what version 2 adds"].concat().into();
+        raw.body = [&raw.body[..], b"what version 3 adds"].concat().into();
         assert_eq!(Hello::read(raw, &us()), Ok(newer.clone()));
-        assert_eq!(common_version(&newer.versions), Some(1));
+        assert_eq!(common_version(&newer.versions), Some(2));
+    }
+
+    #[test]
+    fn an_older_hello_is_one_for_stanzas() {
+        let older = Hello {
+            versions: 1..=1,
+            ..hello()
+        };
+        assert_eq!(Hello::read(raw(|out| older.put(out)), &us()), Ok(older));
+    }
+
+    #[test]
+    fn a_table_is_followed_by_other_nodes_only() {
+        let table = |from: &str, node: &str, epoch| Hello {
+            versions: TABLE_VERSION..=TABLE_VERSION,
+            to: String::new(),
+            from: from.to_owned(),
+            node: node.to_owned(),
+            epoch,
+            purpose: Purpose::Table,
+            ..hello()
+        };
+        let other = table("dc1.test", "b", 7);
+        let back = Hello::read(raw(|out| other.put(out)), &us()).unwrap();
+        assert_eq!(back, other);
+        assert_eq!(back.is_for(&us()), Ok(()));
+        assert_eq!(table("dc2.test", "a", 7).is_for(&us()), Ok(()));
+        let (mismatch, _) = text_of(table("dc2.test", "b", 7).is_for(&us()).unwrap_err());
+        assert_eq!(mismatch, Mismatch::Ourselves);
+        let (mismatch, text) = text_of(table("dc2.test", "b", 8).is_for(&us()).unwrap_err());
+        assert_eq!(mismatch, Mismatch::WrongHost);
+        assert!(text.contains("call themselves `b`"), "{text}");
+        let unknown = {
+            let mut raw = raw(|out| other.put(out));
+            let end = raw.body.len() - 1;
+            raw.body = [&raw.body[..end], &[9]].concat().into();
+            raw
+        };
+        assert!(Hello::read(unknown, &us()).is_err());
     }
 
     #[test]
     fn the_dialler_tells_the_two_versions_too() {
         let answer = Answer::Refused {
-            versions: 2..=3,
+            versions: 3..=4,
             mismatch: Mismatch::Version,
             text: "too old".to_owned(),
         };
         let (mismatch, text) = text_of(answer.welcome_of("dc2.test").unwrap_err());
         assert_eq!(mismatch, Mismatch::Version);
         assert!(
-            text.contains("version 1 ") && text.contains("versions 2 to 3"),
+            text.contains("versions 1 to 2 ") && text.contains("versions 3 to 4"),
             "{text}"
         );
     }

@@ -14,18 +14,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
 use super::frame::{ALLOWANCE, Frame, Header};
-use super::gate::{Gate, Guest};
+use super::gate::{Gate, Guest, Role};
 use super::lanes::{Lanes, Seat};
 use super::outgoing::write;
 use super::reader::FrameReader;
 use super::tls::Security;
 use super::trouble::{Ending, Failure};
 use super::wire::WireError;
-use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError};
+use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, table};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::replication::Replication;
 use crate::stanza::{Limits, Reason, Stanza};
 
 /// Connections that have not greeted yet; more wait in the kernel's backlog.
@@ -41,7 +42,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const UNKNOWN: &str = "unknown";
 
 /// The incoming half: accepts links on one of `connections.endpoints`.
-#[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
     local_addr: SocketAddr,
@@ -49,7 +49,6 @@ pub struct Listener {
 }
 
 /// What the connections of a listener share.
-#[derive(Debug)]
 struct Reception {
     gate: Gate,
     metrics: Arc<Metrics>,
@@ -57,7 +56,9 @@ struct Reception {
 }
 
 impl Listener {
-    /// Listens on `endpoint`. All listeners of a node share `lanes`.
+    /// Listens on `endpoint`. All listeners of a node share `lanes`. Peers
+    /// that want to follow the session table talk to `replication`; without
+    /// one, they are told that it is kept elsewhere.
     ///
     /// # Errors
     /// When the address can't be bound or the TLS files can't be used.
@@ -68,6 +69,7 @@ impl Listener {
         stanza_size_limit: usize,
         metrics: Arc<Metrics>,
         lanes: Arc<Lanes>,
+        replication: Option<Arc<dyn Replication>>,
     ) -> Result<Self, SetupError> {
         let unusable = |error| {
             SetupError(format!(
@@ -87,6 +89,7 @@ impl Listener {
                     security,
                     frame_limit: stanza_size_limit.saturating_add(ALLOWANCE),
                     lanes,
+                    replication,
                 },
                 metrics,
                 complaints: Mutex::default(),
@@ -218,17 +221,27 @@ impl Reception {
             lane,
             reader,
             writer,
-            seat,
+            role,
         } = guest;
         let label = [host.as_str()];
         self.metrics
             .incoming_first_packet
             .with_label_values(&label)
             .inc();
-        tracing::info!(peer = %host, %node, lane, %address, "incoming link up");
-        let ending = tokio::select! {
-            ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
-            ending = acknowledge(writer, &seat, shutdown) => ending,
+        let what = match role {
+            Role::Stanzas(_) => "incoming link",
+            Role::Table(_) => "incoming table link",
+        };
+        tracing::info!(peer = %host, %node, lane, %address, "{what} up");
+        let ending = match role {
+            Role::Stanzas(seat) => tokio::select! {
+                ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
+                ending = acknowledge(writer, &seat, shutdown) => ending,
+            },
+            Role::Table(dialogue) => {
+                // It ends when the store has told that this node retires.
+                table::converse(dialogue, reader, writer, &CancellationToken::new()).await
+            }
         };
         match &ending {
             // Having been asked to go, it needs no goodbye.
@@ -237,9 +250,9 @@ impl Reception {
                     .incoming_errored
                     .with_label_values(&label)
                     .inc();
-                tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                tracing::warn!(peer = %host, %node, lane, %address, "{what} lost: {text}");
             }
-            _ => tracing::info!(peer = %host, %node, lane, %address, ?ending, "incoming link down"),
+            _ => tracing::info!(peer = %host, %node, lane, %address, ?ending, "{what} down"),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::frame::{Frame, Header};
-use super::super::hello::{self, Answer, Hello};
+use super::super::hello::{self, Answer, Hello, Purpose};
 use super::super::reader::FrameReader;
 use super::super::tls::{Security, Socket};
 use super::super::trouble::Mismatch;
@@ -80,6 +80,7 @@ fn hello(from: &str, to: &str) -> Hello {
         node: "a".to_owned(),
         epoch: 1,
         lane: 1,
+        purpose: Purpose::Stanzas,
     }
 }
 
@@ -187,7 +188,7 @@ async fn an_old_gateway_is_told_both_versions() {
     let (mismatch, text) = refusal(peer.greet(&old).await);
     assert_eq!(mismatch, Mismatch::Version);
     assert!(
-        text.contains("version 0") && text.contains("version 1"),
+        text.contains("version 0") && text.contains("versions 1 to 2"),
         "{text}"
     );
     counted(&receiver, "version").await;
