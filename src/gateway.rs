@@ -1,5 +1,9 @@
 //! Builds, starts and stops everything; the only place that spawns long-lived tasks.
 
+mod follow;
+mod readiness;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -11,14 +15,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Check, Readiness};
+use self::follow::{follow_attachment, follow_peers, follow_services};
+use self::readiness::readiness;
+use crate::admin::Admin;
 use crate::bounce::BounceQueue;
-use crate::component::{self, Attachment, Component, ComponentTask};
-use crate::config::{Config, Endpoint};
+use crate::component::{self, Components, ComponentsTask};
+use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
-use crate::registry::{Peers, Registry};
+use crate::registry::{self, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
 use crate::services::Services;
@@ -51,8 +57,9 @@ struct Gateway {
     registry: Arc<Registry>,
     links: Arc<Links>,
     listeners: Vec<Listener>,
-    component: Component,
-    component_task: ComponentTask,
+    components: Components,
+    components_task: ComponentsTask,
+    own_services: Vec<config::Service>,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
     admin: Option<Admin>,
@@ -123,14 +130,10 @@ impl Gateway {
             Arc::clone(&metrics),
         );
         let registry = Arc::new(Registry::new(
-            config.local_host.clone(),
-            advertised(config, &listeners),
+            registry_settings(config, &listeners),
             Arc::clone(&store),
-            &config.connections,
-            config.hosts_refresh_interval,
-            config.redis.refresh_after,
         ));
-        let (component, component_task) = Component::new(
+        let (components, components_task) = Components::new(
             component_settings(config),
             Arc::clone(&metrics),
             from_component,
@@ -142,11 +145,19 @@ impl Gateway {
                 bounce_enabled: config.bounce.enabled,
                 max_retries: config.bounce.max_retries,
             },
-            translator: Translator::new(config.global_host.clone(), config.local_host.clone()),
+            translator: Translator::new(
+                config.global_host.clone(),
+                config.local_host.clone(),
+                &config.services,
+            ),
             sessions: Arc::clone(&sessions),
-            services: Services::new(config.global_host.clone()),
+            services: Services::new(
+                config.global_host.clone(),
+                config.disco.users_can_see_hidden_services,
+            ),
             links: Arc::clone(&links),
-            component: component.clone(),
+            directory: registry.directory(),
+            components: components.clone(),
             bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
             message_ttl: config.message_ttl,
             max_wait: config.connections.max_wait,
@@ -160,8 +171,9 @@ impl Gateway {
             registry,
             links,
             listeners,
-            component,
-            component_task,
+            components,
+            components_task,
+            own_services: config.services.clone(),
             relay,
             undelivered: Undeliverable {
                 links: links_gave_back,
@@ -176,12 +188,30 @@ impl Gateway {
 
 fn component_settings(config: &Config) -> component::Settings {
     component::Settings {
+        domain: config.global_host.clone(),
         global_host: config.global_host.clone(),
         local_host: config.local_host.clone(),
         config: config.component.clone(),
         message_ttl: config.message_ttl,
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
+    }
+}
+
+fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Settings {
+    let connections = &config.connections;
+    registry::Settings {
+        global_host: config.global_host.clone(),
+        local_host: config.local_host.clone(),
+        endpoints: advertised(config, listeners),
+        services: config.services.clone(),
+        intervals: registry::Intervals {
+            announce: config.redis.refresh_after,
+            hosts: config.hosts_refresh_interval,
+            endpoints: connections.endpoint_refresh_interval,
+            endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
+        },
+        domain_lifetime: config.cache.domain_lifetime,
     }
 }
 
@@ -216,7 +246,7 @@ fn advertised(config: &Config, listeners: &[Listener]) -> Vec<Endpoint> {
 struct Ends {
     /// No new links, no more stanzas from peers, out of the registry.
     intake: CancellationToken,
-    /// The component stream.
+    /// The component streams.
     component: CancellationToken,
     /// Everything else.
     rest: CancellationToken,
@@ -232,8 +262,9 @@ impl Gateway {
             registry,
             links,
             listeners,
-            component,
-            component_task,
+            components,
+            components_task,
+            own_services,
             relay,
             undelivered,
             admin,
@@ -243,12 +274,12 @@ impl Gateway {
         let intake: Arc<dyn Intake> = Arc::new(workers.clone());
 
         if let Some(admin) = admin {
-            let ready = readiness(&component, &registry, &links, Arc::clone(&metrics));
+            let ready = readiness(&components, &registry, &links, Arc::clone(&metrics));
             tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
         }
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
-            component.clone(),
+            components.attachment(),
             sessions,
             Arc::clone(&relay),
             ends.rest.clone(),
@@ -286,7 +317,15 @@ impl Gateway {
             );
             tasks.spawn(async move { end.run_until_cancelled(workers.retry(&bounce)).await });
         }
-        let attached = tasks.spawn(component_task.run(Arc::clone(&intake), ends.component.clone()));
+        let (streams, wanted) = watch::channel(BTreeSet::new());
+        tasks.spawn(follow_services(
+            registry.directory(),
+            own_services,
+            streams,
+            ends.component.clone(),
+        ));
+        let attached =
+            tasks.spawn(components_task.run(wanted, Arc::clone(&intake), ends.component.clone()));
         for listener in listeners {
             info!(address = %listener.local_addr(), "accepting links");
             tasks.spawn(listener.run(Arc::clone(&intake), ends.intake.clone()));
@@ -303,7 +342,7 @@ impl Gateway {
         relay.close().await;
         within(FLUSH, "the workers", workers.flush()).await;
         ends.component.cancel();
-        within(DRAIN, "the component stream", attached).await;
+        within(DRAIN, "the component streams", attached).await;
         ends.rest.cancel();
         drop((workers, store));
         tasks.close();
@@ -317,71 +356,6 @@ async fn within<T>(time: Duration, what: &str, step: impl Future<Output = T>) {
     if timeout(time, step).await.is_err() {
         warn!("{what} took longer than {time:?} to stop; going on without");
     }
-}
-
-/// Tells the session table when the server went away and came back, and asks
-/// the server then who is still there.
-async fn follow_attachment(
-    component: Component,
-    sessions: Arc<Sessions>,
-    relay: Arc<Relay>,
-    end: CancellationToken,
-) {
-    let mut attachment = component.attachment();
-    let follow = async {
-        loop {
-            let now = attachment.borrow_and_update().clone();
-            match now {
-                Attachment::Detached { .. } => sessions.detached(),
-                Attachment::Attached { .. } => {
-                    for probe in sessions.attached() {
-                        relay.probe(probe);
-                    }
-                }
-            }
-            if attachment.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    end.run_until_cancelled(follow).await;
-}
-
-/// Makes the pools of links follow the registry.
-async fn follow_peers(
-    mut peers: watch::Receiver<Arc<Peers>>,
-    links: Arc<Links>,
-    end: CancellationToken,
-) {
-    let mut before = Arc::new(Peers::new());
-    let follow = async {
-        loop {
-            let now = Arc::clone(&peers.borrow_and_update());
-            for (host, endpoints) in now.iter() {
-                if before.get(host) != Some(endpoints) {
-                    info!(%host, endpoints = %listed(endpoints), "peer");
-                    links.set_endpoints(host, endpoints);
-                }
-            }
-            for host in before.keys().filter(|host| !now.contains_key(*host)) {
-                info!(%host, "peer is gone from the registry");
-                links.set_endpoints(host, &[]);
-            }
-            before = now;
-            if peers.changed().await.is_err() {
-                return;
-            }
-        }
-    };
-    end.run_until_cancelled(follow).await;
-}
-
-fn listed(endpoints: &[Endpoint]) -> String {
-    endpoints
-        .iter()
-        .map(Endpoint::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 /// Brings back to the workers what a way out could not deliver.
@@ -399,45 +373,6 @@ async fn reroute(
         }
     };
     end.run_until_cancelled(pump).await;
-}
-
-/// Ready: attached to the server, the session table answers, and every known
-/// peer has a link.
-fn readiness(
-    component: &Component,
-    registry: &Registry,
-    links: &Arc<Links>,
-    metrics: Arc<Metrics>,
-) -> Arc<Readiness> {
-    let (attachment, peers, links) = (component.attachment(), registry.peers(), Arc::clone(links));
-    Arc::new(move || {
-        let mut checks = vec![
-            Check {
-                name: "component".to_owned(),
-                state: match &*attachment.borrow() {
-                    Attachment::Attached { .. } => Ok(()),
-                    Attachment::Detached { why } => Err(why.clone()),
-                },
-            },
-            Check {
-                name: "session table".to_owned(),
-                state: if metrics.store_up.get() == 1 {
-                    Ok(())
-                } else {
-                    Err("no answer".to_owned())
-                },
-            },
-        ];
-        checks.extend(peers.borrow().keys().map(|host| Check {
-            name: format!("link {host}"),
-            state: if links.is_up(host) {
-                Ok(())
-            } else {
-                Err("down".to_owned())
-            },
-        }));
-        checks
-    })
 }
 
 /// More than cores, since a worker may wait for the session table.

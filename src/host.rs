@@ -31,6 +31,14 @@ impl Host {
         Ok(Self(jid.domain().as_str().into()))
     }
 
+    /// Whether `domain`, normalised, is a subdomain of this one.
+    #[must_use]
+    pub fn is_above(&self, domain: &str) -> bool {
+        domain
+            .strip_suffix(&*self.0)
+            .is_some_and(|below| below.len() > 1 && below.ends_with('.'))
+    }
+
     /// The domain.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -82,6 +90,23 @@ mod tests {
             Host::new("DC1.Example.Test").unwrap().as_str(),
             "dc1.example.test"
         );
+    }
+
+    #[test]
+    fn is_above_its_subdomains_only() {
+        let host = Host::new("example.test").unwrap();
+        for below in ["muc.example.test", "a.b.example.test"] {
+            assert!(host.is_above(below), "{below}");
+        }
+        for not in [
+            "example.test",
+            "myexample.test",
+            ".example.test",
+            "test",
+            "muc.example.test.org",
+        ] {
+            assert!(!host.is_above(not), "{not}");
+        }
     }
 
     #[test]

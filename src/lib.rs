@@ -2,8 +2,9 @@
 //!
 //! # The map
 //!
-//! A gateway is attached to its server as the component of the shared domain,
-//! and linked with the gateways of the other datacenters. What passes through
+//! A gateway is attached to its server as the component of the shared domain
+//! and of the services that other datacenters offer under it, and linked with
+//! the gateways of the other datacenters. What passes through
 //! it is a [`stanza`]: bytes cut out of the component stream, of which only the
 //! start tag is parsed. With our own header around it, it is an
 //! [`envelope`](envelope::Envelope).
@@ -30,8 +31,8 @@
 //! [`services`] answers what is addressed to the shared domain itself,
 //! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
 //! wrote, and [`gateway`] builds, starts and stops it all; it is the only place
-//! that starts long-lived tasks, besides the pools of links, which start a task
-//! a connection.
+//! that starts long-lived tasks, besides the pools of links and the component
+//! streams, which start a task a connection.
 //!
 //! # The floors
 //!

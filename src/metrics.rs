@@ -104,16 +104,16 @@ metrics! {
     held: IntGauge = "strait_stanzas_held";
     /// Bytes held in the bounce queue.
     held_bytes: IntGauge = "strait_held_bytes";
-    /// Whether the component stream is up.
-    component_attached: IntGauge = "strait_component_attached";
-    /// Times that the component stream came up.
-    component_attaches: IntCounter = "strait_component_attaches_total";
-    /// Failed attempts to attach, by reason.
-    component_attach_failures: IntCounterVec = "strait_component_attach_failures_total" ["reason"];
-    /// Streams that were up and ended, by reason.
-    component_losses: IntCounterVec = "strait_component_losses_total" ["reason"];
-    /// Stanzas for the server that it has not yet confirmed, written or not.
-    component_unsettled: IntGauge = "strait_component_unsettled_stanzas";
+    /// Whether the component stream of a domain is up.
+    component_attached: IntGaugeVec = "strait_component_attached" ["domain"];
+    /// Times that the component stream of a domain came up.
+    component_attaches: IntCounterVec = "strait_component_attaches_total" ["domain"];
+    /// Failed attempts to attach, by domain and reason.
+    component_attach_failures: IntCounterVec = "strait_component_attach_failures_total" ["domain", "reason"];
+    /// Streams that were up and ended, by domain and reason.
+    component_losses: IntCounterVec = "strait_component_losses_total" ["domain", "reason"];
+    /// Stanzas for the server that it has not yet confirmed, written or not, by the stream's domain.
+    component_unsettled: IntGaugeVec = "strait_component_unsettled_stanzas" ["domain"];
     /// Connections to a host that are up.
     links_up: IntGaugeVec = "strait_links_up" ["host"];
     /// Incoming or outgoing connections refused before any stanza, by reason.

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jid::Jid;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
-use crate::component::Component;
+use crate::component::Components;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::link::Links;
 use crate::metrics::Metrics;
+use crate::registry::Directory;
 use crate::route::{self, Decision, Question, Rules, Service, Why};
-use crate::services::{Answer, Services};
+use crate::services::{Answer, Offered, Services};
 use crate::sessions::{Sessions, Whereabouts};
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 use crate::translate::Translator;
@@ -31,8 +34,10 @@ pub struct Relay {
     pub services: Services,
     /// The ways to the peers.
     pub links: Arc<Links>,
-    /// The way to the local server.
-    pub component: Component,
+    /// Which service domains there are, and who has them.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// The ways to the local server.
+    pub components: Components,
     /// What has no way at the moment.
     pub bounce: Arc<BounceQueue>,
     /// `message_ttl`, for stanzas that start here.
@@ -88,7 +93,7 @@ impl Relay {
     /// global addresses.
     pub fn probe(&self, mut probe: Stanza) {
         match self.translator.inbound(&mut probe) {
-            Ok(()) => self.component.send_own(probe),
+            Ok(()) => self.components.send_own(probe),
             Err(refusal) => warn!(text = refusal.text, "a probe could not be sent"),
         }
     }
@@ -134,7 +139,9 @@ impl Relay {
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
                     return self.refuse(envelope, refusal, next);
                 }
-                self.sessions.observe(&envelope.stanza);
+                if self.is_from_user(&envelope.stanza) {
+                    self.sessions.observe(&envelope.stanza);
+                }
             }
             Arrival::Link(_) => self.learn(&envelope),
             Arrival::Own => {}
@@ -148,9 +155,17 @@ impl Relay {
 
     /// The reply may come before the table here knows where the sender is.
     fn learn(&self, envelope: &Envelope) {
-        if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
+        let shows = shows_presence(&envelope.stanza) && self.is_from_user(&envelope.stanza);
+        if let (true, Some(sender)) = (shows, envelope.stanza.from()) {
             self.sessions.learn(sender, &envelope.origin);
         }
+    }
+
+    /// Whether the sender is in the session table's charge: a room and its
+    /// occupants, say, have addresses that look like users'.
+    fn is_from_user(&self, stanza: &Stanza) -> bool {
+        let domain = stanza.from().map(|sender| sender.domain().as_str());
+        domain.is_some_and(|domain| self.rules.global == *domain)
     }
 
     async fn step(&self, held: Held, next: &mut Next) {
@@ -210,9 +225,24 @@ impl Relay {
                 home: known.home.as_ref(),
             },
             here: to_user && self.sessions.is_here(recipient),
-            service: Service::NotAService,
+            service: self.service_at(recipient),
             rules: &self.rules,
         })
+    }
+
+    /// Who has the recipient's domain, if it is a service domain.
+    fn service_at(&self, recipient: &Jid) -> Service {
+        let domain = recipient.domain().as_str();
+        if self.rules.global == *domain {
+            return Service::NotAService;
+        }
+        match self.directory.borrow().find(domain) {
+            None => Service::NotAService,
+            Some(listing) => match listing.host(&self.rules.local) {
+                Some(host) => Service::HostedAt(host.clone()),
+                None => Service::Nowhere,
+            },
+        }
     }
 
     /// Hands to the local server.
@@ -222,7 +252,7 @@ impl Relay {
             return self.refuse(envelope, refusal, next);
         }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
-        match self.component.try_reinject(envelope, local) {
+        match self.components.try_reinject(envelope, local) {
             Ok(()) => {
                 self.metrics
                     .reinjected
@@ -313,7 +343,8 @@ impl Relay {
     /// For the shared domain itself.
     fn answer(&self, mut envelope: Envelope, next: &mut Next) {
         self.metrics.answered.inc();
-        match self.services.answer(&envelope.stanza) {
+        let directory = Arc::clone(&self.directory.borrow());
+        match self.services.answer(&envelope.stanza, offered(&directory)) {
             Answer::Reply(replies) => {
                 for reply in replies {
                     self.send_own(reply, &envelope, next);
@@ -355,6 +386,17 @@ fn shows_presence(stanza: &Stanza) -> bool {
         Some("unavailable") => stanza.kind() != Kind::Presence,
         _ => true,
     }
+}
+
+/// What somebody has at present.
+fn offered(directory: &Directory) -> impl Iterator<Item = Offered<'_>> {
+    directory
+        .iter()
+        .filter(|(_, listing)| !listing.hosts.is_empty())
+        .map(|(domain, listing)| Offered {
+            domain,
+            hidden: listing.hidden,
+        })
 }
 
 /// An envelope that waits for nothing yet.

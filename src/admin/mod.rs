@@ -20,6 +20,8 @@ pub struct Check {
     pub name: String,
     /// `Err` says what is wrong.
     pub state: Result<(), String>,
+    /// Whether the gateway is not ready without it.
+    pub needed: bool,
 }
 
 /// Finds out how ready the gateway is; asked at each request.
@@ -86,7 +88,9 @@ async fn show_metrics(State(source): State<Source>) -> Response {
 
 async fn show_readiness(State(source): State<Source>) -> Response {
     let checks = (source.readiness)();
-    let ready = checks.iter().all(|check| check.state.is_ok());
+    let ready = checks
+        .iter()
+        .all(|check| check.state.is_ok() || !check.needed);
     let status = if ready {
         StatusCode::OK
     } else {
@@ -104,6 +108,8 @@ async fn show_readiness(State(source): State<Source>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
@@ -122,15 +128,19 @@ mod tests {
     async fn tells_metrics_health_and_what_is_not_ready() {
         let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = admin.local_addr().unwrap();
-        let readiness: Arc<Readiness> = Arc::new(|| {
+        let store_needed = Arc::new(AtomicBool::new(true));
+        let needed = Arc::clone(&store_needed);
+        let readiness: Arc<Readiness> = Arc::new(move || {
             vec![
                 Check {
                     name: "component".into(),
                     state: Ok(()),
+                    needed: true,
                 },
                 Check {
                     name: "store".into(),
                     state: Err("no answer".into()),
+                    needed: needed.load(Ordering::Relaxed),
                 },
             ]
         });
@@ -150,6 +160,10 @@ mod tests {
             ready.contains("component: ok\nstore: no answer\n"),
             "{ready}"
         );
+        store_needed.store(false, Ordering::Relaxed);
+        let ready = get(address, "/readyz").await;
+        assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+        assert!(ready.contains("store: no answer\n"), "{ready}");
         shutdown.cancel();
         running.await.unwrap();
     }

@@ -9,8 +9,10 @@ use crate::host::Host;
 pub(super) struct Subject<'a> {
     /// `component.server`
     pub server: &'a Endpoint,
-    /// `global_host`
-    pub global: &'a Host,
+    /// The name under which the component attaches.
+    pub domain: &'a Host,
+    /// Whether that is a service domain, not `global_host`.
+    pub is_service: bool,
     /// `local_host`
     pub local: &'a Host,
 }
@@ -21,12 +23,14 @@ impl Failure {
         &self,
         Subject {
             server,
-            global,
+            domain,
+            is_service,
             local,
         }: Subject<'_>,
     ) -> String {
         let port = server.port;
         match self {
+            Self::WrongSecret(_) | Self::UnknownDomain(_) if is_service => service_advice(domain, port),
             Self::Unresolvable(_) => format!(
                 "Check `component.server` ({server}) and this machine's DNS."
             ),
@@ -43,25 +47,25 @@ impl Failure {
             ),
             Self::WrongSecret(_) => format!(
                 "Make `component.secret` the same as the server's. Prosody: `component_secret` under \
-                 `Component \"{global}\"`; ejabberd: `hosts: {{\"{global}\": {{password: …}}}}` of the \
+                 `Component \"{domain}\"`; ejabberd: `hosts: {{\"{domain}\": {{password: …}}}}` of the \
                  `ejabberd_service` listener on port {port} (it says not-authorized as well when \
-                 {global} is not among its `hosts`); MongooseIM: `password` of `[[listen.component]]`."
+                 {domain} is not among its `hosts`); MongooseIM: `password` of `[[listen.component]]`."
             ),
             Self::UnknownDomain(_) => format!(
-                "Prosody: add `Component \"{global}\"` with a `component_secret` (and no module name \
+                "Prosody: add `Component \"{domain}\"` with a `component_secret` (and no module name \
                  behind it; not `VirtualHost`), then reload and activate it; ejabberd: add \
-                 `\"{global}\": {{password: …}}` to the listener's `hosts`. Or correct \
+                 `\"{domain}\": {{password: …}}` to the listener's `hosts`. Or correct \
                  `global_host`, or the port: {port} must be the one for components, not the clients'."
             ),
             Self::Conflict(_) => format!(
-                "Is a second gateway or another component attached as {global}, or does the server \
+                "Is a second gateway or another component attached as {domain}, or does the server \
                  itself host it (as an account domain or a built-in service)? Stop that one, or take \
-                 {global} out of the server's hosts. If it is only a dead connection of ours: Prosody \
-                 `component_conflict_resolve = \"kick_old\"` under `Component \"{global}\"`, MongooseIM \
+                 {domain} out of the server's hosts. If it is only a dead connection of ours: Prosody \
+                 `component_conflict_resolve = \"kick_old\"` under `Component \"{domain}\"`, MongooseIM \
                  `conflict_behaviour = \"kick_old\"` replace it at once."
             ),
             Self::Displaced(_) => format!(
-                "Two gateways (or another component) attach to this server as {global}: stop one of \
+                "Two gateways (or another component) attach to this server as {domain}: stop one of \
                  them. Several nodes of one datacenter need a server node each."
             ),
             Self::WrongPort(_) => format!(
@@ -70,9 +74,9 @@ impl Failure {
                  MongooseIM: `[[listen.component]]`. Correct `component.server`."
             ),
             Self::ForeignFrom(_) => format!(
-                "The server only takes senders in {global} on this stream. To pass other senders on, \
+                "The server only takes senders in {domain} on this stream. To pass other senders on, \
                  turn its check off: Prosody `validate_from_addresses = false` under \
-                 `Component \"{global}\"`; ejabberd and MongooseIM `check_from: false` in the \
+                 `Component \"{domain}\"`; ejabberd and MongooseIM `check_from: false` in the \
                  component listener."
             ),
             Self::BadStanza { .. } => format!(
@@ -102,6 +106,19 @@ impl Failure {
     }
 }
 
+/// The server has the shared domain, so its port and secret are right: this
+/// domain is what it lacks.
+fn service_advice(domain: &Host, port: u16) -> String {
+    format!(
+        "{domain} is a service of the shared domain, and this server does not know it as a \
+         component: its users can't reach the service until it does. Prosody: add `Component \
+         \"{domain}\"` with `component_secret = \"…\"` (the secret of the shared domain's \
+         component), then reload and activate it; ejabberd: add `\"{domain}\": {{password: …}}` \
+         to the `hosts` of the `ejabberd_service` listener on port {port}, then reload. The gateway \
+         attaches by itself as soon as it can."
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::failure::Phase;
@@ -114,13 +131,14 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port: 5347,
         };
-        let (global, local) = (
+        let (domain, local) = (
             Host::new("example.test").unwrap(),
             Host::new("dc1.test").unwrap(),
         );
         let subject = Subject {
             server: &server,
-            global: &global,
+            domain: &domain,
+            is_service: false,
             local: &local,
         };
         for (failure, expected) in [
@@ -153,6 +171,36 @@ mod tests {
             for part in expected {
                 assert!(advice.contains(part), "{part} is not in: {advice}");
             }
+        }
+    }
+
+    #[test]
+    fn a_service_that_the_server_does_not_know_comes_with_what_to_paste() {
+        let server = Endpoint {
+            host: "127.0.0.1".to_owned(),
+            port: 5347,
+        };
+        let (domain, local) = (
+            Host::new("muc.example.test").unwrap(),
+            Host::new("dc1.test").unwrap(),
+        );
+        // Prosody says the one, ejabberd the other.
+        for condition in ["host-unknown", "not-authorized"] {
+            let advice = classify(condition, Phase::Attaching).advice(Subject {
+                server: &server,
+                domain: &domain,
+                is_service: true,
+                local: &local,
+            });
+            for part in [
+                "Component \"muc.example.test\"",
+                "component_secret",
+                "\"muc.example.test\": {password: …}",
+                "port 5347",
+            ] {
+                assert!(advice.contains(part), "{part} is not in: {advice}");
+            }
+            assert!(!advice.contains("global_host"), "{advice}");
         }
     }
 }

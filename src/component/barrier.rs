@@ -44,12 +44,12 @@ pub(super) enum Answer {
 }
 
 impl Barriers {
-    /// For a stream of the component `global` to the server of `local`.
-    pub fn new(global: &Host, local: &Host) -> Self {
+    /// For a stream of the component `domain` to the server of `local`.
+    pub fn new(domain: &Host, local: &Host) -> Self {
         Self {
             prefix: format!("strait-barrier-{}-", Uuid::new_v4().simple()),
             count: 0,
-            ours: Jid::new(global.as_str()).ok(),
+            ours: Jid::new(domain.as_str()).ok(),
             server: Jid::new(local.as_str()).ok(),
             raised: None,
         }

@@ -1,13 +1,16 @@
 //! The attachment to the local server: an external component (XEP-0114).
 //!
-//! A [`Component`] takes stanzas for the server into an outbox; the
-//! [`ComponentTask`] behind it attaches, reads, writes, and attaches again
-//! whatever happens. Stanzas stay in the outbox until a barrier, a ping
-//! written behind them, is answered.
+//! A stream carries only senders of its own domain, so there is one for the
+//! shared domain and one for each service domain that the server does not have
+//! itself: the [`Components`]. A [`Component`] takes stanzas for the server into
+//! an outbox; the [`ComponentTask`] behind it attaches, reads, writes, and
+//! attaches again whatever happens. Stanzas stay in the outbox until a barrier,
+//! a ping written behind them, is answered.
 
 mod advice;
 mod attach;
 mod barrier;
+mod components;
 mod failure;
 mod outbox;
 mod reader;
@@ -23,6 +26,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use self::components::{Components, ComponentsTask};
 pub use self::task::ComponentTask;
 
 use self::outbox::Outbox;
@@ -35,7 +39,10 @@ use crate::stanza::Stanza;
 /// What a component stream needs to know.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// `global_host`: the name under which the component attaches.
+    /// The name under which the component attaches: `global_host`, or a
+    /// service domain.
+    pub domain: Host,
+    /// `global_host`
     pub global_host: Host,
     /// `local_host`: the server's own domain; the origin of what it sends, and
     /// where barriers go.
@@ -82,7 +89,9 @@ impl Component {
         metrics: Arc<Metrics>,
         undelivered: mpsc::UnboundedSender<Undelivered>,
     ) -> (Self, ComponentTask) {
-        let outbox = Arc::new(Outbox::new(&settings, metrics.clone()));
+        let unsettled = &metrics.component_unsettled;
+        let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
+        let outbox = Arc::new(Outbox::new(&settings, unsettled));
         let (announce, attachment) = watch::channel(Attachment::Detached {
             why: "no attempt to attach has ended yet".to_owned(),
         });
@@ -95,13 +104,13 @@ impl Component {
     /// the server has accepted it (a barrier came back); until then it is
     /// kept, and written again on the next stream.
     ///
-    /// A stanza that would end the stream (no `to`, a `from` outside the
-    /// shared domain, too large) is refused instead: counted as returned and
+    /// A stanza that would end the stream (no `to`, a `from` in another domain
+    /// than the stream's, too large) is refused instead: counted as returned and
     /// refused, and its sender is told.
     ///
     /// # Errors
     /// Gives the envelope back when too much is waiting already, or the
-    /// gateway is stopping.
+    /// stream has ended for good.
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
         self.outbox.offer(envelope, &local)
     }

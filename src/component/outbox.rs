@@ -1,10 +1,11 @@
 //! What is to be written to the server, and what it has not yet confirmed.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,7 +14,6 @@ use super::barrier::{Answer, Barriers};
 use super::failure::shown;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
-use crate::metrics::Metrics;
 use crate::stanza::{Reason, Refusal, Stanza};
 
 /// Bytes written and not confirmed at most: bounds what is written twice when
@@ -27,12 +27,13 @@ const OWN_LIMIT: usize = 1024 * 1024;
 /// has confirmed them; when a stream dies, they are written again on the next.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    global: Host,
+    domain: Host,
     local: Host,
     stanza_limit: usize,
     bytes_limit: usize,
     max_wait: Duration,
-    metrics: Arc<Metrics>,
+    /// Shows how many stanzas are in here.
+    unsettled: IntGauge,
     state: Mutex<State>,
     /// Something can be written that could not before.
     writable: Notify,
@@ -84,15 +85,15 @@ pub(super) struct Rejected {
 }
 
 impl Outbox {
-    /// An empty one.
-    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+    /// An empty one, which shows its size in `unsettled`.
+    pub fn new(settings: &Settings, unsettled: IntGauge) -> Self {
         Self {
-            global: settings.global_host.clone(),
+            domain: settings.domain.clone(),
             local: settings.local_host.clone(),
             stanza_limit: settings.config.stanza_size_limit,
             bytes_limit: settings.queue_bytes,
             max_wait: settings.max_wait,
-            metrics,
+            unsettled,
             state: Mutex::default(),
             writable: Notify::new(),
             rejection: Notify::new(),
@@ -105,7 +106,7 @@ impl Outbox {
 
     fn show_unsettled(&self, state: &State) {
         let count = i64::try_from(state.entries.len()).unwrap_or(i64::MAX);
-        self.metrics.component_unsettled.set(count);
+        self.unsettled.set(count);
     }
 
     /// Queues `local`, or sets it aside as rejected when writing it would end
@@ -115,7 +116,14 @@ impl Outbox {
     /// Gives the envelope back when the queue is full, or closed for good.
     pub fn offer(&self, envelope: Envelope, local: &Stanza) -> Result<(), Box<Undelivered>> {
         if let Err(refusal) = self.check(local) {
-            self.state().rejected.push(Rejected { envelope, refusal });
+            let mut state = self.state();
+            // Of a closed one, nobody looks at what was rejected any more.
+            if state.closed {
+                let reason = Obstacle::Absent;
+                return Err(Box::new(Undelivered { envelope, reason }));
+            }
+            state.rejected.push(Rejected { envelope, refusal });
+            drop(state);
             self.rejection.notify_one();
             return Ok(());
         }
@@ -175,10 +183,10 @@ impl Outbox {
                     "The stanza has no sender.",
                 ));
             }
-            Some(from) if *from.domain().as_str() != *self.global.as_str() => {
+            Some(from) if self.domain != *from.domain().as_str() => {
                 return Err(Refusal::new(
                     Reason::ForeignSender,
-                    format!("Only senders in {} can be passed on here.", self.global),
+                    format!("Only senders in {} can be passed on here.", self.domain),
                 ));
             }
             Some(_) => {}
@@ -201,7 +209,7 @@ impl Outbox {
     /// A stream is up: everything is to be written to it, from the oldest.
     pub fn attached(&self) {
         self.state().stream = Some(Stream {
-            barriers: Barriers::new(&self.global, &self.local),
+            barriers: Barriers::new(&self.domain, &self.local),
             ping_wanted: None,
         });
         self.writable.notify_one();
@@ -232,11 +240,17 @@ impl Outbox {
         self.show_unsettled(&state);
     }
 
-    /// Nothing will be written any more; gives the number of stanzas left.
-    pub fn close(&self) -> usize {
-        let mut state = self.state();
-        state.closed = true;
-        state.entries.len()
+    /// Nothing will be written any more; gives what is left, and what was
+    /// rejected and not taken.
+    pub fn close(&self) -> (Vec<Envelope>, Vec<Rejected>) {
+        let closed = State {
+            closed: true,
+            ..State::default()
+        };
+        self.show_unsettled(&closed);
+        let left = std::mem::replace(&mut *self.state(), closed);
+        let entries = left.entries.into_iter().map(|entry| entry.envelope);
+        (entries.collect(), left.rejected)
     }
 
     /// Moves what may be written now to `out`, with a barrier behind it.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub struct ComponentTask {
     outbox: Arc<Outbox>,
     attachment: watch::Sender<Attachment>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
+    /// Shows whether the stream is up.
+    attached: IntGauge,
     attached_times: u64,
 }
 
@@ -37,21 +40,28 @@ impl ComponentTask {
         attachment: watch::Sender<Attachment>,
         undelivered: mpsc::UnboundedSender<Undelivered>,
     ) -> Self {
+        let attached = &metrics.component_attached;
+        let attached = attached.with_label_values(&[settings.domain.as_str()]);
         Self {
             settings,
             metrics,
             outbox,
             attachment,
             undelivered,
+            attached,
             attached_times: 0,
         }
     }
 
     /// Keeps the stream up and hands what the server sends to `intake`, until
     /// `shutdown`; then writes what is waiting, waits for the server to
-    /// confirm it (2 s at most), and closes the stream. `intake` must go on
-    /// taking until this returns.
-    pub async fn run(mut self, intake: Arc<dyn Intake>, shutdown: CancellationToken) {
+    /// confirm it (2 s at most), closes the stream, and returns what the
+    /// server has not confirmed. `intake` must go on taking until this returns.
+    pub async fn run(
+        mut self,
+        intake: Arc<dyn Intake>,
+        shutdown: CancellationToken,
+    ) -> Vec<Envelope> {
         let giving_back = GivingBack {
             settings: self.settings.clone(),
             metrics: self.metrics.clone(),
@@ -62,14 +72,11 @@ impl ComponentTask {
             () = self.keep_up(&*intake, &shutdown) => {}
             () = giving_back.run(&*intake) => {}
         }
-        let left = self.outbox.close();
-        if left > 0 {
-            tracing::warn!(
-                stanzas = left,
-                "stopped before the local server confirmed everything; what came from peers is \
-                 sent again by them"
-            );
+        let (left, rejected) = self.outbox.close();
+        for rejected in rejected {
+            giving_back.refuse(rejected, &*intake).await;
         }
+        left
     }
 
     async fn keep_up(&mut self, intake: &dyn Intake, shutdown: &CancellationToken) {
@@ -78,7 +85,7 @@ impl ComponentTask {
             let attempt = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                attempt = attach(&self.settings.config, &self.settings.global_host) => attempt,
+                attempt = attach(&self.settings.config, &self.settings.domain) => attempt,
             };
             let failure = match attempt {
                 Ok(attached) => {
@@ -91,7 +98,10 @@ impl ComponentTask {
                 }
                 Err(failure) => {
                     let failures = &self.metrics.component_attach_failures;
-                    failures.with_label_values(&[failure.reason()]).inc();
+                    let domain = self.settings.domain.as_str();
+                    failures
+                        .with_label_values(&[domain, failure.reason()])
+                        .inc();
                     failure
                 }
             };
@@ -111,12 +121,16 @@ impl ComponentTask {
         shutdown: &CancellationToken,
     ) -> Option<Failure> {
         self.attached_times += 1;
-        self.metrics.component_attaches.inc();
-        self.metrics.component_attached.set(1);
+        let domain = self.settings.domain.as_str();
+        self.metrics
+            .component_attaches
+            .with_label_values(&[domain])
+            .inc();
+        self.attached.set(1);
         self.outbox.attached();
         tracing::info!(
             server = %self.settings.config.server,
-            domain = %self.settings.global_host,
+            %domain,
             "attached to the local server"
         );
         self.attachment.send_replace(Attachment::Attached {
@@ -129,21 +143,23 @@ impl ComponentTask {
             intake,
         };
         let failure = live(reader, attached, shutdown).await;
-        self.metrics.component_attached.set(0);
+        self.attached.set(0);
         self.outbox
             .detached(failure.as_ref().is_some_and(Failure::blames_a_stanza));
         match &failure {
             Some(failure) => {
                 let losses = &self.metrics.component_losses;
-                losses.with_label_values(&[failure.reason()]).inc();
+                let domain = self.settings.domain.as_str();
+                losses.with_label_values(&[domain, failure.reason()]).inc();
             }
-            None => self.announce("the gateway is stopping".to_owned()),
+            None => self.announce("the stream is not needed any more".to_owned()),
         }
         failure
     }
 
     fn tell(&self, failure: &Failure, outage: &mut Outage) {
         let Settings {
+            domain,
             global_host,
             local_host,
             config,
@@ -151,10 +167,11 @@ impl ComponentTask {
         } = &self.settings;
         let advice = failure.advice(Subject {
             server: &config.server,
-            global: global_host,
+            domain,
+            is_service: domain != global_host,
             local: local_host,
         });
-        let (server, domain, reason) = (&config.server, global_host, failure.reason());
+        let (server, reason) = (&config.server, failure.reason());
         match outage.tell(failure, Instant::now()) {
             Tell::Everything => tracing::warn!(
                 %server, %domain, reason,

@@ -104,7 +104,7 @@ impl File<'_> {
     }
 
     fn option(&mut self, option: &'static OptionSpec, at: usize, value: &Spanned<DeValue<'_>>) {
-        let (at, read) = match option.kind.read_toml(value) {
+        let (at, read) = match option.kind.read_toml(value, &|at| self.origin(at)) {
             Ok(value) => (at, Ok(self.beside_file(value))),
             Err(misread) => (misread.at, Err(misread.what)),
         };

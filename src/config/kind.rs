@@ -10,9 +10,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::problem::Origin;
 use super::redis::FORMS;
 use super::value::Value;
-use super::{CIPHERS, Endpoint, Secret};
+use super::{CIPHERS, Endpoint, Secret, services};
 use crate::host::Host;
 
 /// What a value may be.
@@ -103,11 +104,15 @@ pub(super) struct Misread {
 }
 
 impl Kind {
-    /// Reads what the file says.
-    pub(super) fn read_toml(self, value: &Spanned<DeValue<'_>>) -> Result<Value, Misread> {
+    /// Reads what the file says. `origin` tells where in the file a byte is.
+    pub(super) fn read_toml(
+        self,
+        value: &Spanned<DeValue<'_>>,
+        origin: &dyn Fn(usize) -> Origin,
+    ) -> Result<Value, Misread> {
         let at = value.span().start;
         let read = match (self, value.get_ref()) {
-            (Self::Services, _) => Ok(Value::Services),
+            (Self::Services, _) => return services::read_toml(value, origin).map(Value::Services),
             (Self::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
             (Self::Number { unit, min, max }, DeValue::Integer(number)) => {
                 let parsed = u64::from_str_radix(number.as_str(), number.radix());
@@ -169,7 +174,10 @@ impl Kind {
             Self::Ciphers => {
                 return ciphers(text).map_err(|what| format!("{what}; allowed: {self}"));
             }
-            Self::Services => Some(Value::Services),
+            Self::Services => split(text, ',')
+                .map(services::read_text)
+                .collect::<Option<_>>()
+                .map(Value::Services),
         };
         read.ok_or_else(|| format!("is `{text}`; allowed: {self}"))
     }
@@ -196,7 +204,7 @@ impl Kind {
             Self::Address => "IP:PORT".to_owned(),
             Self::Filter => "LEVEL".to_owned(),
             Self::Ciphers => "NAME:…".to_owned(),
-            Self::Services => "DOMAIN=LOCAL,…".to_owned(),
+            Self::Services => "DOMAIN=LOCAL:hidden,…".to_owned(),
         }
     }
 }
@@ -231,7 +239,7 @@ impl fmt::Display for Kind {
             Self::Address => f.write_str("IP:port, as 127.0.0.1:9090"),
             Self::Filter => f.write_str("off, error, warn, info, debug or trace, also per module, as info,strait::link=debug"),
             Self::Ciphers => write!(f, "names separated by colons out of {}", CIPHERS.join(" ")),
-            Self::Services => f.write_str("[[services]] in the file, otherwise domain=local"),
+            Self::Services => f.write_str("in the file [[services]], each with domain, local and hidden (true or false), of which only domain must be; otherwise domain,domain=local,domain=local:hidden"),
         }
     }
 }
@@ -252,7 +260,7 @@ fn split(text: &str, by: char) -> impl Iterator<Item = &str> {
 }
 
 /// Never the value: it may be a secret under the wrong type.
-fn kind_of(value: &DeValue<'_>) -> String {
+pub(super) fn kind_of(value: &DeValue<'_>) -> String {
     match value {
         DeValue::Array(_) | DeValue::Integer(_) => format!("is an {}", value.type_str()),
         other => format!("is a {}", other.type_str()),

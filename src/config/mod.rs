@@ -12,6 +12,7 @@ mod reading;
 mod redis;
 mod secrets;
 mod sections;
+mod services;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -70,6 +71,10 @@ pub struct Config {
     pub bounce: Bounce,
     /// `[connections]`
     pub connections: Connections,
+    /// `[disco]`
+    pub disco: Disco,
+    /// `[[services]]`: what this datacenter offers, in the file's order.
+    pub services: Vec<Service>,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`
@@ -178,6 +183,27 @@ pub enum Tls {
     },
     /// `enabled = false`: plain TCP, for a network that is private otherwise.
     Disabled,
+}
+
+/// `[disco]`: what the shared domain tells about itself (XEP-0030).
+#[derive(Debug, Clone)]
+pub struct Disco {
+    /// `users_can_see_hidden_services`: whether hidden services are listed for
+    /// users too, and not only for components and servers.
+    pub users_can_see_hidden_services: bool,
+}
+
+/// `[[services]]`: a component or service of this datacenter that all others
+/// reach too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// `domain`: its address for everybody, `muc.example.com`.
+    pub domain: Host,
+    /// `local`: what the local server calls it, `conference.dc1.example.com`;
+    /// `None` if that is `domain` too.
+    pub local: Option<Host>,
+    /// `hidden`: whether disco leaves it out for those who may not see it.
+    pub hidden: bool,
 }
 
 /// `[admin]`

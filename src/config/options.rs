@@ -189,7 +189,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     option("cache.cache_missed", Kind::Bool, Value("true"),
         "Remember also that a JID is nowhere."),
     option("cache.domain_lifetime_seconds", seconds(0, YEAR), Value("600"),
-        "How long the datacenter of a service domain is remembered, in seconds.").only("600"),
+        "How long a service domain that nobody offers any more is remembered as one, in seconds."),
     option("cache.jid_lifetime_seconds", seconds(0, YEAR), Value("5"),
         "How long the datacenters of a JID are remembered, in seconds."),
     option("cache.max_jids", count(1, u64::MAX), Value("10000"),
@@ -236,10 +236,11 @@ pub static OPTIONS: &[OptionSpec] = &[
         .never("strait's TLS (rustls) only does ephemeral ECDHE with its own groups and reads no parameters; remove it"),
 
     option("disco.users_can_see_hidden_services", Kind::Bool, Value("true"),
-        "List hidden services in disco#items for users too.").only("true"),
+        "List hidden services in disco#items for users too."),
 
     option("services", Kind::Services, Told("none"),
-        "Services under the shared domain that this datacenter has, domain=local,domain=local.").not_yet(),
+        "Services under the shared domain that this datacenter has, domain=local,domain=local; what is not the same \
+         on the local server has a local name, and what disco leaves out ends in :hidden."),
 
     option("admin.listen", Kind::Address, Told("none: no admin server"),
         "Where /metrics, /healthz and /readyz are served, IP:port. It has no password: keep it on loopback."),

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
-    Admin, Backend, Bounce, Cache, Component, Config, Connections, Endpoint, Log, LogFormat,
-    Sessions, redis, secrets, tls,
+    Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log, LogFormat,
+    Sessions, redis, secrets, services, tls,
 };
 use crate::host::Host;
 
@@ -23,6 +23,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     let cache = cache(reading);
     let bounce = bounce(reading);
     let connections = connections(reading, local_host.as_ref());
+    let services = services::read(reading, (global_host.as_ref(), local_host.as_ref()));
     let admin = admin(reading);
     let log = log(reading);
     oversized(reading);
@@ -38,6 +39,10 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         cache: cache?,
         bounce: bounce?,
         connections: connections?,
+        disco: Disco {
+            users_can_see_hidden_services: reading.get("disco.users_can_see_hidden_services")?,
+        },
+        services,
         admin,
         log: log?,
     })

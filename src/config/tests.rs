@@ -156,6 +156,7 @@ fn every_key_and_every_flag_reaches_its_option() {
         if option.flag().is_some()
             && option.key != "connections.endpoints"
             && option.key != "connections.advertised_endpoints"
+            && option.key != "services"
         {
             let said = refusals(&inputs(&empty, &[], &[(option.key, bad)]));
             assert!(
@@ -229,6 +230,66 @@ fn no_secret_shows_in_debug_output() {
     );
 }
 
+#[test]
+fn services_come_from_the_file_or_in_one_word_each() {
+    let (_folder, path) = file(
+        "component.secret = \"hunter2\"\n\
+         [[services]]\ndomain = \"MUC.example.com\"\nlocal = \"conference.dc1.example.com\"\n\
+         [[services]]\ndomain = \"upload.example.com\"\nhidden = true\n",
+    );
+    let host = |name: &str| Host::new(name).unwrap();
+    let service = |domain: &str, local: Option<&str>, hidden| Service {
+        domain: host(domain),
+        local: local.map(host),
+        hidden,
+    };
+    let services = |inputs: &Inputs| Config::load(inputs).map(|loaded| loaded.config.services);
+    let of_file = vec![
+        service("muc.example.com", Some("conference.dc1.example.com"), false),
+        service("upload.example.com", None, true),
+    ];
+    assert_eq!(services(&inputs(&path, &[], &[])), Ok(of_file));
+    let text = "a.example.com=a.test:hidden, b.example.com";
+    let in_words = vec![
+        service("a.example.com", Some("a.test"), true),
+        service("b.example.com", None, false),
+    ];
+    let variable = [("STRAIT_SERVICES", text)];
+    assert_eq!(
+        services(&inputs(&path, &variable, &[])),
+        Ok(in_words.clone())
+    );
+    let flag = [("services", text)];
+    assert_eq!(services(&inputs(&path, &[], &flag)), Ok(in_words));
+    let none = [("services", "")];
+    assert_eq!(services(&inputs(&path, &variable, &none)), Ok(Vec::new()));
+}
+
+#[test]
+fn a_service_in_one_word_is_refused_by_the_flag_or_the_variable() {
+    let (_folder, path) = file("component.secret = \"hunter2\"\n");
+    let refusals = |inputs: &Inputs| Config::load(inputs).map(|_| ()).unwrap_err().to_string();
+    let said = refusals(&inputs(&path, &[], &[("services", "muc.example.org")]));
+    assert!(
+        said.starts_with("--services: is `muc.example.org`;"),
+        "{said}"
+    );
+    let said = refusals(&inputs(
+        &path,
+        &[("STRAIT_SERVICES", "a.example.com=dc1.example.com")],
+        &[],
+    ));
+    assert!(
+        said.starts_with("STRAIT_SERVICES: is `dc1.example.com`, which is local_host"),
+        "{said}"
+    );
+    let said = refusals(&inputs(&path, &[("STRAIT_SERVICES", "a:visible")], &[]));
+    assert!(
+        said.starts_with("STRAIT_SERVICES: is `a:visible`"),
+        "{said}"
+    );
+}
+
 /// A line of the reference: the option's key, its value as TOML, and whether
 /// it is in force.
 fn reference() -> Vec<(String, String, bool)> {
@@ -289,7 +350,7 @@ fn the_reference_shows_the_defaults() {
             toml::de::DeValue::parse(&value).unwrap_or_else(|error| panic!("{key}: {error}"));
         let read = option
             .kind
-            .read_toml(&parsed)
+            .read_toml(&parsed, &|_| Origin::Flag)
             .unwrap_or_else(|misread| panic!("{key}: {misread:?}"));
         if let (Fallback::Value(default), false) = (option.default, in_force) {
             assert_eq!(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::services::Entry;
 use super::{Endpoint, Secret};
 use crate::host::Host;
 
@@ -32,8 +33,8 @@ pub enum Value {
     Endpoints(Vec<Endpoint>),
     /// `IP:port`.
     Address(SocketAddr),
-    /// Services; what they are is not read yet.
-    Services,
+    /// Services, each with its place in the file.
+    Services(Vec<Entry>),
 }
 
 /// A type that a [`Value`] can be taken as.
@@ -69,4 +70,5 @@ typed! {
     Endpoint => Endpoint,
     Endpoints => Vec<Endpoint>,
     Address => SocketAddr,
+    Services => Vec<Entry>,
 }

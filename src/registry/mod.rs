@@ -1,7 +1,12 @@
-//! Hosts, nodes, endpoints: who the peers are and where to dial them.
+//! Hosts, nodes, endpoints and service domains: who the peers are, where to
+//! dial them and what they offer.
 
+mod catalogue;
+mod directory;
 #[cfg(test)]
 mod tests;
+
+pub use directory::{Directory, Listing};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,9 +16,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Connections, Endpoint};
+use self::catalogue::Catalogue;
+use crate::config::{Endpoint, Service};
 use crate::host::Host;
-use crate::store::{Announcement, Store, StoreError, within};
+use crate::store::{Announcement, Offer, Store, StoreError, within};
 
 /// So long may the store take for one answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -28,23 +34,52 @@ pub type Peers = BTreeMap<Host, Vec<Endpoint>>;
 
 /// Follows the registry in the store, and keeps this node's own entry there alive.
 pub struct Registry {
+    global: Host,
+    domain_lifetime: Duration,
     local: Host,
     announcement: Announcement,
     store: Arc<dyn Store>,
     intervals: Intervals,
     peers: watch::Sender<Arc<Peers>>,
+    directory: watch::Sender<Arc<Directory>>,
 }
 
-struct Intervals {
-    announce: Duration,
-    hosts: Duration,
-    endpoints: Duration,
-    endpoints_when_empty: Duration,
+/// What a [`Registry`] needs to know.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `global_host`: service domains are below it.
+    pub global_host: Host,
+    /// `local_host`: whose node this is.
+    pub local_host: Host,
+    /// Where peers may dial links to this node.
+    pub endpoints: Vec<Endpoint>,
+    /// `[[services]]`: what this host offers.
+    pub services: Vec<Service>,
+    /// How often things are read and written.
+    pub intervals: Intervals,
+    /// `cache.domain_lifetime_seconds`: for so long a domain that nobody offers
+    /// any more is still a service domain.
+    pub domain_lifetime: Duration,
+}
+
+/// How often the registry is read and written.
+#[derive(Debug, Clone)]
+pub struct Intervals {
+    /// This node is announced again: `redis.refresh_after`.
+    pub announce: Duration,
+    /// New hosts and services are asked for: `hosts_refresh_interval`.
+    pub hosts: Duration,
+    /// Endpoints are asked for: `connections.endpoint_refresh_interval`.
+    pub endpoints: Duration,
+    /// The same for a host that can't be reached:
+    /// `connections.endpoint_refresh_interval_when_empty`.
+    pub endpoints_when_empty: Duration,
 }
 
 /// What [`Registry::run`] knows between two rounds.
 struct Round {
     peers: BTreeMap<Host, Peer>,
+    catalogue: Catalogue,
     announced: bool,
     announce_at: Instant,
     hosts_at: Instant,
@@ -61,34 +96,43 @@ struct Peer {
 }
 
 impl Registry {
-    /// For the node of `local` that announces `endpoints`. `refresh_after` is
-    /// how often it is announced again, `hosts_refresh_interval` how often
-    /// the store is asked for new hosts.
+    /// For the node that the settings tell of.
     #[must_use]
-    pub fn new(
-        local: Host,
-        endpoints: Vec<Endpoint>,
-        store: Arc<dyn Store>,
-        connections: &Connections,
-        hosts_refresh_interval: Duration,
-        refresh_after: Duration,
-    ) -> Self {
-        Self {
-            local,
+    pub fn new(settings: Settings, store: Arc<dyn Store>) -> Self {
+        let offers: Vec<Offer> = settings
+            .services
+            .into_iter()
+            .map(|service| Offer {
+                domain: service.domain,
+                hidden: service.hidden,
+            })
+            .collect();
+        let registry = Self {
+            global: settings.global_host,
+            domain_lifetime: settings.domain_lifetime,
+            local: settings.local_host,
             announcement: Announcement {
-                endpoints,
-                domains: Vec::new(),
-                public_domains: Vec::new(),
+                endpoints: settings.endpoints,
+                offers,
             },
             store,
-            intervals: Intervals {
-                announce: refresh_after,
-                hosts: hosts_refresh_interval,
-                endpoints: connections.endpoint_refresh_interval,
-                endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
-            },
+            intervals: settings.intervals,
             peers: watch::Sender::new(Arc::default()),
-        }
+            directory: watch::Sender::new(Arc::default()),
+        };
+        // What this host offers itself is known from the start.
+        let own = registry.catalogue().directory(Instant::now());
+        registry.directory.send_replace(Arc::new(own));
+        registry
+    }
+
+    fn catalogue(&self) -> Catalogue {
+        Catalogue::new(
+            self.global.clone(),
+            self.local.clone(),
+            self.announcement.offers.clone(),
+            self.domain_lifetime,
+        )
     }
 
     /// Follows the peers. Only told when they really change; while the store
@@ -96,6 +140,14 @@ impl Registry {
     #[must_use]
     pub fn peers(&self) -> watch::Receiver<Arc<Peers>> {
         self.peers.subscribe()
+    }
+
+    /// Follows the service domains of all datacenters, this one included. Only
+    /// told when they really change; while the store is away, they stay as
+    /// they were, and those that nobody had are forgotten in time.
+    #[must_use]
+    pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
+        self.directory.subscribe()
     }
 
     /// Announces and refreshes, until `shutdown`; then retires this node.
@@ -106,7 +158,7 @@ impl Registry {
         is_up: impl Fn(&Host) -> bool + Send + Sync,
         shutdown: CancellationToken,
     ) {
-        let mut round = Round::first(Instant::now());
+        let mut round = Round::first(self.catalogue(), Instant::now());
         while !shutdown.is_cancelled() {
             let wake_at = tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -143,6 +195,7 @@ impl Registry {
                 });
                 next_read
                     .chain([round.announce_at, round.hosts_at])
+                    .chain(round.catalogue.next_change())
                     .min()
                     .unwrap_or(now)
             }
@@ -165,7 +218,8 @@ impl Registry {
             self.announce(round).await?;
         }
         if round.hosts_at <= Instant::now() {
-            self.read_hosts(round).await?;
+            self.read_hosts_and_offers(round).await?;
+            round.hosts_at = Instant::now() + self.intervals.hosts;
         }
         for (host, peer) in &mut round.peers {
             let interval = self.endpoint_interval(host, peer, is_up);
@@ -193,7 +247,6 @@ impl Registry {
     async fn read_hosts(&self, round: &mut Round) -> Result<(), StoreError> {
         let hosts = within(PATIENCE, self.store.hosts()).await?;
         let now = Instant::now();
-        round.hosts_at = now + self.intervals.hosts;
         if round.announced && !hosts.contains(&self.local) {
             tracing::warn!("the registry lost this node's entry; was the store emptied?");
             round.grace_until = now + GRACE * self.intervals.hosts;
@@ -201,6 +254,36 @@ impl Registry {
         }
         round.update_hosts(hosts.into_iter().filter(|host| *host != self.local), now);
         Ok(())
+    }
+
+    /// The offers as often as the hosts: nobody should wait for a new service.
+    async fn read_hosts_and_offers(&self, round: &mut Round) -> Result<(), StoreError> {
+        let known: BTreeSet<Host> = round.peers.keys().chain([&self.local]).cloned().collect();
+        let mut offers = self.read_offers(known.iter()).await?;
+        // The hosts after the offers: they show if the store was emptied
+        // meanwhile, and what is missing for that is forgiven.
+        self.read_hosts(round).await?;
+        let new = round.peers.keys().filter(|host| !known.contains(*host));
+        offers.extend(self.read_offers(new).await?);
+        let lenient = Instant::now() < round.grace_until;
+        for (host, offers) in offers {
+            if host == self.local || round.peers.contains_key(&host) {
+                round.catalogue.set(&host, offers, lenient);
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_offers(
+        &self,
+        hosts: impl Iterator<Item = &Host> + Send,
+    ) -> Result<Vec<(Host, Vec<Offer>)>, StoreError> {
+        let mut all = Vec::new();
+        for host in hosts {
+            let offers = within(PATIENCE, self.store.offers(host)).await?;
+            all.push((host.clone(), offers));
+        }
+        Ok(all)
     }
 
     /// Often while a host can't be reached: its endpoints may be others by now.
@@ -217,7 +300,7 @@ impl Registry {
         }
     }
 
-    fn publish(&self, round: &Round) {
+    fn publish(&self, round: &mut Round) {
         let known = round
             .peers
             .iter()
@@ -225,19 +308,16 @@ impl Registry {
         let peers: Peers = known
             .map(|(host, peer)| (host.clone(), peer.endpoints.clone()))
             .collect();
-        self.peers.send_if_modified(|current| {
-            let changed = **current != peers;
-            if changed {
-                *current = Arc::new(peers);
-            }
-            changed
-        });
+        // The services first: whoever has a link to a peer knows what it offers.
+        tell(&self.directory, round.catalogue.directory(Instant::now()));
+        tell(&self.peers, peers);
     }
 }
 
 impl Round {
-    fn first(now: Instant) -> Self {
+    fn first(catalogue: Catalogue, now: Instant) -> Self {
         Self {
+            catalogue,
             peers: BTreeMap::new(),
             announced: false,
             announce_at: now,
@@ -251,6 +331,7 @@ impl Round {
         let hosts: BTreeSet<Host> = hosts.collect();
         if self.grace_until <= now {
             self.peers.retain(|host, _| hosts.contains(host));
+            self.catalogue.keep(&hosts);
         }
         for host in hosts {
             self.peers.entry(host).or_insert(Peer {
@@ -273,6 +354,17 @@ impl Round {
         }
         self.store_is_up = true;
     }
+}
+
+/// Nobody is told what they know already.
+fn tell<T: PartialEq>(followers: &watch::Sender<Arc<T>>, news: T) {
+    followers.send_if_modified(|current| {
+        let changed = **current != news;
+        if changed {
+            *current = Arc::new(news);
+        }
+        changed
+    });
 }
 
 /// Lets many gateways that were started at once not write in step; never later

@@ -1,22 +1,22 @@
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Mutex;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
-use super::{Peers, Registry};
-use crate::config::{Connections, Endpoint, Tls};
-use crate::host::Host;
-use crate::store::{Announcement, MemoryCluster, MemoryStore, Store};
+use super::*;
+use crate::store::{Announcement, MemoryCluster, MemoryStore};
 
 const EXPIRE_AFTER: Duration = Duration::from_secs(120);
 const REFRESH_AFTER: Duration = Duration::from_secs(60);
 const HOSTS_EVERY: Duration = Duration::from_secs(3);
 const ENDPOINTS_EVERY: Duration = Duration::from_secs(60);
 const ENDPOINTS_WHEN_EMPTY: Duration = Duration::from_secs(5);
+const DOMAIN_LIFETIME: Duration = Duration::from_secs(600);
+
+/// What dc1 offers.
+const OWN: &str = "upload.example.test";
+/// What dc2 may offer.
+const MUC: &str = "muc.example.test";
 
 fn host(name: &str) -> Host {
     Host::new(name).unwrap()
@@ -29,17 +29,31 @@ fn endpoint(port: u16) -> Endpoint {
     }
 }
 
-fn connections() -> Connections {
-    Connections {
-        endpoints: Vec::new(),
-        advertised_endpoints: None,
-        connections_per_endpoint: 1,
-        endpoint_refresh_interval: ENDPOINTS_EVERY,
-        endpoint_refresh_interval_when_empty: ENDPOINTS_WHEN_EMPTY,
-        disabled_gc_interval: Duration::from_secs(60),
-        queue_bytes: 1,
-        max_wait: Duration::from_secs(1),
-        tls: Tls::Disabled,
+fn offer(domain: &str) -> Offer {
+    Offer {
+        domain: host(domain),
+        hidden: false,
+    }
+}
+
+/// Of dc1, which offers upload.example.test.
+fn settings() -> Settings {
+    Settings {
+        global_host: host("example.test"),
+        local_host: host("dc1.test"),
+        endpoints: vec![endpoint(5555)],
+        services: vec![Service {
+            domain: host(OWN),
+            local: None,
+            hidden: false,
+        }],
+        intervals: Intervals {
+            announce: REFRESH_AFTER,
+            hosts: HOSTS_EVERY,
+            endpoints: ENDPOINTS_EVERY,
+            endpoints_when_empty: ENDPOINTS_WHEN_EMPTY,
+        },
+        domain_lifetime: DOMAIN_LIFETIME,
     }
 }
 
@@ -50,6 +64,7 @@ struct World {
     /// The hosts to which a link is up.
     up: Arc<Mutex<BTreeSet<Host>>>,
     peers: watch::Receiver<Arc<Peers>>,
+    directory: watch::Receiver<Arc<Directory>>,
     shutdown: CancellationToken,
     running: JoinHandle<()>,
 }
@@ -60,16 +75,10 @@ impl World {
     }
 
     fn in_cluster(cluster: MemoryCluster) -> Self {
-        let registry = Registry::new(
-            host("dc1.test"),
-            vec![endpoint(5555)],
-            cluster.store(host("dc1.test"), "gw1"),
-            &connections(),
-            HOSTS_EVERY,
-            REFRESH_AFTER,
-        );
+        let registry = Registry::new(settings(), cluster.store(host("dc1.test"), "gw1"));
         let up = Arc::new(Mutex::new(BTreeSet::from([host("dc2.test")])));
         let (peers, shutdown) = (registry.peers(), CancellationToken::new());
+        let directory = registry.directory();
         let (links, until) = (up.clone(), shutdown.clone());
         let running = tokio::spawn(async move {
             let is_up = |host: &Host| links.lock().unwrap().contains(host);
@@ -80,6 +89,7 @@ impl World {
             cluster,
             up,
             peers,
+            directory,
             shutdown,
             running,
         }
@@ -88,8 +98,7 @@ impl World {
     async fn announce_dc2(&self, ports: &[u16]) {
         let announcement = Announcement {
             endpoints: ports.iter().copied().map(endpoint).collect(),
-            domains: Vec::new(),
-            public_domains: Vec::new(),
+            offers: Vec::new(),
         };
         self.dc2.announce(&announcement).await.unwrap();
     }
@@ -102,6 +111,39 @@ impl World {
             .expect("the peers don't change")
             .unwrap();
         started.elapsed()
+    }
+
+    async fn offer_at_dc2(&self, domains: &[&str]) {
+        let announcement = Announcement {
+            endpoints: vec![endpoint(1)],
+            offers: domains.iter().copied().map(offer).collect(),
+        };
+        self.dc2.announce(&announcement).await.unwrap();
+    }
+
+    /// Waits until `domain` is what `hosts` offer (`None`: it is no service
+    /// domain); how long that took.
+    async fn until_offered(&mut self, domain: &str, hosts: Option<&[&str]>) -> Duration {
+        let started = Instant::now();
+        let wanted = hosts.map(|hosts| hosts.iter().copied().map(host).collect());
+        let is_so = |directory: &Arc<Directory>| {
+            let listing = directory.find(domain);
+            listing.map(|listing| &listing.hosts) == wanted.as_ref()
+        };
+        let changed = self.directory.wait_for(is_so);
+        drop(
+            timeout(Duration::from_secs(3600), changed)
+                .await
+                .expect("the directory does not come to that")
+                .unwrap(),
+        );
+        started.elapsed()
+    }
+
+    async fn stays_offered(&mut self, time: Duration) {
+        self.directory.mark_unchanged();
+        let changed = timeout(time, self.directory.changed()).await;
+        assert!(changed.is_err(), "{:?}", self.directory.borrow());
     }
 
     async fn stays_unchanged(&mut self, time: Duration) {
@@ -242,4 +284,77 @@ async fn starts_without_a_store_and_ends_without_one() {
         .await
         .expect("does not end")
         .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_are_found_as_soon_as_hosts_and_forgotten_later() {
+    let mut world = World::new();
+    // One's own need no store.
+    assert!(world.directory.borrow().find(OWN).is_some());
+    world.until_announced().await;
+    assert_eq!(
+        world.dc2.offers(&host("dc1.test")).await.unwrap(),
+        [offer(OWN)]
+    );
+
+    // Of a new host, and of one that is known already.
+    world.announce_dc2(&[1]).await;
+    world.changed().await;
+    world.offer_at_dc2(&[MUC]).await;
+    assert!(world.until_offered(MUC, Some(&["dc2.test"])).await <= HOSTS_EVERY);
+    world.offer_at_dc2(&[MUC, OWN]).await;
+    let both = Some(&["dc1.test", "dc2.test"][..]);
+    assert!(world.until_offered(OWN, both).await <= HOSTS_EVERY);
+
+    world.offer_at_dc2(&[]).await;
+    assert!(world.until_offered(MUC, Some(&[])).await <= HOSTS_EVERY);
+    assert_eq!(world.until_offered(MUC, None).await, DOMAIN_LIFETIME);
+    world.until_offered(OWN, Some(&["dc1.test"])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_host_offers_nothing() {
+    let mut world = World::new();
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+    let took = world.until_offered(MUC, Some(&[])).await;
+    assert!(took <= EXPIRE_AFTER + HOSTS_EVERY, "{took:?}");
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_stay_while_the_store_is_away_or_was_emptied() {
+    let mut world = World::new();
+    world.until_announced().await;
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+
+    world.cluster.set_available(false);
+    world.stays_offered(10 * EXPIRE_AFTER).await;
+    world.cluster.set_available(true);
+    world.until_announced().await;
+    world.stays_offered(HOSTS_EVERY).await;
+    world.offer_at_dc2(&[MUC]).await;
+    world.stays_offered(REFRESH_AFTER).await;
+
+    world.cluster.flush();
+    world.stays_offered(HOSTS_EVERY).await;
+    world.offer_at_dc2(&[MUC]).await;
+    world.stays_offered(REFRESH_AFTER).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_of_this_host_may_offer_more() {
+    let mut world = World::new();
+    let second = world.cluster.store(host("dc1.test"), "gw2");
+    let announcement = Announcement {
+        endpoints: Vec::new(),
+        offers: vec![offer(MUC)],
+    };
+    second.announce(&announcement).await.unwrap();
+    world.until_offered(MUC, Some(&["dc1.test"])).await;
+    second.retire().await.unwrap();
+    world.until_offered(MUC, Some(&[])).await;
+    assert!(world.directory.borrow().find(OWN).is_some());
 }

@@ -139,10 +139,10 @@ pub fn decide(question: &Question<'_>) -> Decision {
     } else {
         match &question.service {
             Service::HostedAt(host) => to_service(question, host),
-            Service::Nowhere => Decision::Refuse(Refusal::new(
-                Reason::Unavailable,
-                format!("no datacenter offers {domain} at present; try again later"),
-            )),
+            Service::Nowhere => to_no_service(question),
+            Service::NotAService if question.rules.global.is_above(domain) => {
+                to_unknown_subdomain(question)
+            }
             Service::NotAService => to_foreign_domain(question),
         }
     }
@@ -174,6 +174,29 @@ fn to_service(question: &Question<'_>, host: &Host) -> Decision {
         ));
     }
     towards(question, host)
+}
+
+/// The recipient is below the shared domain, on nothing that we know as a
+/// service. If it is the local server or a peer that takes it for one, it was
+/// one just now, and the local server would give it straight back. The rest is
+/// what we have to say to a sender who is there by other means than ours.
+fn to_unknown_subdomain(question: &Question<'_>) -> Decision {
+    match question.arrival {
+        Arrival::Own => to_foreign_domain(question),
+        Arrival::Link(_) if *question.origin == question.rules.local => to_foreign_domain(question),
+        Arrival::Component | Arrival::Link(_) => to_no_service(question),
+    }
+}
+
+/// The recipient is on a service domain that nobody has.
+fn to_no_service(question: &Question<'_>) -> Decision {
+    Decision::Refuse(Refusal::new(
+        Reason::Unavailable,
+        format!(
+            "no datacenter offers {} at present; try again later",
+            question.recipient.domain().as_str()
+        ),
+    ))
 }
 
 /// The recipient is outside of everything shared. The host where the exchange

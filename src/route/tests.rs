@@ -407,6 +407,21 @@ fn nobody_known_bounces_then_goes_home() {
 }
 
 #[test]
+fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_that_asks() {
+    let room = "room@muc.example.test/nick";
+    let began_here = row("the answer to what began here", room, Reinject(Why::Routed));
+    check(vec![
+        row("of our server", room, Refuse(Reason::Unavailable)),
+        row("of a peer", room, Refuse(Reason::Unavailable)).link("dc2.test"),
+        Row {
+            origin: LOCAL,
+            ..began_here.link("dc2.test")
+        },
+        row("our own answer", room, Reinject(Why::Routed)).own(LOCAL),
+    ]);
+}
+
+#[test]
 fn foreign_domains_are_reached_through_the_origin() {
     let joe = "joe@elsewhere.test/x";
     check(vec![

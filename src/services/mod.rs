@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use jid::Jid;
 use minidom::Element;
-use xmpp_parsers::disco::{DiscoInfoResult, DiscoItemsResult, Identity};
+use xmpp_parsers::disco::{DiscoInfoResult, DiscoItemsResult, Identity, Item};
 use xmpp_parsers::ns;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 use xmpp_parsers::version::VersionResult;
@@ -28,6 +28,16 @@ const PRIVILEGE: &str = "urn:xmpp:privilege:";
 #[derive(Debug, Clone)]
 pub struct Services {
     global: Host,
+    users_can_see_hidden: bool,
+}
+
+/// A service domain that some datacenter offers.
+#[derive(Debug, Clone, Copy)]
+pub struct Offered<'a> {
+    /// `muc.example.com`
+    pub domain: &'a Host,
+    /// Whether it is not for everybody to see.
+    pub hidden: bool,
 }
 
 /// What becomes of a stanza for ourselves.
@@ -43,29 +53,43 @@ pub enum Answer {
 }
 
 impl Services {
-    /// For the shared domain `global`.
+    /// For the shared domain `global`; `users_can_see_hidden` as in
+    /// `disco.users_can_see_hidden_services`.
     #[must_use]
-    pub fn new(global: Host) -> Self {
-        Self { global }
+    pub fn new(global: Host, users_can_see_hidden: bool) -> Self {
+        Self {
+            global,
+            users_can_see_hidden,
+        }
     }
 
     /// The answer to `stanza`, whose recipient is the global domain (bare, or
-    /// with a resource). Addresses in it are global ones.
+    /// with a resource). Addresses in it are global ones. `offered` are the
+    /// services of all datacenters.
     #[must_use]
-    pub fn answer(&self, stanza: &Stanza) -> Answer {
+    pub fn answer<'a>(
+        &self,
+        stanza: &Stanza,
+        offered: impl Iterator<Item = Offered<'a>>,
+    ) -> Answer {
         let (Some(sender), Some(recipient)) = (stanza.from(), stanza.to()) else {
             return Answer::Absorb("stanza without a sender or recipient");
         };
         match stanza.kind() {
-            Kind::Iq => self.answer_iq(stanza),
+            Kind::Iq => self.answer_iq(stanza, sender, offered),
             Kind::Message => self.answer_message(stanza, sender),
             Kind::Presence => answer_presence(stanza.stanza_type(), sender, recipient),
         }
     }
 
-    fn answer_iq(&self, iq: &Stanza) -> Answer {
+    fn answer_iq<'a>(
+        &self,
+        iq: &Stanza,
+        sender: &Jid,
+        offered: impl Iterator<Item = Offered<'a>>,
+    ) -> Answer {
         match iq.stanza_type() {
-            Some("get") => self.answer_get(iq),
+            Some("get") => self.answer_get(iq, self.visible_to(sender, offered)),
             Some("set") => self.unknown_request(iq),
             Some("result" | "error") => Answer::Absorb("iq response that nobody waits for"),
             _ => refuse(
@@ -78,7 +102,21 @@ impl Services {
         }
     }
 
-    fn answer_get(&self, iq: &Stanza) -> Answer {
+    /// Whoever is not a user of the shared domain sees all: components need to
+    /// know what is there.
+    fn visible_to<'a>(
+        &self,
+        sender: &Jid,
+        offered: impl Iterator<Item = Offered<'a>>,
+    ) -> impl Iterator<Item = &'a Host> {
+        let is_user = sender.node().is_some() && self.global == *sender.domain().as_str();
+        let sees_all = self.users_can_see_hidden || !is_user;
+        offered
+            .filter(move |service| sees_all || !service.hidden)
+            .map(|service| service.domain)
+    }
+
+    fn answer_get<'a>(&self, iq: &Stanza, visible: impl Iterator<Item = &'a Host>) -> Answer {
         let tree = iq.to_element();
         let mut payloads = tree.children();
         // RFC 6120 §8.2.3, rule 5.
@@ -92,7 +130,7 @@ impl Services {
         match (payload.name(), payload.ns().as_str()) {
             ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if has_node => no_such_node(iq),
             ("query", ns::DISCO_INFO) => result(iq, Some(info().into())),
-            ("query", ns::DISCO_ITEMS) => result(iq, Some(items().into())),
+            ("query", ns::DISCO_ITEMS) => result(iq, Some(items(visible).into())),
             ("query", ns::VERSION) => result(iq, Some(version().into())),
             ("ping", ns::PING) => result(iq, None),
             _ => self.unknown_request(iq),
@@ -207,11 +245,19 @@ fn info() -> DiscoInfoResult {
     }
 }
 
-/// XEP-0030 §4: nothing is listed under the shared domain.
-fn items() -> DiscoItemsResult {
+/// XEP-0030 §4: the services are what the shared domain has.
+fn items<'a>(visible: impl Iterator<Item = &'a Host>) -> DiscoItemsResult {
     DiscoItemsResult {
         node: None,
-        items: Vec::new(),
+        items: visible
+            // Every host is a JID without a localpart.
+            .filter_map(|domain| Jid::new(domain.as_str()).ok())
+            .map(|jid| Item {
+                jid,
+                node: None,
+                name: None,
+            })
+            .collect(),
         rsm: None,
     }
 }

@@ -3,13 +3,29 @@ use bytes::{Bytes, BytesMut};
 use super::*;
 use crate::stanza::Limits;
 
+fn host(name: &str) -> Host {
+    Host::new(name).unwrap()
+}
+
 fn answer(stanza: &str) -> Answer {
+    answer_where(stanza, true)
+}
+
+/// There are a public and a hidden service.
+fn answer_where(stanza: &str, users_can_see_hidden: bool) -> Answer {
     let stanza = Stanza::parse(
         Bytes::copy_from_slice(stanza.as_bytes()),
         &Limits::default(),
     )
     .unwrap();
-    Services::new(Host::new("example.test").unwrap()).answer(&stanza)
+    let (public, secret) = (host("muc.example.test"), host("bot.example.test"));
+    let offered = [(&public, false), (&secret, true)];
+    Services::new(host("example.test"), users_can_see_hidden).answer(
+        &stanza,
+        offered
+            .into_iter()
+            .map(|(domain, hidden)| Offered { domain, hidden }),
+    )
 }
 
 /// The replies as trees, each checked to have the sender as its recipient.
@@ -93,13 +109,28 @@ fn every_advertised_feature_is_answered() {
 }
 
 #[test]
-fn disco_items_is_empty() {
-    let reply = reply(&iq(
-        "get",
-        "<query xmlns='http://jabber.org/protocol/disco#items'/>",
-    ));
-    let query = reply.get_child("query", ns::DISCO_ITEMS).unwrap();
-    assert_eq!(query.children().count(), 0);
+fn disco_items_are_the_services_that_the_asker_may_see() {
+    let (muc, bot) = ("muc.example.test", "bot.example.test");
+    let (user, nobody) = ("alice@example.test/phone", "somebody@elsewhere.test");
+    for (asker, users_can_see_hidden, expected) in [
+        (user, true, &[muc, bot][..]),
+        (user, false, &[muc]),
+        (bot, false, &[muc, bot]),
+        ("user@muc.example.test", false, &[muc, bot]),
+        ("example.test", false, &[muc, bot]),
+        (nobody, false, &[muc, bot]),
+    ] {
+        let query = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+        let iq = iq("get", query).replace(user, asker);
+        let Answer::Reply(replies) = answer_where(&iq, users_can_see_hidden) else {
+            panic!("{asker} gets no reply")
+        };
+        let reply = written(&replies[0]);
+        assert_eq!(reply.attr("to"), Some(asker));
+        let query = reply.get_child("query", ns::DISCO_ITEMS).unwrap();
+        let items: Vec<_> = query.children().filter_map(|e| e.attr("jid")).collect();
+        assert_eq!(items, expected, "{asker}, {users_can_see_hidden}");
+    }
 }
 
 #[test]

@@ -47,8 +47,7 @@ impl World {
         let dc2 = cluster.store(host("dc2.test"), "gw1");
         let nothing = Announcement {
             endpoints: Vec::new(),
-            domains: Vec::new(),
-            public_domains: Vec::new(),
+            offers: Vec::new(),
         };
         dc2.announce(&nothing).await.unwrap();
         let metrics = Arc::new(Metrics::new());

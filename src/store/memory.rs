@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Announcement, Claim, OwnClaim, Store, StoreError, newest_first};
+use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
 use crate::config::Endpoint;
 use crate::host::Host;
 
@@ -30,7 +30,7 @@ pub struct MemoryStore {
 struct Table {
     health: Health,
     claims: HashMap<String, BTreeMap<Host, Expiring<u64>>>,
-    /// What is under the JIDs' own keys.
+    /// What is under the keys of the JIDs and of the service domains themselves.
     plain: HashMap<String, Expiring<Host>>,
     homes: HashMap<String, Host>,
     nodes: BTreeMap<Host, BTreeMap<String, Expiring<Announcement>>>,
@@ -142,6 +142,16 @@ impl Table {
         self.nodes.retain(|_, nodes| !nodes.is_empty());
     }
 
+    /// What all nodes of `host` offer, and whether all of them hide it.
+    fn offers(&self, host: &Host) -> BTreeMap<Host, bool> {
+        let mut offers = BTreeMap::new();
+        let nodes = self.nodes.get(host).into_iter().flat_map(BTreeMap::values);
+        for offer in nodes.flat_map(|node| &node.value.offers) {
+            *offers.entry(offer.domain.clone()).or_insert(true) &= offer.hidden;
+        }
+        offers
+    }
+
     fn may_own(&self, host: &Host, claim: &OwnClaim) -> bool {
         let Some(owner) = self.plain.get(&claim.jid).map(|entry| &entry.value) else {
             return true;
@@ -247,6 +257,13 @@ impl Store for MemoryStore {
 
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
         let mut table = self.table().await?;
+        for offer in &announcement.offers {
+            let owner = table.plain.get(offer.domain.as_str());
+            if owner.is_none_or(|owner| owner.value == self.local) {
+                let entry = self.cluster.expiring(self.local.clone());
+                table.plain.insert(offer.domain.to_string(), entry);
+            }
+        }
         let entry = self.cluster.expiring(announcement.clone());
         table
             .nodes
@@ -258,8 +275,20 @@ impl Store for MemoryStore {
 
     async fn retire(&self) -> Result<(), StoreError> {
         let mut table = self.table().await?;
-        if let Some(nodes) = table.nodes.get_mut(&self.local) {
-            nodes.remove(&self.node);
+        let nodes = table.nodes.get_mut(&self.local);
+        let Some(node) = nodes.and_then(|nodes| nodes.remove(&self.node)) else {
+            return Ok(());
+        };
+        let left = table.offers(&self.local);
+        for offer in node.value.offers {
+            let domain = offer.domain.as_str();
+            let is_ours = table
+                .plain
+                .get(domain)
+                .is_some_and(|it| it.value == self.local);
+            if is_ours && !left.contains_key(&offer.domain) {
+                table.plain.remove(domain);
+            }
         }
         Ok(())
     }
@@ -277,6 +306,13 @@ impl Store for MemoryStore {
             .flat_map(|node| node.value.endpoints.iter().cloned())
             .collect();
         Ok(endpoints.into_iter().collect())
+    }
+
+    async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError> {
+        let offers = self.table().await?.offers(host).into_iter();
+        Ok(offers
+            .map(|(domain, hidden)| Offer { domain, hidden })
+            .collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

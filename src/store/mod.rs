@@ -45,10 +45,17 @@ pub struct OwnClaim {
 pub struct Announcement {
     /// Where links may be dialled.
     pub endpoints: Vec<Endpoint>,
-    /// Service domains, hidden ones too.
-    pub domains: Vec<String>,
-    /// Service domains that every user may see.
-    pub public_domains: Vec<String>,
+    /// What its host offers.
+    pub offers: Vec<Offer>,
+}
+
+/// A service domain that a host offers to all.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offer {
+    /// `muc.example.com`.
+    pub domain: Host,
+    /// Whether disco leaves it out for those who may not see it.
+    pub hidden: bool,
 }
 
 /// The session table and the registry, seen by one node of one host.
@@ -67,7 +74,9 @@ pub trait Store: Send + Sync + 'static {
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError>;
     /// Takes this host's claims on `jids` away.
     async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError>;
-    /// Writes or refreshes what this node tells about itself.
+    /// Writes or refreshes what this node tells about itself. A service domain
+    /// that another host offers too stays that one's for a MongooseIM, which
+    /// knows only one.
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError>;
     /// Takes this node out of the registry: it is going away on purpose.
     /// Its host's claims stay, and expire.
@@ -76,6 +85,9 @@ pub trait Store: Send + Sync + 'static {
     async fn hosts(&self) -> Result<Vec<Host>, StoreError>;
     /// The endpoints of `host`'s live nodes, sorted.
     async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError>;
+    /// The service domains of `host`'s live nodes, sorted. Hidden only if no
+    /// node says that everybody may see it.
+    async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError>;
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
     /// Completes when hosts or endpoints may have changed since it did last;

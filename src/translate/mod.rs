@@ -8,12 +8,17 @@ mod tests;
 
 use memchr::memmem;
 
+use jid::Jid;
+
 use self::mention::Mention;
 use self::rename::Rename;
+use crate::config::Service;
 use crate::host::Host;
 use crate::stanza::{Reason, Refusal, Stanza};
 
-/// Rewrites addresses between the shared domain and this datacenter's own.
+/// Rewrites addresses between what everybody calls them, under the shared
+/// domain, and what the local server calls them: those of users, and those of
+/// our services that have a name of their own here.
 ///
 /// Text for people is never touched, even if it names an address: MongooseIM
 /// writes the full local JID into the body of MUC invitations, and there it
@@ -26,66 +31,107 @@ pub struct Translator {
     outward: Rename,
     /// Global to local.
     inward: Rename,
-    local_mention: Mention,
-    global_mention: Mention,
+    /// The domains that `outward` moves.
+    renamed: Vec<Mention>,
+    /// Every domain whose archives are here, under each of its names.
+    ours: Vec<(Host, Mention)>,
+    /// Our services that the server knows under their global name: they have
+    /// no stream, so nothing can be handed over in their name.
+    nameless: Vec<Host>,
     stanza_id: memmem::Finder<'static>,
 }
 
 impl Translator {
-    /// Between `global` and `local`.
+    /// Between `global` and `local`, for a host that offers `services`.
     #[must_use]
-    pub fn new(global: Host, local: Host) -> Self {
+    pub fn new(global: Host, local: Host, services: &[Service]) -> Self {
+        let named = services
+            .iter()
+            .filter_map(|service| Some((service.local.as_ref()?, &service.domain)));
+        let pairs: Vec<(&Host, &Host)> = [(&local, &global)].into_iter().chain(named).collect();
+        let nameless = services.iter().filter(|service| service.local.is_none());
+        let nameless: Vec<Host> = nameless.map(|service| service.domain.clone()).collect();
+        let names = pairs.iter().flat_map(|(local, global)| [*local, *global]);
         Self {
-            outward: Rename::new(&local, &global),
-            inward: Rename::new(&global, &local),
-            local_mention: Mention::of(&local),
-            global_mention: Mention::of(&global),
+            outward: Rename::new(pairs.iter().copied()),
+            inward: Rename::new(pairs.iter().map(|(local, global)| (*global, *local))),
+            renamed: pairs.iter().map(|(local, _)| Mention::of(local)).collect(),
+            ours: names
+                .chain(&nameless)
+                .map(|name| (name.clone(), Mention::of(name)))
+                .collect(),
             stanza_id: memmem::Finder::new("stanza-id"),
+            nameless,
             global,
         }
     }
 
     /// From the component stream to routing: `from` and the local addresses in
     /// the payload become global; a `<stanza-id/>` of a local archive is
-    /// removed. A payload without any of these keeps its bytes.
+    /// removed, unless it is a service's own, whose archive everybody reaches.
+    /// A payload without any of these keeps its bytes.
     ///
     /// # Errors
     /// `BadAddress` when `from` or `to` is missing.
     pub fn outbound(&self, stanza: &mut Stanza) -> Result<(), Refusal> {
         let sender = addresses(stanza)?;
-        if let Some(global) = self.outward.jid(sender) {
-            stanza.set_from(global);
+        let global = self.outward.jid(sender);
+        let is_service = global
+            .as_ref()
+            .is_some_and(|global| self.global != *global.domain().as_str());
+        let own = |by: &str| is_service && is_at(by, sender);
+        let names_us = self.renamed.iter().any(|m| m.is_in(stanza.payload()));
+        let tree = names_us.then(|| stanza.to_element()).and_then(|mut tree| {
+            places::rename_below(&mut tree, &self.outward, &own).then_some(tree)
+        });
+        if let Some(tree) = tree {
+            stanza.set_payload_from(&tree);
         }
-        if self.local_mention.is_in(stanza.payload()) {
-            let mut tree = stanza.to_element();
-            if places::rename_below(&mut tree, &self.outward) {
-                stanza.set_payload_from(&tree);
-            }
+        if let Some(global) = global {
+            stanza.set_from(global);
         }
         Ok(())
     }
 
     /// From routing to the component stream: `to` becomes local; a
-    /// `<stanza-id/>` that claims to be of a local archive is removed.
+    /// `<stanza-id/>` that claims to be of a local archive is removed, unless
+    /// it is the sender's own.
     ///
     /// # Errors
-    /// `ForeignSender` when the sender is not under the shared domain;
-    /// `BadAddress` when `from` or `to` is missing.
+    /// `ForeignSender` when the sender is neither at the shared domain nor a
+    /// service below it, or a service in whose name nothing can be handed to
+    /// this server; `BadAddress` when `from` or `to` is missing.
     pub fn inbound(&self, stanza: &mut Stanza) -> Result<(), Refusal> {
         let sender = addresses(stanza)?;
-        if self.global != *sender.domain().as_str() {
-            return Err(self.foreign_sender());
+        self.check_sender(sender)?;
+        let is_service = self.global != *sender.domain().as_str();
+        let forged = |by: &str| self.is_ours(by) && !(is_service && is_at(by, sender));
+        let tree = self
+            .may_claim_our_archive(stanza.payload())
+            .then(|| stanza.to_element())
+            .and_then(|mut tree| places::remove_stanza_ids(&mut tree, forged).then_some(tree));
+        if let Some(tree) = tree {
+            stanza.set_payload_from(&tree);
         }
         if let Some(local) = stanza.to().and_then(|to| self.inward.jid(to)) {
             stanza.set_to(local);
         }
-        if self.may_claim_our_archive(stanza.payload()) {
-            let mut tree = stanza.to_element();
-            if places::remove_stanza_ids(&mut tree, |by| self.is_ours(by)) {
-                stanza.set_payload_from(&tree);
-            }
-        }
         Ok(())
+    }
+
+    /// Whether the server takes stanzas of `sender` from us.
+    fn check_sender(&self, sender: &Jid) -> Result<(), Refusal> {
+        let domain = sender.domain().as_str();
+        if self.nameless.iter().any(|service| *service == *domain) {
+            return Err(self.nameless_sender(domain));
+        }
+        // A peer has nobody to speak for under our server's own names, even if
+        // those are below the shared domain.
+        let is_local = self.outward.jid(sender).is_some();
+        if !is_local && (self.global == *domain || self.global.is_above(domain)) {
+            return Ok(());
+        }
+        Err(self.foreign_sender())
     }
 
     /// Whether `payload` may hold a `<stanza-id/>` by one of our addresses
@@ -93,15 +139,17 @@ impl Translator {
     /// another way (character references, full-width letters) counts as well.
     fn may_claim_our_archive(&self, payload: &[u8]) -> bool {
         self.stanza_id.find(payload).is_some()
-            && (self.local_mention.is_in(payload)
-                || self.global_mention.is_in(payload)
+            && (self.ours.iter().any(|(_, mention)| mention.is_in(payload))
                 || memmem::find(payload, b"&#").is_some()
                 || !payload.is_ascii())
     }
 
-    /// Whether `by` is an address at the local or the shared domain.
+    /// Whether `by` is an address at a domain whose archives are here.
     fn is_ours(&self, by: &str) -> bool {
-        self.outward.address(by).is_some() || self.inward.address(by).is_some()
+        Jid::new(by.trim()).is_ok_and(|by| {
+            let domain = by.domain().as_str();
+            self.ours.iter().any(|(ours, _)| *ours == *domain)
+        })
     }
 
     fn foreign_sender(&self) -> Refusal {
@@ -114,10 +162,26 @@ impl Translator {
             ),
         )
     }
+
+    fn nameless_sender(&self, domain: &str) -> Refusal {
+        Refusal::new(
+            Reason::ForeignSender,
+            format!(
+                "{domain} is at the recipient's own server, where it can only write to local \
+                 addresses; its operator can change that by giving it a local name ([[services]] \
+                 local)"
+            ),
+        )
+    }
+}
+
+/// Whether `address` is at the domain of `jid`.
+fn is_at(address: &str, jid: &Jid) -> bool {
+    Jid::new(address.trim()).is_ok_and(|address| address.domain() == jid.domain())
 }
 
 /// The sender, if the stanza has both of its addresses.
-fn addresses(stanza: &Stanza) -> Result<&jid::Jid, Refusal> {
+fn addresses(stanza: &Stanza) -> Result<&Jid, Refusal> {
     match (stanza.from(), stanza.to()) {
         (Some(sender), Some(_)) => Ok(sender),
         (None, _) => Err(Refusal::new(

@@ -1,4 +1,4 @@
-//! Where payloads carry the addresses of users, and how they are renamed there.
+//! Where payloads carry the addresses of users and services, and how they are renamed there.
 
 use minidom::rxml::Namespace;
 use minidom::{Element, Node};
@@ -11,6 +11,7 @@ const ADDRESS: &str = "http://jabber.org/protocol/address";
 const BYTESTREAMS: &str = "http://jabber.org/protocol/bytestreams";
 const CONFERENCE: &str = "jabber:x:conference";
 const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
 const OLD_DELAY: &str = "jabber:x:delay";
 const REFERENCE: &str = "urn:xmpp:reference:0";
 const REPLY: &str = "urn:xmpp:reply:0";
@@ -45,8 +46,10 @@ const ATTRIBUTES: &[(&str, &str, &str)] = &[
     (ns::MUC_USER, "invite", "to"),
     (ns::MUC_USER, "decline", "from"),
     (ns::MUC_USER, "decline", "to"),
+    (ns::MUC_USER, "destroy", "jid"),
     (MUC_ADMIN, "item", "jid"),
     (MUC_ADMIN, "actor", "jid"),
+    (MUC_OWNER, "destroy", "jid"),
     (CONFERENCE, "x", "jid"),
     (ns::PUBSUB, "subscribe", "jid"),
     (ns::PUBSUB, "unsubscribe", "jid"),
@@ -68,18 +71,26 @@ const ATTRIBUTES: &[(&str, &str, &str)] = &[
     (REFERENCE, "reference", "uri"),
 ];
 
+/// Those that are kept are a service's own.
+const STANZA_ID: (&str, &str, &str) = (ns::SID, "stanza-id", "by");
+
 /// Elements whose text is an address: namespace, element.
 const TEXTS: &[(&str, &str)] = &[(ns::VCARD, "JABBERID"), (VCARD4, "uri")];
 
-/// Renames every address below `element`, and removes the
-/// `<stanza-id/>`s that are to be renamed: they name an archive that nobody
-/// can reach under another address. Tells whether anything has changed.
-pub(super) fn rename_below(element: &mut Element, rename: &Rename) -> bool {
-    let mut changed = remove_stanza_ids(element, |by| rename.address(by).is_some());
+/// Renames every address below `element`, and removes the `<stanza-id/>`s that
+/// would be renamed too, unless they are by an address that is `kept`: they
+/// name an archive that nobody can reach under another address. Tells whether
+/// anything has changed.
+pub(super) fn rename_below(
+    element: &mut Element,
+    rename: &Rename,
+    kept: &impl Fn(&str) -> bool,
+) -> bool {
+    let mut changed = remove_stanza_ids(element, |by| rename.address(by).is_some() && !kept(by));
     for child in element.children_mut() {
         changed |= rename_attributes(child, rename);
         changed |= rename_texts(child, rename);
-        changed |= rename_below(child, rename);
+        changed |= rename_below(child, rename, kept);
     }
     changed
 }
@@ -102,7 +113,7 @@ pub(super) fn remove_stanza_ids(element: &mut Element, unwanted: impl Fn(&str) -
 
 fn rename_attributes(element: &mut Element, rename: &Rename) -> bool {
     let mut changed = false;
-    for (namespace, name, attribute) in ATTRIBUTES {
+    for (namespace, name, attribute) in ATTRIBUTES.iter().chain([&STANZA_ID]) {
         if !element.is(name, *namespace) {
             continue;
         }

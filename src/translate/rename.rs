@@ -1,30 +1,41 @@
-//! One address at another domain.
+//! Addresses at other domains.
 
-use jid::{DomainPart, Jid};
+use jid::{DomainPart, DomainRef, Jid};
 
 use crate::host::Host;
 
 const SCHEME: &str = "xmpp:";
 
-/// Moves addresses from one domain to another; all others, also those at
+/// Moves addresses from some domains to others; all others, also those at
 /// subdomains, are none of its business. Domains are compared normalised.
 #[derive(Debug, Clone)]
-pub(super) struct Rename {
+pub(super) struct Rename(Vec<Pair>);
+
+#[derive(Debug, Clone)]
+struct Pair {
     from: DomainPart,
     to: DomainPart,
 }
 
 impl Rename {
-    pub(super) fn new(from: &Host, to: &Host) -> Self {
-        Self {
+    /// From the first of each pair to the second.
+    pub(super) fn new<'a>(pairs: impl IntoIterator<Item = (&'a Host, &'a Host)>) -> Self {
+        let pairs = pairs.into_iter().map(|(from, to)| Pair {
             from: domain(from),
             to: domain(to),
-        }
+        });
+        Self(pairs.collect())
     }
 
-    /// The new address, if `jid` is at the old domain.
+    /// The new address, if `jid` is at one of the old domains.
     pub(super) fn jid(&self, jid: &Jid) -> Option<Jid> {
-        (*jid.domain() == *self.from).then(|| Jid::from_parts(jid.node(), &self.to, jid.resource()))
+        let to = self.new_domain(jid.domain())?;
+        Some(Jid::from_parts(jid.node(), to, jid.resource()))
+    }
+
+    fn new_domain(&self, domain: &DomainRef) -> Option<&DomainPart> {
+        let pair = self.0.iter().find(|pair| *pair.from == *domain)?;
+        Some(&pair.to)
     }
 
     /// The same for an address in text, a JID or an `xmpp:` URI; `None` also
@@ -55,11 +66,9 @@ impl Rename {
         // Only the domain is replaced: what is percent-encoded stays so.
         let at = start + bare.find('@').map_or(0, |at| at + 1);
         let domain = &uri[at..start + bare.len()];
-        if *DomainPart::new(domain).ok()? != *self.from {
-            return None;
-        }
+        let to = self.new_domain(&DomainPart::new(domain).ok()?)?;
         let (before, after) = (&uri[..at], &uri[at + domain.len()..]);
-        Some(format!("{before}{}{after}", self.to))
+        Some(format!("{before}{to}{after}"))
     }
 }
 
@@ -74,10 +83,11 @@ mod tests {
     use super::*;
 
     fn outward() -> Rename {
-        Rename::new(
-            &Host::new("dc1.test").unwrap(),
-            &Host::new("example.test").unwrap(),
-        )
+        let host = |name: &str| Host::new(name).unwrap();
+        Rename::new([
+            (&host("dc1.test"), &host("example.test")),
+            (&host("rooms.dc1.test"), &host("muc.example.test")),
+        ])
     }
 
     #[test]
@@ -87,6 +97,7 @@ mod tests {
             ("alice@dc1.test", "alice@example.test"),
             ("dc1.test", "example.test"),
             ("dc1.test/x", "example.test/x"),
+            ("room@rooms.dc1.test/nick", "room@muc.example.test/nick"),
             ("Alice@DC1.Test./Phone", "alice@example.test/Phone"),
             (
                 "alice@dc1.test/a@dc1.test/b",
@@ -126,6 +137,10 @@ mod tests {
             ),
             ("XMPP:a%20b@DC1.test?join", "XMPP:a%20b@example.test?join"),
             ("xmpp:dc1.test", "xmpp:example.test"),
+            (
+                "xmpp:room@rooms.dc1.test?join",
+                "xmpp:room@muc.example.test?join",
+            ),
             (
                 "xmpp://me@elsewhere.test/alice@dc1.test",
                 "xmpp://me@elsewhere.test/alice@example.test",

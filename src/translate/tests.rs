@@ -7,11 +7,19 @@ use minidom::Element;
 use super::*;
 use crate::stanza::Limits;
 
+/// Of a host with rooms of another name and a bot of the same.
 fn translator() -> Translator {
-    Translator::new(
-        Host::new("example.test").unwrap(),
-        Host::new("dc1.test").unwrap(),
-    )
+    let host = |name: &str| Host::new(name).unwrap();
+    let service = |domain: &str, local: Option<&str>| Service {
+        domain: host(domain),
+        local: local.map(host),
+        hidden: false,
+    };
+    let services = [
+        service("muc.example.test", Some("rooms.dc1.test")),
+        service("bot.example.test", None),
+    ];
+    Translator::new(host("example.test"), host("dc1.test"), &services)
 }
 
 fn parse(stanza: &str) -> Stanza {
@@ -90,6 +98,8 @@ const PLACES: &[&str] = &[
     "<x xmlns='http://jabber.org/protocol/muc#user'><decline from='{}' to='{}'/></x>",
     "<query xmlns='http://jabber.org/protocol/muc#admin'>\
      <item affiliation='member' jid='{}'><actor jid='{}'/></item></query>",
+    "<x xmlns='http://jabber.org/protocol/muc#user'><destroy jid='{}'/></x>",
+    "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy jid='{}'/></query>",
     "<x xmlns='jabber:x:conference' jid='{}'/>",
     "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' initiator='{r}' responder='{r}'>\
      <content name='c'><transport xmlns='urn:xmpp:jingle:transports:s5b:1'>\
@@ -138,6 +148,19 @@ fn local_addresses_become_global_in_every_place() {
         );
         let text = String::from_utf8(after.payload().to_vec()).unwrap();
         assert!(!text.contains("dc1.test"), "{text}");
+    }
+}
+
+#[test]
+fn local_addresses_of_services_become_global_in_every_place() {
+    for place in PLACES {
+        let after = outbound(&fill(place, "rooms.dc1.test"));
+        let expected = outgoing(&fill(place, "muc.example.test"));
+        assert_eq!(
+            after.to_element().children().collect::<Vec<_>>(),
+            expected.to_element().children().collect::<Vec<_>>(),
+            "{place}"
+        );
     }
 }
 
@@ -260,6 +283,9 @@ fn the_sender_becomes_global() {
         ("alice@dc1.test", "alice@example.test"),
         ("dc1.test", "example.test"),
         ("room@conference.dc1.test/x", "room@conference.dc1.test/x"),
+        ("room@rooms.dc1.test/nick", "room@muc.example.test/nick"),
+        ("rooms.dc1.test", "muc.example.test"),
+        ("bot.example.test", "bot.example.test"),
         ("joe@elsewhere.test", "joe@elsewhere.test"),
     ] {
         let mut stanza = message(before, "bob@example.test/desk", "<body>hi</body>");
@@ -277,7 +303,9 @@ fn the_recipient_becomes_local() {
         ("alice@example.test", "alice@dc1.test"),
         ("example.test", "dc1.test"),
         ("joe@elsewhere.test", "joe@elsewhere.test"),
-        ("room@muc.example.test", "room@muc.example.test"),
+        ("room@muc.example.test/nick", "room@rooms.dc1.test/nick"),
+        ("room@chat.example.test", "room@chat.example.test"),
+        ("bot.example.test", "bot.example.test"),
     ] {
         let mut stanza = message("bob@example.test/desk", before, "<body>hi</body>");
         translator().inbound(&mut stanza).unwrap();
@@ -310,8 +338,9 @@ fn foreign_senders_are_refused() {
         "joe@elsewhere.test/x",
         "mallory@dc1.test/x",
         "bob@dc2.test",
-        "room@muc.example.test",
+        "room@rooms.dc1.test",
         "example.test.evil.test",
+        "evilexample.test",
     ] {
         let before = message(sender, "alice@example.test", "");
         let mut stanza = before.clone();
@@ -327,6 +356,82 @@ fn foreign_senders_are_refused() {
             before.to(),
             "a refused stanza is left as it was"
         );
+    }
+}
+
+#[test]
+fn services_below_the_shared_domain_are_no_foreign_senders() {
+    for sender in [
+        "room@chat.example.test/nick",
+        "a.b.example.test",
+        "muc.example.test",
+    ] {
+        let mut stanza = message(sender, "alice@example.test", "");
+        translator().inbound(&mut stanza).unwrap();
+        assert_eq!(stanza.from(), to(sender).as_ref());
+        assert_eq!(stanza.to(), to("alice@dc1.test").as_ref());
+    }
+}
+
+#[test]
+fn our_servers_names_are_nobody_elses_even_below_the_shared_domain() {
+    let host = |name: &str| Host::new(name).unwrap();
+    let services = [Service {
+        domain: host("muc.example.test"),
+        local: Some(host("rooms.dc1.example.test")),
+        hidden: false,
+    }];
+    let translator = Translator::new(host("example.test"), host("dc1.example.test"), &services);
+    for sender in [
+        "mallory@dc1.example.test/x",
+        "room@rooms.dc1.example.test/nick",
+    ] {
+        let mut stanza = message(sender, "alice@example.test", "");
+        let refusal = translator.inbound(&mut stanza).unwrap_err();
+        assert_eq!(refusal.reason, Reason::ForeignSender, "{sender}");
+    }
+}
+
+#[test]
+fn a_service_without_a_local_name_cannot_write_to_its_own_server_through_us() {
+    let mut stanza = message("bot.example.test", "alice@example.test", "");
+    let refusal = translator().inbound(&mut stanza).unwrap_err();
+    assert_eq!(refusal.reason, Reason::ForeignSender);
+    assert!(refusal.text.contains("[[services]]"), "{refusal:?}");
+}
+
+#[test]
+fn a_room_keeps_its_own_archives_ids_under_its_global_name() {
+    let payload = "<body>hi</body><stanza-id xmlns='urn:xmpp:sid:0' by='room@rooms.dc1.test' id='1'/>\
+        <stanza-id xmlns='urn:xmpp:sid:0' by='alice@dc1.test' id='2'/>";
+    let mut out = message(
+        "room@rooms.dc1.test/nick",
+        "alice@example.test/phone",
+        payload,
+    );
+    translator().outbound(&mut out).unwrap();
+    let by = |stanza: &Stanza| {
+        let tree = stanza.to_element();
+        let id = tree.get_child("stanza-id", "urn:xmpp:sid:0");
+        id.and_then(|id| id.attr("by")).map(str::to_owned)
+    };
+    assert_eq!(names_and_ids(&out), ["body:", "stanza-id:1"]);
+    assert_eq!(by(&out).as_deref(), Some("room@muc.example.test"));
+    // And back to somebody at the same host.
+    let before = out.clone();
+    translator().inbound(&mut out).unwrap();
+    assert!(same_bytes(before.payload(), out.payload()));
+
+    // Nobody else speaks for the room's archive.
+    let after = outbound(payload);
+    assert_eq!(names_and_ids(&after), ["body:"]);
+    for by in [
+        "room@muc.example.test",
+        "room@rooms.dc1.test",
+        "bot.example.test",
+    ] {
+        let forged = format!("<stanza-id xmlns='urn:xmpp:sid:0' by='{by}' id='1'/><body>hi</body>");
+        assert_eq!(names_and_ids(&inbound(&forged)), ["body:"], "{by}");
     }
 }
 
@@ -367,7 +472,7 @@ fn other_payloads_come_in_byte_for_byte() {
         "<body>stanza-id of alice@dc1.test &#38; größer</body>",
         "<reply xmlns='urn:xmpp:reply:0' to='alice@example.test' id='x'/>",
         "<delay xmlns='urn:xmpp:delay' from='alice@dc1.test'/>",
-        "<stanza-id xmlns='urn:xmpp:sid:0' by='room@muc.example.test' id='1'/><body>hi</body>",
+        "<stanza-id xmlns='urn:xmpp:sid:0' by='room@chat.example.test' id='1'/><body>hi</body>",
         "<stanza-id xmlns='urn:xmpp:sid:0' by='joe@elsewhere.test' id='1'/><body>größer</body>",
         "<jingle xmlns='urn:xmpp:jingle:1' initiator='bob@example.test/d' responder='alice@example.test/p'/>",
     ] {

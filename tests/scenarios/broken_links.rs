@@ -11,7 +11,7 @@ use crate::support::flood::{Flood, numbers};
 use crate::support::xml::body;
 
 /// Cuts every link to `port`: both ends get a RST.
-async fn cut(port: u16) -> usize {
+pub async fn cut(port: u16) -> usize {
     let killed = Command::new("ss")
         .args(["-H", "-K", "-t", "state", "established"])
         .arg(format!("( dport = :{port} )"))

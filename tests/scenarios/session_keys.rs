@@ -6,6 +6,10 @@ use crate::support::cluster::Cluster;
 async fn redis_holds_exactly_the_documented_keys() {
     let cluster = Cluster::builder()
         .datacenter("dc1.test")
+        .its_config(
+            "services = [{ domain = 'muc.example.test', local = 'rooms.dc1.test' }, \
+             { domain = 'bot.example.test', hidden = true }]",
+        )
         .datacenter("dc2.test")
         .config("[redis]\nexpire_after = 30\nrefresh_after = 10\n")
         .start()
@@ -28,7 +32,15 @@ async fn redis_holds_exactly_the_documented_keys() {
 
     let mut keys = redis.keys().await;
     keys.sort();
-    let mut expected = vec!["hosts".to_owned()];
+    let mut expected = [
+        "hosts",
+        "muc.example.test",
+        "bot.example.test",
+        "dc1.test#n1#{domains}",
+        "dc1.test#n1#{public_domains}",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for (user, resource, host) in [("alice", "phone", "dc1.test"), ("bob", "b1", "dc2.test")] {
         let bare = format!("{user}@example.test");
         let full = format!("{bare}/{resource}");
@@ -51,6 +63,7 @@ async fn redis_holds_exactly_the_documented_keys() {
             key if key.ends_with("#{nodes}") => ("hash", false),
             key if key.ends_with("#home") => ("string", false),
             key if key.ends_with("#{endpoints}") => ("set", true),
+            key if key.ends_with("domains}") => ("set", true),
             key if key.ends_with("#claims") => ("hash", true),
             _ => ("string", true),
         };
@@ -67,6 +80,14 @@ async fn redis_holds_exactly_the_documented_keys() {
     let link = cluster.dc("dc1.test").gateway.link();
     let endpoints = redis.members("dc1.test#n1#{endpoints}").await;
     assert_eq!(endpoints, [format!("{}#{}", link.ip(), link.port())]);
+    let mut domains = redis.members("dc1.test#n1#{domains}").await;
+    domains.sort();
+    assert_eq!(domains, ["bot.example.test", "muc.example.test"]);
+    let public = redis.members("dc1.test#n1#{public_domains}").await;
+    assert_eq!(public, ["muc.example.test"]);
+    for domain in domains {
+        assert_eq!(redis.get(&domain).await.as_deref(), Some("dc1.test"));
+    }
     let mut hosts = redis.members("hosts").await;
     hosts.sort();
     assert_eq!(hosts, ["dc1.test", "dc2.test"]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strait::config::Endpoint;
 use strait::host::Host;
-use strait::store::{Announcement, Claim, OwnClaim, Store};
+use strait::store::{Announcement, Claim, Offer, OwnClaim, Store};
 
 /// `expire_after` where something must expire.
 pub const EXPIRE_AFTER: Duration = Duration::from_secs(2);
@@ -63,8 +63,21 @@ pub fn announcement(endpoints: &[(&str, u16)]) -> Announcement {
                 port: *port,
             })
             .collect(),
-        domains: Vec::new(),
-        public_domains: Vec::new(),
+        offers: Vec::new(),
+    }
+}
+
+pub fn offer(domain: &str, hidden: bool) -> Offer {
+    Offer {
+        domain: host(domain),
+        hidden,
+    }
+}
+
+pub fn offering(offers: &[Offer]) -> Announcement {
+    Announcement {
+        offers: offers.to_vec(),
+        ..announcement(&[])
     }
 }
 
@@ -269,6 +282,79 @@ pub async fn endpoints_are_those_of_all_live_nodes(bench: impl Bench) {
     assert_eq!(texts(&one).await, all[1..2]);
 }
 
+pub async fn offers_are_those_of_all_live_nodes(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    let second = bench.store(&dc2(), "gw2");
+    let of_dc2 = async || one.offers(&dc2()).await.unwrap();
+    assert_eq!(of_dc2().await, []);
+    let (muc, upload) = ("muc.example.test", "upload.example.test");
+    two.announce(&offering(&[offer(upload, true), offer(muc, true)]))
+        .await
+        .unwrap();
+    assert_eq!(of_dc2().await, [offer(muc, true), offer(upload, true)]);
+    assert_eq!(one.offers(&dc1()).await.unwrap(), []);
+
+    // Whoever may see it at one node may see it.
+    second
+        .announce(&offering(&[offer(muc, false)]))
+        .await
+        .unwrap();
+    assert_eq!(of_dc2().await, [offer(muc, false), offer(upload, true)]);
+    two.announce(&offering(&[offer(muc, true)])).await.unwrap();
+    assert_eq!(of_dc2().await, [offer(muc, false)]);
+    second.retire().await.unwrap();
+    assert_eq!(of_dc2().await, [offer(muc, true)]);
+    two.announce(&offering(&[])).await.unwrap();
+    assert_eq!(of_dc2().await, []);
+}
+
+pub async fn a_mongooseim_finds_the_host_of_a_service(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    let second = bench.store(&dc2(), "gw2");
+    let (muc, upload) = ("muc.example.test", "upload.example.test");
+    let found = async |domain: &str| bench.read_as_mongooseim(domain).await;
+    two.announce(&offering(&[offer(muc, false), offer(upload, true)]))
+        .await
+        .unwrap();
+    second
+        .announce(&offering(&[offer(muc, false)]))
+        .await
+        .unwrap();
+    // Whose it is it stays, however often another host offers it too.
+    one.announce(&offering(&[offer(muc, false)])).await.unwrap();
+    for domain in [muc, upload] {
+        assert_eq!(found(domain).await.as_deref(), Some("dc2.test"));
+    }
+
+    // It goes with the last node that offers it, and only with that.
+    one.retire().await.unwrap();
+    two.retire().await.unwrap();
+    assert_eq!(found(muc).await.as_deref(), Some("dc2.test"));
+    assert_eq!(found(upload).await, None);
+    second.retire().await.unwrap();
+    assert_eq!(found(muc).await, None);
+    one.announce(&offering(&[offer(muc, false)])).await.unwrap();
+    assert_eq!(found(muc).await.as_deref(), Some("dc1.test"));
+}
+
+pub async fn offers_of_a_dead_node_expire(bench: impl Bench) {
+    let (one, two) = pair(&bench).await;
+    let muc = "muc.example.test";
+    let offers = offering(&[offer(muc, false)]);
+    two.announce(&offers).await.unwrap();
+    until("a dead node offers nothing", async || {
+        one.announce(&announcement(&[])).await.unwrap();
+        one.offers(&dc2()).await.unwrap().is_empty()
+    })
+    .await;
+    until("a MongooseIM finds nobody", async || {
+        bench.read_as_mongooseim(muc).await.is_none()
+    })
+    .await;
+    two.announce(&offers).await.unwrap();
+    assert_eq!(one.offers(&dc2()).await.unwrap(), offers.offers);
+}
+
 pub async fn many_claims_go_in_one_call(bench: impl Bench) {
     let (one, _) = pair(&bench).await;
     let jids: Vec<String> = (0..1201).map(|n| format!("u{n}@example.test")).collect();
@@ -292,12 +378,15 @@ macro_rules! contract_tests {
             a_withdrawal_takes_only_ones_own,
             the_home_is_the_last_host_and_stays,
             endpoints_are_those_of_all_live_nodes,
+            offers_are_those_of_all_live_nodes,
+            a_mongooseim_finds_the_host_of_a_service,
             many_claims_go_in_one_call,
         }
         contract_tests! { @each $attribute, $bench, $crate::store_contract::EXPIRE_AFTER,
             what_nobody_refreshes_expires,
             claims_of_hosts_without_a_live_node_do_not_count,
             hosts_are_those_with_a_live_node,
+            offers_of_a_dead_node_expire,
         }
     };
     (@each $attribute:meta, $bench:path, $expire_after:expr, $($rule:ident,)+) => {

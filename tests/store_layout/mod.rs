@@ -10,7 +10,7 @@ use strait::config::{self, Compat, RedisTls, Secret};
 use strait::host::Host;
 use strait::store::{RedisStore, Store};
 
-use crate::store_contract::{Bench, announcement, began, host};
+use crate::store_contract::{Bench, announcement, began, host, offer, offering};
 
 /// What the default of `expire_after` is.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -160,18 +160,58 @@ pub async fn the_registry_is_in_mod_global_distribs_layout(table: Table<impl Sit
     let now = now.unwrap().as_secs();
     assert!(now.abs_diff(stamp) < 60, "stamped {stamp} at {now}");
 
-    told.domains = vec!["muc.example.test".to_owned(), "x.example.test".to_owned()];
-    told.public_domains = vec!["muc.example.test".to_owned()];
+    let (muc, hidden) = ("muc.example.test", "hidden.example.test");
+    told.offers = vec![offer(muc, false), offer(hidden, true)];
     store.announce(&told).await.unwrap();
     let domains = "dc1.test#gw1#{domains}";
-    assert_eq!(table.ask::<usize>(&["SCARD", domains]).await, 2);
+    let mut members: Vec<String> = table.ask(&["SMEMBERS", domains]).await;
+    members.sort();
+    assert_eq!(members, [hidden, muc]);
     table.assert_expires_in_120(domains).await;
     let public = "dc1.test#gw1#{public_domains}";
     let members: Vec<String> = table.ask(&["SMEMBERS", public]).await;
-    assert_eq!(members, ["muc.example.test"]);
+    assert_eq!(members, [muc]);
+    table.assert_expires_in_120(public).await;
+    for domain in [muc, hidden] {
+        assert_eq!(table.ask::<String>(&["GET", domain]).await, "dc1.test");
+        table.assert_expires_in_120(domain).await;
+    }
 
     store.retire().await.unwrap();
     assert_eq!(table.keys().await, [""; 0]);
+}
+
+/// Its nodes are called otherwise, it tells of services under its own name,
+/// and its hash of nodes has the time too.
+pub async fn the_services_of_a_mongooseim_are_read(table: Table<impl Site>) {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.unwrap().as_secs().to_string();
+    let (node, host_name) = ("mongooseim@mim1", "dc2.test");
+    let muc = "muc.example.test";
+    for command in [
+        &[
+            "SADD",
+            "dc2.test#mongooseim@mim1#{domains}",
+            muc,
+            "pubsub.dc2.test",
+        ][..],
+        &["SADD", "dc2.test#mongooseim@mim1#{public_domains}", muc],
+        &["SET", muc, host_name, "EX", "120"],
+        &["HSET", "dc2.test#{nodes}", node, &now],
+        &["SADD", "hosts", host_name],
+    ] {
+        table.ask::<()>(command).await;
+    }
+    let store = table.store(&host("dc1.test"), "gw1");
+    assert_eq!(
+        store.offers(&host(host_name)).await.unwrap(),
+        [offer(muc, false), offer("pubsub.dc2.test", true)]
+    );
+    // What is a MongooseIM's stays a MongooseIM's.
+    let told = offering(&[offer(muc, false)]);
+    store.announce(&told).await.unwrap();
+    store.retire().await.unwrap();
+    assert_eq!(table.ask::<String>(&["GET", muc]).await, host_name);
 }
 
 /// Makes a test of each part of the layout; `$table` makes a fresh table with
@@ -189,6 +229,12 @@ macro_rules! layout_tests {
         async fn the_registry_is_in_mod_global_distribs_layout() {
             let table = $table($crate::store_layout::LONG).await;
             $crate::store_layout::the_registry_is_in_mod_global_distribs_layout(table).await;
+        }
+
+        #[tokio::test]
+        async fn the_services_of_a_mongooseim_are_read() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::the_services_of_a_mongooseim_are_read(table).await;
         }
     };
 }

@@ -7,6 +7,7 @@ use futures::future::join_all;
 
 use super::certs::Authority;
 use super::client::Client;
+use super::component::Component;
 use super::fake_server::FakeServer;
 use super::gateway::{Gateway, Settings};
 use super::inbox::Inbox;
@@ -137,11 +138,9 @@ impl Builder {
 
 impl Plan {
     fn prosody(self) -> prosody::Builder {
-        // The server may learn late that a killed gateway is gone.
-        let options = "component_conflict_resolve = \"kick_old\"";
         let prosody = Prosody::builder(&self.host)
             .watched_by(GLOBAL)
-            .component(GLOBAL, SECRET, options);
+            .service(GLOBAL, SECRET);
         let prosody = USERS
             .iter()
             .fold(prosody, |prosody, user| prosody.user(user, PASSWORD));
@@ -279,6 +278,11 @@ impl Cluster {
             identity: self.authority.issue(host),
             overrides: Vec::new(),
         }
+    }
+
+    /// Attaches a component of the tests to the server of `host`.
+    pub async fn component(&self, domain: &str, host: &str) -> Component {
+        Component::attach(&self.dc(host).prosody, domain, SECRET).await
     }
 
     fn hosts(&self) -> impl Iterator<Item = &str> {

@@ -2,7 +2,7 @@
 //! servers won't do: withhold, cut, lie.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use minidom::Element;
 use tokio::io::AsyncWriteExt;
@@ -18,7 +18,7 @@ use xmpp_parsers::ns;
 use super::inbox::Inbox;
 use super::patience::PATIENCE;
 use super::port::Port;
-use super::xml::child;
+use super::xml::{attribute, child};
 
 /// Listens; each connection is accepted when the test says so.
 #[derive(Debug)]
@@ -30,6 +30,7 @@ pub struct FakeServer {
 /// One component that has connected.
 #[derive(Debug)]
 pub struct Connection {
+    domain: OnceLock<String>,
     inbox: Arc<Inbox>,
     pings: Arc<Mutex<Pings>>,
     /// Everything is written in the order in which it comes here.
@@ -77,6 +78,23 @@ impl FakeServer {
         Connection::new(stream, &format!("the component at {peer}"))
     }
 
+    /// Waits for the components of all of `domains`, in whatever order they
+    /// connect, lets them in, and gives them in the order of `domains`.
+    pub async fn attach_all<const N: usize>(
+        &self,
+        secret: &str,
+        domains: [&str; N],
+    ) -> [Connection; N] {
+        let mut connections = Vec::new();
+        for _ in domains {
+            connections.push(self.attach(secret).await);
+        }
+        domains.map(|domain| {
+            let at = connections.iter().position(|c| c.domain() == domain);
+            connections.swap_remove(at.unwrap_or_else(|| panic!("{domain} did not attach")))
+        })
+    }
+
     /// Waits for a connection and lets the component in.
     pub async fn attach(&self, secret: &str) -> Connection {
         let connection = self.accept().await;
@@ -98,6 +116,7 @@ impl Connection {
             filled.fill(read, ns::COMPONENT, answer).await;
         });
         Self {
+            domain: OnceLock::new(),
             inbox,
             pings,
             out,
@@ -133,6 +152,7 @@ impl Connection {
         let header = self.inbox.header().await;
         let domain = attribute(&header, "to").unwrap_or_else(|| panic!("no to: {header}"));
         let id = Uuid::new_v4().to_string();
+        self.domain.get_or_init(|| domain.clone());
         self.send(&format!(
             "<?xml version='1.0'?><stream:stream from='{domain}' id='{id}' \
              xmlns='{}' xmlns:stream='http://etherx.jabber.org/streams'>",
@@ -164,6 +184,11 @@ impl Connection {
     /// it if need be. Pings are not among them.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
         self.inbox.until(what, wanted).await
+    }
+
+    /// What the component calls itself, once its stream is open.
+    pub fn domain(&self) -> &str {
+        self.domain.get().expect("an open stream")
     }
 
     /// Everything received.
@@ -247,11 +272,4 @@ fn answer_ping(stanza: &Element, pings: &Mutex<Pings>, out: &UnboundedSender<Ord
 
 fn lock(pings: &Mutex<Pings>) -> MutexGuard<'_, Pings> {
     pings.lock().expect("no panic while it is held")
-}
-
-/// An attribute of a start tag.
-fn attribute(tag: &str, name: &str) -> Option<String> {
-    // An end tag makes the header an element.
-    let element = format!("{tag}</stream:stream>").parse::<Element>().ok()?;
-    element.attr(name).map(str::to_owned)
 }

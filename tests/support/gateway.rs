@@ -171,6 +171,13 @@ impl Gateway {
             .await;
     }
 
+    /// Waits until the stream of `domain` to its server is up.
+    pub async fn until_attached(&self, domain: &str) {
+        let attached = "strait_component_attached";
+        self.until_metric(attached, &[("domain", domain)], |up| up == 1.0)
+            .await;
+    }
+
     /// Waits until everything that it took in is accounted for: reinjected,
     /// forwarded, answered, refused or held.
     pub async fn assert_balanced(&self) {

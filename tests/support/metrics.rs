@@ -26,14 +26,16 @@ impl Metrics {
         Self { series }
     }
 
-    /// The value of exactly that series.
+    /// Over all series that have these labels, and perhaps more; `None` when
+    /// there is none.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let labels = labels
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        let name = name.to_owned();
-        self.series.get(&Series { name, labels }).copied()
+        let has = |series: &Series| {
+            labels
+                .iter()
+                .all(|(key, value)| series.labels.get(*key).map(String::as_str) == Some(*value))
+        };
+        let values = self.named(name).filter(|(series, _)| has(series));
+        values.map(|(_, value)| value).reduce(|a, b| a + b)
     }
 
     /// Over all labels; 0 when there is no such series.

@@ -3,7 +3,7 @@
 //! [`cluster`] puts everything together; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`cable`]. Under them: [`process`], [`port`],
+//! [`dynomite_stand_in`], [`cable`], [`component`], [`room`]. Under them: [`process`], [`port`],
 //! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -13,6 +13,7 @@ pub mod cable;
 pub mod certs;
 pub mod client;
 pub mod cluster;
+pub mod component;
 pub mod dynomite_stand_in;
 pub mod fake_server;
 pub mod flood;
@@ -27,5 +28,6 @@ pub mod prosody;
 pub mod redis_cluster;
 pub mod redis_sentinels;
 pub mod redis_server;
+pub mod room;
 pub mod workdir;
 pub mod xml;

@@ -1,7 +1,10 @@
 //! A Prosody of our own: one domain, its users, its components.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,6 +50,7 @@ pub struct Prosody {
     users: Vec<User>,
     c2s: Port,
     components: Port,
+    config: PathBuf,
     /// To kill, freeze, look at.
     pub process: Process,
 }
@@ -78,6 +82,13 @@ impl Builder {
         self
     }
 
+    /// With an external component for a gateway: the shared domain, or a
+    /// service of another datacenter.
+    pub fn service(self, domain: &str, secret: &str) -> Self {
+        // The server may learn late that a killed gateway is gone.
+        self.component(domain, secret, "component_conflict_resolve = \"kick_old\"")
+    }
+
     /// More lines of Lua for the virtual host.
     pub fn host_options(mut self, lua: &str) -> Self {
         writeln!(self.host_options, "{lua}").expect("a string grows");
@@ -98,13 +109,14 @@ impl Builder {
         let config = self.config(workdir, &name, &c2s, &components);
         let config = workdir.write(&format!("{name}/prosody.cfg.lua"), &config);
         let log = workdir.file(&format!("{name}.log"));
-        let arguments = ["-F".into(), "--config".into(), config.into_os_string()];
+        let arguments = ["-F".into(), "--config".into(), OsString::from(&config)];
         let mut prosody = Prosody {
             process: Process::new(&name, "prosody", arguments, log),
             domain: self.domain,
             users: self.users,
             c2s,
             components,
+            config,
         };
         prosody.start().await;
         prosody
@@ -199,6 +211,13 @@ impl Prosody {
     /// Where components connect.
     pub fn component_address(&self) -> SocketAddr {
         self.components.address()
+    }
+
+    /// Appends Lua to its configuration, for when it starts next.
+    pub fn configure(&self, lua: &str) {
+        let config = std::fs::OpenOptions::new().append(true).open(&self.config);
+        let mut config = config.expect("a configuration that can be written");
+        writeln!(config, "{lua}").expect("a configuration that can be written");
     }
 
     /// The password of `user`.

@@ -95,6 +95,20 @@ pub fn child<'a>(element: &'a Element, name: &str) -> Option<&'a Element> {
     element.children().find(|child| child.name() == name)
 }
 
+/// All children of that name, in any namespace.
+pub fn children<'a>(element: &'a Element, name: &str) -> impl Iterator<Item = &'a Element> {
+    element.children().filter(move |child| child.name() == name)
+}
+
+/// An attribute of a stream's header.
+pub fn attribute(header: &str, name: &str) -> Option<String> {
+    // An end tag makes the header an element.
+    let element = format!("{header}</stream:stream>")
+        .parse::<Element>()
+        .ok()?;
+    element.attr(name).map(str::to_owned)
+}
+
 /// The text of the `<body/>`.
 pub fn body(element: &Element) -> Option<String> {
     child(element, "body").map(Element::text)

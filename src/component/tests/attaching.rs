@@ -13,7 +13,7 @@ macro_rules! fails {
             $script
             let why = gateway.until_detached($advice).await;
             let failures = &gateway.metrics.component_attach_failures;
-            assert_eq!(failures.with_label_values(&[$reason]).get(), 1, "{why}");
+            assert_eq!(failures.with_label_values(&[DOMAIN, $reason]).get(), 1, "{why}");
             assert!(!why.contains("s3cret"), "{why}");
         }
     };
@@ -146,8 +146,22 @@ async fn attaches_as_soon_as_the_server_lets_it() {
     gateway.until_detached("not-authorized").await;
     let _connection = server.attach().await;
     gateway.until_attached(1).await;
-    assert_eq!(gateway.metrics.component_attached.get(), 1);
-    assert_eq!(gateway.metrics.component_attaches.get(), 1);
+    assert_eq!(
+        gateway
+            .metrics
+            .component_attached
+            .with_label_values(&[DOMAIN])
+            .get(),
+        1
+    );
+    assert_eq!(
+        gateway
+            .metrics
+            .component_attaches
+            .with_label_values(&[DOMAIN])
+            .get(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -160,7 +174,7 @@ async fn attaches_again_after_a_shutdown_of_the_server() {
     let _connection = server.attach().await;
     gateway.until_attached(2).await;
     let losses = &gateway.metrics.component_losses;
-    assert_eq!(losses.with_label_values(&["closed"]).get(), 1);
+    assert_eq!(losses.with_label_values(&[DOMAIN, "closed"]).get(), 1);
 }
 
 #[tokio::test]

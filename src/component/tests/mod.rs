@@ -3,6 +3,7 @@
 mod attaching;
 mod reading;
 mod server;
+mod streams;
 mod writing;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ struct Gateway {
     settle: Arc<Settled>,
     undelivered: mpsc::UnboundedReceiver<Undelivered>,
     shutdown: CancellationToken,
-    task: JoinHandle<()>,
+    task: JoinHandle<Vec<Envelope>>,
 }
 
 struct Taken(mpsc::UnboundedSender<Envelope>);
@@ -51,8 +52,12 @@ impl Settle for Settled {
     }
 }
 
+/// The shared domain.
+const DOMAIN: &str = "example.test";
+
 fn settings(host: &str, port: u16) -> Settings {
     Settings {
+        domain: Host::new("example.test").unwrap(),
         global_host: Host::new("example.test").unwrap(),
         local_host: Host::new("dc1.test").unwrap(),
         config: config::Component {

@@ -95,7 +95,7 @@ async fn what_can_not_be_read_ends_the_stream_politely() {
     let _connection = server.attach().await;
     gateway.until_attached(2).await;
     let losses = &gateway.metrics.component_losses;
-    assert_eq!(losses.with_label_values(&["unreadable"]).get(), 1);
+    assert_eq!(losses.with_label_values(&[DOMAIN, "unreadable"]).get(), 1);
 }
 
 #[tokio::test]
@@ -123,7 +123,14 @@ async fn ten_silent_minutes_do_not_end_the_stream() {
         connection.answer(&id).await;
     }
     until_listening(&mut gateway, &mut connection).await;
-    assert_eq!(gateway.metrics.component_attaches.get(), 1);
+    assert_eq!(
+        gateway
+            .metrics
+            .component_attaches
+            .with_label_values(&[DOMAIN])
+            .get(),
+        1
+    );
 }
 
 #[tokio::test]

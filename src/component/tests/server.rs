@@ -10,6 +10,8 @@ pub struct Server(TcpListener);
 pub struct Connection {
     socket: TcpStream,
     unread: String,
+    /// What the component calls itself.
+    pub domain: String,
 }
 
 /// A stream header like Prosody's; with id `abc`.
@@ -30,10 +32,17 @@ impl Server {
     /// Accepts a connection and reads its stream header.
     pub async fn accept(&self) -> Connection {
         let (socket, _) = self.0.accept().await.unwrap();
-        let unread = String::new();
-        let mut connection = Connection { socket, unread };
+        let mut connection = Connection {
+            socket,
+            unread: String::new(),
+            domain: String::new(),
+        };
         let header = connection.until("'1.0'>").await;
-        assert!(header.contains("to='example.test'"), "{header}");
+        let domain = header
+            .split(" to='")
+            .nth(1)
+            .and_then(|rest| rest.split('\'').next());
+        connection.domain = domain.unwrap_or_else(|| panic!("{header}")).to_owned();
         assert!(header.contains("jabber:component:accept"), "{header}");
         connection
     }
@@ -80,7 +89,8 @@ impl Connection {
         let text = self.until("<ping xmlns='urn:xmpp:ping'/></iq>").await;
         let start = text.rfind("<iq").unwrap();
         let ping = &text[start..];
-        for part in ["from='example.test'", "to='dc1.test'", "type='get'"] {
+        let from = format!("from='{}'", self.domain);
+        for part in [&*from, "to='dc1.test'", "type='get'"] {
             assert!(ping.contains(part), "{ping}");
         }
         let id = ping
@@ -95,7 +105,8 @@ impl Connection {
 
     /// Answers a barrier.
     pub async fn answer(&mut self, id: &str) {
-        let result = format!("<iq type='result' id='{id}' from='dc1.test' to='example.test'/>");
+        let domain = &self.domain;
+        let result = format!("<iq type='result' id='{id}' from='dc1.test' to='{domain}'/>");
         self.send(&result).await;
     }
 

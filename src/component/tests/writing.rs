@@ -18,7 +18,14 @@ async fn an_answered_barrier_settles_what_was_written_before_it() {
     (2..=4).for_each(|n| gateway.reinject(n));
     connection.until("<body>4</body></message>").await;
     assert_eq!(gateway.settled.try_recv(), Err(TryRecvError::Empty));
-    assert_eq!(gateway.metrics.component_unsettled.get(), 4);
+    assert_eq!(
+        gateway
+            .metrics
+            .component_unsettled
+            .with_label_values(&[DOMAIN])
+            .get(),
+        4
+    );
 
     connection.answer(&first).await;
     assert_eq!(gateway.next_settled(1).await, [1]);
@@ -31,7 +38,14 @@ async fn an_answered_barrier_settles_what_was_written_before_it() {
         ))
         .await;
     assert_eq!(gateway.next_settled(3).await, [2, 3, 4]);
-    assert_eq!(gateway.metrics.component_unsettled.get(), 0);
+    assert_eq!(
+        gateway
+            .metrics
+            .component_unsettled
+            .with_label_values(&[DOMAIN])
+            .get(),
+        0
+    );
     assert_eq!(gateway.taken.try_recv().unwrap_err(), TryRecvError::Empty);
 }
 
@@ -95,7 +109,14 @@ async fn what_waits_too_long_is_given_back() {
         start.elapsed()
     );
     assert_eq!(second.envelope.stanza.id().unwrap(), "m2");
-    assert_eq!(gateway.metrics.component_unsettled.get(), 0);
+    assert_eq!(
+        gateway
+            .metrics
+            .component_unsettled
+            .with_label_values(&[DOMAIN])
+            .get(),
+        0
+    );
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod connection;
 mod layout;
 mod liveness;
+mod offers;
 mod registry;
 mod script;
 mod server;
@@ -20,7 +21,7 @@ use self::connection::Connection;
 use self::liveness::Liveness;
 use self::script::{Call, Stored};
 use self::server::Server;
-use super::{Announcement, Claim, OwnClaim, Store, StoreError, newest_first};
+use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
 use crate::config::{self, Endpoint, RedisUrl};
 use crate::host::Host;
 
@@ -193,6 +194,10 @@ impl Store for RedisStore {
 
     async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
         self.read_endpoints(host).await
+    }
+
+    async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError> {
+        self.read_offers(host).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use redis::Cmd;
 use tokio::time::Instant;
 
 use super::liveness::{Remains, Stamps};
-use super::{RedisStore, layout, read_host, script};
+use super::{RedisStore, layout, offers, read_host, script};
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::store::{Announcement, StoreError};
@@ -23,18 +23,17 @@ impl RedisStore {
             .collect();
         let (host, node) = (&self.local, self.node.as_str());
         let mut commands = redis::pipe();
+        let (domains, public) = offers::written(&announcement.offers);
         for (key, members) in [
             (layout::endpoints(host, node), &endpoints),
-            (layout::domains(host, node), &announcement.domains),
-            (
-                layout::public_domains(host, node),
-                &announcement.public_domains,
-            ),
+            (layout::domains(host, node), &domains),
+            (layout::public_domains(host, node), &public),
         ] {
             commands
                 .add_command(self.replace_set(key, members))
                 .ignore();
         }
+        self.take_domains(&domains, &mut commands);
         commands
             .cmd("HSET")
             .arg(layout::nodes(host))
@@ -63,6 +62,7 @@ impl RedisStore {
     /// Takes this node out, and its host too if it was the last one there.
     pub(super) async fn remove_node(&self) -> Result<(), StoreError> {
         let (host, node) = (&self.local, self.node.as_str());
+        let domains = self.own_domains().await?;
         let mut commands = redis::pipe();
         commands
             .cmd("HDEL")
@@ -80,6 +80,7 @@ impl RedisStore {
         let (others,): (HashMap<String, String>,) = self
             .query("take this node out of the registry", &commands)
             .await?;
+        self.release_domains(domains, others.keys()).await?;
         if others.is_empty() {
             self.remove_hosts(std::slice::from_ref(host)).await?;
         }
@@ -103,16 +104,7 @@ impl RedisStore {
     /// The endpoints of all live nodes of `host`, sorted.
     pub(super) async fn read_endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
         let purpose = "read the endpoints of a host";
-        let stamps = self
-            .read_stamps(purpose, std::slice::from_ref(host))
-            .await?;
-        let nodes = {
-            let (now, mut liveness) = (Instant::now(), self.liveness());
-            for stamps in stamps {
-                liveness.read(host, stamps, wall_clock(), now);
-            }
-            liveness.live_nodes(host, now)
-        };
+        let nodes = self.read_live_nodes(purpose, host).await?;
         if nodes.is_empty() {
             return Ok(Vec::new());
         }
@@ -134,6 +126,22 @@ impl RedisStore {
             })
             .collect();
         Ok(endpoints.into_iter().collect())
+    }
+
+    /// The live nodes of `host`, as of now.
+    pub(super) async fn read_live_nodes(
+        &self,
+        purpose: &str,
+        host: &Host,
+    ) -> Result<Vec<String>, StoreError> {
+        let stamps = self
+            .read_stamps(purpose, std::slice::from_ref(host))
+            .await?;
+        let (now, mut liveness) = (Instant::now(), self.liveness());
+        for stamps in stamps {
+            liveness.read(host, stamps, wall_clock(), now);
+        }
+        Ok(liveness.live_nodes(host, now))
     }
 
     /// The nodes of each of `hosts`, in their order.

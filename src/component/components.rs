@@ -1,0 +1,256 @@
+//! The streams to the local server: one for the shared domain, and one for each
+//! service domain that the server does not have itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jid::Jid;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Attachment, Component, ComponentTask, Settings};
+use crate::envelope::{Envelope, Intake, Obstacle, Undelivered};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::Stanza;
+
+/// The streams of the service domains.
+type Services = Arc<RwLock<BTreeMap<Host, Component>>>;
+
+/// A handle to all streams; the task behind it keeps them up.
+#[derive(Debug, Clone)]
+pub struct Components {
+    shared: Component,
+    global: Host,
+    services: Services,
+}
+
+/// Keeps all streams up; behind a [`Components`].
+#[derive(Debug)]
+pub struct ComponentsTask {
+    /// Of the stream of the shared domain; the others differ in their domain.
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    undelivered: mpsc::UnboundedSender<Undelivered>,
+    shared: ComponentTask,
+    services: Services,
+}
+
+impl Components {
+    /// A handle, and the task to spawn. `settings` is that of the stream of the
+    /// shared domain. What a stream can't deliver comes back through
+    /// `undelivered`.
+    #[must_use]
+    pub fn new(
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        undelivered: mpsc::UnboundedSender<Undelivered>,
+    ) -> (Self, ComponentsTask) {
+        let global = settings.domain.clone();
+        let (component, shared) =
+            Component::new(settings.clone(), metrics.clone(), undelivered.clone());
+        let components = Self {
+            shared: component,
+            global,
+            services: Services::default(),
+        };
+        let services = Arc::clone(&components.services);
+        let task = ComponentsTask {
+            settings,
+            metrics,
+            undelivered,
+            shared,
+            services,
+        };
+        (components, task)
+    }
+
+    /// Hands a stanza to the server, as [`Component::try_reinject`] does, on
+    /// the stream of the domain that `local` is from: a server takes no other
+    /// sender on a stream.
+    ///
+    /// # Errors
+    /// Gives the envelope back when there is no such stream (yet), or the
+    /// stream takes no more at present.
+    pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
+        match self.stream_for(local.from()) {
+            Some(stream) => stream.try_reinject(envelope, local),
+            None => Err(Box::new(Undelivered {
+                envelope,
+                reason: Obstacle::Absent,
+            })),
+        }
+    }
+
+    /// Writes a stanza of the gateway's own, from the shared domain, as
+    /// [`Component::send_own`] does.
+    pub fn send_own(&self, stanza: Stanza) {
+        self.shared.send_own(stanza);
+    }
+
+    /// Follows whether the stream of the shared domain is up.
+    #[must_use]
+    pub fn attachment(&self) -> watch::Receiver<Attachment> {
+        self.shared.attachment()
+    }
+
+    /// Whether the streams of the service domains are up, by domain.
+    #[must_use]
+    pub fn service_attachments(&self) -> Vec<(Host, Attachment)> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        services
+            .iter()
+            .map(|(domain, stream)| (domain.clone(), stream.attachment.borrow().clone()))
+            .collect()
+    }
+
+    fn stream_for(&self, sender: Option<&Jid>) -> Option<Component> {
+        // A stanza without a sender is refused there.
+        let Some(domain) = sender.map(|sender| sender.domain().as_str()) else {
+            return Some(self.shared.clone());
+        };
+        if self.global == *domain {
+            return Some(self.shared.clone());
+        }
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        services.get(domain).cloned()
+    }
+}
+
+impl ComponentsTask {
+    /// Keeps the stream of the shared domain up, and one for each domain of
+    /// `wanted`, until `shutdown`; then ends each as [`ComponentTask::run`]
+    /// does. What is left in the stream of a domain that is wanted no more is
+    /// given back.
+    pub async fn run(
+        self,
+        mut wanted: watch::Receiver<BTreeSet<Host>>,
+        intake: Arc<dyn Intake>,
+        shutdown: CancellationToken,
+    ) {
+        let mut streams = Streams {
+            settings: self.settings,
+            metrics: self.metrics,
+            undelivered: self.undelivered,
+            services: self.services,
+            intake,
+            shutdown: shutdown.clone(),
+            running: JoinSet::new(),
+            stops: BTreeMap::new(),
+        };
+        streams.start(self.shared, shutdown.clone());
+        let follow = async {
+            loop {
+                let domains = wanted.borrow_and_update().clone();
+                streams.be_for(&domains);
+                if wanted.changed().await.is_err() {
+                    return std::future::pending().await;
+                }
+            }
+        };
+        shutdown.run_until_cancelled(follow).await;
+        while let Some(ended) = streams.running.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a component stream broke down; please report this");
+            }
+        }
+    }
+}
+
+/// The streams that run, and what a new one needs.
+struct Streams {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    undelivered: mpsc::UnboundedSender<Undelivered>,
+    services: Services,
+    intake: Arc<dyn Intake>,
+    shutdown: CancellationToken,
+    running: JoinSet<()>,
+    /// How to end the stream of each service domain.
+    stops: BTreeMap<Host, CancellationToken>,
+}
+
+impl Streams {
+    /// Ends the streams of all other service domains, and starts those of
+    /// `wanted` that do not run.
+    fn be_for(&mut self, wanted: &BTreeSet<Host>) {
+        let unwanted: Vec<Host> = self
+            .stops
+            .keys()
+            .filter(|domain| !wanted.contains(*domain))
+            .cloned()
+            .collect();
+        for domain in unwanted {
+            self.end(&domain);
+        }
+        for domain in wanted {
+            if !self.stops.contains_key(domain) {
+                self.begin(domain);
+            }
+        }
+    }
+
+    fn begin(&mut self, domain: &Host) {
+        tracing::info!(%domain, "this service gets a stream to the local server");
+        let settings = Settings {
+            domain: domain.clone(),
+            ..self.settings.clone()
+        };
+        let (component, task) =
+            Component::new(settings, self.metrics.clone(), self.undelivered.clone());
+        let stop = self.shutdown.child_token();
+        self.stops.insert(domain.clone(), stop.clone());
+        self.services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(domain.clone(), component);
+        self.start(task, stop);
+    }
+
+    fn end(&mut self, domain: &Host) {
+        tracing::info!(%domain, "nobody offers this service any more: its stream is closed");
+        self.services
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(domain.as_str());
+        if let Some(stop) = self.stops.remove(domain) {
+            stop.cancel();
+        }
+        for gauge in [
+            &self.metrics.component_attached,
+            &self.metrics.component_unsettled,
+        ] {
+            // An error means that it shows nothing already.
+            gauge.remove_label_values(&[domain.as_str()]).ok();
+        }
+    }
+
+    /// Keeps a stream up until `stop`, and then gives back what is left in it
+    /// unless the whole gateway stops.
+    fn start(&mut self, task: ComponentTask, stop: CancellationToken) {
+        let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
+        let undelivered = self.undelivered.clone();
+        self.running.spawn(async move {
+            let left = task.run(intake, stop).await;
+            if shutdown.is_cancelled() {
+                return note_left(&left);
+            }
+            for envelope in left {
+                let reason = Obstacle::Absent;
+                // Nobody listens any more only when the gateway stops.
+                let _ = undelivered.send(Undelivered { envelope, reason });
+            }
+        });
+    }
+}
+
+fn note_left(left: &[Envelope]) {
+    if !left.is_empty() {
+        tracing::warn!(
+            stanzas = left.len(),
+            "stopped before the local server confirmed everything; what came from peers is sent \
+             again by them"
+        );
+    }
+}

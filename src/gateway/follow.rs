@@ -1,0 +1,159 @@
+//! What follows what: each of these tasks hands on what one room tells.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::component::Attachment;
+use crate::config::{Endpoint, Service};
+use crate::host::Host;
+use crate::link::Links;
+use crate::registry::{Directory, Peers};
+use crate::relay::Relay;
+use crate::sessions::Sessions;
+
+/// Tells the session table when the server went away and came back, and asks
+/// the server then who is still there.
+pub(super) async fn follow_attachment(
+    mut attachment: watch::Receiver<Attachment>,
+    sessions: Arc<Sessions>,
+    relay: Arc<Relay>,
+    end: CancellationToken,
+) {
+    let follow = async {
+        loop {
+            let now = attachment.borrow_and_update().clone();
+            match now {
+                Attachment::Detached { .. } => sessions.detached(),
+                Attachment::Attached { .. } => {
+                    for probe in sessions.attached() {
+                        relay.probe(probe);
+                    }
+                }
+            }
+            if attachment.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    end.run_until_cancelled(follow).await;
+}
+
+/// Makes the pools of links follow the registry.
+pub(super) async fn follow_peers(
+    mut peers: watch::Receiver<Arc<Peers>>,
+    links: Arc<Links>,
+    end: CancellationToken,
+) {
+    let mut before = Arc::new(Peers::new());
+    let follow = async {
+        loop {
+            let now = Arc::clone(&peers.borrow_and_update());
+            for (host, endpoints) in now.iter() {
+                if before.get(host) != Some(endpoints) {
+                    info!(%host, endpoints = %listed(endpoints), "peer");
+                    links.set_endpoints(host, endpoints);
+                }
+            }
+            for host in before.keys().filter(|host| !now.contains_key(*host)) {
+                info!(%host, "peer is gone from the registry");
+                links.set_endpoints(host, &[]);
+            }
+            before = now;
+            if peers.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    end.run_until_cancelled(follow).await;
+}
+
+fn listed(endpoints: &[Endpoint]) -> String {
+    endpoints
+        .iter()
+        .map(Endpoint::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Makes the component streams follow the directory of services.
+pub(super) async fn follow_services(
+    mut directory: watch::Receiver<Arc<Directory>>,
+    own: Vec<Service>,
+    streams: watch::Sender<BTreeSet<Host>>,
+    end: CancellationToken,
+) {
+    let follow = async {
+        loop {
+            let wanted = domains_with_streams(&directory.borrow_and_update(), &own);
+            streams.send_if_modified(|current| {
+                let changed = *current != wanted;
+                *current = wanted;
+                changed
+            });
+            if directory.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    end.run_until_cancelled(follow).await;
+}
+
+/// The service domains that the local server does not have itself: those of
+/// others, and our own that it knows under another name.
+fn domains_with_streams(directory: &Directory, own: &[Service]) -> BTreeSet<Host> {
+    let has_itself = |domain: &Host| {
+        own.iter()
+            .any(|service| service.domain == *domain && service.local.is_none())
+    };
+    directory
+        .iter()
+        .map(|(domain, _)| domain)
+        .filter(|domain| !has_itself(domain))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::registry::Listing;
+
+    fn host(name: &str) -> Host {
+        Host::new(name).unwrap()
+    }
+
+    #[test]
+    fn streams_are_for_what_the_server_does_not_have_itself() {
+        let listing = |hosts: &[&str]| Listing {
+            hosts: hosts.iter().copied().map(host).collect(),
+            hidden: false,
+        };
+        let directory = Directory::new(BTreeMap::from([
+            (host("muc.example.test"), listing(&["dc1.test"])),
+            (host("bot.example.test"), listing(&["dc1.test"])),
+            (host("chat.example.test"), listing(&["dc2.test"])),
+            (host("gone.example.test"), listing(&[])),
+        ]));
+        let own = [
+            Service {
+                domain: host("muc.example.test"),
+                local: Some(host("rooms.dc1.test")),
+                hidden: false,
+            },
+            Service {
+                domain: host("bot.example.test"),
+                local: None,
+                hidden: false,
+            },
+        ];
+        let streams = domains_with_streams(&directory, &own);
+        let expected = ["chat.example.test", "gone.example.test", "muc.example.test"];
+        assert_eq!(streams, expected.map(host).into());
+    }
+}

@@ -1,0 +1,64 @@
+//! How ready the gateway is.
+
+use std::sync::Arc;
+
+use crate::admin::{Check, Readiness};
+use crate::component::{Attachment, Components};
+use crate::link::Links;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+
+/// Ready: attached to the server, the session table answers, and every known
+/// peer has a link.
+pub(super) fn readiness(
+    components: &Components,
+    registry: &Registry,
+    links: &Arc<Links>,
+    metrics: Arc<Metrics>,
+) -> Arc<Readiness> {
+    let (components, links) = (components.clone(), Arc::clone(links));
+    let (attachment, peers) = (components.attachment(), registry.peers());
+    Arc::new(move || {
+        let mut checks = vec![
+            Check {
+                name: "component".to_owned(),
+                state: attached(&attachment.borrow()),
+                needed: true,
+            },
+            Check {
+                name: "session table".to_owned(),
+                state: if metrics.store_up.get() == 1 {
+                    Ok(())
+                } else {
+                    Err("no answer".to_owned())
+                },
+                needed: true,
+            },
+        ];
+        checks.extend(peers.borrow().keys().map(|host| Check {
+            name: format!("link {host}"),
+            state: if links.is_up(host) {
+                Ok(())
+            } else {
+                Err("down".to_owned())
+            },
+            needed: true,
+        }));
+        // Another datacenter can offer a service at any time: that must not
+        // take this one out of service until its server knows the domain.
+        let services = components.service_attachments().into_iter();
+        checks.extend(services.map(|(domain, attachment)| Check {
+            name: format!("service {domain}"),
+            state: attached(&attachment),
+            needed: false,
+        }));
+        checks
+    })
+}
+
+fn attached(attachment: &Attachment) -> Result<(), String> {
+    match attachment {
+        Attachment::Attached { .. } => Ok(()),
+        Attachment::Detached { why } => Err(why.clone()),
+    }
+}

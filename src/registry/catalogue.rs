@@ -1,0 +1,248 @@
+//! Who offers which service domain, and who did so lately.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Directory, Listing};
+use crate::host::Host;
+use crate::store::Offer;
+
+/// What the hosts offer, and for a while what they have offered.
+pub(super) struct Catalogue {
+    global: Host,
+    local: Host,
+    /// What this node is configured to offer, whatever the store says.
+    own: Vec<Offer>,
+    lifetime: Duration,
+    offers: BTreeMap<Host, Vec<Offer>>,
+    known: BTreeMap<Host, Known>,
+    /// By whom, and what: to be told once.
+    ignored: BTreeSet<(Host, Host)>,
+}
+
+struct Known {
+    listing: Listing,
+    /// Since when nobody has it.
+    gone_since: Option<Instant>,
+}
+
+impl Catalogue {
+    /// For a node of `local` that offers `own`. A domain that nobody offers any
+    /// more is remembered for `lifetime`.
+    pub(super) fn new(global: Host, local: Host, own: Vec<Offer>, lifetime: Duration) -> Self {
+        Self {
+            offers: BTreeMap::from([(local.clone(), own.clone())]),
+            global,
+            local,
+            own,
+            lifetime,
+            known: BTreeMap::new(),
+            ignored: BTreeSet::new(),
+        }
+    }
+
+    /// Takes in what `host` offers. With `lenient`, what is missing may only
+    /// not have been announced again yet.
+    pub(super) fn set(&mut self, host: &Host, mut offers: Vec<Offer>, lenient: bool) {
+        let before = self.offers.remove(host).unwrap_or_default();
+        let missing = |offers: &[Offer], offer: &Offer| {
+            let mut domains = offers.iter().map(|offer| &offer.domain);
+            domains.all(|domain| *domain != offer.domain)
+        };
+        let kept = if lenient { before } else { Vec::new() };
+        let own = (*host == self.local).then(|| self.own.clone());
+        for offer in kept.into_iter().chain(own.into_iter().flatten()) {
+            if missing(&offers, &offer) {
+                offers.push(offer);
+            }
+        }
+        self.offers.insert(host.clone(), offers);
+    }
+
+    /// Forgets what all but `hosts` offer, and this host itself.
+    pub(super) fn keep(&mut self, hosts: &BTreeSet<Host>) {
+        let local = &self.local;
+        self.offers
+            .retain(|host, _| host == local || hosts.contains(host));
+    }
+
+    /// Who offers what by now; forgets what has been gone for too long.
+    pub(super) fn directory(&mut self, now: Instant) -> Directory {
+        let mut offered = self.offered();
+        for (domain, known) in &mut self.known {
+            match offered.remove(domain) {
+                Some(listing) => {
+                    known.listing = listing;
+                    known.gone_since = None;
+                }
+                None => {
+                    known.listing.hosts.clear();
+                    known.gone_since.get_or_insert(now);
+                }
+            }
+        }
+        for (domain, listing) in offered {
+            let gone_since = None;
+            let known = Known {
+                listing,
+                gone_since,
+            };
+            self.known.insert(domain, known);
+        }
+        let lifetime = self.lifetime;
+        self.known
+            .retain(|_, known| known.gone_since.is_none_or(|since| now < since + lifetime));
+        let listings = self.known.iter();
+        Directory::new(
+            listings
+                .map(|(domain, known)| (domain.clone(), known.listing.clone()))
+                .collect(),
+        )
+    }
+
+    /// When there is something to forget next.
+    pub(super) fn next_change(&self) -> Option<Instant> {
+        let gone = self.known.values().filter_map(|known| known.gone_since);
+        gone.map(|since| since + self.lifetime).min()
+    }
+
+    /// By domain, as far as it can be a service domain at all.
+    fn offered(&mut self) -> BTreeMap<Host, Listing> {
+        let mut listings = BTreeMap::<Host, Listing>::new();
+        for (host, offers) in &self.offers {
+            for offer in offers {
+                let domain = &offer.domain;
+                // A MongooseIM also tells of services under its own name.
+                if !self.global.is_above(domain.as_str()) || self.offers.contains_key(domain) {
+                    if self.ignored.insert((host.clone(), domain.clone())) {
+                        tracing::info!(%host, %domain, "ignoring a service that is not under the shared domain, or has the name of a datacenter");
+                    }
+                    continue;
+                }
+                let listing = listings.entry(domain.clone()).or_insert_with(|| Listing {
+                    hosts: BTreeSet::new(),
+                    hidden: true,
+                });
+                listing.hosts.insert(host.clone());
+                listing.hidden &= offer.hidden;
+            }
+        }
+        listings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIFETIME: Duration = Duration::from_secs(600);
+    const MUC: &str = "muc.example.test";
+
+    fn host(name: &str) -> Host {
+        Host::new(name).unwrap()
+    }
+
+    fn offer(domain: &str) -> Offer {
+        Offer {
+            domain: host(domain),
+            hidden: false,
+        }
+    }
+
+    fn catalogue(own: Vec<Offer>) -> Catalogue {
+        Catalogue::new(host("example.test"), host("dc1.test"), own, LIFETIME)
+    }
+
+    fn hosts(directory: &Directory, domain: &str) -> Option<Vec<Host>> {
+        let listing = directory.find(domain)?;
+        Some(listing.hosts.iter().cloned().collect())
+    }
+
+    #[test]
+    fn a_domain_is_known_for_a_while_after_the_last_one_gave_it_up() {
+        let mut catalogue = catalogue(Vec::new());
+        let start = Instant::now();
+        for dc in ["dc2.test", "dc3.test"] {
+            catalogue.set(&host(dc), vec![offer(MUC)], false);
+        }
+        let both = vec![host("dc2.test"), host("dc3.test")];
+        assert_eq!(hosts(&catalogue.directory(start), MUC), Some(both));
+
+        // One gives it up, the other one is gone.
+        catalogue.set(&host("dc2.test"), Vec::new(), false);
+        let one = vec![host("dc3.test")];
+        assert_eq!(hosts(&catalogue.directory(start), MUC), Some(one));
+        catalogue.keep(&BTreeSet::from([host("dc2.test")]));
+        assert_eq!(catalogue.next_change(), None);
+        assert_eq!(hosts(&catalogue.directory(start), MUC), Some(Vec::new()));
+        assert_eq!(catalogue.next_change(), Some(start + LIFETIME));
+
+        let before = start + LIFETIME - Duration::from_secs(1);
+        assert_eq!(hosts(&catalogue.directory(before), MUC), Some(Vec::new()));
+        assert_eq!(hosts(&catalogue.directory(start + LIFETIME), MUC), None);
+        assert_eq!(catalogue.next_change(), None);
+    }
+
+    #[test]
+    fn a_domain_that_comes_back_is_not_forgotten() {
+        let mut catalogue = catalogue(Vec::new());
+        let (start, dc2) = (Instant::now(), host("dc2.test"));
+        for offers in [vec![offer(MUC)], Vec::new(), vec![offer(MUC)]] {
+            catalogue.set(&dc2, offers, false);
+            catalogue.directory(start);
+        }
+        let later = start + 2 * LIFETIME;
+        assert_eq!(hosts(&catalogue.directory(later), MUC), Some(vec![dc2]));
+    }
+
+    #[test]
+    fn what_is_missing_while_one_has_to_be_lenient_is_kept() {
+        let mut catalogue = catalogue(Vec::new());
+        let dc2 = host("dc2.test");
+        catalogue.set(&dc2, vec![offer(MUC)], false);
+        catalogue.set(&dc2, vec![offer("new.example.test")], true);
+        let directory = catalogue.directory(Instant::now());
+        for domain in [MUC, "new.example.test"] {
+            assert_eq!(hosts(&directory, domain), Some(vec![dc2.clone()]));
+        }
+    }
+
+    #[test]
+    fn what_this_node_offers_itself_needs_no_store() {
+        let mut catalogue = catalogue(vec![offer(MUC)]);
+        let dc1 = host("dc1.test");
+        catalogue.set(&dc1, vec![offer("of-another-node.example.test")], false);
+        catalogue.keep(&BTreeSet::new());
+        let directory = catalogue.directory(Instant::now());
+        for domain in [MUC, "of-another-node.example.test"] {
+            assert_eq!(hosts(&directory, domain), Some(vec![dc1.clone()]));
+        }
+    }
+
+    #[test]
+    fn hidden_is_what_all_hide() {
+        let mut catalogue = catalogue(vec![Offer {
+            hidden: true,
+            ..offer(MUC)
+        }]);
+        let now = Instant::now();
+        assert!(catalogue.directory(now).find(MUC).unwrap().hidden);
+        catalogue.set(&host("dc2.test"), vec![offer(MUC)], false);
+        assert!(!catalogue.directory(now).find(MUC).unwrap().hidden);
+    }
+
+    #[test]
+    fn what_can_be_no_service_domain_is_ignored() {
+        let mut catalogue = Catalogue::new(
+            host("example.test"),
+            host("dc1.example.test"),
+            Vec::new(),
+            LIFETIME,
+        );
+        let no_services = ["example.test", "muc.dc2.test", "dc1.example.test"];
+        catalogue.set(&host("dc2.test"), no_services.map(offer).into(), false);
+        assert_eq!(catalogue.directory(Instant::now()), Directory::default());
+    }
+}

@@ -1,0 +1,202 @@
+//! Components (XEP-0114) that one datacenter offers to all.
+
+use crate::support::client::Client;
+use crate::support::cluster::{Cluster, SECRET};
+use crate::support::xml::child;
+
+const BOT: &str = "bot.example.test";
+
+/// Two datacenters; a component at the first is for all.
+async fn with_bot(config: &str) -> Cluster {
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
+        .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
+        .datacenter("dc2.test")
+        .its_prosody(|prosody| prosody.service(BOT, SECRET))
+        .config(config)
+        .start()
+        .await;
+    cluster.dc("dc2.test").gateway.until_attached(BOT).await;
+    cluster
+}
+
+/// Says `text` to the component and gets an error: its condition.
+async fn error_for(client: &Client, text: &str) -> String {
+    let id = client.chat(BOT, text).await;
+    let answer = client
+        .until("an error", |stanza| stanza.attr("id") == Some(&id))
+        .await;
+    assert_eq!(answer.attr("from"), Some(BOT), "{answer:?}");
+    let error = child(&answer, "error").and_then(|error| error.children().next());
+    error
+        .unwrap_or_else(|| panic!("{answer:?}"))
+        .name()
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn component_on_one_host() {
+    let cluster = with_bot("").await;
+    let bot = cluster.component(BOT, "dc1.test").await;
+    let alice = cluster.login("alice", "dc1.test", "a1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+
+    bob.chat(BOT, "hello from afar").await;
+    bot.expect("bob@example.test/b1", "hello from afar").await;
+    bot.say("bob@example.test/b1", "hello bob").await;
+    bob.expect_chat(BOT, "hello bob").await;
+    bot.say("bob@example.test", "hello whoever you are").await;
+    bob.expect_chat(BOT, "hello whoever you are").await;
+    // At home they meet at their own server, under its addresses.
+    alice.chat(BOT, "hello neighbour").await;
+    bot.expect("alice@dc1.test/a1", "hello neighbour").await;
+    bot.say("alice@dc1.test/a1", "hello alice").await;
+    alice.expect_chat(BOT, "hello alice").await;
+
+    let asking = bob.iq(Some(BOT), "get", "<query xmlns='jabber:iq:version'/>");
+    let answering = async {
+        let asked = bot.until("a question", |s| s.name() == "iq").await;
+        let (id, from) = (asked.attr("id"), asked.attr("from"));
+        let (id, from) = id.zip(from).unwrap_or_else(|| panic!("{asked:?}"));
+        bot.send(&format!(
+            "<iq type='result' id='{id}' from='{BOT}' to='{from}'>\
+             <query xmlns='jabber:iq:version'><name>bot</name></query></iq>"
+        ))
+        .await;
+    };
+    let (answer, ()) = tokio::join!(asking, answering);
+    assert!(child(&answer, "query").is_some(), "{answer:?}");
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+/// A component at each datacenter, of one name or of two at home.
+async fn speak(locals: [Option<&'static str>; 2]) {
+    const NAMES: [&str; 2] = ["left.example.test", "right.example.test"];
+    let mut builder = Cluster::builder();
+    for (n, host) in ["dc1.test", "dc2.test"].into_iter().enumerate() {
+        let (own, other) = (NAMES[n], NAMES[1 - n]);
+        let local = locals[n];
+        let named = local.map_or(String::new(), |local| format!(", local = '{local}'"));
+        builder = builder
+            .datacenter(host)
+            .its_config(&format!("services = [{{ domain = '{own}'{named} }}]"))
+            .its_prosody(move |prosody| {
+                let prosody = prosody.service(own, SECRET).service(other, SECRET);
+                match local {
+                    Some(local) => prosody.component(local, SECRET, ""),
+                    None => prosody,
+                }
+            });
+    }
+    let cluster = builder.start().await;
+    for (n, dc) in cluster.datacenters().iter().enumerate() {
+        dc.gateway.until_attached(NAMES[1 - n]).await;
+        if locals[n].is_some() {
+            dc.gateway.until_attached(NAMES[n]).await;
+        }
+    }
+    let left = locals[0].unwrap_or(NAMES[0]);
+    let left = cluster.component(left, "dc1.test").await;
+    let right = locals[1].unwrap_or(NAMES[1]);
+    let right = cluster.component(right, "dc2.test").await;
+
+    for n in 0..10 {
+        left.say(NAMES[1], &format!("over {n}")).await;
+        right.expect(NAMES[0], &format!("over {n}")).await;
+        right
+            .say(&format!("user@{}/x", NAMES[0]), &format!("back {n}"))
+            .await;
+        left.expect(NAMES[1], &format!("back {n}")).await;
+    }
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_in_different_regions() {
+    speak([None, None]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_in_different_regions_with_local_names() {
+    speak([Some("left.dc1.test"), Some("robot.internal.test")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn component_disconnect() {
+    let cluster = with_bot("").await;
+    let bot = cluster.component(BOT, "dc1.test").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    bob.chat(BOT, "are you there").await;
+    bot.expect("bob@example.test/b1", "are you there").await;
+
+    // It is still configured: its server knows best, and answers for it.
+    bot.close().await;
+    assert_eq!(error_for(&bob, "and now").await, "remote-server-timeout");
+
+    let bot = cluster.component(BOT, "dc1.test").await;
+    bob.chat(BOT, "back again").await;
+    bot.expect("bob@example.test/b1", "back again").await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn component_unregister() {
+    let mut cluster = with_bot("cache.domain_lifetime_seconds = 600").await;
+    let bot = cluster.component(BOT, "dc1.test").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    bob.chat(BOT, "are you there").await;
+    bot.expect("bob@example.test/b1", "are you there").await;
+
+    let hosting = &mut cluster.dc_mut("dc1.test").gateway;
+    hosting.reconfigure("services = []");
+    hosting.restart().await;
+    cluster.until_ready().await;
+    assert_eq!(error_for(&bob, "and now").await, "service-unavailable");
+    // The stream is still there: it may come back.
+    cluster.dc("dc2.test").gateway.until_attached(BOT).await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_gone_for_long_loses_its_stream() {
+    let mut cluster = with_bot("cache.domain_lifetime_seconds = 1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let hosting = &mut cluster.dc_mut("dc1.test").gateway;
+    hosting.reconfigure("services = []");
+    hosting.restart().await;
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_logged("its stream is closed").await;
+    let attached = [("domain", BOT)];
+    gateway
+        .until_metric("strait_component_attached", &attached, |up| up == 0.0)
+        .await;
+    // Now it is for the server to say that it can't reach its component.
+    assert_eq!(error_for(&bob, "and now").await, "remote-server-timeout");
+    let (status, ready) = gateway.get("/readyz").await.expect("an answer");
+    assert!(status == 200 && !ready.contains(BOT), "{ready}");
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn update_senders_host_by_service() {
+    let cluster = with_bot("cache.jid_lifetime_seconds = 600").await;
+    let bot = cluster.component(BOT, "dc1.test").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let redis = &cluster.redis;
+    redis
+        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .await;
+    for jid in ["bob@example.test/b1", "bob@example.test"] {
+        redis.delete(jid).await;
+        redis.delete(&format!("{{{jid}}}#claims")).await;
+    }
+    redis.delete("{bob@example.test}#home").await;
+    // The table does not know him. What he sends tells where he is.
+    bob.chat(BOT, "do you know me").await;
+    bot.expect("bob@example.test/b1", "do you know me").await;
+    bot.say("bob@example.test/b1", "now I do").await;
+    bob.expect_chat(BOT, "now I do").await;
+    cluster.assert_balanced().await;
+}

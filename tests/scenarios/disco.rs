@@ -1,0 +1,172 @@
+//! What the shared domain lists (XEP-0030): the services of all datacenters.
+//! Cases of mod_global_distrib's own suite have its names.
+
+use minidom::Element;
+
+use crate::support::client::Client;
+use crate::support::cluster::{Cluster, GLOBAL, SECRET};
+use crate::support::component::Component;
+use crate::support::patience::until;
+use crate::support::room::{ROOMS, start_with_rooms};
+use crate::support::xml::child;
+
+const BOT: &str = "bot.example.test";
+const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
+
+/// The JIDs of the items in an answer.
+fn listed(answer: &Element) -> Vec<String> {
+    assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
+    let query = child(answer, "query").unwrap_or_else(|| panic!("{answer:?}"));
+    let jids = query.children().filter_map(|item| item.attr("jid"));
+    jids.map(str::to_owned).collect()
+}
+
+/// What a user finds under the shared domain.
+async fn items(client: &Client) -> Vec<String> {
+    listed(&client.iq(Some(GLOBAL), "get", ITEMS).await)
+}
+
+/// What a component finds there.
+async fn items_for(component: &Component) -> Vec<String> {
+    component
+        .send(&format!(
+            "<iq type='get' id='items' from='{}' to='{GLOBAL}'>{ITEMS}</iq>",
+            component.domain()
+        ))
+        .await;
+    let answer = component
+        .until("its answer", |stanza| stanza.attr("id") == Some("items"))
+        .await;
+    listed(&answer)
+}
+
+async fn until_listed(client: &Client, expected: &[&str]) {
+    until("the services to be listed", async || {
+        let items = items(client).await;
+        (items == expected)
+            .then_some(())
+            .ok_or_else(|| format!("{items:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn global_disco() {
+    let cluster = start_with_rooms(Some("conference.dc1.test")).await;
+    let alice = cluster.login("alice", "dc1.test", "a1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    for user in [&alice, &bob] {
+        assert_eq!(items(user).await, [ROOMS]);
+        let question = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+        let info = user.iq(Some(ROOMS), "get", question).await;
+        let query = child(&info, "query").unwrap_or_else(|| panic!("{info:?}"));
+        let identity = child(query, "identity").unwrap_or_else(|| panic!("{info:?}"));
+        assert_eq!(identity.attr("category"), Some("conference"), "{info:?}");
+    }
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+/// A hidden component at the first datacenter, and a public one at the second.
+async fn with_hidden_bot() -> Cluster {
+    const OTHER: &str = "other.example.test";
+    let cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .its_prosody(|prosody| prosody.component(BOT, SECRET, "").service(OTHER, SECRET))
+        .its_config(&format!(
+            "services = [{{ domain = '{BOT}', hidden = true }}]"
+        ))
+        .datacenter("dc2.test")
+        .its_prosody(|prosody| prosody.service(BOT, SECRET).component(OTHER, SECRET, ""))
+        .its_config(&format!(
+            "services = [{{ domain = '{OTHER}' }}]\ndisco.users_can_see_hidden_services = false"
+        ))
+        .start()
+        .await;
+    cluster.dc("dc1.test").gateway.until_attached(OTHER).await;
+    cluster.dc("dc2.test").gateway.until_attached(BOT).await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hidden_component_disco_in_different_region() {
+    let cluster = with_hidden_bot().await;
+    let alice = cluster.login("alice", "dc1.test", "a1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    // Her gateway lets users see what is hidden, and his does not.
+    assert_eq!(items(&alice).await, [BOT, "other.example.test"]);
+    assert_eq!(items(&bob).await, ["other.example.test"]);
+
+    let bot = cluster.component(BOT, "dc1.test").await;
+    let other = cluster.component("other.example.test", "dc2.test").await;
+    for component in [&bot, &other] {
+        assert_eq!(items_for(component).await, [BOT, "other.example.test"]);
+    }
+    // Who knows it can use it.
+    bob.chat(BOT, "found you").await;
+    bot.expect("bob@example.test/b1", "found you").await;
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_come_and_go_without_a_restart_of_the_others() {
+    const OFTEN: &str = "[redis]\nexpire_after = 3\nrefresh_after = 1\n";
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .config(OFTEN)
+        .start()
+        .await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    assert_eq!(items(&bob).await, [""; 0]);
+
+    // Of a datacenter that was there already.
+    let hosting = &mut cluster.dc_mut("dc1.test").gateway;
+    hosting.reconfigure(&format!("services = [{{ domain = '{ROOMS}' }}]"));
+    hosting.restart().await;
+    until_listed(&bob, &[ROOMS]).await;
+
+    // Of a new one, which dies.
+    let more = format!("{OFTEN}[[services]]\ndomain = '{BOT}'\n");
+    let (server, mut third) = cluster.join_with_fake_server("dc3.test", &more).await;
+    let _stream = server.attach(SECRET).await;
+    until_listed(&bob, &[BOT, ROOMS]).await;
+    third.process.kill9().await;
+    until_listed(&bob, &[ROOMS]).await;
+    cluster.redis.until_value(BOT, None).await;
+
+    let hosting = &mut cluster.dc_mut("dc1.test").gateway;
+    hosting.process.terminate().await;
+    until_listed(&bob, &[]).await;
+    assert_eq!(cluster.redis.get(ROOMS).await, None);
+    cluster.dc("dc2.test").gateway.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_outlive_a_redis_that_was_emptied() {
+    let cluster = with_hidden_bot().await;
+    let alice = cluster.login("alice", "dc1.test", "a1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bot = cluster.component(BOT, "dc1.test").await;
+
+    cluster.redis.ask::<()>(&["FLUSHALL"]).await;
+    let mut n = 0;
+    until("all to be written again", async || {
+        n += 1;
+        assert_eq!(items(&alice).await, [BOT, "other.example.test"]);
+        let text = format!("still there {n}");
+        bob.chat(BOT, &text).await;
+        bot.expect("bob@example.test/b1", &text).await;
+        for (key, host) in [(BOT, "dc1.test"), ("other.example.test", "dc2.test")] {
+            match cluster.redis.get(key).await {
+                Some(owner) if owner == host => {}
+                other => return Err(format!("{key} is {other:?}'s")),
+            }
+        }
+        Ok(())
+    })
+    .await;
+    assert_eq!(items(&alice).await, [BOT, "other.example.test"]);
+    cluster.assert_balanced().await;
+}

@@ -1,0 +1,214 @@
+//! The streams to the server that other datacenters' services need.
+
+use std::time::Duration;
+
+use tokio::time::{interval, sleep};
+
+use crate::broken_links::cut;
+use crate::support::client::Client;
+use crate::support::cluster::{Cluster, GLOBAL, SECRET};
+use crate::support::flood::numbers;
+use crate::support::patience::until;
+use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms};
+use crate::support::xml::{body, child};
+
+const ROOM: &str = "lobby@muc.example.test";
+const LOCAL: &str = "conference.dc1.test";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again() {
+    const BOT: &str = "bot.example.test";
+    let mut cluster = Cluster::builder()
+        .datacenter("dc1.test")
+        .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
+        .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
+        .datacenter("dc2.test")
+        .start()
+        .await;
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_logged(&format!("Component \"{BOT}\"")).await;
+    for part in ["host-unknown", "component_secret", "ejabberd_service"] {
+        gateway.until_logged(part).await;
+    }
+    let failures = "strait_component_attach_failures_total";
+    let unknown = [("domain", BOT), ("reason", "host_unknown")];
+    gateway.until_metric(failures, &unknown, |n| n >= 2.0).await;
+    // It is said, and no reason to take the whole datacenter out of service.
+    let (status, ready) = gateway.get("/readyz").await.expect("an answer");
+    let line = ready
+        .lines()
+        .find(|line| line.starts_with(&format!("service {BOT}: ")));
+    assert!(
+        line.is_some_and(|line| line.contains("component_secret")),
+        "{ready}"
+    );
+    assert_eq!(status, 200, "{ready}");
+
+    // What comes meanwhile waits for the stream.
+    let bot = cluster.component(BOT, "dc1.test").await;
+    bot.say("bob@example.test", "are you there").await;
+    let unsettled = "strait_component_unsettled_stanzas";
+    gateway
+        .until_metric(unsettled, &[("domain", BOT)], |n| n == 1.0)
+        .await;
+    let prosody = &mut cluster.dc_mut("dc2.test").prosody;
+    prosody.configure(&format!(
+        "Component \"{BOT}\"\n  component_secret = \"{SECRET}\""
+    ));
+    prosody.restart().await;
+    cluster.dc("dc2.test").gateway.until_attached(BOT).await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    bob.expect_chat(BOT, "are you there").await;
+    bob.chat(BOT, "now I am").await;
+    bot.expect("bob@example.test/b1", "now I am").await;
+    cluster.assert_no_secrets_logged();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_streams_are_attached_again_after_the_server_restarts() {
+    let mut cluster = start_with_rooms(Some(LOCAL)).await;
+    let alice = cluster.login("alice", "dc1.test", "a1").await;
+    let ally = Occupant::join(&alice, ROOM, "ally").await;
+
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bobby = Occupant::join(&bob, ROOM, "bobby").await;
+    ally.see("bobby").await;
+    cluster.dc_mut("dc2.test").prosody.stop().await;
+    // The server said goodbye for him on its way down.
+    ally.see_leave("bobby").await;
+    drop(bobby);
+    drop(bob);
+    cluster.dc_mut("dc2.test").prosody.start().await;
+    for domain in [GLOBAL, ROOMS] {
+        cluster.dc("dc2.test").gateway.until_attached(domain).await;
+    }
+    let bob = cluster.login("bob", "dc2.test", "b2").await;
+    let bobby = Occupant::join(&bob, ROOM, "bobby").await;
+    ally.see("bobby").await;
+    bobby.say("here again").await;
+    ally.hear("bobby", "here again").await;
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_unavailable_when_the_hosting_gateway_retires() {
+    let mut cluster = start_with_rooms(Some(LOCAL)).await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let _bobby = Occupant::join(&bob, ROOM, "bobby").await;
+    cluster.dc_mut("dc1.test").gateway.process.terminate().await;
+    refused(&cluster, &bob).await;
+
+    // It comes back, and so does the service.
+    cluster.dc_mut("dc1.test").gateway.process.launch();
+    cluster.until_ready().await;
+    cluster.dc("dc1.test").gateway.until_attached(ROOMS).await;
+    until("the rooms to answer again", async || {
+        let ping = "<ping xmlns='urn:xmpp:ping'/>";
+        let answer = bob.iq(Some(ROOMS), "get", ping).await;
+        let back = answer.attr("type") == Some("result");
+        back.then_some(()).ok_or_else(|| String::from(&answer))
+    })
+    .await;
+    let bobby = Occupant::join(&bob, ROOM, "bobby2").await;
+    bobby.say("here again").await;
+    bobby.hear("bobby2", "here again").await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_unavailable_when_the_hosting_gateway_is_dead() {
+    let mut cluster = cluster_with_rooms(Some(LOCAL))
+        .config("redis.expire_after = 3\nredis.refresh_after = 1\n")
+        .start()
+        .await;
+    cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    refused(&cluster, &bob).await;
+    cluster.dc("dc2.test").gateway.assert_balanced().await;
+}
+
+/// What `client` says in the room comes back as `service-unavailable`.
+async fn refused(cluster: &Cluster, client: &Client) {
+    client
+        .send(&format!(
+            "<message type='groupchat' to='{ROOM}' id='late'><body>late</body></message>"
+        ))
+        .await;
+    let answer = client
+        .until("an error", |stanza| stanza.attr("id") == Some("late"))
+        .await;
+    assert_eq!(answer.attr("from"), Some(ROOM), "{answer:?}");
+    let error = child(&answer, "error").unwrap_or_else(|| panic!("{answer:?}"));
+    assert!(child(error, "service-unavailable").is_some(), "{answer:?}");
+    cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_and_no_loss_on_service_streams_while_links_are_cut() {
+    const COUNT: usize = 2000;
+    let cluster = Cluster::builder().prepare().await;
+    let offers = "services = [{ domain = 'muc.example.test', local = 'rooms.dc1.test' }]\n";
+    let (near_server, near) = cluster.join_with_fake_server("dc1.test", offers).await;
+    let [near_shared, near_rooms] = near_server.attach_all(SECRET, [GLOBAL, ROOMS]).await;
+    let (far_server, far) = cluster.join_with_fake_server("dc2.test", "").await;
+    let [far_shared, far_rooms] = far_server.attach_all(SECRET, [GLOBAL, ROOMS]).await;
+    near.until_linked("dc2.test").await;
+    far.until_linked("dc1.test").await;
+    far_shared.send("<presence from='bob@dc2.test/r' to='example.test'/>");
+    cluster
+        .redis
+        .until_value("bob@example.test/r", Some("dc2.test"))
+        .await;
+
+    let ports = [near.link().port(), far.link().port()];
+    let cutting = tokio::spawn(async move {
+        let (mut every, mut cuts) = (interval(Duration::from_millis(400)), 0);
+        while cuts < 8 {
+            every.tick().await;
+            for port in ports {
+                cuts += usize::from(cut(port).await > 0);
+            }
+        }
+    });
+    // Spread over the cuts, in small bursts.
+    for burst in numbers(COUNT).chunks(50) {
+        for text in burst {
+            near_shared.send(&format!(
+                "<message type='groupchat' from='lobby@rooms.dc1.test/ally' \
+                 to='bob@example.test/r' id='{text}'><body>{text}</body></message>"
+            ));
+            far_rooms.send(&format!(
+                "<message type='groupchat' from='bob@dc2.test/r' to='{ROOM}' id='{text}'>\
+                 <body>{text}</body></message>"
+            ));
+        }
+        sleep(Duration::from_millis(70)).await;
+    }
+    cutting.await.expect("cutting");
+    for n in numbers(COUNT) {
+        let said = far_rooms
+            .until("a message", |s| s.name() == "message")
+            .await;
+        assert_eq!(said.attr("from"), Some("lobby@muc.example.test/ally"));
+        assert_eq!(said.attr("to"), Some("bob@dc2.test/r"));
+        assert_eq!(body(&said), Some(n.clone()));
+        let said = near_shared
+            .until("a message", |s| s.name() == "message")
+            .await;
+        assert_eq!(said.attr("from"), Some("bob@example.test/r"));
+        assert_eq!(said.attr("to"), Some("lobby@rooms.dc1.test"));
+        assert_eq!(body(&said), Some(n));
+    }
+    for gateway in [&near, &far] {
+        gateway.until_settled().await;
+        gateway.assert_balanced().await;
+    }
+    for stream in [&near_shared, &near_rooms, &far_shared, &far_rooms] {
+        let more = stream.inbox().pending();
+        let more: Vec<_> = more.iter().filter(|s| s.name() == "message").collect();
+        assert!(more.is_empty(), "came too often: {more:?}");
+    }
+}
