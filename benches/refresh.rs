@@ -87,7 +87,7 @@ async fn spread(
 ) {
     let cache = Cache::default();
     let metrics = Arc::new(Metrics::new());
-    let table = Sessions::new(local, store, &cache, config, Arc::clone(&metrics));
+    let table = Sessions::new(local, store, &cache, config.times(), Arc::clone(&metrics));
     let shutdown = CancellationToken::new();
     for number in 0..sessions {
         let presence = format!("<presence from='{}' to='example.com'/>", jid(number));

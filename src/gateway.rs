@@ -2,6 +2,7 @@
 
 mod follow;
 mod readiness;
+mod table;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use self::follow::{follow_attachment, follow_peers, follow_services};
 use self::readiness::readiness;
+use self::table::Table;
 use crate::admin::Admin;
 use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask};
@@ -29,7 +31,6 @@ use crate::relay::Relay;
 use crate::route::Rules;
 use crate::services::Services;
 use crate::sessions::Sessions;
-use crate::store::{RedisStore, Store};
 use crate::translate::Translator;
 use crate::workers::Workers;
 
@@ -52,7 +53,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 /// A gateway, built and not started: every address bound, nothing connected.
 struct Gateway {
     metrics: Arc<Metrics>,
-    store: Arc<dyn Store>,
+    table: Table,
     sessions: Arc<Sessions>,
     registry: Arc<Registry>,
     links: Arc<Links>,
@@ -79,14 +80,8 @@ impl Gateway {
         };
         let limit = config.component.stanza_size_limit;
 
-        let store: Arc<dyn Store> = Arc::new(
-            RedisStore::new(
-                config.local_host.clone(),
-                config.node.clone(),
-                &config.redis,
-            )
-            .context("redis.url")?,
-        );
+        let table = Table::new(config, &identity, &metrics)?;
+        let store = Arc::clone(&table.store);
         let (from_links, links_gave_back) = mpsc::unbounded_channel();
         let (from_component, component_gave_back) = mpsc::unbounded_channel();
         let links = Arc::new(Links::new(
@@ -109,7 +104,7 @@ impl Gateway {
                     limit,
                     Arc::clone(&metrics),
                     Arc::clone(&lanes),
-                    None,
+                    table.replication(),
                 )
                 .await?,
             );
@@ -126,13 +121,10 @@ impl Gateway {
             config.local_host.clone(),
             Arc::clone(&store),
             &config.cache,
-            &config.redis,
+            config.times(),
             Arc::clone(&metrics),
         );
-        let registry = Arc::new(Registry::new(
-            registry_settings(config, &listeners),
-            Arc::clone(&store),
-        ));
+        let registry = Arc::new(Registry::new(registry_settings(config, &listeners), store));
         let (components, components_task) = Components::new(
             component_settings(config),
             Arc::clone(&metrics),
@@ -166,7 +158,7 @@ impl Gateway {
         });
         Ok(Self {
             metrics,
-            store,
+            table,
             sessions,
             registry,
             links,
@@ -206,7 +198,7 @@ fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Setti
         endpoints: advertised(config, listeners),
         services: config.services.clone(),
         intervals: registry::Intervals {
-            announce: config.redis.refresh_after,
+            announce: config.times().refresh_after,
             hosts: config.hosts_refresh_interval,
             endpoints: connections.endpoint_refresh_interval,
             endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
@@ -257,7 +249,7 @@ impl Gateway {
         let workers = Workers::start(worker_count(), &self.relay, &self.metrics, &self.tasks);
         let Self {
             metrics,
-            store,
+            table,
             sessions,
             registry,
             links,
@@ -274,9 +266,10 @@ impl Gateway {
         let intake: Arc<dyn Intake> = Arc::new(workers.clone());
 
         if let Some(admin) = admin {
-            let ready = readiness(&components, &registry, &links, Arc::clone(&metrics));
+            let ready = readiness(&components, &registry, &links, table.health(&metrics));
             tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
         }
+        table.start(&tasks, &ends.rest);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
             components.attachment(),
@@ -344,7 +337,7 @@ impl Gateway {
         ends.component.cancel();
         within(DRAIN, "the component streams", attached).await;
         ends.rest.cancel();
-        drop((workers, store));
+        drop(workers);
         tasks.close();
         within(FLUSH, "the last tasks", tasks.wait()).await;
         info!("stopped");

@@ -6,6 +6,7 @@ mod file;
 pub mod flags;
 mod kind;
 mod load;
+mod mesh;
 pub mod options;
 mod problem;
 mod reading;
@@ -15,6 +16,7 @@ mod sections;
 mod services;
 #[cfg(test)]
 mod tests;
+mod times;
 mod tls;
 mod value;
 
@@ -26,8 +28,10 @@ use std::time::Duration;
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use kind::{Kind, Unit};
 pub use load::{Inputs, Loaded};
+pub use mesh::Mesh;
 pub use problem::{Origin, Problem, Problems};
 pub use redis::{Compat, Redis, RedisTls, RedisUrl, Site};
+pub use times::Times;
 pub use value::Value;
 
 use crate::host::Host;
@@ -63,8 +67,10 @@ pub struct Config {
     pub component: Component,
     /// `[sessions]`
     pub sessions: Sessions,
-    /// `[redis]`
-    pub redis: Redis,
+    /// `[redis]`, if the session table is kept there.
+    pub redis: Option<Redis>,
+    /// `[mesh]`
+    pub mesh: Mesh,
     /// `[cache]`
     pub cache: Cache,
     /// `[bounce]`
@@ -79,6 +85,16 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`
     pub log: Log,
+}
+
+impl Config {
+    /// How long entries of the session table live, wherever it is kept.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.redis
+            .as_ref()
+            .map_or_else(|| self.mesh.times(), Redis::times)
+    }
 }
 
 /// `[component]`: the attachment to the local server.
@@ -102,20 +118,10 @@ pub struct Sessions {
 /// Where the session table is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
+    /// By the gateways themselves.
+    Mesh,
     /// In Redis, in mod_global_distrib's layout.
     Redis,
-}
-
-/// `[mesh]`: the session table that the gateways keep themselves.
-#[derive(Debug, Clone)]
-pub struct Mesh {
-    /// `peers`: endpoints of other gateways to begin with.
-    pub peers: Vec<Endpoint>,
-    /// How long what a peer claims counts after the last link to it is gone,
-    /// and how long a claim of our own that is not refreshed.
-    pub expire_after: Duration,
-    /// How often the tables are compared.
-    pub refresh_after: Duration,
 }
 
 /// `[cache]`: remembered look-ups.

@@ -162,7 +162,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "The password of MongooseIM's admin GraphQL.").not_yet(),
 
     option("sessions.backend", Kind::Choice(&["mesh", "redis"]), Value("mesh"),
-        "Where the session table is kept: by the gateways themselves, or in Redis.").only("redis"),
+        "Where the session table is kept: by the gateways themselves, or in Redis."),
     option("sessions.sources", Kind::Words, Value("auto"),
         "What tells who is online here.").only("auto"),
 
@@ -184,7 +184,11 @@ pub static OPTIONS: &[OptionSpec] = &[
         "How often each entry is refreshed, in seconds; less than redis.expire_after."),
 
     option("mesh.peers", Kind::Endpoints, Told("none"),
-        "Endpoints of other gateways to begin with, host:port,host:port.").not_yet(),
+        "Endpoints of other gateways to begin with, host:port,host:port; the others are learned from these."),
+    option("mesh.expire_after", seconds(1, YEAR), Value("120"),
+        "How long what a gateway claims counts after the last link to it is gone, in seconds."),
+    option("mesh.refresh_after", seconds(1, YEAR), Value("60"),
+        "How often the tables of two gateways are compared, in seconds; less than mesh.expire_after."),
 
     option("cache.cache_missed", Kind::Bool, Value("true"),
         "Remember also that a JID is nowhere."),

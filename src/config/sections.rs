@@ -7,7 +7,7 @@ use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
     Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log, LogFormat,
-    Sessions, redis, secrets, services, tls,
+    Sessions, mesh, redis, secrets, services, tls,
 };
 use crate::host::Host;
 
@@ -19,7 +19,16 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     let node = node(reading);
     let component = component(reading);
     let sessions = sessions(reading);
-    let redis = redis::read(reading);
+    let backend = sessions.as_ref().map(|sessions| sessions.backend);
+    let redis = match backend {
+        Some(Backend::Redis) => redis::read(reading).map(Some),
+        Some(Backend::Mesh) => {
+            redis::is_unused(reading);
+            Some(None)
+        }
+        None => None,
+    };
+    let mesh = mesh::read(reading, backend);
     let cache = cache(reading);
     let bounce = bounce(reading);
     let connections = connections(reading, local_host.as_ref());
@@ -36,6 +45,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         component: component?,
         sessions: sessions?,
         redis: redis?,
+        mesh: mesh?,
         cache: cache?,
         bounce: bounce?,
         connections: connections?,
@@ -106,8 +116,11 @@ fn component(reading: &mut Reading) -> Option<Component> {
 
 fn sessions(reading: &mut Reading) -> Option<Sessions> {
     let backend: String = reading.get("sessions.backend")?;
-    (backend == "redis").then_some(Sessions {
-        backend: Backend::Redis,
+    Some(Sessions {
+        backend: match backend.as_str() {
+            "redis" => Backend::Redis,
+            _ => Backend::Mesh,
+        },
     })
 }
 

@@ -104,9 +104,14 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(config.component.server.to_string(), "127.0.0.1:5347");
     assert_eq!(config.component.stanza_size_limit, 524_288);
     assert_eq!(
-        (config.redis.expire_after, config.redis.refresh_after),
-        (seconds(120), seconds(60))
+        config.redis.unwrap().times(),
+        Times {
+            expire_after: seconds(120),
+            refresh_after: seconds(60)
+        }
     );
+    assert_eq!(config.mesh.times().expire_after, seconds(120));
+    assert_eq!(config.mesh.times().refresh_after, seconds(60));
     let Cache {
         cache_missed,
         domain_lifetime,
@@ -153,11 +158,7 @@ fn every_key_and_every_flag_reaches_its_option() {
             ""
         };
         let (_folder, empty) = file("");
-        if option.flag().is_some()
-            && option.key != "connections.endpoints"
-            && option.key != "connections.advertised_endpoints"
-            && option.key != "services"
-        {
+        if option.flag().is_some() && option.kind != Kind::Endpoints && option.key != "services" {
             let said = refusals(&inputs(&empty, &[], &[(option.key, bad)]));
             assert!(
                 said.contains(&format!("--{}: ", option.flag().unwrap())),
@@ -220,7 +221,7 @@ fn no_secret_shows_in_debug_output() {
     inputs.flags.remove("redis.url");
     let loaded = Config::load(&inputs).unwrap();
     assert_eq!(
-        loaded.config.redis.url.reveal(),
+        loaded.config.redis.as_ref().unwrap().url.reveal(),
         "redis://:hunter4@127.0.0.1"
     );
     let shown = format!("{loaded:?}{loaded:#?}");

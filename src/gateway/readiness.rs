@@ -5,16 +5,15 @@ use std::sync::Arc;
 use crate::admin::{Check, Readiness};
 use crate::component::{Attachment, Components};
 use crate::link::Links;
-use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// Ready: attached to the server, the session table answers, and every known
+/// Ready: attached to the server, the session table can be relied on, and every known
 /// peer has a link.
 pub(super) fn readiness(
     components: &Components,
     registry: &Registry,
     links: &Arc<Links>,
-    metrics: Arc<Metrics>,
+    table: impl Fn() -> Result<(), String> + Send + Sync + 'static,
 ) -> Arc<Readiness> {
     let (components, links) = (components.clone(), Arc::clone(links));
     let (attachment, peers) = (components.attachment(), registry.peers());
@@ -27,11 +26,7 @@ pub(super) fn readiness(
             },
             Check {
                 name: "session table".to_owned(),
-                state: if metrics.store_up.get() == 1 {
-                    Ok(())
-                } else {
-                    Err("no answer".to_owned())
-                },
+                state: table(),
                 needed: true,
             },
         ];

@@ -64,7 +64,7 @@ impl Sessions {
         local: Host,
         store: Arc<dyn Store>,
         cache: &config::Cache,
-        redis: &config::Redis,
+        times: config::Times,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -72,10 +72,10 @@ impl Sessions {
             lookups: Lookups::new(store.clone(), cache, metrics.clone()),
             store,
             metrics,
-            refresh_after: redis.refresh_after,
+            refresh_after: times.refresh_after,
             state: Mutex::new(State {
-                tracker: Tracker::new(redis.expire_after),
-                ledger: Ledger::new(redis.expire_after),
+                tracker: Tracker::new(times.expire_after),
+                ledger: Ledger::new(times.expire_after),
             }),
             news: Notify::new(),
         })

@@ -6,7 +6,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Sessions, Whereabouts};
-use crate::config::{self, Secret};
+use crate::config;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
@@ -59,14 +59,11 @@ impl World {
             jid_lifetime: Duration::from_secs(5),
             max_jids: 1000,
         };
-        let redis = config::Redis {
-            url: Secret::new(String::new()),
-            compat: config::Compat::Redis,
-            tls: config::RedisTls::default(),
+        let times = config::Times {
             expire_after: EXPIRE_AFTER,
             refresh_after: REFRESH_AFTER,
         };
-        let sessions = Sessions::new(host("dc1.test"), store, &cache, &redis, metrics.clone());
+        let sessions = Sessions::new(host("dc1.test"), store, &cache, times, metrics.clone());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(sessions.clone().run(shutdown.clone()));
         let world = Self {

@@ -5,7 +5,7 @@ mod mesh;
 mod redis;
 
 pub use memory::{MemoryCluster, MemoryStore};
-pub use mesh::{MeshStatus, MeshStore};
+pub use mesh::{MeshStatus, MeshStore, Part};
 pub use redis::RedisStore;
 
 use std::future::Future;
@@ -90,8 +90,8 @@ pub trait Store: Send + Sync + 'static {
     async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError>;
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
-    /// Completes when hosts or endpoints may have changed since it did last;
-    /// for one caller. A store that has to be asked for that never tells.
+    /// Completes when hosts, endpoints or offers may have changed since it
+    /// did last; for one caller. A store that has to be asked for that never tells.
     async fn changed(&self) {
         std::future::pending().await
     }

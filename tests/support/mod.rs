@@ -3,7 +3,7 @@
 //! [`cluster`] puts everything together; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`cable`], [`component`], [`room`]. Under them: [`process`], [`port`],
+//! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`component`], [`room`]. Under them: [`process`], [`port`],
 //! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -20,6 +20,7 @@ pub mod flood;
 pub mod gateway;
 pub mod http;
 pub mod inbox;
+pub mod mesh_node;
 pub mod metrics;
 pub mod patience;
 pub mod port;

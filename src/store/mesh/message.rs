@@ -7,7 +7,7 @@ use super::entry::{BUCKETS, Digest, Entry};
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::replication::{Garbled, Node};
-use crate::store::Announcement;
+use crate::store::{Announcement, Offer};
 
 /// The longest name, in bytes, as on all links.
 const TEXT_LIMIT: usize = 1023;
@@ -62,8 +62,7 @@ impl Message {
                 out.put_u8(u8::from(announcement.is_some()));
                 if let Some(announcement) = announcement {
                     put_endpoints(&mut out, &announcement.endpoints);
-                    put_texts(&mut out, &announcement.domains);
-                    put_texts(&mut out, &announcement.public_domains);
+                    put_offers(&mut out, &announcement.offers);
                 }
             }
             Self::Nodes(nodes) => {
@@ -111,8 +110,7 @@ impl Message {
                 announcement: take_announcement(&mut body)?,
             },
             NODES => Self::Nodes(take_list(&mut body, |body| {
-                let host = Host::new(&take_text(body)?)
-                    .map_err(|error| Garbled(format!("names a host that is none: {error}")))?;
+                let host = take_host(body)?;
                 let name = take_text(body)?;
                 Ok((Node { host, name }, take_list(body, take_endpoint)?))
             })?),
@@ -182,8 +180,7 @@ fn take_announcement(body: &mut Bytes) -> Result<Option<Announcement>, Garbled> 
     }
     Ok(Some(Announcement {
         endpoints: take_list(body, take_endpoint)?,
-        domains: take_list(body, take_text)?,
-        public_domains: take_list(body, take_text)?,
+        offers: take_list(body, take_offer)?,
     }))
 }
 
@@ -212,10 +209,25 @@ fn take_endpoint(body: &mut Bytes) -> Result<Endpoint, Garbled> {
         .ok_or_else(|| Garbled(format!("has an endpoint that is none: {host:?}")))
 }
 
-fn put_texts(out: &mut Vec<u8>, texts: &[String]) {
-    let texts = cut(texts);
-    out.put_u16(texts.len() as u16);
-    texts.iter().for_each(|text| put_text(out, text));
+fn put_offers(out: &mut Vec<u8>, offers: &[Offer]) {
+    let offers = cut(offers);
+    out.put_u16(offers.len() as u16);
+    for offer in offers {
+        put_text(out, offer.domain.as_str());
+        out.put_u8(u8::from(offer.hidden));
+    }
+}
+
+fn take_offer(body: &mut Bytes) -> Result<Offer, Garbled> {
+    Ok(Offer {
+        domain: take_host(body)?,
+        hidden: body.try_get_u8().map_err(truncated)? != 0,
+    })
+}
+
+fn take_host(body: &mut Bytes) -> Result<Host, Garbled> {
+    let text = take_text(body)?;
+    Host::new(&text).map_err(|error| Garbled(format!("names a domain that is none: {error}")))
 }
 
 /// What the other side would read of it.
@@ -286,15 +298,12 @@ mod tests {
     }
 
     fn messages() -> impl Strategy<Value = Message> {
-        let texts = || vec("[a-zäß.]{1,12}", 0..4);
-        let announcement =
-            (endpoints(), texts(), texts()).prop_map(|(endpoints, domains, public_domains)| {
-                Announcement {
-                    endpoints,
-                    domains,
-                    public_domains,
-                }
-            });
+        let offer = ("[a-z]{1,9}\\.test", any::<bool>()).prop_map(|(domain, hidden)| Offer {
+            domain: Host::new(&domain).unwrap(),
+            hidden,
+        });
+        let announcement = (endpoints(), vec(offer, 0..4))
+            .prop_map(|(endpoints, offers)| Announcement { endpoints, offers });
         let node = ("[a-z]{1,9}\\.test", "[a-z]{1,9}").prop_map(|(host, name)| Node {
             host: Host::new(&host).unwrap(),
             name,

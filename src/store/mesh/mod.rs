@@ -41,7 +41,7 @@ use self::entry::BUCKETS;
 use self::feed::Feed;
 use self::follower::Follower;
 use self::state::State;
-use super::{Announcement, Claim, OwnClaim, Store, StoreError};
+use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -80,6 +80,19 @@ pub struct MeshStatus {
     pub met_anybody: bool,
 }
 
+/// One node's part of the session table, as it is known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Whose.
+    pub node: Node,
+    /// Equal at two gateways when they know the same of it.
+    pub fingerprint: u32,
+    /// JIDs that are online there.
+    pub claims: usize,
+    /// Whether the node announces itself, as far as is known.
+    pub is_live: bool,
+}
+
 impl MeshStore {
     /// Empty, for the process of that `epoch` of `node`.
     #[must_use]
@@ -109,12 +122,10 @@ impl MeshStore {
         self.state().status()
     }
 
-    /// A fingerprint of each node's table as it is known here, and how many
-    /// JIDs it has online; this node's own too. Equal at two nodes when they
-    /// know the same.
+    /// What is known of each node, this one included.
     #[must_use]
-    pub fn fingerprints(&self) -> Vec<(Node, u32, usize)> {
-        self.state().fingerprints()
+    pub fn parts(&self) -> Vec<Part> {
+        self.state().parts()
     }
 
     /// Lets expire what is due, until `shutdown`.
@@ -149,14 +160,14 @@ impl MeshStore {
         let (claims, fingerprints) = (&self.metrics.mesh_claims, &self.metrics.mesh_fingerprint);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = std::mem::take(&mut *shown);
-        for (node, fingerprint, online) in self.fingerprints() {
-            let label = [node.host.as_str(), &node.name];
-            let online = i64::try_from(online).unwrap_or(i64::MAX);
+        for part in self.parts() {
+            let label = [part.node.host.as_str(), &part.node.name];
+            let online = i64::try_from(part.claims).unwrap_or(i64::MAX);
             claims.with_label_values(&label).set(online);
-            let shown_as = fingerprints.with_label_values(&label);
-            shown_as.set(i64::from(fingerprint));
-            gone.remove(&node);
-            shown.insert(node);
+            let fingerprint = fingerprints.with_label_values(&label);
+            fingerprint.set(i64::from(part.fingerprint));
+            gone.remove(&part.node);
+            shown.insert(part.node);
         }
         for node in gone {
             let label = [node.host.as_str(), &node.name];
@@ -240,6 +251,10 @@ impl Store for MeshStore {
 
     async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
         Ok(self.state().endpoints(host))
+    }
+
+    async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError> {
+        Ok(self.state().offers(host))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -10,6 +10,7 @@ use super::replica::Replica;
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::replication::{Garbled, Node};
+use crate::store::Announcement;
 
 /// Parts of a table that are tidied up in one go.
 const STEPS: usize = BUCKETS / 16;
@@ -197,6 +198,15 @@ impl Replicas {
             .collect()
     }
 
+    /// What `host`'s live nodes offer, and whether all of them hide it.
+    pub(super) fn offers(&self, host: &Host) -> BTreeMap<Host, bool> {
+        let of_host = self.all.iter().filter(|it| it.node.host == *host);
+        let announcements = of_host.filter_map(|replica| replica.announcement.as_ref());
+        let mut offers = BTreeMap::new();
+        announcements.for_each(|announcement| add_offers(&mut offers, announcement));
+        offers
+    }
+
     /// What is due; whether a host or an endpoint may have gone.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
         let mut changed = false;
@@ -212,6 +222,13 @@ impl Replicas {
             keep
         });
         changed
+    }
+}
+
+/// Hidden is what everybody hides.
+pub(super) fn add_offers(offers: &mut BTreeMap<Host, bool>, announcement: &Announcement) {
+    for offer in &announcement.offers {
+        *offers.entry(offer.domain.clone()).or_insert(true) &= offer.hidden;
     }
 }
 

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::MeshStatus;
 use super::contacts::Contacts;
 use super::entry::{JID_LIMIT, Standing};
 use super::own::{Own, is_bare};
 use super::replica::Replica;
-use super::replicas::Replicas;
+use super::replicas::{Replicas, add_offers};
 use super::table::Full;
+use super::{MeshStatus, Part};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::replication::Node;
-use crate::store::{Announcement, Claim, StoreError, newest_first};
+use crate::store::{Announcement, Claim, Offer, StoreError, newest_first};
 
 /// Nodes and where to dial them.
 pub(super) type Directory = Vec<(Node, Vec<Endpoint>)>;
@@ -151,6 +151,20 @@ impl State {
         endpoints.into_iter().collect()
     }
 
+    /// What the live nodes of `host` offer.
+    pub(super) fn offers(&self, host: &Host) -> Vec<Offer> {
+        let mut offers = self.replicas.offers(host);
+        if *host == self.node.host
+            && let Some(announcement) = self.own.announcement()
+        {
+            add_offers(&mut offers, announcement);
+        }
+        let offers = offers.into_iter();
+        offers
+            .map(|(domain, hidden)| Offer { domain, hidden })
+            .collect()
+    }
+
     /// Withdraws what was not refreshed in time, of these parts.
     pub(super) fn expire_own(&mut self, parts: Range<usize>, now: Instant) {
         let before = self.own.log().head();
@@ -262,18 +276,26 @@ impl State {
         }
     }
 
-    pub(super) fn fingerprints(&self) -> Vec<(Node, u32, usize)> {
-        let mut all = BTreeMap::new();
-        // Of several processes of one node, the newest stands last.
+    pub(super) fn parts(&self) -> Vec<Part> {
+        let mut parts: BTreeMap<&Node, Part> = BTreeMap::new();
         for replica in self.replicas.iter().filter(|it| !it.is_over()) {
-            let (fingerprint, online) = all.entry(&replica.node).or_insert((0, 0));
-            *fingerprint = replica.digest().fingerprint();
-            *online += replica.online();
+            let before = parts.get(&replica.node).map_or(0, |part| part.claims);
+            // Of several processes of one node, the newest stands last.
+            let part = Part {
+                node: replica.node.clone(),
+                fingerprint: replica.digest().fingerprint(),
+                claims: before + replica.online(),
+                is_live: replica.announcement.is_some(),
+            };
+            parts.insert(&replica.node, part);
         }
-        let own = self.own.table();
-        all.insert(&self.node, (own.digest().fingerprint(), own.online()));
-        let all = all.into_iter();
-        all.map(|(node, (fingerprint, online))| (node.clone(), fingerprint, online))
-            .collect()
+        let own = Part {
+            node: self.node.clone(),
+            fingerprint: self.own.table().digest().fingerprint(),
+            claims: self.own.table().online(),
+            is_live: self.own.announcement().is_some(),
+        };
+        parts.insert(&self.node, own);
+        parts.into_values().collect()
     }
 }

@@ -57,8 +57,7 @@ impl Member {
         let host = self.store.node.host.to_string();
         let announcement = Announcement {
             endpoints: vec![Endpoint { host, port }],
-            domains: Vec::new(),
-            public_domains: Vec::new(),
+            offers: Vec::new(),
         };
         self.store.announce(&announcement).await.unwrap();
     }
@@ -95,9 +94,10 @@ impl Member {
     }
 
     fn fingerprint_of(&self, member: &Self) -> Option<u32> {
-        let all = self.store.fingerprints().into_iter();
-        let mut of_node = all.filter(|(node, ..)| *node == member.store.node);
-        of_node.next().map(|(_, fingerprint, _)| fingerprint)
+        let mut parts = self.store.parts().into_iter();
+        parts
+            .find(|part| part.node == member.store.node)
+            .map(|part| part.fingerprint)
     }
 
     /// Whether all that `other` claims is known here.
@@ -287,7 +287,7 @@ async fn a_lost_node_is_forgotten_after_expire_after_but_not_whose_home_it_was()
     assert!(dc2.seen("a@x").await.is_empty());
     let home = dc2.store.home("a@x").await.unwrap();
     assert_eq!(home.unwrap().as_str(), "dc1.test");
-    assert_eq!(dc2.store.fingerprints().len(), 1);
+    assert_eq!(dc2.store.parts().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -354,7 +354,7 @@ async fn a_peer_far_behind_is_brought_up() {
         !dc2.seen("u0@x").await.is_empty()
     })
     .await;
-    assert_eq!(dc2.store.fingerprints()[0].2, 70_000);
+    assert_eq!(dc2.store.parts()[0].claims, 70_000);
 }
 
 #[tokio::test(start_paused = true)]
