@@ -267,7 +267,8 @@ impl Gateway {
 
         if let Some(admin) = admin {
             let ready = readiness(&components, &registry, &links, table.health(&metrics));
-            tasks.spawn(admin.run(Arc::clone(&metrics), ready, ends.rest.clone()));
+            let store = Arc::clone(&table.store);
+            tasks.spawn(admin.run(Arc::clone(&metrics), ready, store, ends.rest.clone()));
         }
         table.start(&tasks, &ends.rest);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));

@@ -1,4 +1,7 @@
-//! The admin listener: metrics for Prometheus, health for supervisors.
+//! The admin listener: metrics for Prometheus, health for supervisors, and
+//! who is where.
+
+mod lookup;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::store::Store;
 
 /// One thing that must hold for the gateway to be ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub struct Check {
 /// Finds out how ready the gateway is; asked at each request.
 pub type Readiness = dyn Fn() -> Vec<Check> + Send + Sync;
 
-/// Serves `/metrics`, `/healthz` and `/readyz`.
+/// Serves `/metrics`, `/healthz`, `/readyz` and `/api/lookup/JID`.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -37,6 +41,7 @@ pub struct Admin {
 struct Source {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
+    store: Arc<dyn Store>,
 }
 
 impl Admin {
@@ -63,13 +68,19 @@ impl Admin {
         self,
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
+        store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) {
         let router = Router::new()
             .route("/metrics", get(show_metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(show_readiness))
-            .with_state(Source { metrics, readiness });
+            .route("/api/lookup/{*jid}", get(lookup::show))
+            .with_state(Source {
+                metrics,
+                readiness,
+                store,
+            });
         let served = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
         if let Err(error) = served.await {
@@ -109,11 +120,14 @@ async fn show_readiness(State(source): State<Source>) -> Response {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::host::Host;
+    use crate::store::{MemoryCluster, OwnClaim};
 
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -146,7 +160,15 @@ mod tests {
         });
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
-        let running = tokio::spawn(admin.run(metrics, readiness, shutdown.clone()));
+        let table = MemoryCluster::new(Duration::from_secs(120));
+        let store = table.store(Host::new("dc1.test").unwrap(), "n1");
+        let claim = OwnClaim {
+            jid: "alice@example.test".to_owned(),
+            since: 5,
+            fresh: true,
+        };
+        store.claim(&[claim]).await.unwrap();
+        let running = tokio::spawn(admin.run(metrics, readiness, store, shutdown.clone()));
 
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(
@@ -164,6 +186,18 @@ mod tests {
         let ready = get(address, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
         assert!(ready.contains("store: no answer\n"), "{ready}");
+
+        let found = get(address, "/api/lookup/Alice@example.test").await;
+        let expected = r#"{"claims":[{"host":"dc1.test","since":5}],"home":"dc1.test","jid":"alice@example.test"}"#;
+        assert!(found.ends_with(expected), "{found}");
+        let nowhere = get(address, "/api/lookup/alice@example.test/phone").await;
+        let expected = r#"{"claims":[],"home":"dc1.test","jid":"alice@example.test/phone"}"#;
+        assert!(nowhere.ends_with(expected), "{nowhere}");
+        let bad = get(address, "/api/lookup/@").await;
+        assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
+        table.set_available(false);
+        let down = get(address, "/api/lookup/alice@example.test").await;
+        assert!(down.starts_with("HTTP/1.1 503"), "{down}");
         shutdown.cancel();
         running.await.unwrap();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{interval, sleep};
 
 use crate::broken_links::cut;
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, SECRET};
 use crate::support::flood::numbers;
@@ -12,13 +13,20 @@ use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms};
 use crate::support::xml::{body, child};
 
+crate::on_each_backend!(
+    all_streams_are_attached_again_after_the_server_restarts,
+    service_unavailable_when_the_hosting_gateway_retires,
+    service_unavailable_when_the_hosting_gateway_is_dead,
+    a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again,
+    order_and_no_loss_on_service_streams_while_links_are_cut,
+);
+
 const ROOM: &str = "lobby@muc.example.test";
 const LOCAL: &str = "conference.dc1.test";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again() {
+async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backend: Backend) {
     const BOT: &str = "bot.example.test";
-    let mut cluster = Cluster::builder()
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
         .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
@@ -65,9 +73,8 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn all_streams_are_attached_again_after_the_server_restarts() {
-    let mut cluster = start_with_rooms(Some(LOCAL)).await;
+async fn all_streams_are_attached_again_after_the_server_restarts(backend: Backend) {
+    let mut cluster = start_with_rooms(backend, Some(LOCAL)).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
 
@@ -92,9 +99,8 @@ async fn all_streams_are_attached_again_after_the_server_restarts() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn service_unavailable_when_the_hosting_gateway_retires() {
-    let mut cluster = start_with_rooms(Some(LOCAL)).await;
+async fn service_unavailable_when_the_hosting_gateway_retires(backend: Backend) {
+    let mut cluster = start_with_rooms(backend, Some(LOCAL)).await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let _bobby = Occupant::join(&bob, ROOM, "bobby").await;
     cluster.dc_mut("dc1.test").gateway.process.terminate().await;
@@ -117,10 +123,9 @@ async fn service_unavailable_when_the_hosting_gateway_retires() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn service_unavailable_when_the_hosting_gateway_is_dead() {
-    let mut cluster = cluster_with_rooms(Some(LOCAL))
-        .config("redis.expire_after = 3\nredis.refresh_after = 1\n")
+async fn service_unavailable_when_the_hosting_gateway_is_dead(backend: Backend) {
+    let mut cluster = cluster_with_rooms(backend, Some(LOCAL))
+        .config(&backend.times(3, 1))
         .start()
         .await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
@@ -146,10 +151,9 @@ async fn refused(cluster: &Cluster, client: &Client) {
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn order_and_no_loss_on_service_streams_while_links_are_cut() {
+async fn order_and_no_loss_on_service_streams_while_links_are_cut(backend: Backend) {
     const COUNT: usize = 2000;
-    let cluster = Cluster::builder().prepare().await;
+    let cluster = Cluster::on(backend).prepare().await;
     let offers = "services = [{ domain = 'muc.example.test', local = 'rooms.dc1.test' }]\n";
     let (near_server, near) = cluster.join_with_fake_server("dc1.test", offers).await;
     let [near_shared, near_rooms] = near_server.attach_all(SECRET, [GLOBAL, ROOMS]).await;
@@ -159,8 +163,7 @@ async fn order_and_no_loss_on_service_streams_while_links_are_cut() {
     far.until_linked("dc1.test").await;
     far_shared.send("<presence from='bob@dc2.test/r' to='example.test'/>");
     cluster
-        .redis
-        .until_value("bob@example.test/r", Some("dc2.test"))
+        .until_claimed("bob@example.test/r", Some("dc2.test"))
         .await;
 
     let ports = [near.link().port(), far.link().port()];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use minidom::Element;
 
+use super::backend::Backend;
 use super::cluster::{Cluster, SECRET};
 use super::fake_server::{Connection, FakeServer};
 use super::gateway::Gateway;
@@ -43,7 +44,7 @@ impl Side {
             "<presence from='{user}@{host}/r' to='example.test'/>"
         ));
         let bare = format!("{user}@example.test");
-        cluster.redis.until_value(&bare, Some(host)).await;
+        cluster.until_claimed(&bare, Some(host)).await;
     }
 
     /// A user here says `text` to a user of the shared domain.
@@ -80,7 +81,12 @@ impl Side {
 impl Flood {
     /// Both run and are linked both ways, and bob is online at the far side.
     pub async fn start(config: &str) -> Self {
-        let cluster = Cluster::builder().prepare().await;
+        Self::start_on(Backend::Redis, config).await
+    }
+
+    /// The same, with the session table kept there.
+    pub async fn start_on(backend: Backend, config: &str) -> Self {
+        let cluster = Cluster::on(backend).prepare().await;
         let (near, far) = tokio::join!(
             Side::start(&cluster, "dc1.test", config),
             Side::start(&cluster, "dc2.test", config)

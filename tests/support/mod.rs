@@ -1,6 +1,7 @@
 //! What the scenarios stand on: real servers, real clients, real gateways.
 //!
-//! [`cluster`] puts everything together; a test that wants less takes the
+//! [`cluster`] puts everything together, with the session table on a
+//! [`backend`]; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`component`], [`room`]. Under them: [`process`], [`port`],
@@ -9,6 +10,7 @@
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub mod backend;
 pub mod cable;
 pub mod certs;
 pub mod client;
