@@ -26,7 +26,8 @@
 //!
 //! Who is online here is learnt by the tracker in [`sessions`], from presence
 //! and traffic; who is online elsewhere stands in the session table, kept by a
-//! [`store`], which also has the [`registry`] of hosts, nodes and endpoints.
+//! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
+//! of the service domains that each host offers.
 //!
 //! [`services`] answers what is addressed to the shared domain itself,
 //! [`admin`] shows [`metrics`] and health, [`config`] is what the operator

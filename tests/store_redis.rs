@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use store_contract::{NOBODY, announcement, began, host, refresh};
+use store_contract::{NOBODY, announcement, began, host, offer, refresh};
 use store_layout::{BARE, FULL, LONG, Site, Table};
 use strait::store::Store;
 use support::redis_server::{Access, Redis};
@@ -187,17 +187,21 @@ async fn the_documented_acl_is_enough() {
 
     let one = table.store(&host("dc1.test"), "gw1");
     let two = table.store(&host("dc2.test"), "gw1");
+    let offers = vec![offer("muc.example.test", false)];
     for store in [&one, &two] {
-        let told = announcement(&[("10.0.0.1", 5555)]);
+        let mut told = announcement(&[("10.0.0.1", 5555)]);
+        told.offers.clone_from(&offers);
         store.announce(&told).await.unwrap();
         let claims = [began(FULL, 1000), began(BARE, 1000)];
         store.claim(&claims).await.unwrap();
     }
     assert_eq!(one.claims(FULL).await.unwrap().len(), 2);
     assert_eq!(one.endpoints(&host("dc2.test")).await.unwrap().len(), 1);
+    assert_eq!(one.offers(&host("dc2.test")).await.unwrap(), offers);
     assert!(one.home(BARE).await.unwrap().is_some());
     two.withdraw(&[FULL.to_owned()]).await.unwrap();
     two.retire().await.unwrap();
+    one.retire().await.unwrap();
     one.ping().await.unwrap();
 }
 

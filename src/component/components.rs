@@ -209,7 +209,7 @@ impl Streams {
     }
 
     fn end(&mut self, domain: &Host) {
-        tracing::info!(%domain, "nobody offers this service any more: its stream is closed");
+        tracing::info!(%domain, "nobody offers this service any more: its stream is to be closed");
         self.services
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -232,7 +232,9 @@ impl Streams {
         let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
         let undelivered = self.undelivered.clone();
         self.running.spawn(async move {
+            let domain = task.domain().clone();
             let left = task.run(intake, stop).await;
+            tracing::info!(%domain, "detached from the local server for good");
             if shutdown.is_cancelled() {
                 return note_left(&left);
             }

@@ -36,7 +36,9 @@ pub(super) async fn live(
             failure
         }
         written = &mut writing => {
-            // What the server still had to say: stanzas, or why it closed.
+            // What the server still had to say: stanzas, or why it closed. It
+            // closes the connection: a server that sees it closed before it
+            // has written everything drops the rest (Prosody does).
             let last = match timeout(GOODBYE, &mut reading).await {
                 Ok(last) => last,
                 Err(_) => {

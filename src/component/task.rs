@@ -17,6 +17,7 @@ use super::retry::{Outage, Tell};
 use super::stream::live;
 use super::{Attachment, Settings};
 use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Undelivered};
+use crate::host::Host;
 use crate::metrics::Metrics;
 
 /// Attaches, reads and writes; behind a [`super::Component`].
@@ -51,6 +52,11 @@ impl ComponentTask {
             attached,
             attached_times: 0,
         }
+    }
+
+    /// The name under which it attaches.
+    pub(super) fn domain(&self) -> &Host {
+        &self.settings.domain
     }
 
     /// Keeps the stream up and hands what the server sends to `intake`, until

@@ -39,7 +39,8 @@ impl Farewell {
 }
 
 /// Writes the outbox to one stream, until `hang_up` says how to end it, or
-/// until everything is confirmed after `shutdown`.
+/// until everything is confirmed after `shutdown`. Gives the connection's half
+/// back, still open.
 ///
 /// # Errors
 /// When the connection breaks.
@@ -48,7 +49,7 @@ pub(super) async fn write(
     mut stream: OwnedWriteHalf,
     mut hang_up: oneshot::Receiver<Farewell>,
     shutdown: &CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<OwnedWriteHalf, Failure> {
     let mut buffer = BytesMut::new();
     let mut drained_by = None;
     let farewell = loop {
@@ -67,7 +68,7 @@ pub(super) async fn write(
             biased;
             farewell = &mut hang_up => match farewell {
                 Ok(farewell) => break farewell,
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(stream),
             },
             () = shutdown.cancelled(), if drained_by.is_none() => {
                 drained_by = Some(Instant::now() + DRAIN);
@@ -82,5 +83,5 @@ pub(super) async fn write(
         .write_all(farewell.text().as_bytes())
         .await
         .map_err(Failure::from_io)?;
-    stream.shutdown().await.map_err(Failure::from_io)
+    Ok(stream)
 }

@@ -102,15 +102,14 @@ impl Services {
         }
     }
 
-    /// Whoever is not a user of the shared domain sees all: components need to
-    /// know what is there.
+    /// Who has no localpart is no user but a component or a server, which need
+    /// to know what is there.
     fn visible_to<'a>(
         &self,
         sender: &Jid,
         offered: impl Iterator<Item = Offered<'a>>,
     ) -> impl Iterator<Item = &'a Host> {
-        let is_user = sender.node().is_some() && self.global == *sender.domain().as_str();
-        let sees_all = self.users_can_see_hidden || !is_user;
+        let sees_all = self.users_can_see_hidden || sender.node().is_none();
         offered
             .filter(move |service| sees_all || !service.hidden)
             .map(|service| service.domain)

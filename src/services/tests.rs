@@ -116,9 +116,9 @@ fn disco_items_are_the_services_that_the_asker_may_see() {
         (user, true, &[muc, bot][..]),
         (user, false, &[muc]),
         (bot, false, &[muc, bot]),
-        ("user@muc.example.test", false, &[muc, bot]),
         ("example.test", false, &[muc, bot]),
-        (nobody, false, &[muc, bot]),
+        (nobody, true, &[muc, bot]),
+        (nobody, false, &[muc]),
     ] {
         let query = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
         let iq = iq("get", query).replace(user, asker);

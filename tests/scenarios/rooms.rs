@@ -130,7 +130,7 @@ async fn who_is_invited_kicked_or_dropped_hears_of_it_in_the_other_datacenter(ba
     let invitation = bob.expect_message_from(ROOM).await;
     let invite = child(&invitation, "x").and_then(|x| child(x, "invite"));
     let from = invite.and_then(|invite| invite.attr("from"));
-    assert_eq!(from, Some("alice@example.test/a1"), "{invitation:?}");
+    assert_eq!(from, Some("lobby@muc.example.test/ally"), "{invitation:?}");
     let direct = invitation.get_child("x", "jabber:x:conference");
     assert_eq!(direct.and_then(|x| x.attr("jid")), Some(ROOM));
     // A text for people stays as the server wrote it.

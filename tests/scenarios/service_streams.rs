@@ -14,6 +14,7 @@ use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms
 use crate::support::xml::{body, child};
 
 crate::on_each_backend!(
+    what_comes_before_a_new_service_is_known_waits_for_its_stream,
     all_streams_are_attached_again_after_the_server_restarts,
     service_unavailable_when_the_hosting_gateway_retires,
     service_unavailable_when_the_hosting_gateway_is_dead,
@@ -53,22 +54,26 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backe
     assert_eq!(status, 200, "{ready}");
 
     // What comes meanwhile waits for the stream.
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bare = "bob@example.test";
+    cluster.until_claimed(bare, Some("dc2.test")).await;
     let bot = cluster.component(BOT, "dc1.test").await;
-    bot.say("bob@example.test", "are you there").await;
+    bot.say(bare, "are you there").await;
     let unsettled = "strait_component_unsettled_stanzas";
     gateway
         .until_metric(unsettled, &[("domain", BOT)], |n| n == 1.0)
         .await;
+    drop(bob);
     let prosody = &mut cluster.dc_mut("dc2.test").prosody;
     prosody.configure(&format!(
         "Component \"{BOT}\"\n  component_secret = \"{SECRET}\""
     ));
     prosody.restart().await;
     cluster.dc("dc2.test").gateway.until_attached(BOT).await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bob = cluster.login("bob", "dc2.test", "b2").await;
     bob.expect_chat(BOT, "are you there").await;
     bob.chat(BOT, "now I am").await;
-    bot.expect("bob@example.test/b1", "now I am").await;
+    bot.expect("bob@example.test/b2", "now I am").await;
     cluster.assert_no_secrets_logged();
     cluster.assert_balanced().await;
 }
@@ -82,8 +87,6 @@ async fn all_streams_are_attached_again_after_the_server_restarts(backend: Backe
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     ally.see("bobby").await;
     cluster.dc_mut("dc2.test").prosody.stop().await;
-    // The server said goodbye for him on its way down.
-    ally.see_leave("bobby").await;
     drop(bobby);
     drop(bob);
     cluster.dc_mut("dc2.test").prosody.start().await;
@@ -91,64 +94,117 @@ async fn all_streams_are_attached_again_after_the_server_restarts(backend: Backe
         cluster.dc("dc2.test").gateway.until_attached(domain).await;
     }
     let bob = cluster.login("bob", "dc2.test", "b2").await;
-    let bobby = Occupant::join(&bob, ROOM, "bobby").await;
-    ally.see("bobby").await;
-    bobby.say("here again").await;
-    ally.hear("bobby", "here again").await;
+    let robert = Occupant::join(&bob, ROOM, "robert").await;
+    ally.see("robert").await;
+    robert.say("here again").await;
+    ally.hear("robert", "here again").await;
+    robert.hear("robert", "here again").await;
+    // Whether or not the server could say so on its way down, by now the room
+    // has learnt that he of before is gone.
+    ally.see_leave("bobby").await;
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
 }
 
+/// What is on a link to the hosting gateway when that goes away is routed anew
+/// when the link is tidied up.
+const TIDY: &str = "connections.disabled_gc_interval = 1\n";
+
 async fn service_unavailable_when_the_hosting_gateway_retires(backend: Backend) {
-    let mut cluster = start_with_rooms(backend, Some(LOCAL)).await;
+    let cluster = cluster_with_rooms(backend, Some(LOCAL)).config(TIDY);
+    let mut cluster = cluster.start().await;
+    cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
-    let _bobby = Occupant::join(&bob, ROOM, "bobby").await;
+    let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     cluster.dc_mut("dc1.test").gateway.process.terminate().await;
-    refused(&cluster, &bob).await;
+    bobby.say("early").await;
+    refused(&bob, "early").await;
+    cluster
+        .dc("dc2.test")
+        .gateway
+        .until_logged("peer is gone from the registry host=dc1.test")
+        .await;
+    bobby.say("late").await;
+    refused(&bob, "late").await;
 
     // It comes back, and so does the service.
     cluster.dc_mut("dc1.test").gateway.process.launch();
     cluster.until_ready().await;
     cluster.dc("dc1.test").gateway.until_attached(ROOMS).await;
     until("the rooms to answer again", async || {
-        let ping = "<ping xmlns='urn:xmpp:ping'/>";
-        let answer = bob.iq(Some(ROOMS), "get", ping).await;
+        let question = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
+        let answer = bob.iq(Some(ROOMS), "get", question).await;
         let back = answer.attr("type") == Some("result");
         back.then_some(()).ok_or_else(|| String::from(&answer))
     })
     .await;
-    let bobby = Occupant::join(&bob, ROOM, "bobby2").await;
+    let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     bobby.say("here again").await;
-    bobby.hear("bobby2", "here again").await;
+    bobby.hear("bobby", "here again").await;
     cluster.assert_balanced().await;
 }
 
 async fn service_unavailable_when_the_hosting_gateway_is_dead(backend: Backend) {
     let mut cluster = cluster_with_rooms(backend, Some(LOCAL))
+        .config(TIDY)
         .config(&backend.times(3, 1))
         .start()
         .await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     cluster.dc_mut("dc1.test").gateway.process.kill9().await;
-    refused(&cluster, &bob).await;
-    cluster.dc("dc2.test").gateway.assert_balanced().await;
+    bobby.say("early").await;
+    refused(&bob, "early").await;
+    bobby.say("late").await;
+    refused(&bob, "late").await;
+    // The stream is still there: the service may come back.
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_attached(ROOMS).await;
+    gateway.assert_balanced().await;
 }
 
-/// What `client` says in the room comes back as `service-unavailable`.
-async fn refused(cluster: &Cluster, client: &Client) {
-    client
-        .send(&format!(
-            "<message type='groupchat' to='{ROOM}' id='late'><body>late</body></message>"
-        ))
-        .await;
+/// What `client` said in the room comes back as `service-unavailable`.
+async fn refused(client: &Client, id: &str) {
     let answer = client
-        .until("an error", |stanza| stanza.attr("id") == Some("late"))
+        .until("an error", |stanza| stanza.attr("id") == Some(id))
         .await;
     assert_eq!(answer.attr("from"), Some(ROOM), "{answer:?}");
     let error = child(&answer, "error").unwrap_or_else(|| panic!("{answer:?}"));
     assert!(child(error, "service-unavailable").is_some(), "{answer:?}");
-    cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
+}
+
+async fn what_comes_before_a_new_service_is_known_waits_for_its_stream(backend: Backend) {
+    const BOT: &str = "bot.example.test";
+    let cluster = Cluster::on(backend).prepare().await;
+    let (near_server, mut near) = cluster.join_with_fake_server("dc1.test", "").await;
+    let near_shared = near_server.attach(SECRET).await;
+    // Seldom enough that the message is there first, most of the time.
+    let seldom = "hosts_refresh_interval = 3000\n";
+    let (far_server, far) = cluster.join_with_fake_server("dc2.test", seldom).await;
+    let far_shared = far_server.attach(SECRET).await;
+    far_shared.send("<presence from='bob@dc2.test/r' to='example.test'/>");
+    near.until_linked("dc2.test").await;
+    far.until_linked("dc1.test").await;
+
+    near.reconfigure(&format!("services = [{{ domain = '{BOT}' }}]"));
+    near.process.terminate().await;
+    drop(near_shared);
+    near.process.launch();
+    let near_shared = near_server.attach(SECRET).await;
+    near.until_linked("dc2.test").await;
+    near_shared.send(&format!(
+        "<message from='{BOT}' to='bob@example.test/r'><body>I am new</body></message>"
+    ));
+    let far_bot = far_server.attach(SECRET).await;
+    assert_eq!(far_bot.domain(), BOT);
+    let said = far_bot.until("a message", |s| s.name() == "message").await;
+    assert_eq!(said.attr("to"), Some("bob@dc2.test/r"));
+    assert_eq!(body(&said).as_deref(), Some("I am new"));
+    for gateway in [&near, &far] {
+        gateway.until_settled().await;
+        gateway.assert_balanced().await;
+    }
 }
 
 async fn order_and_no_loss_on_service_streams_while_links_are_cut(backend: Backend) {

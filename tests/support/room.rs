@@ -88,7 +88,7 @@ impl<'a> Occupant<'a> {
     /// Waits until `nick` is there; gives the real address that the room shows.
     pub async fn see(&self, nick: &str) -> Option<String> {
         let presence = self.presence(nick, None).await;
-        let item = child(&presence, "x").and_then(|x| child(x, "item"));
+        let item = presence.get_child("x", USER).and_then(|x| child(x, "item"));
         item.and_then(|item| item.attr("jid")).map(str::to_owned)
     }
 

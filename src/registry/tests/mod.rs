@@ -1,10 +1,12 @@
+mod services;
+
 use std::sync::Mutex;
 
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::store::{Announcement, MemoryCluster, MemoryStore};
+use crate::store::{MemoryCluster, MemoryStore};
 
 const EXPIRE_AFTER: Duration = Duration::from_secs(120);
 const REFRESH_AFTER: Duration = Duration::from_secs(60);
@@ -75,7 +77,12 @@ impl World {
     }
 
     fn in_cluster(cluster: MemoryCluster) -> Self {
-        let registry = Registry::new(settings(), cluster.store(host("dc1.test"), "gw1"));
+        let store = cluster.store(host("dc1.test"), "gw1");
+        Self::with_store(cluster, store)
+    }
+
+    fn with_store(cluster: MemoryCluster, store: Arc<dyn Store>) -> Self {
+        let registry = Registry::new(settings(), store);
         let up = Arc::new(Mutex::new(BTreeSet::from([host("dc2.test")])));
         let (peers, shutdown) = (registry.peers(), CancellationToken::new());
         let directory = registry.directory();
@@ -284,77 +291,4 @@ async fn starts_without_a_store_and_ends_without_one() {
         .await
         .expect("does not end")
         .unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn services_are_found_as_soon_as_hosts_and_forgotten_later() {
-    let mut world = World::new();
-    // One's own need no store.
-    assert!(world.directory.borrow().find(OWN).is_some());
-    world.until_announced().await;
-    assert_eq!(
-        world.dc2.offers(&host("dc1.test")).await.unwrap(),
-        [offer(OWN)]
-    );
-
-    // Of a new host, and of one that is known already.
-    world.announce_dc2(&[1]).await;
-    world.changed().await;
-    world.offer_at_dc2(&[MUC]).await;
-    assert!(world.until_offered(MUC, Some(&["dc2.test"])).await <= HOSTS_EVERY);
-    world.offer_at_dc2(&[MUC, OWN]).await;
-    let both = Some(&["dc1.test", "dc2.test"][..]);
-    assert!(world.until_offered(OWN, both).await <= HOSTS_EVERY);
-
-    world.offer_at_dc2(&[]).await;
-    assert!(world.until_offered(MUC, Some(&[])).await <= HOSTS_EVERY);
-    assert_eq!(world.until_offered(MUC, None).await, DOMAIN_LIFETIME);
-    world.until_offered(OWN, Some(&["dc1.test"])).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_dead_host_offers_nothing() {
-    let mut world = World::new();
-    world.offer_at_dc2(&[MUC]).await;
-    world.until_offered(MUC, Some(&["dc2.test"])).await;
-    let took = world.until_offered(MUC, Some(&[])).await;
-    assert!(took <= EXPIRE_AFTER + HOSTS_EVERY, "{took:?}");
-    world.offer_at_dc2(&[MUC]).await;
-    world.until_offered(MUC, Some(&["dc2.test"])).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn services_stay_while_the_store_is_away_or_was_emptied() {
-    let mut world = World::new();
-    world.until_announced().await;
-    world.offer_at_dc2(&[MUC]).await;
-    world.until_offered(MUC, Some(&["dc2.test"])).await;
-
-    world.cluster.set_available(false);
-    world.stays_offered(10 * EXPIRE_AFTER).await;
-    world.cluster.set_available(true);
-    world.until_announced().await;
-    world.stays_offered(HOSTS_EVERY).await;
-    world.offer_at_dc2(&[MUC]).await;
-    world.stays_offered(REFRESH_AFTER).await;
-
-    world.cluster.flush();
-    world.stays_offered(HOSTS_EVERY).await;
-    world.offer_at_dc2(&[MUC]).await;
-    world.stays_offered(REFRESH_AFTER).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn another_node_of_this_host_may_offer_more() {
-    let mut world = World::new();
-    let second = world.cluster.store(host("dc1.test"), "gw2");
-    let announcement = Announcement {
-        endpoints: Vec::new(),
-        offers: vec![offer(MUC)],
-    };
-    second.announce(&announcement).await.unwrap();
-    world.until_offered(MUC, Some(&["dc1.test"])).await;
-    second.retire().await.unwrap();
-    world.until_offered(MUC, Some(&[])).await;
-    assert!(world.directory.borrow().find(OWN).is_some());
 }

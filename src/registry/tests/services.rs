@@ -1,0 +1,152 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::store::{Claim, OwnClaim};
+
+#[tokio::test(start_paused = true)]
+async fn services_are_found_as_soon_as_hosts_and_forgotten_later() {
+    let mut world = World::new();
+    // One's own need no store.
+    assert!(world.directory.borrow().find(OWN).is_some());
+    world.until_announced().await;
+    assert_eq!(
+        world.dc2.offers(&host("dc1.test")).await.unwrap(),
+        [offer(OWN)]
+    );
+
+    // Of a new host, and of one that is known already.
+    world.announce_dc2(&[1]).await;
+    world.changed().await;
+    world.offer_at_dc2(&[MUC]).await;
+    assert!(world.until_offered(MUC, Some(&["dc2.test"])).await <= HOSTS_EVERY);
+    world.offer_at_dc2(&[MUC, OWN]).await;
+    let both = Some(&["dc1.test", "dc2.test"][..]);
+    assert!(world.until_offered(OWN, both).await <= HOSTS_EVERY);
+
+    world.offer_at_dc2(&[]).await;
+    assert!(world.until_offered(MUC, Some(&[])).await <= HOSTS_EVERY);
+    assert_eq!(world.until_offered(MUC, None).await, DOMAIN_LIFETIME);
+    world.until_offered(OWN, Some(&["dc1.test"])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_host_offers_nothing() {
+    let mut world = World::new();
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+    let took = world.until_offered(MUC, Some(&[])).await;
+    assert!(took <= EXPIRE_AFTER + HOSTS_EVERY, "{took:?}");
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_stay_while_the_store_is_away_or_was_emptied() {
+    let mut world = World::new();
+    world.until_announced().await;
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+
+    world.cluster.set_available(false);
+    world.stays_offered(10 * EXPIRE_AFTER).await;
+    world.cluster.set_available(true);
+    world.until_announced().await;
+    world.stays_offered(HOSTS_EVERY).await;
+    world.offer_at_dc2(&[MUC]).await;
+    world.stays_offered(REFRESH_AFTER).await;
+
+    world.cluster.flush();
+    world.stays_offered(HOSTS_EVERY).await;
+    world.offer_at_dc2(&[MUC]).await;
+    world.stays_offered(REFRESH_AFTER).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_of_this_host_may_offer_more() {
+    let mut world = World::new();
+    let second = world.cluster.store(host("dc1.test"), "gw2");
+    let announcement = Announcement {
+        endpoints: Vec::new(),
+        offers: vec![offer(MUC)],
+    };
+    second.announce(&announcement).await.unwrap();
+    world.until_offered(MUC, Some(&["dc1.test"])).await;
+    second.retire().await.unwrap();
+    world.until_offered(MUC, Some(&[])).await;
+    assert!(world.directory.borrow().find(OWN).is_some());
+}
+
+/// A store that is emptied just before it is asked for services, when told so.
+struct Emptied {
+    cluster: MemoryCluster,
+    store: Arc<MemoryStore>,
+    armed: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Store for Emptied {
+    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
+        self.store.claims(jid).await
+    }
+
+    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
+        self.store.home(bare).await
+    }
+
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
+        self.store.claim(claims).await
+    }
+
+    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
+        self.store.withdraw(jids).await
+    }
+
+    async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
+        self.store.announce(announcement).await
+    }
+
+    async fn retire(&self) -> Result<(), StoreError> {
+        self.store.retire().await
+    }
+
+    async fn hosts(&self) -> Result<Vec<Host>, StoreError> {
+        self.store.hosts().await
+    }
+
+    async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
+        self.store.endpoints(host).await
+    }
+
+    async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError> {
+        if self.armed.swap(false, Ordering::Relaxed) {
+            self.cluster.flush();
+        }
+        self.store.offers(host).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn services_outlive_a_store_that_is_emptied_while_it_is_read() {
+    let cluster = MemoryCluster::new(EXPIRE_AFTER);
+    let armed = Arc::<AtomicBool>::default();
+    let store = Emptied {
+        cluster: cluster.clone(),
+        store: cluster.store(host("dc1.test"), "gw1"),
+        armed: Arc::clone(&armed),
+    };
+    let mut world = World::with_store(cluster, Arc::new(store));
+    world.offer_at_dc2(&[MUC]).await;
+    world.until_offered(MUC, Some(&["dc2.test"])).await;
+
+    armed.store(true, Ordering::Relaxed);
+    world.stays_offered(2 * HOSTS_EVERY).await;
+    assert!(!armed.load(Ordering::Relaxed), "nobody asked");
+    world.offer_at_dc2(&[MUC]).await;
+    world.stays_offered(REFRESH_AFTER).await;
+}
