@@ -16,6 +16,8 @@ mod foreign_sender;
 mod gateway_restarts;
 mod hops;
 mod link_identity;
+mod made_certificates;
+mod mesh;
 mod metrics;
 mod moving_user;
 mod nobody_there;
