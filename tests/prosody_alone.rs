@@ -282,7 +282,9 @@ fn metrics_are_read() {
     );
     let labels = [("kind", "iq"), ("host", "dc2.test")];
     assert_eq!(metrics.get("a_total", &labels), Some(3.0));
-    assert_eq!(metrics.get("a_total", &[]), None);
+    assert_eq!(metrics.get("a_total", &[("kind", "iq")]), Some(5.0));
+    assert_eq!(metrics.get("a_total", &[("kind", "message")]), None);
+    assert_eq!(metrics.get("a_total", &[("colour", "red")]), None);
     assert_eq!(metrics.sum("a_total"), 5.0);
     assert_eq!(metrics.get("b", &[]), Some(0.5));
 }
