@@ -9,14 +9,14 @@ use async_trait::async_trait;
 use strait::config::{Connections, Endpoint, Mesh, Tls};
 use strait::envelope::{Envelope, Intake};
 use strait::host::Host;
-use strait::link::{Identity, Lanes, Listener, Tables};
+use strait::link::{self, Lanes, Listener, Tables};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::store::MeshStore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::certs::Authority;
+use super::certs::{Authority, Identity};
 
 /// A node that runs, until dropped or stopped.
 pub struct MeshNode {
@@ -43,7 +43,7 @@ pub struct Plan<'a> {
 impl MeshNode {
     /// Listens, and dials its peers.
     pub async fn start(authority: &Authority, plan: Plan<'_>) -> Self {
-        let identity = Identity {
+        let identity = link::Identity {
             host: Host::new(plan.host).expect("a host"),
             node: plan.name.to_owned(),
             epoch: uuid::Uuid::new_v4().as_u64_pair().0,
@@ -59,7 +59,7 @@ impl MeshNode {
             refresh_after: plan.refresh_after,
         };
         let store = MeshStore::new(node.clone(), identity.epoch, &config, Arc::clone(&metrics));
-        let connections = connections(authority, plan.host);
+        let connections = connections(&authority.issue(plan.host));
         let endpoint = endpoint(([127, 0, 0, 1], plan.port).into());
         let listener = Listener::bind(
             &endpoint,
@@ -135,8 +135,8 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
     }
 }
 
-fn connections(authority: &Authority, host: &str) -> Connections {
-    let identity = authority.issue(host);
+/// `[connections]` with that certificate, everything else by default.
+pub fn connections(identity: &Identity) -> Connections {
     let path = Path::to_owned;
     Connections {
         endpoints: Vec::new(),
