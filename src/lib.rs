@@ -27,7 +27,9 @@
 //! Who is online here is learnt by the tracker in [`sessions`], from presence
 //! and traffic; who is online elsewhere stands in the session table, kept by a
 //! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
-//! of the service domains that each host offers.
+//! of the service domains that each host offers. The store that needs no
+//! database has its copies of the other gateways' tables by [`link`]s of their
+//! own; what the two say to each other goes through [`replication`].
 //!
 //! [`services`] answers what is addressed to the shared domain itself,
 //! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
