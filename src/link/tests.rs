@@ -4,6 +4,7 @@ mod documented;
 mod gateways;
 mod hostile;
 mod setup;
+mod tables;
 
 use std::time::Duration;
 

@@ -45,7 +45,11 @@ async fn until_equal(cluster: &Cluster) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_knows_one_peer_finds_all() {
-    let mut cluster = three().prepare().await;
+    // Who is learned is linked at once, not when hosts are asked for again.
+    let mut cluster = three()
+        .config("hosts_refresh_interval = 3600000\n")
+        .prepare()
+        .await;
     let first = cluster.dc("dc1.test").gateway.link();
     cluster
         .dc("dc1.test")

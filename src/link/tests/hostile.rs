@@ -22,7 +22,7 @@ pub(super) struct RawPeer {
 }
 
 impl RawPeer {
-    async fn connect(tls: &Tls, own: &str, to: &str, address: SocketAddr) -> Self {
+    pub(super) async fn connect(tls: &Tls, own: &str, to: &str, address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         let security = Security::load(tls, &host(own)).unwrap();
         let socket = security.connect(tcp, &host(to)).await.unwrap();
@@ -31,13 +31,13 @@ impl RawPeer {
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         let socket = self.socket.socket();
         socket.write_all(bytes).await.unwrap();
         socket.flush().await.unwrap();
     }
 
-    async fn greet(&mut self, hello: &Hello) -> Answer {
+    pub(super) async fn greet(&mut self, hello: &Hello) -> Answer {
         let mut out = BytesMut::new();
         hello.put(&mut out);
         self.send(&out).await;
@@ -67,7 +67,7 @@ impl RawPeer {
         }
     }
 
-    async fn until_closed(&mut self) {
+    pub(super) async fn until_closed(&mut self) {
         while self.socket.next().await.is_ok() {}
     }
 }

@@ -27,6 +27,10 @@ struct Member {
 
 impl Member {
     fn new(host: &str, epoch: u64) -> Self {
+        Self::refreshing(host, epoch, REFRESH_AFTER)
+    }
+
+    fn refreshing(host: &str, epoch: u64, refresh_after: Duration) -> Self {
         let node = Node {
             host: Host::new(host).unwrap(),
             name: "n1".to_owned(),
@@ -34,7 +38,7 @@ impl Member {
         let config = Mesh {
             peers: Vec::new(),
             expire_after: EXPIRE_AFTER,
-            refresh_after: REFRESH_AFTER,
+            refresh_after,
         };
         let metrics = Arc::new(Metrics::new());
         let store = MeshStore::new(node, epoch, &config, Arc::clone(&metrics));
@@ -220,7 +224,14 @@ async fn a_table_is_copied_and_then_follows_each_change_within_50_ms() {
 
 #[tokio::test(start_paused = true)]
 async fn a_digest_finds_what_was_lost_and_only_that_is_repaired() {
-    let dc1 = Member::announced("dc1.test", 1).await;
+    for refresh_after in [REFRESH_AFTER, REFRESH_AFTER / 6] {
+        finds_what_was_lost(refresh_after).await;
+    }
+}
+
+async fn finds_what_was_lost(refresh_after: Duration) {
+    let dc1 = Member::refreshing("dc1.test", 1, refresh_after);
+    dc1.announce(5555).await;
     let dc2 = Member::announced("dc2.test", 1).await;
     for n in 0..1000 {
         dc1.claim(&format!("a@x/{n}"), 5).await;
@@ -238,7 +249,11 @@ async fn a_digest_finds_what_was_lost_and_only_that_is_repaired() {
         !dc2.seen("lost@x").await.is_empty()
     })
     .await;
-    assert!(lost.elapsed() <= REFRESH_AFTER, "{:?}", lost.elapsed());
+    let took = lost.elapsed();
+    assert!(
+        took <= refresh_after && took > refresh_after / 2,
+        "{took:?}"
+    );
     assert!(dc2.seen("a@x/1").await.is_empty());
     until_in_step(&dc2, &dc1).await;
     assert_ne!(bucket_of("lost@x"), bucket_of("a@x/1"));
