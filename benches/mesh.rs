@@ -51,7 +51,7 @@ async fn main() {
             let claims = arguments
                 .iter()
                 .filter_map(|argument| argument.parse().ok());
-            parent(claims.last().unwrap_or(1_000_000)).await;
+            parent(claims.next_back().unwrap_or(1_000_000)).await;
         }
     }
 }

@@ -12,9 +12,7 @@ use super::client::Client;
 use super::component::Component;
 use super::fake_server::FakeServer;
 use super::gateway::{Gateway, SessionTable, Settings};
-use super::http;
 use super::inbox::Inbox;
-use super::patience::until;
 use super::process::Process;
 use super::prosody::{self, Prosody};
 use super::redis_server::Redis;
@@ -209,43 +207,10 @@ impl Cluster {
         }
     }
 
-    /// The hosts that claim `jid`, the newest claim first, as the first
-    /// gateway that runs has it.
-    pub async fn claimed_by(&self, jid: &str) -> Vec<String> {
+    /// Where every gateway has its admin server.
+    pub(super) fn admins(&self) -> Vec<SocketAddr> {
         let gateways = self.gateways.lock().expect("no panic while it is held");
-        for (admin, _) in gateways.clone() {
-            if let Ok((200, found)) = http::get(admin, &format!("/api/lookup/{jid}")).await {
-                let found: serde_json::Value = serde_json::from_str(&found).expect("JSON");
-                let claims = found["claims"].as_array().expect("claims").iter();
-                let host = |claim: &serde_json::Value| claim["host"].as_str().map(str::to_owned);
-                return claims.filter_map(host).collect();
-            }
-        }
-        panic!("no gateway runs");
-    }
-
-    /// Waits until the session table says, to every gateway that runs, that
-    /// `jid` is at `host`, or nowhere.
-    pub async fn until_claimed(&self, jid: &str, host: Option<&str>) {
-        let gateways = self.gateways.lock().expect("no panic while it is held");
-        let gateways = gateways.clone();
-        let what = format!("{jid} to be claimed by {host:?}");
-        until(&what, async || {
-            for (admin, _) in &gateways {
-                // Who does not run does not know, and need not.
-                let Ok((200, found)) = http::get(*admin, &format!("/api/lookup/{jid}")).await
-                else {
-                    continue;
-                };
-                let found: serde_json::Value =
-                    serde_json::from_str(&found).map_err(|error| error.to_string())?;
-                if found["claims"][0]["host"].as_str() != host {
-                    return Err(format!("at {admin}: {found}"));
-                }
-            }
-            Ok(())
-        })
-        .await;
+        gateways.iter().map(|(admin, _)| *admin).collect()
     }
 
     /// The datacenter of that local host.

@@ -5,7 +5,7 @@
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`component`], [`room`]. Under them: [`process`], [`port`],
-//! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
+//! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
@@ -22,6 +22,7 @@ pub mod flood;
 pub mod gateway;
 pub mod http;
 pub mod inbox;
+pub mod lookup;
 pub mod mesh_node;
 pub mod metrics;
 pub mod patience;
