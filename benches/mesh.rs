@@ -48,7 +48,7 @@ async fn main() {
     match arguments.iter().position(|argument| argument == "child") {
         Some(at) => child(&arguments[at + 1..]).await,
         None => {
-            let claims = arguments
+            let mut claims = arguments
                 .iter()
                 .filter_map(|argument| argument.parse().ok());
             parent(claims.next_back().unwrap_or(1_000_000)).await;
