@@ -133,20 +133,29 @@ impl Follower {
                 let entries = Entry::check_all(&bytes)?;
                 state.replicas.change(&self.peer, epoch, &entries)
             }
-            Message::Parts(bytes) => {
-                let mut repaired = 0;
-                for part in &message::take_parts(&bytes)? {
-                    repaired += u64::from(state.replicas.replace(&self.peer, epoch, part)?);
-                }
-                self.count_repairs(&progress, repaired);
-                Ok(())
-            }
+            Message::Parts(bytes) => self.replace(&progress, &mut state, epoch, &bytes),
             Message::Digest { heard, digest } => {
                 self.compare(&mut progress, &mut state, epoch, heard, digest);
                 Ok(())
             }
             other => Err(other.out_of_place("from one who is followed")),
         }
+    }
+
+    /// Some parts are not as they are here.
+    fn replace(
+        &self,
+        progress: &Progress,
+        state: &mut State,
+        epoch: u64,
+        bytes: &[u8],
+    ) -> Result<(), Garbled> {
+        let mut repaired = 0;
+        for part in &message::take_parts(bytes)? {
+            repaired += u64::from(state.replicas.replace(&self.peer, epoch, part)?);
+        }
+        self.count_repairs(progress, repaired);
+        Ok(())
     }
 
     /// It says which process it is, and what it announces.

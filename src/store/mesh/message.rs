@@ -56,25 +56,8 @@ impl Message {
             Self::Process {
                 epoch,
                 announcement,
-            } => {
-                out.put_u8(PROCESS);
-                out.put_u64(*epoch);
-                out.put_u8(u8::from(announcement.is_some()));
-                if let Some(announcement) = announcement {
-                    put_endpoints(&mut out, &announcement.endpoints);
-                    put_offers(&mut out, &announcement.offers);
-                }
-            }
-            Self::Nodes(nodes) => {
-                out.put_u8(NODES);
-                let nodes = cut(nodes);
-                out.put_u16(nodes.len() as u16);
-                for (node, endpoints) in nodes {
-                    put_text(&mut out, node.host.as_str());
-                    put_text(&mut out, &node.name);
-                    put_endpoints(&mut out, endpoints);
-                }
-            }
+            } => put_process(&mut out, *epoch, announcement.as_ref()),
+            Self::Nodes(nodes) => put_nodes(&mut out, nodes),
             Self::Have(digests) => {
                 out.put_u8(HAVE);
                 digests.iter().for_each(|digest| out.put_u128(digest.0));
@@ -172,6 +155,27 @@ pub(super) fn take_parts(bytes: &[u8]) -> Result<Vec<(usize, Vec<Entry<'_>>)>, G
         rest = after;
     }
     Ok(parts)
+}
+
+fn put_process(out: &mut Vec<u8>, epoch: u64, announcement: Option<&Announcement>) {
+    out.put_u8(PROCESS);
+    out.put_u64(epoch);
+    out.put_u8(u8::from(announcement.is_some()));
+    if let Some(announcement) = announcement {
+        put_endpoints(out, &announcement.endpoints);
+        put_offers(out, &announcement.offers);
+    }
+}
+
+fn put_nodes(out: &mut Vec<u8>, nodes: &[(Node, Vec<Endpoint>)]) {
+    out.put_u8(NODES);
+    let nodes = cut(nodes);
+    out.put_u16(nodes.len() as u16);
+    for (node, endpoints) in nodes {
+        put_text(out, node.host.as_str());
+        put_text(out, &node.name);
+        put_endpoints(out, endpoints);
+    }
 }
 
 fn take_announcement(body: &mut Bytes) -> Result<Option<Announcement>, Garbled> {
