@@ -145,6 +145,7 @@ impl Pair {
             STANZA_SIZE_LIMIT,
             Arc::new(Metrics::new()),
             Arc::new(Lanes::default()),
+            None,
         );
         let listener = listener.await.expect("a listener");
         let endpoint = Endpoint {

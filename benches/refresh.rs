@@ -91,7 +91,7 @@ async fn spread(
         local,
         store,
         &cache,
-        config,
+        config.times(),
         Sources::Auto,
         Accounts::Shared,
         Arc::clone(&metrics),

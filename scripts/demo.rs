@@ -16,6 +16,7 @@ use futures::future::join_all;
 use minidom::Element;
 use tokio::signal::unix::{SignalKind, signal};
 
+use support::backend::Backend;
 use support::client::Client;
 use support::cluster::{Cluster, GLOBAL, PASSWORD, USERS};
 use support::gateway::binary;
@@ -34,26 +35,38 @@ struct Options {
     #[arg(long)]
     once: bool,
     /// Where the gateways keep the session table.
-    #[arg(long, value_enum, default_value_t = Backend::Redis)]
-    backend: Backend,
+    #[arg(long, value_enum, default_value_t = Table::Mesh)]
+    backend: Table,
 }
 
+/// Where the gateways keep the session table.
 #[derive(Clone, Copy, ValueEnum)]
-enum Backend {
+enum Table {
+    /// By themselves.
+    Mesh,
+    /// In Redis.
     Redis,
+}
+
+impl From<Table> for Backend {
+    fn from(table: Table) -> Self {
+        match table {
+            Table::Mesh => Self::Mesh,
+            Table::Redis => Self::Redis,
+        }
+    }
 }
 
 // One thread: servers die with the thread that started them.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    let Backend::Redis = options.backend;
     if !binary().is_file() {
         eprintln!("{} is missing; run scripts/demo", binary().display());
         return ExitCode::FAILURE;
     }
     report_failures_plainly();
-    let story = std::panic::AssertUnwindSafe(tell()).catch_unwind();
+    let story = std::panic::AssertUnwindSafe(tell(options.backend.into())).catch_unwind();
     let cluster = tokio::select! {
         told = story => match told {
             Ok(cluster) => cluster,
@@ -93,10 +106,10 @@ async fn interrupt() {
 }
 
 /// The story; panics at the first step that fails.
-async fn tell() -> Cluster {
+async fn tell(backend: Backend) -> Cluster {
     println!("    since     step\n    start     took\n");
     let story = Story::begin();
-    let cluster = open(&story).await;
+    let cluster = open(&story, backend).await;
 
     let alice = log_in(&story, &cluster, "alice", DC1).await;
     let bob = log_in(&story, &cluster, "bob", DC2).await;
@@ -127,13 +140,16 @@ async fn tell() -> Cluster {
 }
 
 /// Everything starts; the gateways attach and link.
-async fn open(story: &Story) -> Cluster {
-    let servers = Cluster::builder()
+async fn open(story: &Story, backend: Backend) -> Cluster {
+    let servers = Cluster::on(backend)
         .named("demo")
         .datacenter(DC1)
         .datacenter(DC2)
         .prepare();
-    let what = "Redis and two Prosodys answer";
+    let what = match backend {
+        Backend::Redis => "Redis and two Prosodys answer",
+        Backend::Mesh => "two Prosodys answer",
+    };
     let mut cluster = story.step(what, servers).await;
     cluster.launch_gateways();
     let attach = cluster.datacenters().iter().map(|dc| {
@@ -160,7 +176,7 @@ async fn log_in(story: &Story, cluster: &Cluster, user: &str, host: &str) -> Cli
     let client = story.step(what, cluster.login(user, host, "demo")).await;
     let key = format!("{user}@{GLOBAL}/demo");
     let what = format!("session table: {key} is at {host}");
-    let known = cluster.redis.until_value(&key, Some(host));
+    let known = cluster.until_claimed(&key, Some(host));
     story.step(what, known).await;
     client
 }

@@ -4,6 +4,7 @@ mod controlling;
 mod follow;
 mod readiness;
 mod status;
+mod table;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
 use self::readiness::readiness;
 use self::status::status;
+use self::table::Table;
 use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask, Role};
@@ -34,7 +36,6 @@ use crate::relay::Relay;
 use crate::route::Rules;
 use crate::services::Services;
 use crate::sessions::Sessions;
-use crate::store::{RedisStore, Store};
 use crate::translate::{Senders, Translator};
 use crate::workers::Workers;
 
@@ -57,7 +58,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 /// A gateway, built and not started: every address bound, nothing connected.
 struct Gateway {
     metrics: Arc<Metrics>,
-    store: Arc<dyn Store>,
+    table: Table,
     sessions: Arc<Sessions>,
     registry: Arc<Registry>,
     links: Arc<Links>,
@@ -85,14 +86,8 @@ impl Gateway {
         };
         let limit = config.component.stanza_size_limit;
 
-        let store: Arc<dyn Store> = Arc::new(
-            RedisStore::new(
-                config.local_host.clone(),
-                config.node.clone(),
-                &config.redis,
-            )
-            .context("redis.url")?,
-        );
+        let table = Table::new(config, &identity, &metrics)?;
+        let store = Arc::clone(&table.store);
         let (from_links, links_gave_back) = mpsc::unbounded_channel();
         let (from_component, component_gave_back) = mpsc::unbounded_channel();
         let links = Arc::new(Links::new(
@@ -115,6 +110,7 @@ impl Gateway {
                     limit,
                     Arc::clone(&metrics),
                     Arc::clone(&lanes),
+                    table.replication(),
                 )
                 .await?,
             );
@@ -131,15 +127,12 @@ impl Gateway {
             config.local_host.clone(),
             Arc::clone(&store),
             &config.cache,
-            &config.redis,
+            config.times(),
             config.sessions.sources.clone(),
             config.accounts,
             Arc::clone(&metrics),
         );
-        let registry = Arc::new(Registry::new(
-            registry_settings(config, &listeners),
-            Arc::clone(&store),
-        ));
+        let registry = Arc::new(Registry::new(registry_settings(config, &listeners), store));
         let (components, components_task) = Components::new(
             component_settings(config),
             Arc::clone(&metrics),
@@ -184,7 +177,7 @@ impl Gateway {
         );
         Ok(Self {
             metrics,
-            store,
+            table,
             sessions,
             registry,
             links,
@@ -238,7 +231,7 @@ fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Setti
         endpoints: advertised(config, listeners),
         services: config.services.clone(),
         intervals: registry::Intervals {
-            announce: config.redis.refresh_after,
+            announce: config.times().refresh_after,
             hosts: config.hosts_refresh_interval,
             endpoints: connections.endpoint_refresh_interval,
             endpoints_when_empty: connections.endpoint_refresh_interval_when_empty,
@@ -289,7 +282,7 @@ impl Gateway {
         let workers = Workers::start(worker_count(), &self.relay, &self.metrics, &self.tasks);
         let Self {
             metrics,
-            store,
+            table,
             sessions,
             registry,
             links,
@@ -313,13 +306,21 @@ impl Gateway {
                 control,
                 &registry,
                 &links,
-                Arc::clone(&metrics),
+                table.health(&metrics),
             );
-            tasks.spawn(admin.run(Arc::clone(&metrics), ready, status, ends.rest.clone()));
+            let store = Arc::clone(&table.store);
+            tasks.spawn(admin.run(
+                Arc::clone(&metrics),
+                ready,
+                status,
+                store,
+                ends.rest.clone(),
+            ));
         }
         controlling.start(&tasks, &ends.component);
         // Until it is known that no other node has the server's stream.
         registry.set_standby(true);
+        table.start(&tasks, &ends.rest);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
             components.attachment(),
@@ -388,7 +389,7 @@ impl Gateway {
         ends.component.cancel();
         within(DRAIN, "the component streams", attached).await;
         ends.rest.cancel();
-        drop((workers, store));
+        drop(workers);
         tasks.close();
         within(FLUSH, "the last tasks", tasks.wait()).await;
         info!("stopped");

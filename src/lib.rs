@@ -29,7 +29,9 @@
 //! and traffic, and from what [`control`] asks the server by a component of its
 //! own; who is online elsewhere stands in the session table, kept by a
 //! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
-//! of the service domains that each host offers.
+//! of the service domains that each host offers. The store that needs no
+//! database has its copies of the other gateways' tables by [`link`]s of their
+//! own; what the two say to each other goes through [`replication`].
 //!
 //! [`services`] answers what is addressed to the shared domain itself,
 //! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
@@ -50,7 +52,7 @@
 //! | 5 | [`control`], [`relay`] |
 //! | 4 | [`bounce`], [`copies`], [`registry`], [`sessions`] |
 //! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
-//! | 2 | [`config`], [`envelope`], [`metrics`] |
+//! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`] |
 
@@ -67,6 +69,7 @@ pub mod link;
 pub mod metrics;
 pub mod registry;
 pub mod relay;
+pub mod replication;
 pub mod route;
 pub mod services;
 pub mod sessions;

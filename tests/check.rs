@@ -152,8 +152,7 @@ fn flags_and_a_variable_alone_suffice() {
         "check",
         "--global-host=example.com",
         "--local-host=dc1.example.com",
-        "--sessions-backend=redis",
-        "--redis-url=redis://127.0.0.1",
+        "--mesh-peers=dc2.example.com:5555,[::2]:5555",
         "--connections-tls-certfile=dc1.pem",
         "--connections-tls-cacertfile=ca.pem",
         "--connections-endpoints=[::1]:5555,dc1.example.com:5555",
@@ -182,7 +181,7 @@ fn problems_name_the_flag_or_the_variable() {
         ],
     )
     .env("STRAIT_BOUNCE_ENABLED", "maybe")
-    .env("STRAIT_MESH_PEERS", "a.test:1")
+    .env("STRAIT_MESH_PEERS", "a.test")
     .env("STRAIT_COMPONENT_SECRET_FILE", "missing")
     .output()
     .unwrap();
@@ -190,8 +189,8 @@ fn problems_name_the_flag_or_the_variable() {
     assert_eq!(
         text(&output.stderr).lines().collect::<Vec<_>>(),
         [
+            "STRAIT_MESH_PEERS: is `a.test`; allowed: in the file [{ host = \"…\", port = 5555 }], otherwise host:port,host:port, IPv6 addresses in brackets",
             "STRAIT_BOUNCE_ENABLED: is `maybe`; allowed: true or false",
-            "STRAIT_MESH_PEERS: is not built yet in this version; remove it",
             "STRAIT_COMPONENT_SECRET_FILE: missing cannot be read: No such file or directory (os error 2)",
             "--message-ttl: is `-1`; allowed: a whole number from 1 to 4294967295",
             "--redis-url: has a password, which would show in the process list; set it by STRAIT_REDIS_URL or in the file",

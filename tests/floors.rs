@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["host"],
     &["stanza"],
-    &["config", "envelope", "metrics"],
+    &["config", "envelope", "metrics", "replication"],
     &[
         "component",
         "link",

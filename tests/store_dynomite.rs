@@ -54,6 +54,7 @@ async fn table(expire_after: Duration) -> Table<Dynomite> {
 }
 
 contract_tests!(tokio::test, table);
+mongooseim_contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 /// Otherwise the tests above would prove nothing.

@@ -30,3 +30,4 @@ async fn table(expire_after: Duration) -> Memory {
 }
 
 contract_tests!(tokio::test(start_paused = true), table);
+mongooseim_contract_tests!(tokio::test(start_paused = true), table);

@@ -52,6 +52,7 @@ async fn table(expire_after: Duration) -> Table<Shards> {
 }
 
 contract_tests!(tokio::test, table);
+mongooseim_contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

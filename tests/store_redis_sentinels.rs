@@ -48,6 +48,7 @@ async fn table(expire_after: Duration) -> Table<Watched> {
 }
 
 contract_tests!(tokio::test, table);
+mongooseim_contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

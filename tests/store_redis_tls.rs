@@ -58,6 +58,7 @@ async fn table(expire_after: Duration) -> Table<Tls> {
 }
 
 contract_tests!(tokio::test, table);
+mongooseim_contract_tests!(tokio::test, table);
 layout_tests!(table);
 
 #[tokio::test]

@@ -1,4 +1,7 @@
-//! The admin listener: metrics for Prometheus, health for supervisors.
+//! The admin listener: metrics for Prometheus, health for supervisors, and
+//! who is where.
+
+mod lookup;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::store::Store;
 
 /// One thing that must hold for the gateway to be ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub type Readiness = dyn Fn() -> Vec<Check> + Send + Sync;
 /// Tells the gateway's state; asked at each request.
 pub type Statuses = dyn Fn() -> serde_json::Value + Send + Sync;
 
-/// Serves `/metrics`, `/healthz`, `/readyz` and `/api/status`.
+/// Serves `/metrics`, `/healthz`, `/readyz`, `/api/status` and `/api/lookup/JID`.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -41,6 +45,7 @@ struct Source {
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
     status: Arc<Statuses>,
+    store: Arc<dyn Store>,
 }
 
 impl Admin {
@@ -68,6 +73,7 @@ impl Admin {
         metrics: Arc<Metrics>,
         readiness: Arc<Readiness>,
         status: Arc<Statuses>,
+        store: Arc<dyn Store>,
         shutdown: CancellationToken,
     ) {
         let router = Router::new()
@@ -75,10 +81,12 @@ impl Admin {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(show_readiness))
             .route("/api/status", get(show_status))
+            .route("/api/lookup/{*jid}", get(lookup::show))
             .with_state(Source {
                 metrics,
                 readiness,
                 status,
+                store,
             });
         let served = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
@@ -123,11 +131,14 @@ async fn show_readiness(State(source): State<Source>) -> Response {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
 
     use super::*;
+    use crate::host::Host;
+    use crate::store::{MemoryCluster, OwnClaim};
 
     async fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -160,10 +171,19 @@ mod tests {
         });
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::new());
+        let table = MemoryCluster::new(Duration::from_secs(120));
+        let store = table.store(Host::new("dc1.test").unwrap(), "n1");
+        let claim = OwnClaim {
+            jid: "alice@example.test".to_owned(),
+            since: 5,
+            fresh: true,
+        };
+        store.claim(&[claim]).await.unwrap();
         let running = tokio::spawn(admin.run(
             metrics,
             readiness,
             Arc::new(|| serde_json::json!({ "sessions": 3 })),
+            store,
             shutdown.clone(),
         ));
 
@@ -189,6 +209,18 @@ mod tests {
         let ready = get(address, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
         assert!(ready.contains("store: no answer\n"), "{ready}");
+
+        let found = get(address, "/api/lookup/Alice@example.test").await;
+        let expected = r#"{"claims":[{"host":"dc1.test","since":5}],"home":"dc1.test","jid":"alice@example.test"}"#;
+        assert!(found.ends_with(expected), "{found}");
+        let nowhere = get(address, "/api/lookup/alice@example.test/phone").await;
+        let expected = r#"{"claims":[],"home":"dc1.test","jid":"alice@example.test/phone"}"#;
+        assert!(nowhere.ends_with(expected), "{nowhere}");
+        let bad = get(address, "/api/lookup/@").await;
+        assert!(bad.starts_with("HTTP/1.1 400"), "{bad}");
+        table.set_available(false);
+        let down = get(address, "/api/lookup/alice@example.test").await;
+        assert!(down.starts_with("HTTP/1.1 503"), "{down}");
         shutdown.cancel();
         running.await.unwrap();
     }

@@ -1,5 +1,6 @@
 //! The command line. One file a command; this one names them all.
 
+mod certs;
 mod check;
 mod run;
 
@@ -52,6 +53,7 @@ pub fn command() -> Command {
             "check",
             "Check the configuration, with the files that it names",
         ))
+        .subcommand(certs::command())
 }
 
 /// Does what the command line says.
@@ -62,6 +64,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), Failure> {
             check::check(&load(matches)?);
             Ok(())
         }
+        Some(("certs", matches)) => Ok(certs::run(matches)?),
         _ => Err(anyhow::anyhow!("no command given; see strait --help").into()),
     }
 }

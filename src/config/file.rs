@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::options::{self, OPTIONS, OptionSpec, Stage};
+use super::options::{self, OPTIONS, OptionSpec};
 use super::problem::{Origin, Problem};
 use super::reading::Reading;
 use super::value::Value;
@@ -89,11 +89,7 @@ impl File<'_> {
     }
 
     fn section(&mut self, path: &str, at: usize, value: &Spanned<DeValue<'_>>) {
-        let not_yet = options::in_section(path).all(|option| option.stage == Stage::NotYet);
         match value.get_ref() {
-            DeValue::Table(table) if table.is_empty() && not_yet => {
-                self.refuse(path, at, "is not built yet in this version; remove it");
-            }
             DeValue::Table(table) => self.table(path, table),
             _ => {
                 let what =

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use super::kind::Kind;
-use super::options::{Fallback, OPTIONS, OptionSpec, Stage};
+use super::options::{Fallback, OPTIONS, OptionSpec};
 
 /// `--config` and a flag for every option, for a command that needs the
 /// configuration.
@@ -43,7 +43,7 @@ fn arg(option: &'static OptionSpec) -> Option<Arg> {
         .action(ArgAction::Set)
         .allow_negative_numbers(true)
         .help_heading(heading)
-        .hide(matches!(option.stage, Stage::Never(_)))
+        .hide(option.never.is_some())
         .help(help(option));
     Some(arg)
 }
@@ -54,14 +54,5 @@ fn help(option: &OptionSpec) -> String {
         Fallback::Required => "mandatory".to_owned(),
         Fallback::Value(text) | Fallback::Told(text) => format!("default: {text}"),
     };
-    let stage = match option.stage {
-        Stage::Built => String::new(),
-        Stage::Only(value) => format!(" Only {value} is built yet."),
-        Stage::NotYet | Stage::Never(_) => " Not built yet.".to_owned(),
-    };
-    format!(
-        "{}{stage} [{default}] [env: {}]",
-        option.help,
-        option.variable()
-    )
+    format!("{} [{default}] [env: {}]", option.help, option.variable())
 }

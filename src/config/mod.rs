@@ -7,6 +7,7 @@ mod file;
 pub mod flags;
 mod kind;
 mod load;
+mod mesh;
 pub mod options;
 mod problem;
 mod reading;
@@ -17,6 +18,7 @@ mod services;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod times;
 mod tls;
 mod value;
 
@@ -29,9 +31,11 @@ pub use control::{Control, ControlComponent, MongooseIm};
 pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use kind::{Kind, Unit};
 pub use load::{Inputs, Loaded};
+pub use mesh::Mesh;
 pub use problem::{Origin, Problem, Problems};
 pub use redis::{Compat, Redis, RedisTls, RedisUrl, Site};
 pub use sources::{Source, Sources};
+pub use times::Times;
 pub use value::Value;
 
 use crate::host::Host;
@@ -71,8 +75,10 @@ pub struct Config {
     pub control: Control,
     /// `[sessions]`
     pub sessions: Sessions,
-    /// `[redis]`
-    pub redis: Redis,
+    /// `[redis]`, if the session table is kept there.
+    pub redis: Option<Redis>,
+    /// `[mesh]`
+    pub mesh: Mesh,
     /// `[cache]`
     pub cache: Cache,
     /// `[bounce]`
@@ -87,6 +93,16 @@ pub struct Config {
     pub admin: Admin,
     /// `[log]`
     pub log: Log,
+}
+
+impl Config {
+    /// How long entries of the session table live, wherever it is kept.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        self.redis
+            .as_ref()
+            .map_or_else(|| self.mesh.times(), Redis::times)
+    }
 }
 
 /// `[component]`: the attachment to the local server.
@@ -125,6 +141,8 @@ pub enum Accounts {
 /// Where the session table is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
+    /// By the gateways themselves.
+    Mesh,
     /// In Redis, in mod_global_distrib's layout.
     Redis,
 }

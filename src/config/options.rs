@@ -15,8 +15,9 @@ pub struct OptionSpec {
     pub default: Fallback,
     /// One or two sentences for `--help`, with the unit.
     pub help: &'static str,
-    /// How much of it works in this version.
-    pub stage: Stage,
+    /// Why it is refused when set: it is mod_global_distrib's, and has no
+    /// meaning here.
+    pub never: Option<&'static str>,
 }
 
 /// What holds when nobody sets an option.
@@ -30,32 +31,9 @@ pub enum Fallback {
     Told(&'static str),
 }
 
-/// How much of an option works in this version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// All of it.
-    Built,
-    /// Only this value, written as on the command line.
-    Only(&'static str),
-    /// Nothing yet.
-    NotYet,
-    /// It never will, and this is why.
-    Never(&'static str),
-}
-
 impl OptionSpec {
-    const fn only(mut self, value: &'static str) -> Self {
-        self.stage = Stage::Only(value);
-        self
-    }
-
-    const fn not_yet(mut self) -> Self {
-        self.stage = Stage::NotYet;
-        self
-    }
-
     const fn never(mut self, why: &'static str) -> Self {
-        self.stage = Stage::Never(why);
+        self.never = Some(why);
         self
     }
 
@@ -88,12 +66,7 @@ impl OptionSpec {
 
 /// Whether some option stands in `path` or in a section below it.
 pub(super) fn is_section(path: &str) -> bool {
-    in_section(path).next().is_some()
-}
-
-/// The options in the section `path` and below it.
-pub(super) fn in_section(path: &str) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |option| {
+    OPTIONS.iter().any(|option| {
         let rest = option.key.strip_prefix(path);
         rest.is_some_and(|rest| rest.starts_with('.'))
     })
@@ -110,7 +83,7 @@ const fn option(
         kind,
         default,
         help,
-        stage: Stage::Built,
+        never: None,
     }
 }
 
@@ -162,7 +135,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "The password of MongooseIM's admin GraphQL."),
 
     option("sessions.backend", Kind::Choice(&["mesh", "redis"]), Value("mesh"),
-        "Where the session table is kept: by the gateways themselves, or in Redis.").only("redis"),
+        "Where the session table is kept: by the gateways themselves, or in Redis."),
     option("sessions.sources", Kind::Words(&SOURCES), Value("auto"),
         "What tells who is online here: auto for all that the server offers, or only these."),
 
@@ -184,7 +157,11 @@ pub static OPTIONS: &[OptionSpec] = &[
         "How often each entry is refreshed, in seconds; less than redis.expire_after."),
 
     option("mesh.peers", Kind::Endpoints, Told("none"),
-        "Endpoints of other gateways to begin with, host:port,host:port.").not_yet(),
+        "Endpoints of other gateways to begin with, host:port,host:port; the others are learned from these."),
+    option("mesh.expire_after", seconds(1, YEAR), Value("120"),
+        "How long what a gateway claims counts after the last link to it is gone, in seconds."),
+    option("mesh.refresh_after", seconds(1, YEAR), Value("60"),
+        "How often the tables of two gateways are compared, in seconds; less than mesh.expire_after."),
 
     option("cache.cache_missed", Kind::Bool, Value("true"),
         "Remember also that a JID is nowhere."),
@@ -279,12 +256,9 @@ mod tests {
     }
 
     #[test]
-    fn defaults_and_built_values_are_valid() {
+    fn defaults_are_valid() {
         for option in OPTIONS {
             if let Fallback::Value(text) = option.default {
-                option.kind.read_text(text).expect(option.key);
-            }
-            if let Stage::Only(text) = option.stage {
                 option.kind.read_text(text).expect(option.key);
             }
         }

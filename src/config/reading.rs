@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::options::{Fallback, OPTIONS, OptionSpec, Stage};
+use super::options::{Fallback, OPTIONS, OptionSpec};
 use super::problem::{Origin, Problem};
 use super::value::{Typed, Value};
 
@@ -46,16 +46,16 @@ impl Reading {
     }
 
     /// Fills in the defaults, and refuses what is mandatory and not set or set
-    /// and not built. To be called once, after the last layer.
+    /// and has no meaning here. To be called once, after the last layer.
     pub(super) fn complete(&mut self) {
         for option in OPTIONS {
             if !self.values.contains_key(option.key) && !self.misread.contains(option.key) {
                 self.fall_back(option);
             }
-            if let Some((value, origin)) = self.values.get(option.key)
-                && let Some(what) = unbuilt(option, value, origin)
+            if let Some((_, origin)) = self.values.get(option.key)
+                && let Some(why) = option.never
             {
-                let problem = Problem::new(origin.clone(), option.key, what);
+                let problem = Problem::new(origin.clone(), option.key, why);
                 self.problems.push(problem);
             }
         }
@@ -143,24 +143,4 @@ pub(super) fn mandatory(option: &OptionSpec) -> String {
         option.variable(),
         option.kind
     )
-}
-
-/// Why `value` cannot be had in this version, if so.
-fn unbuilt(option: &OptionSpec, value: &Value, origin: &Origin) -> Option<String> {
-    let key = option.key;
-    match option.stage {
-        Stage::Built => None,
-        Stage::NotYet => Some("is not built yet in this version; remove it".to_owned()),
-        Stage::Never(why) => Some(why.to_owned()),
-        Stage::Only(built) if option.kind.read_text(built).as_ref() == Ok(value) => None,
-        Stage::Only(built) if matches!(origin, Origin::Default { .. }) => Some(format!(
-            "its default is not built yet in this version; set {key} = \"{built}\""
-        )),
-        Stage::Only(built) if option.default == Fallback::Value(built) => Some(format!(
-            "this value is not built yet in this version; remove it (the default is {built})"
-        )),
-        Stage::Only(built) => Some(format!(
-            "this value is not built yet in this version; set it to \"{built}\""
-        )),
-    }
 }

@@ -7,7 +7,7 @@ use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
     Accounts, Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log,
-    LogFormat, Sessions, control, redis, secrets, services, sources, tls,
+    LogFormat, Sessions, control, mesh, redis, secrets, services, sources, tls,
 };
 use crate::host::Host;
 
@@ -21,7 +21,16 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
     let component = component(reading);
     let control = control::read(reading, global_host.as_ref(), local_host.as_ref());
     let sessions = sessions(reading);
-    let redis = redis::read(reading);
+    let backend = sessions.as_ref().map(|sessions| sessions.backend);
+    let redis = match backend {
+        Some(Backend::Redis) => redis::read(reading).map(Some),
+        Some(Backend::Mesh) => {
+            redis::is_unused(reading);
+            Some(None)
+        }
+        None => None,
+    };
+    let mesh = mesh::read(reading, backend);
     let cache = cache(reading);
     let bounce = bounce(reading);
     let connections = connections(reading, local_host.as_ref());
@@ -40,6 +49,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         control,
         sessions: sessions?,
         redis: redis?,
+        mesh: mesh?,
         cache: cache?,
         bounce: bounce?,
         connections: connections?,
@@ -97,7 +107,12 @@ fn accounts(reading: &mut Reading) -> Option<Accounts> {
     if reading.get::<String>("accounts")? == "shared" {
         return Some(Accounts::Shared);
     }
-    if reading.get::<String>("redis.compat")? == "dynomite" {
+    if reading.get::<String>("sessions.backend")? == "mesh" {
+        let what = "is \"unique\", which the mesh cannot keep: two datacenters that are cut off \
+                    from each other could both be the first; use one Redis for all \
+                    (sessions.backend = \"redis\")";
+        reading.refuse("accounts", what);
+    } else if reading.get::<String>("redis.compat")? == "dynomite" {
         let what = "is \"unique\", which Dynomite cannot keep: each datacenter writes to its own \
                     side first, so two could both be the first; use one Redis for all";
         reading.refuse("accounts", what);
@@ -126,8 +141,11 @@ fn component(reading: &mut Reading) -> Option<Component> {
 fn sessions(reading: &mut Reading) -> Option<Sessions> {
     let backend: String = reading.get("sessions.backend")?;
     let sources = sources::read(reading);
-    (backend == "redis").then_some(Sessions {
-        backend: Backend::Redis,
+    Some(Sessions {
+        backend: match backend.as_str() {
+            "redis" => Backend::Redis,
+            _ => Backend::Mesh,
+        },
         sources,
     })
 }

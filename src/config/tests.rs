@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::options::{Fallback, OPTIONS, OptionSpec, Stage};
+use super::options::{Fallback, OPTIONS, OptionSpec};
 use super::*;
 
 /// The mandatory options, with links over plain TCP, as flags.
@@ -104,9 +104,14 @@ fn defaults_are_those_of_the_design() {
     assert_eq!(config.component.server.to_string(), "127.0.0.1:5347");
     assert_eq!(config.component.stanza_size_limit, 524_288);
     assert_eq!(
-        (config.redis.expire_after, config.redis.refresh_after),
-        (seconds(120), seconds(60))
+        config.redis.unwrap().times(),
+        Times {
+            expire_after: seconds(120),
+            refresh_after: seconds(60)
+        }
     );
+    assert_eq!(config.mesh.times().expire_after, seconds(120));
+    assert_eq!(config.mesh.times().refresh_after, seconds(60));
     let Cache {
         cache_missed,
         domain_lifetime,
@@ -147,17 +152,9 @@ fn every_key_and_every_flag_reaches_its_option() {
     for option in OPTIONS {
         let refusals = |inputs: &Inputs| Config::load(inputs).map(|_| ()).unwrap_err().to_string();
         // A value that no kind takes shows that the layer reaches the option.
-        let bad = if matches!(option.stage, Stage::NotYet | Stage::Never(_)) {
-            "a:1"
-        } else {
-            ""
-        };
+        let bad = if option.never.is_some() { "a:1" } else { "" };
         let (_folder, empty) = file("");
-        if option.flag().is_some()
-            && option.key != "connections.endpoints"
-            && option.key != "connections.advertised_endpoints"
-            && option.key != "services"
-        {
+        if option.flag().is_some() && option.kind != Kind::Endpoints && option.key != "services" {
             let said = refusals(&inputs(&empty, &[], &[(option.key, bad)]));
             assert!(
                 said.contains(&format!("--{}: ", option.flag().unwrap())),
@@ -220,7 +217,7 @@ fn no_secret_shows_in_debug_output() {
     inputs.flags.remove("redis.url");
     let loaded = Config::load(&inputs).unwrap();
     assert_eq!(
-        loaded.config.redis.url.reveal(),
+        loaded.config.redis.as_ref().unwrap().url.reveal(),
         "redis://:hunter4@127.0.0.1"
     );
     let shown = format!("{loaded:?}{loaded:#?}");

@@ -8,17 +8,16 @@ use crate::admin::{Check, Readiness};
 use crate::component::{Attachment, Components};
 use crate::host::Host;
 use crate::link::Links;
-use crate::metrics::Metrics;
 use crate::registry::Registry;
 
-/// Ready: attached to the server, the session table answers, and every known
+/// Ready: attached to the server, the session table can be relied on, and every known
 /// peer that can be dialled has a link.
 pub(super) fn readiness(
     components: &Components,
     control: Option<(Host, watch::Receiver<Attachment>)>,
     registry: &Registry,
     links: &Arc<Links>,
-    metrics: Arc<Metrics>,
+    table: impl Fn() -> Result<(), String> + Send + Sync + 'static,
 ) -> Arc<Readiness> {
     let (components, links) = (components.clone(), Arc::clone(links));
     let (attachment, peers) = (components.attachment(), registry.peers());
@@ -31,11 +30,7 @@ pub(super) fn readiness(
             },
             Check {
                 name: "session table".to_owned(),
-                state: if metrics.store_up.get() == 1 {
-                    Ok(())
-                } else {
-                    Err("no answer".to_owned())
-                },
+                state: table(),
                 needed: true,
             },
         ];

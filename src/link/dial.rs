@@ -8,15 +8,16 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::hello::{self, Answer, Hello};
+use super::hello::{self, Answer, Hello, Purpose};
 use super::pool::LaneId;
 use super::reader::{FrameReader, ReadError};
 use super::resolver::Resolver;
-use super::tls::{self, Security, Socket};
-use super::trouble::Failure;
-use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity};
+use super::tls::{self, Accepted, Security, Socket};
+use super::trouble::{Failure, Mismatch};
+use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity, certificate, table};
 use crate::config::Endpoint;
 use crate::host::Host;
+use crate::replication::Node;
 
 /// Dials peers on behalf of this gateway.
 #[derive(Debug)]
@@ -36,6 +37,14 @@ pub(super) struct Link {
     pub(super) frame_limit: usize,
     /// Stanzas up to this number need not be sent again.
     pub(super) resume_after: u64,
+}
+
+/// A link over which a table is followed.
+pub(super) struct TableLink {
+    /// Who answered.
+    pub(super) node: Node,
+    pub(super) reader: FrameReader<ReadHalf<Socket>>,
+    pub(super) writer: WriteHalf<Socket>,
 }
 
 impl Dialler {
@@ -58,19 +67,7 @@ impl Dialler {
         let socket = self.security.connect(tcp, peer).await?;
         let (read, mut writer) = tokio::io::split(socket);
         let mut reader = FrameReader::new(read, hello::LIMIT);
-        let mut out = BytesMut::new();
-        self.hello(peer, lane).put(&mut out);
-        let sent = async {
-            writer.write_all(&out).await?;
-            writer.flush().await
-        };
-        // When this fails, the answer may still be there to say why.
-        let sent = sent.await;
-        let answer = reader
-            .next()
-            .await
-            .map_err(|error| unanswered(error, sent))?;
-        let answer = Answer::read(answer).map_err(hello::malformed)?;
+        let answer = ask(&self.hello(peer, lane), &mut reader, &mut writer).await?;
         let welcome = answer.welcome_of(peer.as_str())?;
         Ok(Link {
             reader,
@@ -112,8 +109,72 @@ impl Dialler {
             node: self.identity.node.clone(),
             epoch: self.identity.epoch,
             lane,
+            purpose: Purpose::Stanzas,
         }
     }
+
+    /// Connects to whoever answers at `endpoint`, to follow its table.
+    ///
+    /// # Errors
+    /// When nobody answers there, or it is no gateway of ours, or does not want us.
+    pub(super) async fn dial_table(&self, endpoint: &Endpoint) -> Result<TableLink, Failure> {
+        let tcp = self.reach(endpoint).await?;
+        let greeted = timeout(HANDSHAKE_LIMIT, self.greet_table(tcp, endpoint)).await;
+        greeted.unwrap_or_else(|_| Err(Failure::late()))
+    }
+
+    async fn greet_table(&self, tcp: TcpStream, endpoint: &Endpoint) -> Result<TableLink, Failure> {
+        let Accepted {
+            socket,
+            certificate,
+        } = self.security.connect_unnamed(tcp, &endpoint.host).await?;
+        let (read, mut writer) = tokio::io::split(socket);
+        let mut reader = FrameReader::new(read, hello::LIMIT);
+        let hello = Hello {
+            versions: hello::TABLE_VERSION..=*hello::VERSIONS.end(),
+            to: String::new(),
+            purpose: Purpose::Table,
+            ..self.hello(&self.identity.host, 0)
+        };
+        let welcome = ask(&hello, &mut reader, &mut writer).await?.welcome()?;
+        let host = Host::new(&welcome.host).map_err(|error| {
+            Failure::refused(Mismatch::Protocol, format!("it calls itself {error}"))
+        })?;
+        if let Some(certificate) = &certificate {
+            certificate::speaks_for(certificate, &host).map_err(|text| {
+                let text = format!("it calls itself {host}, but {text}");
+                Failure::refused(Mismatch::WrongHost, text)
+            })?;
+        }
+        reader.set_limit(table::FRAME_LIMIT);
+        Ok(TableLink {
+            node: Node {
+                host,
+                name: welcome.node,
+            },
+            reader,
+            writer,
+        })
+    }
+}
+
+/// Says `hello`, and waits for the answer.
+async fn ask(
+    hello: &Hello,
+    reader: &mut FrameReader<ReadHalf<Socket>>,
+    writer: &mut WriteHalf<Socket>,
+) -> Result<Answer, Failure> {
+    let mut out = BytesMut::new();
+    hello.put(&mut out);
+    let sent = async {
+        writer.write_all(&out).await?;
+        writer.flush().await
+    };
+    // When this fails, the answer may still be there to say why.
+    let sent = sent.await;
+    let answer = reader.next().await;
+    let answer = answer.map_err(|error| unanswered(error, sent))?;
+    Answer::read(answer).map_err(hello::malformed)
 }
 
 /// Why there was no answer to our hello.

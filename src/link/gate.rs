@@ -7,24 +7,26 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::hello::{self, Answer, Hello, Welcome};
+use super::hello::{self, Answer, Hello, Purpose, Welcome};
 use super::lanes::{LaneKey, Lanes, Seat};
 use super::outgoing::write;
 use super::reader::{FrameReader, ReadError};
 use super::tls::{self, Accepted, Certificate, Security, Socket};
 use super::trouble::{Failure, Mismatch};
 use super::wire::RawFrame;
-use super::{Identity, LINGER, certificate};
+use super::{Identity, LINGER, certificate, table};
 use crate::host::Host;
+use crate::replication::{Dialogue, Node, Replication};
 
 /// What a connection is measured by, before it is a link.
-#[derive(Debug)]
 pub(super) struct Gate {
     pub(super) identity: Identity,
     pub(super) security: Security,
     /// The longest frame that is taken.
     pub(super) frame_limit: usize,
     pub(super) lanes: Arc<Lanes>,
+    /// Who speaks for our session table, if we keep it ourselves.
+    pub(super) replication: Option<Arc<dyn Replication>>,
 }
 
 /// A link that stands, seen by the receiver.
@@ -34,7 +36,15 @@ pub(super) struct Guest {
     pub(super) lane: u32,
     pub(super) reader: FrameReader<ReadHalf<Socket>>,
     pub(super) writer: WriteHalf<Socket>,
-    pub(super) seat: Seat,
+    pub(super) role: Role,
+}
+
+/// What a link that stands is for.
+pub(super) enum Role {
+    /// To bring stanzas.
+    Stanzas(Seat),
+    /// To follow our session table.
+    Table(Dialogue),
 }
 
 impl Gate {
@@ -65,7 +75,8 @@ impl Gate {
         let mut reader = FrameReader::new(read, hello::LIMIT);
         let mut out = BytesMut::new();
         let read = reader.next().await;
-        let (hello, host, seat) = match self.admit(read, certificate.as_ref()).await {
+        let (hello, host, (role, frame_limit)) = match self.admit(read, certificate.as_ref()).await
+        {
             Ok(admitted) => admitted,
             Err(failure) => {
                 if let Failure::Refused { mismatch, text } = &failure {
@@ -77,35 +88,35 @@ impl Gate {
                 return Err(failure);
             }
         };
-        self.welcome(&hello, &seat).put(&mut out);
+        self.welcome(&hello, &role, frame_limit).put(&mut out);
         write(&mut writer, &mut out)
             .await
             .map_err(|error| Failure::Unreachable(format!("can't answer its hello: {error}")))?;
-        reader.set_limit(self.frame_limit);
+        reader.set_limit(frame_limit);
         Ok(Guest {
             host,
             node: hello.node,
             lane: hello.lane,
             reader,
             writer,
-            seat,
+            role,
         })
     }
 
-    /// Who the dialler is, and its seat on its lane.
+    /// Who the dialler is, what its link is for, and the longest frame on it.
     async fn admit(
         &self,
         read: Result<RawFrame, ReadError>,
         certificate: Option<&Certificate>,
-    ) -> Result<(Hello, Host, Seat), Failure> {
+    ) -> Result<(Hello, Host, (Role, usize)), Failure> {
         let raw = read.map_err(|error| match error {
             ReadError::Wire(error) => hello::malformed(error),
             ReadError::Io(error) => tls::failure(&error),
             ReadError::Closed => Failure::Unreachable("it closed without a word".to_owned()),
         })?;
         let (hello, host) = self.examine(raw, certificate)?;
-        let seat = self.seat(&hello, &host).await?;
-        Ok((hello, host, seat))
+        let role = self.role(&hello, &host).await?;
+        Ok((hello, host, role))
     }
 
     /// Whether the dialler may be let in, and which host it is.
@@ -116,6 +127,14 @@ impl Gate {
     ) -> Result<(Hello, Host), Failure> {
         let hello = Hello::read(raw, &self.identity)?;
         hello.is_for(&self.identity)?;
+        if hello.purpose == Purpose::Table && self.replication.is_none() {
+            let text = format!(
+                "{} keeps its session table in Redis, the dialler keeps it itself; set \
+                 sessions.backend to the same in all datacenters",
+                self.identity.host
+            );
+            return Err(Failure::refused(Mismatch::Backend, text));
+        }
         let host = Host::new(&hello.from).map_err(|error| {
             Failure::refused(Mismatch::Protocol, format!("it calls itself {error}"))
         })?;
@@ -128,7 +147,18 @@ impl Gate {
         Ok((hello, host))
     }
 
-    async fn seat(&self, hello: &Hello, host: &Host) -> Result<Seat, Failure> {
+    /// What it is for, and the longest frame that is taken on it.
+    async fn role(&self, hello: &Hello, host: &Host) -> Result<(Role, usize), Failure> {
+        if hello.purpose == Purpose::Table
+            && let Some(replication) = &self.replication
+        {
+            let node = Node {
+                host: host.clone(),
+                name: hello.node.clone(),
+            };
+            let dialogue = Arc::clone(replication).serve(&node, hello.epoch);
+            return Ok((Role::Table(dialogue), table::FRAME_LIMIT));
+        }
         let key = LaneKey {
             host: host.clone(),
             node: hello.node.clone(),
@@ -136,17 +166,21 @@ impl Gate {
             lane: hello.lane,
         };
         let seat = self.lanes.take_seat(key).await;
-        seat.map_err(|error| Failure::refused(Mismatch::Protocol, error.to_string()))
+        let seat = seat.map_err(|error| Failure::refused(Mismatch::Protocol, error.to_string()))?;
+        Ok((Role::Stanzas(seat), self.frame_limit))
     }
 
-    fn welcome(&self, hello: &Hello, seat: &Seat) -> Answer {
+    fn welcome(&self, hello: &Hello, role: &Role, frame_limit: usize) -> Answer {
         Answer::Welcome(Welcome {
             // Hello::read let no other pass.
             version: hello::common_version(&hello.versions).unwrap_or(*hello::VERSIONS.end()),
             host: self.identity.host.as_str().to_owned(),
             node: self.identity.node.clone(),
-            frame_limit: u32::try_from(self.frame_limit).unwrap_or(u32::MAX),
-            resume_after: seat.resume_after,
+            frame_limit: u32::try_from(frame_limit).unwrap_or(u32::MAX),
+            resume_after: match role {
+                Role::Stanzas(seat) => seat.resume_after,
+                Role::Table(_) => 0,
+            },
         })
     }
 }

@@ -3,6 +3,9 @@
 //! Magic and version range stand first and keep their place in all versions,
 //! so that gateways of any two versions can tell each other why it won't work.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::RangeInclusive;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -12,7 +15,10 @@ use super::trouble::{Failure, Mismatch};
 use super::wire::{self, RawFrame, WireError};
 
 /// The versions of the link protocol that this gateway speaks.
-pub(super) const VERSIONS: RangeInclusive<u16> = 1..=1;
+pub(super) const VERSIONS: RangeInclusive<u16> = 1..=2;
+
+/// The first version in which a connection may carry the session table.
+pub(super) const TABLE_VERSION: u16 = 2;
 
 /// The longest frame of a greeting: four texts and some numbers.
 pub(super) const LIMIT: usize = 4 * (wire::TEXT_LIMIT + 2) + 64;
@@ -22,12 +28,22 @@ const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
 const REFUSED: u8 = 3;
 
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Stanzas, in lanes.
+    Stanzas,
+    /// Following the listener's session table.
+    Table,
+}
+
 /// The dialler's first frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
     /// What the dialler speaks.
     pub(super) versions: RangeInclusive<u16>,
-    /// The `local_host` that it means to reach.
+    /// The `local_host` that it means to reach; empty for a table, of
+    /// whoever answers there.
     pub(super) to: String,
     /// Its own `local_host`.
     pub(super) from: String,
@@ -37,6 +53,8 @@ pub(super) struct Hello {
     pub(super) epoch: u64,
     /// Which of its connections this is, the same after a reconnect.
     pub(super) lane: u32,
+    /// What it is for; since version 2, before that always stanzas.
+    pub(super) purpose: Purpose,
 }
 
 /// The listener's answer when the link stands.
@@ -75,6 +93,9 @@ impl Hello {
             wire::put_text(out, &self.node);
             out.put_u64(self.epoch);
             out.put_u32(self.lane);
+            if *self.versions.end() >= TABLE_VERSION {
+                out.put_u8(self.purpose.code());
+            }
         });
     }
 
@@ -107,6 +128,11 @@ impl Hello {
                 node: wire::take_text(&mut body)?,
                 epoch: body.try_get_u64()?,
                 lane: body.try_get_u32()?,
+                purpose: if *versions.end() >= TABLE_VERSION {
+                    Purpose::from_code(body.try_get_u8()?)?
+                } else {
+                    Purpose::Stanzas
+                },
             })
         };
         rest().map_err(malformed)
@@ -116,6 +142,9 @@ impl Hello {
     /// its certificate to say.
     pub(super) fn is_for(&self, us: &Identity) -> Result<(), Failure> {
         let wrong = |text| Err(Failure::refused(Mismatch::WrongHost, text));
+        if self.purpose == Purpose::Table {
+            return self.is_another_node_than(us);
+        }
         if us.host != *self.to.as_str() {
             return wrong(format!(
                 "{} dialled {}, but this is {}: one of them has the wrong endpoint or local_host",
@@ -132,6 +161,39 @@ impl Hello {
             ));
         }
         Ok(())
+    }
+
+    /// Nodes of one host follow each other's tables, too.
+    fn is_another_node_than(&self, us: &Identity) -> Result<(), Failure> {
+        if us.host != *self.from.as_str() || us.node != self.node {
+            return Ok(());
+        }
+        if us.epoch == self.epoch {
+            let text = "it is ourselves: this endpoint leads back to us";
+            return Err(Failure::refused(Mismatch::Ourselves, text));
+        }
+        let text = format!(
+            "two gateways of {} call themselves `{}`; give each a `node` of its own",
+            us.host, us.node
+        );
+        Err(Failure::refused(Mismatch::WrongHost, text))
+    }
+}
+
+impl Purpose {
+    fn code(self) -> u8 {
+        match self {
+            Self::Stanzas => 0,
+            Self::Table => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, WireError> {
+        match code {
+            0 => Ok(Self::Stanzas),
+            1 => Ok(Self::Table),
+            other => Err(WireError::UnknownPurpose(other)),
+        }
     }
 }
 
@@ -179,6 +241,20 @@ impl Answer {
 
     /// The welcome, if it is one and comes from `host`.
     pub(super) fn welcome_of(self, host: &str) -> Result<Welcome, Failure> {
+        match self.welcome()? {
+            welcome if welcome.host != host => Err(Failure::refused(
+                Mismatch::WrongHost,
+                format!(
+                    "we dialled {host}, but it is {}: the endpoint belongs to another host",
+                    welcome.host.escape_debug()
+                ),
+            )),
+            welcome => Ok(welcome),
+        }
+    }
+
+    /// The welcome, if it is one.
+    pub(super) fn welcome(self) -> Result<Welcome, Failure> {
         match self {
             Self::Refused {
                 versions,
@@ -197,13 +273,6 @@ impl Answer {
             Self::Refused { mismatch, text, .. } => Err(Failure::refused(
                 mismatch,
                 format!("it refuses this link: {}", text.escape_debug()),
-            )),
-            Self::Welcome(welcome) if welcome.host != host => Err(Failure::refused(
-                Mismatch::WrongHost,
-                format!(
-                    "we dialled {host}, but it is {}: the endpoint belongs to another host",
-                    welcome.host.escape_debug()
-                ),
             )),
             Self::Welcome(welcome) if !VERSIONS.contains(&welcome.version) => {
                 Err(Failure::refused(
@@ -247,139 +316,4 @@ fn put_versions(out: &mut BytesMut, versions: &RangeInclusive<u16>) {
 
 fn take_versions(body: &mut Bytes) -> Result<RangeInclusive<u16>, WireError> {
     Ok(body.try_get_u16()?..=body.try_get_u16()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::host::Host;
-
-    fn us() -> Identity {
-        Identity {
-            host: Host::new("dc2.test").unwrap(),
-            node: "b".to_owned(),
-            epoch: 7,
-        }
-    }
-
-    fn hello() -> Hello {
-        Hello {
-            versions: VERSIONS,
-            to: "dc2.test".to_owned(),
-            from: "dc1.test".to_owned(),
-            node: "a".to_owned(),
-            epoch: 1 << 60,
-            lane: 3,
-        }
-    }
-
-    fn raw(put: impl FnOnce(&mut BytesMut)) -> RawFrame {
-        let mut out = BytesMut::new();
-        put(&mut out);
-        wire::cut(&mut out, LIMIT).unwrap().unwrap()
-    }
-
-    fn text_of(failure: Failure) -> (Mismatch, String) {
-        match failure {
-            Failure::Refused { mismatch, text } => (mismatch, text),
-            Failure::Unreachable(text) => panic!("unreachable: {text}"),
-        }
-    }
-
-    #[test]
-    fn hello_and_answers_come_back_as_they_were() {
-        let back = Hello::read(raw(|out| hello().put(out)), &us()).unwrap();
-        assert_eq!(back, hello());
-        assert_eq!(back.is_for(&us()), Ok(()));
-        let welcome = Welcome {
-            version: 1,
-            host: "dc2.test".to_owned(),
-            node: "b".to_owned(),
-            frame_limit: 600_000,
-            resume_after: 12,
-        };
-        let answer = Answer::Welcome(welcome.clone());
-        let back = Answer::read(raw(|out| answer.put(out))).unwrap();
-        assert_eq!(back.welcome_of("dc2.test"), Ok(welcome));
-    }
-
-    #[test]
-    fn older_and_newer_gateways_are_refused_with_both_versions_named() {
-        for versions in [0..=0, 2..=3] {
-            let theirs = spell(&versions);
-            let hello = Hello {
-                versions,
-                ..hello()
-            };
-            let failure = Hello::read(raw(|out| hello.put(out)), &us()).unwrap_err();
-            let (mismatch, text) = text_of(failure);
-            assert_eq!(mismatch, Mismatch::Version);
-            assert!(
-                text.contains("version 1") && text.contains(&theirs),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_newer_hello_that_still_speaks_our_version_is_understood() {
-        let newer = Hello {
-            versions: 1..=2,
-            ..hello()
-        };
-        let mut raw = raw(|out| newer.put(out));
-        raw.body = [&raw.body[..], b"what version 2 adds"].concat().into();
-        assert_eq!(Hello::read(raw, &us()), Ok(newer.clone()));
-        assert_eq!(common_version(&newer.versions), Some(1));
-    }
-
-    #[test]
-    fn the_dialler_tells_the_two_versions_too() {
-        let answer = Answer::Refused {
-            versions: 2..=3,
-            mismatch: Mismatch::Version,
-            text: "too old".to_owned(),
-        };
-        let (mismatch, text) = text_of(answer.welcome_of("dc2.test").unwrap_err());
-        assert_eq!(mismatch, Mismatch::Version);
-        assert!(
-            text.contains("version 1 ") && text.contains("versions 2 to 3"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_hello_for_another_host_or_from_ourselves_is_refused() {
-        let astray = Hello {
-            to: "dc3.test".to_owned(),
-            ..hello()
-        };
-        let (mismatch, text) = text_of(astray.is_for(&us()).unwrap_err());
-        assert_eq!(mismatch, Mismatch::WrongHost);
-        assert!(
-            text.contains("dialled dc3.test, but this is dc2.test"),
-            "{text}"
-        );
-        let twin = Hello {
-            from: "dc2.test".to_owned(),
-            ..hello()
-        };
-        assert_eq!(
-            text_of(twin.is_for(&us()).unwrap_err()).0,
-            Mismatch::WrongHost
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_panic(kind in 0..5_u8, body: Vec<u8>) {
-            let body = Bytes::from(body);
-            let _ = Answer::read(RawFrame { kind, body: body.clone() });
-            let _ = Hello::read(RawFrame { kind, body: body.clone() }, &us());
-            let body = [&MAGIC[..], &[0, 1, 0, 1], &body].concat().into();
-            let _ = Hello::read(RawFrame { kind: HELLO, body }, &us());
-        }
-    }
 }

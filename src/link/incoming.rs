@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::complaints::Complaints;
 use super::frame::{ALLOWANCE, Frame, Header};
-use super::gate::{Gate, Guest};
+use super::gate::{Gate, Guest, Role};
 use super::lanes::{Lanes, Seat};
 use super::outgoing::write;
 use super::reader::FrameReader;
@@ -22,11 +22,12 @@ use super::sightings::Sign;
 use super::tls::Security;
 use super::trouble::{Ending, Failure};
 use super::wire::WireError;
-use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError};
+use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, table};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::replication::Replication;
 use crate::stanza::{Limits, Reason, Stanza};
 
 /// Connections that have not greeted yet; more wait in the kernel's backlog.
@@ -42,7 +43,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const UNKNOWN: &str = "unknown";
 
 /// The incoming half: accepts links on one of `connections.endpoints`.
-#[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
     local_addr: SocketAddr,
@@ -50,7 +50,6 @@ pub struct Listener {
 }
 
 /// What the connections of a listener share.
-#[derive(Debug)]
 struct Reception {
     gate: Gate,
     metrics: Arc<Metrics>,
@@ -58,7 +57,9 @@ struct Reception {
 }
 
 impl Listener {
-    /// Listens on `endpoint`. All listeners of a node share `lanes`.
+    /// Listens on `endpoint`. All listeners of a node share `lanes`. Peers
+    /// that want to follow the session table talk to `replication`; without
+    /// one, they are told that it is kept elsewhere.
     ///
     /// # Errors
     /// When the address can't be bound or the TLS files can't be used.
@@ -69,6 +70,7 @@ impl Listener {
         stanza_size_limit: usize,
         metrics: Arc<Metrics>,
         lanes: Arc<Lanes>,
+        replication: Option<Arc<dyn Replication>>,
     ) -> Result<Self, SetupError> {
         let unusable = |error| {
             SetupError(format!(
@@ -88,6 +90,7 @@ impl Listener {
                     security,
                     frame_limit: stanza_size_limit.saturating_add(ALLOWANCE),
                     lanes,
+                    replication,
                 },
                 metrics,
                 complaints: Mutex::default(),
@@ -219,17 +222,27 @@ impl Reception {
             lane,
             reader,
             writer,
-            seat,
+            role,
         } = guest;
         let label = [host.as_str()];
         self.metrics
             .incoming_first_packet
             .with_label_values(&label)
             .inc();
-        tracing::debug!(peer = %host, %node, lane, %address, "incoming link up");
-        let ending = tokio::select! {
-            ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
-            ending = acknowledge(writer, &seat, shutdown) => ending,
+        let what = match role {
+            Role::Stanzas(_) => "incoming link",
+            Role::Table(_) => "incoming table link",
+        };
+        tracing::debug!(peer = %host, %node, lane, %address, "{what} up");
+        let ending = match role {
+            Role::Stanzas(seat) => tokio::select! {
+                ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
+                ending = acknowledge(writer, &seat, shutdown) => ending,
+            },
+            Role::Table(dialogue) => {
+                // It ends when the store has told that this node retires.
+                table::converse(dialogue, reader, writer, &CancellationToken::new()).await
+            }
         };
         match &ending {
             // Having been asked to go, it needs no goodbye.
@@ -239,14 +252,14 @@ impl Reception {
                     .with_label_values(&label)
                     .inc();
                 // Mostly the same happens to all connections of a node.
-                if self.is_news(&format!("{host} {node} {text}")) {
-                    tracing::warn!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                if self.is_news(&format!("{host} {node} {what} {text}")) {
+                    tracing::warn!(peer = %host, %node, lane, %address, "{what} lost: {text}");
                 } else {
-                    tracing::debug!(peer = %host, %node, lane, %address, "incoming link lost: {text}");
+                    tracing::debug!(peer = %host, %node, lane, %address, "{what} lost: {text}");
                 }
             }
             _ => {
-                tracing::debug!(peer = %host, %node, lane, %address, ?ending, "incoming link down");
+                tracing::debug!(peer = %host, %node, lane, %address, ?ending, "{what} down");
             }
         }
     }

@@ -12,13 +12,17 @@
 //! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
 //! → `lanes` (who may take from a lane) → `ledger` (what has come over it and
 //! what is settled; pure) and `sightings` (what has come over any).
-//! Below both: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
-//! `trouble`, `complaints`.
+//! Tables: a connection of its own carries what two nodes say about their
+//! session tables, so that a long table delays no stanza: `tables` dials,
+//! `table` talks, on both sides.
+//! Below all: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
+//! `any_name`, `trouble`, `complaints`.
 
 use std::time::Duration;
 
 use crate::host::Host;
 
+mod any_name;
 mod book;
 mod certificate;
 mod complaints;
@@ -36,6 +40,8 @@ mod pool;
 mod reader;
 mod resolver;
 mod sightings;
+mod table;
+mod tables;
 mod tls;
 mod trouble;
 mod wire;
@@ -46,6 +52,7 @@ mod tests;
 pub use incoming::Listener;
 pub use lanes::Lanes;
 pub use links::{LinkStatus, Links};
+pub use tables::Tables;
 
 /// From TCP to the end of the greeting: who takes longer is dropped, so that
 /// silent connections can't pile up.

@@ -186,7 +186,7 @@ pub(super) async fn write(
 
 /// 0.1 to 1 s, each up to doubled by jitter: a peer that returns is linked
 /// within 2 s, and a hundred gateways don't dial it in the same instant.
-fn backoff() -> impl Iterator<Item = Duration> {
+pub(super) fn backoff() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(1))

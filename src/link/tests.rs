@@ -5,6 +5,7 @@ mod gateways;
 mod hostile;
 mod nodes;
 mod setup;
+mod tables;
 
 use std::time::Duration;
 

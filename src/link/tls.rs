@@ -14,7 +14,7 @@ use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::crypto::ring::{self, cipher_suite as suite};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use tokio_rustls::rustls::{
@@ -24,6 +24,7 @@ use tokio_rustls::rustls::{
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::SetupError;
+use super::any_name::AnyName;
 use super::certificate;
 use super::trouble::{Failure, Mismatch};
 use crate::config::Tls;
@@ -46,16 +47,18 @@ pub(super) enum Security {
     /// Both sides show a certificate.
     Mutual {
         client: Arc<ClientConfig>,
+        /// For whom we don't know by name before the greeting.
+        client_unnamed: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
     },
     /// Not at all, because the operator says that the network is.
     Plain,
 }
 
-/// A connection that was accepted.
+/// A connection whose other side is known by its certificate only.
 pub(super) struct Accepted {
     pub(super) socket: Socket,
-    /// The dialler's; always there with [`Security::Mutual`].
+    /// The other side's; always there with [`Security::Mutual`].
     pub(super) certificate: Option<Certificate>,
 }
 
@@ -96,11 +99,18 @@ impl Security {
         let mut client = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
-            .with_root_certificates(roots)
+            .with_root_certificates(Arc::clone(&roots))
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(unusable)?;
         // Each connection shows its certificate anew: a changed CA counts at once.
         client.resumption = Resumption::disabled();
+        let mut client_unnamed = client.clone();
+        client_unnamed
+            .dangerous()
+            .set_certificate_verifier(Arc::new(AnyName {
+                roots: Arc::clone(&roots),
+                algorithms: provider.signature_verification_algorithms,
+            }));
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(unusable)?
@@ -111,6 +121,7 @@ impl Security {
         server.send_tls13_tickets = 0;
         Ok(Self::Mutual {
             client: Arc::new(client),
+            client_unnamed: Arc::new(client_unnamed),
             server: Arc::new(server),
         })
     }
@@ -133,6 +144,37 @@ impl Security {
                 Ok(Box::new(stream))
             }
         }
+    }
+
+    /// Secures a connection that we dialled at `address`, to whoever has a
+    /// certificate of our CA; the caller looks whose it is.
+    ///
+    /// # Errors
+    /// When the other side has none, or does not want us.
+    pub(super) async fn connect_unnamed(
+        &self,
+        tcp: TcpStream,
+        address: &str,
+    ) -> Result<Accepted, Failure> {
+        let Self::Mutual { client_unnamed, .. } = self else {
+            return Ok(Accepted {
+                socket: Box::new(tcp),
+                certificate: None,
+            });
+        };
+        // Only a hint: gateways have one certificate, whatever it says.
+        let name = ServerName::try_from(address.to_owned())
+            .map_err(|_| Failure::Unreachable(format!("{address} is no name for a certificate")))?;
+        let connector = TlsConnector::from(Arc::clone(client_unnamed));
+        let stream = connector.connect(name, tcp).await;
+        let stream = stream.map_err(|error| failure(&error))?;
+        let (_, session) = stream.get_ref();
+        let shown = session.peer_certificates().unwrap_or_default();
+        let certificate = shown.first().cloned().map(CertificateDer::into_owned);
+        Ok(Accepted {
+            socket: Box::new(stream),
+            certificate,
+        })
     }
 
     /// Secures a connection that was accepted.

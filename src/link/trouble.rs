@@ -17,17 +17,23 @@ pub(super) enum Mismatch {
     Timeout,
     /// It broke the protocol, or speaks another one.
     Protocol,
+    /// It is this very process, dialled by itself.
+    Ourselves,
+    /// It keeps its session table elsewhere.
+    Backend,
 }
 
 impl Mismatch {
     /// Every one, for tables.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Plaintext,
         Self::Untrusted,
         Self::WrongHost,
         Self::Version,
         Self::Timeout,
         Self::Protocol,
+        Self::Ourselves,
+        Self::Backend,
     ];
 
     /// The counter's label.
@@ -39,6 +45,8 @@ impl Mismatch {
             Self::Version => "version",
             Self::Timeout => "timeout",
             Self::Protocol => "protocol",
+            Self::Ourselves => "ourselves",
+            Self::Backend => "backend",
         }
     }
 
@@ -51,6 +59,8 @@ impl Mismatch {
             Self::Version => 4,
             Self::Timeout => 5,
             Self::Protocol => 6,
+            Self::Ourselves => 7,
+            Self::Backend => 8,
         }
     }
 

@@ -35,6 +35,8 @@ pub(super) enum WireError {
     BadText,
     #[error("it sent a frame of kind {0}, which does not belong here")]
     UnexpectedKind(u8),
+    #[error("it wants a connection for purpose {0}, which is unknown here")]
+    UnknownPurpose(u8),
     #[error("it sent a stanza with number 0; they count from 1")]
     NumberZero,
     #[error("it acknowledged stanza {through}, but only {written} were written")]

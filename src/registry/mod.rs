@@ -95,6 +95,8 @@ struct Peer {
     endpoints: Vec<Endpoint>,
     /// `None` until they are known.
     read_at: Option<Instant>,
+    /// They may be others by now.
+    changed: bool,
 }
 
 impl Registry {
@@ -180,6 +182,7 @@ impl Registry {
                 () = sleep_until(wake_at) => {}
                 // Never an error: the sender is ours.
                 _ = standby.changed() => round.announce_at = Instant::now(),
+                () = self.store.changed() => round.look_again(),
             }
         }
         if let Err(error) = within(PATIENCE, self.store.retire()).await {
@@ -236,15 +239,16 @@ impl Registry {
         }
         for (host, peer) in &mut round.peers {
             let interval = self.endpoint_interval(host, peer, is_up);
-            if peer
+            let is_due = peer
                 .read_at
-                .is_none_or(|at| at + interval <= Instant::now())
-            {
+                .is_none_or(|at| at + interval <= Instant::now());
+            if is_due || peer.changed {
                 let endpoints = within(PATIENCE, self.store.endpoints(host)).await?;
                 if !endpoints.is_empty() || round.grace_until <= Instant::now() {
                     peer.endpoints = endpoints;
                 }
                 peer.read_at = Some(Instant::now());
+                peer.changed = false;
             }
         }
         Ok(())
@@ -354,7 +358,16 @@ impl Round {
             self.peers.entry(host).or_insert(Peer {
                 endpoints: Vec::new(),
                 read_at: None,
+                changed: false,
             });
+        }
+    }
+
+    /// The store says that there is something new.
+    fn look_again(&mut self) {
+        self.hosts_at = Instant::now();
+        for peer in self.peers.values_mut() {
+            peer.changed = true;
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Sessions, Whereabouts};
-use crate::config::{self, Secret};
+use crate::config;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
@@ -70,10 +70,7 @@ impl World {
             jid_lifetime: Duration::from_secs(5),
             max_jids: 1000,
         };
-        let redis = config::Redis {
-            url: Secret::new(String::new()),
-            compat: config::Compat::Redis,
-            tls: config::RedisTls::default(),
+        let times = config::Times {
             expire_after: EXPIRE_AFTER,
             refresh_after: REFRESH_AFTER,
         };
@@ -81,7 +78,7 @@ impl World {
             host("dc1.test"),
             store,
             &cache,
-            &redis,
+            times,
             config::Sources::Auto,
             accounts,
             metrics.clone(),

@@ -1,9 +1,11 @@
 //! Where the session table and the registry are kept.
 
 mod memory;
+mod mesh;
 mod redis;
 
 pub use memory::{MemoryCluster, MemoryStore};
+pub use mesh::{MeshStatus, MeshStore, Part};
 pub use redis::RedisStore;
 
 use std::future::Future;
@@ -91,6 +93,11 @@ pub trait Store: Send + Sync + 'static {
     async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError>;
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
+    /// Completes when hosts, endpoints or offers may have changed since it
+    /// did last; for one caller. A store that has to be asked for that never tells.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
 }
 
 /// Awaits `operation`, but not for longer than `patience`.

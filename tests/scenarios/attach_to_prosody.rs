@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::FakeServer;
 use crate::support::gateway::{Gateway, Settings};
@@ -33,7 +34,7 @@ async fn says(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_refusal_of_prosody_has_its_own_advice() {
-    let cluster = Cluster::builder()
+    let cluster = Cluster::on(Backend::Mesh)
         .datacenter("dc1.test")
         .its_prosody(|prosody| prosody.component("second.test", SECRET, ""))
         .prepare()
@@ -95,7 +96,10 @@ async fn each_refusal_of_prosody_has_its_own_advice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_from_names_the_check_to_turn_off() {
-    let cluster = Cluster::builder().datacenter("dc1.test").prepare().await;
+    let cluster = Cluster::on(Backend::Mesh)
+        .datacenter("dc1.test")
+        .prepare()
+        .await;
     let server = FakeServer::start().await;
     let mut settings = cluster.settings("dc1.test");
     settings.server = server.address();

@@ -1,11 +1,15 @@
 //! One bad stanza from the server never ends the stream.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::xml::child;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_stanza_is_refused_and_the_next_one_passes() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+    let cluster = Cluster::on(Backend::Mesh)
+        .datacenter("dc1.test")
+        .start()
+        .await;
     let bob = cluster.login("bob", "dc1.test", "b1").await;
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", "").await;
     let stream = server.attach(SECRET).await;

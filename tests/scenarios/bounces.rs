@@ -2,9 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side, numbers};
 use crate::support::gateway::Gateway;
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    a_claim_elsewhere_is_found_at_the_next_try,
+    a_claim_here_releases_at_once_and_in_order,
+    a_word_from_the_recipient_releases_at_once,
+    a_later_message_that_finds_the_way_takes_the_earlier_ones_along,
+    after_max_retries_the_local_server_gets_it,
+    what_does_not_fit_is_refused,
+);
 
 /// A retry would come too late for any test.
 const NO_RETRY: &str = "bounce.resend_after_ms = 3600000\n";
@@ -34,9 +44,8 @@ impl Flood {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_elsewhere_is_found_at_the_next_try() {
-    let flood = Flood::start("bounce.resend_after_ms = 500\n").await;
+async fn a_claim_elsewhere_is_found_at_the_next_try(backend: Backend) {
+    let flood = Flood::start_on(backend, "bounce.resend_after_ms = 500\n").await;
     flood.near.say("alice", "carol", "0");
     flood.until_held(1.0).await;
     flood.far.online(&flood.cluster, "carol").await;
@@ -47,9 +56,8 @@ async fn a_claim_elsewhere_is_found_at_the_next_try() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_claim_here_releases_at_once_and_in_order() {
-    let flood = Flood::start(NO_RETRY).await;
+async fn a_claim_here_releases_at_once_and_in_order(backend: Backend) {
+    let flood = Flood::start_on(backend, NO_RETRY).await;
     for text in numbers(5) {
         flood.near.say("alice", "carol", &text);
     }
@@ -59,17 +67,16 @@ async fn a_claim_here_releases_at_once_and_in_order() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_word_from_the_recipient_releases_at_once() {
-    let flood = Flood::start(NO_RETRY).await;
+async fn a_word_from_the_recipient_releases_at_once(backend: Backend) {
+    let flood = Flood::start_on(backend, NO_RETRY).await;
     flood.near.say("alice", "carol", "0");
     flood.until_held(1.0).await;
     flood
         .far
         .say("carol", "dave", "to somebody else, who is there");
-    let redis = &flood.cluster.redis;
-    redis
-        .until_value("carol@example.test", Some("dc2.test"))
+    let cluster = &flood.cluster;
+    cluster
+        .until_claimed("carol@example.test", Some("dc2.test"))
         .await;
     // Dave is nobody's either: carol's message waits at the far side.
     flood.far.say("carol", "alice", "hello");
@@ -78,11 +85,10 @@ async fn a_word_from_the_recipient_releases_at_once() {
     flood.near.gateway.until_settled().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_later_message_that_finds_the_way_takes_the_earlier_ones_along() {
+async fn a_later_message_that_finds_the_way_takes_the_earlier_ones_along(backend: Backend) {
     for cache_missed in ["true", "false"] {
         let config = format!("{NO_RETRY}cache.cache_missed = {cache_missed}\n");
-        let flood = Flood::start(&config).await;
+        let flood = Flood::start_on(backend, &config).await;
         flood.near.say("alice", "carol", "0");
         flood.near.say("alice", "carol", "1");
         flood.until_held(2.0).await;
@@ -143,11 +149,10 @@ async fn each_host_counts_its_own_retries_and_counts_them_on() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn after_max_retries_the_local_server_gets_it() {
+async fn after_max_retries_the_local_server_gets_it(backend: Backend) {
     let few = "bounce.resend_after_ms = 20\nbounce.max_retries = 2\n";
     for (config, look_ups) in [(few, 3.0), ("bounce.enabled = false\n", 1.0)] {
-        let flood = Flood::start(config).await;
+        let flood = Flood::start_on(backend, config).await;
         let start = Instant::now();
         flood.near.say("alice", "carol", "0");
         let message = flood.near.hear().await;
@@ -162,11 +167,10 @@ async fn after_max_retries_the_local_server_gets_it() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_is_refused() {
+async fn what_does_not_fit_is_refused(backend: Backend) {
     let config =
         format!("{NO_RETRY}bounce.max_bytes = 10000\ncomponent.stanza_size_limit = 10000\n");
-    let flood = Flood::start(&config).await;
+    let flood = Flood::start_on(backend, &config).await;
     for n in 0..3 {
         flood
             .near

@@ -6,13 +6,19 @@ use std::time::Duration;
 
 use tokio::time::{interval, sleep};
 
+use crate::support::backend::Backend;
 use crate::support::flood::{Flood, cut, numbers};
 use crate::support::xml::body;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn links_cut_twice_a_second_lose_and_double_nothing() {
+crate::on_each_backend!(
+    links_cut_twice_a_second_lose_and_double_nothing,
+    a_peer_killed_in_the_middle_loses_nothing,
+    a_frozen_peer_delays_nobody_else_and_its_senders_are_told,
+);
+
+async fn links_cut_twice_a_second_lose_and_double_nothing(backend: Backend) {
     const COUNT: usize = 3000;
-    let flood = Flood::start("connections.connections_per_endpoint = 3\n").await;
+    let flood = Flood::start_on(backend, "connections.connections_per_endpoint = 3\n").await;
     let port = flood.far.gateway.link().port();
     let cutting = tokio::spawn(async move {
         let (mut every, mut cuts) = (interval(Duration::from_millis(500)), 0);
@@ -40,10 +46,9 @@ async fn links_cut_twice_a_second_lose_and_double_nothing() {
     assert!(flood.near.gateway.metric(errored, &lost).await >= 10.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_killed_in_the_middle_loses_nothing() {
+async fn a_peer_killed_in_the_middle_loses_nothing(backend: Backend) {
     const COUNT: usize = 2000;
-    let mut flood = Flood::start("").await;
+    let mut flood = Flood::start_on(backend, "").await;
     for text in numbers(COUNT / 2) {
         flood.near.say("alice", "bob", &text);
     }
@@ -82,11 +87,10 @@ async fn a_peer_killed_in_the_middle_loses_nothing() {
     flood.near.gateway.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_peer_delays_nobody_else_and_its_senders_are_told() {
+async fn a_frozen_peer_delays_nobody_else_and_its_senders_are_told(backend: Backend) {
     let config = "connections.max_wait = 3\nconnections.queue_bytes = 200000\n\
                   component.stanza_size_limit = 10000\n";
-    let flood = Flood::start(config).await;
+    let flood = Flood::start_on(backend, config).await;
     let third = crate::support::flood::Side::start(&flood.cluster, "dc3.test", config).await;
     third.online(&flood.cluster, "carol").await;
     flood.near.gateway.until_linked("dc3.test").await;

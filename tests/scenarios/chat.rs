@@ -1,11 +1,17 @@
 //! Two users in two datacenters talk under the shared domain.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::{body, child};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn chat_with_receipts_both_ways() {
-    let cluster = Cluster::builder()
+crate::on_each_backend!(
+    chat_with_receipts_both_ways,
+    users_of_one_datacenter_meet_under_the_shared_domain_too,
+    five_hundred_messages_arrive_once_and_in_order,
+);
+
+async fn chat_with_receipts_both_ways(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -36,9 +42,8 @@ async fn chat_with_receipts_both_ways() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_of_one_datacenter_meet_under_the_shared_domain_too() {
-    let cluster = Cluster::builder()
+async fn users_of_one_datacenter_meet_under_the_shared_domain_too(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -52,9 +57,8 @@ async fn users_of_one_datacenter_meet_under_the_shared_domain_too() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn five_hundred_messages_arrive_once_and_in_order() {
-    let cluster = Cluster::builder()
+async fn five_hundred_messages_arrive_once_and_in_order(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

@@ -1,12 +1,17 @@
 //! SIGTERM: what is under way is delivered, the stream is closed, exit code 0.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::FakeServer;
 use crate::support::gateway::Gateway;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_gateway_closes_its_stream_and_leaves_the_registry() {
-    let mut cluster = Cluster::builder().datacenter("dc1.test").start().await;
+crate::on_each_backend!(
+    a_stopped_gateway_closes_its_stream_and_leaves_the_registry,
+    what_a_stopping_gateway_holds_is_not_lost,
+);
+
+async fn a_stopped_gateway_closes_its_stream_and_leaves_the_registry(backend: Backend) {
+    let mut cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let server = FakeServer::start().await;
     let mut settings = cluster.settings("dc2.test");
     settings.server = server.address();
@@ -20,15 +25,18 @@ async fn a_stopped_gateway_closes_its_stream_and_leaves_the_registry() {
     stream.inbox().closed().await;
     let status = gateway.process.wait_exit().await;
     assert!(status.success(), "{status}: {}", gateway.log());
-    let nodes = cluster.redis.hash("dc2.test#{nodes}").await;
-    assert!(nodes.is_empty(), "{nodes:?}");
+    let gone = "peer is gone from the registry host=dc2.test";
+    cluster.dc("dc1.test").gateway.until_logged(gone).await;
+    if backend == Backend::Redis {
+        let nodes = cluster.redis.hash("dc2.test#{nodes}").await;
+        assert!(nodes.is_empty(), "{nodes:?}");
+    }
     let status = cluster.dc_mut("dc1.test").gateway.process.terminate().await;
     assert!(status.success(), "{status}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_stopping_gateway_holds_is_not_lost() {
-    let mut cluster = Cluster::builder()
+async fn what_a_stopping_gateway_holds_is_not_lost(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .config("[bounce]\nresend_after_ms = 60000\n")
         .start()

@@ -1,14 +1,24 @@
 //! Components (XEP-0114) that one datacenter offers to all.
 
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::xml::child;
 
+crate::on_each_backend!(
+    component_on_one_host,
+    components_in_different_regions,
+    components_in_different_regions_with_local_names,
+    component_disconnect,
+    component_unregister,
+    a_service_that_is_gone_for_long_loses_its_stream,
+);
+
 const BOT: &str = "bot.example.test";
 
 /// Two datacenters; a component at the first is for all.
-async fn with_bot(config: &str) -> Cluster {
-    let cluster = Cluster::builder()
+async fn with_bot(backend: Backend, config: &str) -> Cluster {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
         .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
@@ -35,9 +45,8 @@ async fn error_for(client: &Client, text: &str) -> String {
         .to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn component_on_one_host() {
-    let cluster = with_bot("").await;
+async fn component_on_one_host(backend: Backend) {
+    let cluster = with_bot(backend, "").await;
     let bot = cluster.component(BOT, "dc1.test").await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
@@ -72,9 +81,9 @@ async fn component_on_one_host() {
 }
 
 /// A component at each datacenter, of one name or of two at home.
-async fn speak(locals: [Option<&'static str>; 2]) {
+async fn speak(backend: Backend, locals: [Option<&'static str>; 2]) {
     const NAMES: [&str; 2] = ["left.example.test", "right.example.test"];
-    let mut builder = Cluster::builder();
+    let mut builder = Cluster::on(backend);
     for (n, host) in ["dc1.test", "dc2.test"].into_iter().enumerate() {
         let (own, other) = (NAMES[n], NAMES[1 - n]);
         let local = locals[n];
@@ -113,19 +122,20 @@ async fn speak(locals: [Option<&'static str>; 2]) {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn components_in_different_regions() {
-    speak([None, None]).await;
+async fn components_in_different_regions(backend: Backend) {
+    speak(backend, [None, None]).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn components_in_different_regions_with_local_names() {
-    speak([Some("left.dc1.test"), Some("robot.internal.test")]).await;
+async fn components_in_different_regions_with_local_names(backend: Backend) {
+    speak(
+        backend,
+        [Some("left.dc1.test"), Some("robot.internal.test")],
+    )
+    .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn component_disconnect() {
-    let cluster = with_bot("").await;
+async fn component_disconnect(backend: Backend) {
+    let cluster = with_bot(backend, "").await;
     let bot = cluster.component(BOT, "dc1.test").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     bob.chat(BOT, "are you there").await;
@@ -141,9 +151,8 @@ async fn component_disconnect() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn component_unregister() {
-    let mut cluster = with_bot("cache.domain_lifetime_seconds = 600").await;
+async fn component_unregister(backend: Backend) {
+    let mut cluster = with_bot(backend, "cache.domain_lifetime_seconds = 600").await;
     let bot = cluster.component(BOT, "dc1.test").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     bob.chat(BOT, "are you there").await;
@@ -159,9 +168,8 @@ async fn component_unregister() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_gone_for_long_loses_its_stream() {
-    let mut cluster = with_bot("cache.domain_lifetime_seconds = 1").await;
+async fn a_service_that_is_gone_for_long_loses_its_stream(backend: Backend) {
+    let mut cluster = with_bot(backend, "cache.domain_lifetime_seconds = 1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let hosting = &mut cluster.dc_mut("dc1.test").gateway;
     hosting.reconfigure("services = []");
@@ -181,12 +189,12 @@ async fn a_service_that_is_gone_for_long_loses_its_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn update_senders_host_by_service() {
-    let cluster = with_bot("cache.jid_lifetime_seconds = 600").await;
+    let cluster = with_bot(Backend::Redis, "cache.jid_lifetime_seconds = 600").await;
     let bot = cluster.component(BOT, "dc1.test").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let redis = &cluster.redis;
-    redis
-        .until_value("bob@example.test/b1", Some("dc2.test"))
+    cluster
+        .until_claimed("bob@example.test/b1", Some("dc2.test"))
         .await;
     for jid in ["bob@example.test/b1", "bob@example.test"] {
         redis.delete(jid).await;

@@ -3,11 +3,23 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::FakeServer;
 use crate::support::flood::{Flood, Side, numbers};
 use crate::support::gateway::Gateway;
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    in_order_messages_on_multiple_connections,
+    in_order_messages_on_multiple_connections_with_bounce,
+    messages_bounced_in_order,
+    enable_new_endpoint_on_refresh,
+    disable_endpoint_on_refresh,
+    host_refreshing,
+    location_disconnect,
+    error_on_wrong_hosts,
+);
 
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 const UP: &str = "strait_links_up";
@@ -31,9 +43,8 @@ async fn all_arrive_in_order(flood: &Flood, count: usize) {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_order_messages_on_multiple_connections() {
-    let flood = Flood::start("connections.connections_per_endpoint = 100\n").await;
+async fn in_order_messages_on_multiple_connections(backend: Backend) {
+    let flood = Flood::start_on(backend, "connections.connections_per_endpoint = 100\n").await;
     flood
         .near
         .gateway
@@ -43,30 +54,24 @@ async fn in_order_messages_on_multiple_connections() {
     all_arrive_in_order(&flood, 500).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_order_messages_on_multiple_connections_with_bounce() {
+async fn in_order_messages_on_multiple_connections_with_bounce(backend: Backend) {
     let config = "connections.connections_per_endpoint = 100\nbounce.resend_after_ms = 30\n\
                   cache.jid_lifetime_seconds = 1\n";
-    let flood = Flood::start(config).await;
+    let flood = Flood::start_on(backend, config).await;
     let texts = numbers(300);
     all_say(&flood, &texts[..100]);
     // Nobody has Bob for a moment; then the far side has him again.
     let gone = "<presence type='unavailable' from='bob@dc2.test/r' to='example.test'/>";
     flood.far.stream.send(gone);
-    flood
-        .cluster
-        .redis
-        .until_value("bob@example.test", None)
-        .await;
+    flood.cluster.until_claimed("bob@example.test", None).await;
     all_say(&flood, &texts[100..200]);
     flood.far.online(&flood.cluster, "bob").await;
     all_say(&flood, &texts[200..]);
     all_arrive_in_order(&flood, 300).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_bounced_in_order() {
-    let flood = Flood::start("bounce.resend_after_ms = 100\n").await;
+async fn messages_bounced_in_order(backend: Backend) {
+    let flood = Flood::start_on(backend, "bounce.resend_after_ms = 100\n").await;
     for text in numbers(50) {
         flood.near.say("alice", "carol", &text);
     }
@@ -84,9 +89,8 @@ async fn messages_bounced_in_order() {
 const OFTEN: &str =
     "connections.endpoint_refresh_interval = 1\nconnections.disabled_gc_interval = 1\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn enable_new_endpoint_on_refresh() {
-    let flood = Flood::start(OFTEN).await;
+async fn enable_new_endpoint_on_refresh(backend: Backend) {
+    let flood = Flood::start_on(backend, OFTEN).await;
     flood
         .near
         .gateway
@@ -100,9 +104,8 @@ async fn enable_new_endpoint_on_refresh() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn disable_endpoint_on_refresh() {
-    let flood = Flood::start(OFTEN).await;
+async fn disable_endpoint_on_refresh(backend: Backend) {
+    let flood = Flood::start_on(backend, OFTEN).await;
     let mut second = Side::start_node(&flood.cluster, "dc2.test", "n2", OFTEN).await;
     flood
         .near
@@ -116,8 +119,10 @@ async fn disable_endpoint_on_refresh() {
         .until_metric(UP, &TO_FAR, |up| up == 1.0)
         .await;
     // The closed connection is forgotten, not redialled.
-    let left = flood.cluster.redis.hash("dc2.test#{nodes}").await;
-    assert_eq!(left.len(), 1, "{left:?}");
+    if backend == Backend::Redis {
+        let left = flood.cluster.redis.hash("dc2.test#{nodes}").await;
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
     all_say(&flood, &numbers(20));
     all_arrive_in_order(&flood, 20).await;
 }
@@ -178,15 +183,9 @@ async fn advertised_endpoints_override_endpoints() {
     assert_eq!(told, [format!("localhost#{port}")]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn host_refreshing() {
-    let flood = Flood::start("[redis]\nexpire_after = 3\nrefresh_after = 1\n").await;
-    let mut third = Side::start(
-        &flood.cluster,
-        "dc3.test",
-        "[redis]\nexpire_after = 3\nrefresh_after = 1\n",
-    )
-    .await;
+async fn host_refreshing(backend: Backend) {
+    let flood = Flood::start_on(backend, &backend.times(3, 1)).await;
+    let mut third = Side::start(&flood.cluster, "dc3.test", &backend.times(3, 1)).await;
     // A new datacenter is found without a restart, a dead one forgotten.
     flood.near.gateway.until_linked("dc3.test").await;
     third.gateway.process.kill9().await;
@@ -199,9 +198,8 @@ async fn host_refreshing() {
     assert!(!why.contains("dc3.test"), "{status} {why}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn location_disconnect() {
-    let mut flood = Flood::start("connections.max_wait = 2\n").await;
+async fn location_disconnect(backend: Backend) {
+    let mut flood = Flood::start_on(backend, "connections.max_wait = 2\n").await;
     flood.near.say("alice", "bob", "0");
     flood.far.hear().await;
     flood.near.gateway.until_settled().await;
@@ -216,9 +214,8 @@ async fn location_disconnect() {
     flood.near.gateway.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn error_on_wrong_hosts() {
-    let cluster = Cluster::builder().prepare().await;
+async fn error_on_wrong_hosts(backend: Backend) {
+    let cluster = Cluster::on(backend).prepare().await;
     let mut settings = cluster.settings("example.test");
     settings.identity = cluster.authority.issue("example.test");
     let mut gateway = Gateway::prepare(cluster.workdir(), &settings);

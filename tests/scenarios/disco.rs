@@ -3,12 +3,19 @@
 
 use minidom::Element;
 
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, SECRET};
 use crate::support::component::Component;
 use crate::support::patience::until;
 use crate::support::room::{ROOMS, start_with_rooms};
 use crate::support::xml::child;
+
+crate::on_each_backend!(
+    global_disco,
+    hidden_component_disco_in_different_region,
+    services_come_and_go_without_a_restart_of_the_others,
+);
 
 const BOT: &str = "bot.example.test";
 const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
@@ -50,9 +57,8 @@ async fn until_listed(client: &Client, expected: &[&str]) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn global_disco() {
-    let cluster = start_with_rooms(Some("conference.dc1.test")).await;
+async fn global_disco(backend: Backend) {
+    let cluster = start_with_rooms(backend, Some("conference.dc1.test")).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     for user in [&alice, &bob] {
@@ -68,9 +74,9 @@ async fn global_disco() {
 }
 
 /// A hidden component at the first datacenter, and a public one at the second.
-async fn with_hidden_bot() -> Cluster {
+async fn with_hidden_bot(backend: Backend) -> Cluster {
     const OTHER: &str = "other.example.test";
-    let cluster = Cluster::builder()
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(|prosody| prosody.component(BOT, SECRET, "").service(OTHER, SECRET))
         .its_config(&format!(
@@ -88,9 +94,8 @@ async fn with_hidden_bot() -> Cluster {
     cluster
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hidden_component_disco_in_different_region() {
-    let cluster = with_hidden_bot().await;
+async fn hidden_component_disco_in_different_region(backend: Backend) {
+    let cluster = with_hidden_bot(backend).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     // Her gateway lets users see what is hidden, and his does not.
@@ -109,13 +114,12 @@ async fn hidden_component_disco_in_different_region() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn services_come_and_go_without_a_restart_of_the_others() {
-    const OFTEN: &str = "[redis]\nexpire_after = 3\nrefresh_after = 1\n";
-    let mut cluster = Cluster::builder()
+async fn services_come_and_go_without_a_restart_of_the_others(backend: Backend) {
+    let often = backend.times(3, 1);
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
-        .config(OFTEN)
+        .config(&often)
         .start()
         .await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
@@ -128,24 +132,28 @@ async fn services_come_and_go_without_a_restart_of_the_others() {
     until_listed(&bob, &[ROOMS]).await;
 
     // Of a new one, which dies.
-    let more = format!("{OFTEN}[[services]]\ndomain = '{BOT}'\n");
+    let more = format!("{often}[[services]]\ndomain = '{BOT}'\n");
     let (server, mut third) = cluster.join_with_fake_server("dc3.test", &more).await;
     let _stream = server.attach(SECRET).await;
     until_listed(&bob, &[BOT, ROOMS]).await;
     third.process.kill9().await;
     until_listed(&bob, &[ROOMS]).await;
-    cluster.redis.until_value(BOT, None).await;
+    if backend == Backend::Redis {
+        cluster.redis.until_value(BOT, None).await;
+    }
 
     let hosting = &mut cluster.dc_mut("dc1.test").gateway;
     hosting.process.terminate().await;
     until_listed(&bob, &[]).await;
-    assert_eq!(cluster.redis.get(ROOMS).await, None);
+    if backend == Backend::Redis {
+        assert_eq!(cluster.redis.get(ROOMS).await, None);
+    }
     cluster.dc("dc2.test").gateway.assert_balanced().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_outlive_a_redis_that_was_emptied() {
-    let cluster = with_hidden_bot().await;
+    let cluster = with_hidden_bot(Backend::Redis).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let bot = cluster.component(BOT, "dc1.test").await;

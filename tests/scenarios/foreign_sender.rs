@@ -1,18 +1,19 @@
 //! A sender outside the shared domain is told why it may not pass.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::xml::child;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_federated_sender_gets_not_allowed() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+crate::on_each_backend!(a_federated_sender_gets_not_allowed,);
+
+async fn a_federated_sender_gets_not_allowed(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", "").await;
     let stream = server.attach(SECRET).await;
     gateway.until_ready().await;
     let _bob = cluster.login("bob", "dc1.test", "b1").await;
     cluster
-        .redis
-        .until_value("bob@example.test", Some("dc1.test"))
+        .until_claimed("bob@example.test", Some("dc1.test"))
         .await;
 
     stream.send(

@@ -2,17 +2,22 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    a_restarted_gateway_finds_its_place_again,
+    messages_to_a_killed_gateway_arrive_when_it_is_back,
+);
 
 const BACK: Duration = Duration::from_secs(5);
 /// What is promised holds with the default; other tests refresh more often.
 const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restarted_gateway_finds_its_place_again() {
-    let mut cluster = Cluster::builder()
+async fn a_restarted_gateway_finds_its_place_again(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .config(DEFAULT_REFRESH)
@@ -40,9 +45,8 @@ async fn a_restarted_gateway_finds_its_place_again() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_to_a_killed_gateway_arrive_when_it_is_back() {
-    let mut cluster = Cluster::builder()
+async fn messages_to_a_killed_gateway_arrive_when_it_is_back(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .config(DEFAULT_REFRESH)

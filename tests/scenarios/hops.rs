@@ -1,31 +1,32 @@
 //! A stanza is passed on from where the recipient was to where it is now, but
 //! not for ever.
 
+use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
+crate::on_each_backend!(
+    the_ttl_falls_with_each_hop,
+    at_ttl_0_it_is_handled_where_it_is,
+);
+
 /// Bob has moved from dc2 to dc3, and dc1 does not know yet.
-async fn moved(config: &str) -> (Flood, Side) {
+async fn moved(backend: Backend, config: &str) -> (Flood, Side) {
     let config = format!("cache.jid_lifetime_seconds = 600\n{config}");
-    let flood = Flood::start(&config).await;
+    let flood = Flood::start_on(backend, &config).await;
     let third = Side::start(&flood.cluster, "dc3.test", &config).await;
     flood.far.gateway.until_linked("dc3.test").await;
     flood.near.say("alice", "bob", "known");
     assert_eq!(body(&flood.far.hear().await).as_deref(), Some("known"));
     let gone = "<presence type='unavailable' from='bob@dc2.test/r' to='example.test'/>";
     flood.far.stream.send(gone);
-    flood
-        .cluster
-        .redis
-        .until_value("bob@example.test", None)
-        .await;
+    flood.cluster.until_claimed("bob@example.test", None).await;
     third.online(&flood.cluster, "bob").await;
     (flood, third)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_ttl_falls_with_each_hop() {
-    let (flood, third) = moved("").await;
+async fn the_ttl_falls_with_each_hop(backend: Backend) {
+    let (flood, third) = moved(backend, "").await;
     flood.near.say("alice", "bob", "where are you");
     assert_eq!(body(&third.hear().await).as_deref(), Some("where are you"));
     // 4 at first, and two links crossed.
@@ -39,9 +40,8 @@ async fn the_ttl_falls_with_each_hop() {
     third.gateway.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn at_ttl_0_it_is_handled_where_it_is() {
-    let (flood, third) = moved("message_ttl = 1\n").await;
+async fn at_ttl_0_it_is_handled_where_it_is(backend: Backend) {
+    let (flood, third) = moved(backend, "message_ttl = 1\n").await;
     flood.near.say("alice", "bob", "one hop only");
     assert_eq!(
         body(&flood.far.hear().await).as_deref(),

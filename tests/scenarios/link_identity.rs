@@ -4,10 +4,17 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::backend::Backend;
 use crate::support::certs::Authority;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::{Connection, FakeServer};
 use crate::support::gateway::{Gateway, Settings};
+
+crate::on_each_backend!(
+    a_certificate_of_another_authority_is_refused,
+    plain_tcp_is_refused,
+    garbage_on_the_link_port_is_refused,
+);
 
 /// A gateway of `dc2.test` that should get nothing through to `dc1.test`.
 struct Impostor {
@@ -32,20 +39,30 @@ impl Impostor {
         }
     }
 
-    async fn gets_nothing_through(self, cluster: &Cluster, reason: &str, logged: &str) {
+    async fn gets_nothing_through(
+        self,
+        cluster: &Cluster,
+        backend: Backend,
+        reason: &str,
+        logged: &str,
+    ) {
         let bob = cluster.login("bob", "dc1.test", "b1").await;
         cluster
-            .redis
-            .until_value("bob@example.test", Some("dc1.test"))
+            .until_claimed("bob@example.test", Some("dc1.test"))
             .await;
         self.stream.send(
             "<message from='mallory@dc2.test/m' to='bob@example.test' id='m'><body>psst</body></message>",
         );
-        let error = self
+        let back = self
             .stream
-            .until("an error", |s| s.attr("id") == Some("m"))
+            .until("an answer", |s| s.attr("id") == Some("m"))
             .await;
-        assert_eq!(error.attr("type"), Some("error"), "{error:?}");
+        match backend {
+            // The table says where bob is, and no link gets there.
+            Backend::Redis => assert_eq!(back.attr("type"), Some("error"), "{back:?}"),
+            // Nobody tells an impostor where bob is: it keeps him for its own.
+            Backend::Mesh => assert_eq!(back.attr("to"), Some("bob@dc2.test"), "{back:?}"),
+        }
         let dc1 = &cluster.dc("dc1.test").gateway;
         dc1.until_metric("strait_links_refused_total", &[("reason", reason)], |n| {
             n >= 1.0
@@ -67,9 +84,8 @@ impl Impostor {
 
 const IMPATIENT: &str = "[connections]\nmax_wait = 2\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_of_another_authority_is_refused() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+async fn a_certificate_of_another_authority_is_refused(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let other = Authority::new(&cluster.workdir().file("others"), "other");
     let impostor = Impostor::start(&cluster, |settings| {
         settings.identity = other.issue("dc2.test").trusting(&cluster.authority);
@@ -77,13 +93,12 @@ async fn a_certificate_of_another_authority_is_refused() {
     })
     .await;
     impostor
-        .gets_nothing_through(&cluster, "untrusted", "certificate")
+        .gets_nothing_through(&cluster, backend, "untrusted", "certificate")
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn plain_tcp_is_refused() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+async fn plain_tcp_is_refused(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let impostor = Impostor::start(&cluster, |settings| {
         settings
             .overrides
@@ -92,13 +107,12 @@ async fn plain_tcp_is_refused() {
     })
     .await;
     impostor
-        .gets_nothing_through(&cluster, "plaintext", "TLS")
+        .gets_nothing_through(&cluster, backend, "plaintext", "TLS")
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn garbage_on_the_link_port_is_refused() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+async fn garbage_on_the_link_port_is_refused(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let dc1 = &cluster.dc("dc1.test").gateway;
     let mut stream = TcpStream::connect(dc1.link()).await.expect("a listener");
     stream

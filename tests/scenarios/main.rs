@@ -22,6 +22,8 @@ mod gateway_restarts;
 mod homes;
 mod hops;
 mod link_identity;
+mod made_certificates;
+mod mesh;
 mod metrics;
 mod moves;
 mod moving_user;

@@ -6,9 +6,16 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::SECRET;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    instrumentation_events_on_one_host,
+    our_own_metrics_pass_the_linter,
+    one_id_leads_through_the_logs_of_both_gateways,
+);
 
 /// Name, type, and whether the page says "per host".
 const DOCUMENTED: [(&str, &str, bool); 18] = [
@@ -45,9 +52,12 @@ fn value(text: &str, series: &str) -> f64 {
     values.filter_map(|value| value.parse::<f64>().ok()).sum()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn instrumentation_events_on_one_host() {
-    let mut flood = Flood::start("message_ttl = 1\nbounce.resend_after_ms = 3600000\n").await;
+async fn instrumentation_events_on_one_host(backend: Backend) {
+    let mut flood = Flood::start_on(
+        backend,
+        "message_ttl = 1\nbounce.resend_after_ms = 3600000\n",
+    )
+    .await;
     // Both ways, so that both ends of a link count at one gateway.
     flood.near.online(&flood.cluster, "alice").await;
     flood.near.say("alice", "bob", "hello");
@@ -75,8 +85,7 @@ async fn instrumentation_events_on_one_host() {
     third.stream.send(gone);
     flood
         .cluster
-        .redis
-        .until_value("carol@example.test", None)
+        .until_claimed("carol@example.test", None)
         .await;
     flood.near.online(&flood.cluster, "carol").await;
     // The far side still has her at dc3 in its cache, for a moment; from
@@ -127,9 +136,8 @@ async fn instrumentation_events_on_one_host() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn our_own_metrics_pass_the_linter() {
-    let flood = Flood::start("").await;
+async fn our_own_metrics_pass_the_linter(backend: Backend) {
+    let flood = Flood::start_on(backend, "").await;
     flood.near.say("alice", "bob", "hello");
     flood.far.hear().await;
     let text = flood.near.gateway.get("/metrics").await.expect("metrics").1;
@@ -155,9 +163,8 @@ async fn our_own_metrics_pass_the_linter() {
     assert!(ours.is_empty(), "{ours:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_id_leads_through_the_logs_of_both_gateways() {
-    let flood = Flood::start("").await;
+async fn one_id_leads_through_the_logs_of_both_gateways(backend: Backend) {
+    let flood = Flood::start_on(backend, "").await;
     flood.near.say("alice", "bob", "hello");
     flood.far.hear().await;
     flood.near.gateway.until_logged("to=bob@example.test").await;

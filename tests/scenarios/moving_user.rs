@@ -1,10 +1,12 @@
 //! A user moves to the other datacenter, and the next message follows.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_next_message_follows_a_user_who_moved() {
-    let cluster = Cluster::builder()
+crate::on_each_backend!(the_next_message_follows_a_user_who_moved,);
+
+async fn the_next_message_follows_a_user_who_moved(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

@@ -1,11 +1,12 @@
 //! Whoever writes to nobody is told so.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_to_a_nonexistent_user_comes_back() {
-    let cluster = Cluster::builder()
+    let cluster = Cluster::on(Backend::Mesh)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

@@ -1,11 +1,13 @@
 //! A message to a user who is offline waits at the host that had them last.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_offline_message_is_delivered_at_the_next_login() {
-    let cluster = Cluster::builder()
+crate::on_each_backend!(an_offline_message_is_delivered_at_the_next_login,);
+
+async fn an_offline_message_is_delivered_at_the_next_login(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -20,7 +22,7 @@ async fn an_offline_message_is_delivered_at_the_next_login() {
     alice
         .expect_presence("bob@example.test/b1", Some("unavailable"))
         .await;
-    cluster.redis.until_value("bob@example.test", None).await;
+    cluster.until_claimed("bob@example.test", None).await;
 
     alice.chat("bob@example.test", "for later").await;
     let (dc1, dc2) = (

@@ -1,11 +1,15 @@
 //! The shared domain itself answers.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shared_domain_answers_whatever_it_is_asked() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+    let cluster = Cluster::on(Backend::Mesh)
+        .datacenter("dc1.test")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let ask = async |payload: &str| alice.iq(Some("example.test"), "get", payload).await;
 

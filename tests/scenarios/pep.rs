@@ -4,9 +4,15 @@ use minidom::Element;
 use xmpp_parsers::caps;
 use xmpp_parsers::disco::{DiscoInfoResult, Identity};
 
+use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
+
+crate::on_each_backend!(
+    device_list_is_fetched_and_subscribed_to,
+    plus_notify_reaches_a_contact_elsewhere,
+);
 
 const DEVICES: &str = "eu.siacs.conversations.axolotl.devicelist";
 
@@ -32,9 +38,8 @@ fn is_event_from(stanza: &Element, from: &str, device: &str) -> bool {
         && String::from(stanza).contains(&format!("<device id='{device}'"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn device_list_is_fetched_and_subscribed_to() {
-    let cluster = Cluster::builder()
+async fn device_list_is_fetched_and_subscribed_to(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -69,9 +74,8 @@ async fn device_list_is_fetched_and_subscribed_to() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn plus_notify_reaches_a_contact_elsewhere() {
-    let cluster = Cluster::builder()
+async fn plus_notify_reaches_a_contact_elsewhere(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

@@ -1,12 +1,18 @@
 //! Subscriptions and presence across datacenters.
 
+use crate::support::backend::Backend;
 use crate::support::client::befriend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn subscription_both_ways_then_every_change_of_presence() {
-    let cluster = Cluster::builder()
+crate::on_each_backend!(
+    subscription_both_ways_then_every_change_of_presence,
+    a_killed_socket_is_seen_as_unavailable_on_the_other_side,
+    a_subscription_can_be_refused_and_ended,
+);
+
+async fn subscription_both_ways_then_every_change_of_presence(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -47,9 +53,8 @@ async fn subscription_both_ways_then_every_change_of_presence() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side() {
-    let cluster = Cluster::builder()
+async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -62,15 +67,14 @@ async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side() {
     alice
         .expect_presence("bob@example.test/b1", Some("unavailable"))
         .await;
-    cluster.redis.until_value("bob@example.test/b1", None).await;
-    cluster.redis.until_value("bob@example.test", None).await;
+    cluster.until_claimed("bob@example.test/b1", None).await;
+    cluster.until_claimed("bob@example.test", None).await;
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_subscription_can_be_refused_and_ended() {
-    let cluster = Cluster::builder()
+async fn a_subscription_can_be_refused_and_ended(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

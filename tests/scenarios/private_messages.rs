@@ -2,24 +2,33 @@
 //! cases of mod_global_distrib's own suite, by its names. There, one of them
 //! is known to lose a message (esl/MongooseIM#2392); here none may.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::flood::Side;
 use crate::support::xml::{body, child};
 
+crate::on_each_backend!(
+    pm_between_users_at_different_locations,
+    pm_between_users_before_available_presence,
+    pm_with_disconnection_on_other_server,
+    pm_with_graceful_reconnection_to_different_server,
+    pm_with_ungraceful_reconnection_to_different_server,
+    pm_with_ungraceful_reconnection_to_different_server_unnoticed,
+);
+
 const EUROPE: &str = "europe.test";
 const ASIA: &str = "asia.test";
 
-async fn cluster() -> Cluster {
-    Cluster::builder()
+async fn cluster(backend: Backend) -> Cluster {
+    Cluster::on(backend)
         .datacenter(EUROPE)
         .datacenter(ASIA)
         .start()
         .await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_between_users_at_different_locations() {
-    let cluster = cluster().await;
+async fn pm_between_users_at_different_locations(backend: Backend) {
+    let cluster = cluster(backend).await;
     let alice = cluster.login("alice", EUROPE, "r1").await;
     let bob = cluster.login("bob", ASIA, "b1").await;
     alice.chat("bob@example.test", "hi from europe").await;
@@ -33,9 +42,8 @@ async fn pm_between_users_at_different_locations() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_between_users_before_available_presence() {
-    let cluster = cluster().await;
+async fn pm_between_users_before_available_presence(backend: Backend) {
+    let cluster = cluster(backend).await;
     let alice = cluster.login_without_presence("alice", EUROPE, "r1").await;
     let bob = cluster.login_without_presence("bob", ASIA, "b1").await;
     // Nobody knows of Bob yet: it waits for a sign of him.
@@ -51,9 +59,8 @@ async fn pm_between_users_before_available_presence() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_with_disconnection_on_other_server() {
-    let cluster = cluster().await;
+async fn pm_with_disconnection_on_other_server(backend: Backend) {
+    let cluster = cluster(backend).await;
     let alice = cluster.login("alice", EUROPE, "r1").await;
     let bob = cluster.login("bob", ASIA, "b1").await;
     alice.chat("bob@example.test", "before").await;
@@ -115,7 +122,7 @@ async fn reconnects(cluster: &Cluster, graceful: bool) {
         bob.kill().await;
     }
     // The server in Asia has said that he is gone.
-    cluster.redis.until_value("bob@example.test", None).await;
+    cluster.until_claimed("bob@example.test", None).await;
     for n in 0..3 {
         alice.chat("bob@example.test", &n.to_string()).await;
     }
@@ -130,36 +137,32 @@ async fn reconnects(cluster: &Cluster, graceful: bool) {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_with_graceful_reconnection_to_different_server() {
-    reconnects(&cluster().await, true).await;
+async fn pm_with_graceful_reconnection_to_different_server(backend: Backend) {
+    reconnects(&cluster(backend).await, true).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_with_ungraceful_reconnection_to_different_server() {
-    reconnects(&cluster().await, false).await;
+async fn pm_with_ungraceful_reconnection_to_different_server(backend: Backend) {
+    reconnects(&cluster(backend).await, false).await;
 }
 
 /// Bob's connection to Asia is dead, and the server there has not noticed; he
 /// is in Europe already. `first` refreshes its claims meanwhile.
-async fn unnoticed(europe_refreshes: bool, asia_refreshes: bool) {
-    let refresh = |often: bool| match often {
-        true => "[redis]\nrefresh_after = 1\nexpire_after = 60\n",
-        false => "[redis]\nrefresh_after = 50\nexpire_after = 60\n",
-    };
-    let cluster = Cluster::builder()
+async fn unnoticed(backend: Backend, europe_refreshes: bool, asia_refreshes: bool) {
+    let refresh = |often: bool| backend.times(60, if often { 1 } else { 50 });
+    let cluster = Cluster::on(backend)
         .datacenter(EUROPE)
-        .its_config(refresh(europe_refreshes))
+        .its_config(&refresh(europe_refreshes))
         .start()
         .await;
-    let asia = Side::start(&cluster, ASIA, refresh(asia_refreshes)).await;
+    let asia = Side::start(&cluster, ASIA, &refresh(asia_refreshes)).await;
     asia.gateway.until_linked(EUROPE).await;
     cluster.until_linked(EUROPE, ASIA).await;
     asia.online(&cluster, "bob").await;
     let alice = cluster.login("alice", EUROPE, "r1").await;
     let bob = cluster.login("bob", EUROPE, "b2").await;
-    let redis = &cluster.redis;
-    redis.until_value("bob@example.test", Some(EUROPE)).await;
+    cluster
+        .until_claimed("bob@example.test", Some(EUROPE))
+        .await;
 
     // Who refreshes shows by the lifetime of its entries.
     let key = match (europe_refreshes, asia_refreshes) {
@@ -168,9 +171,9 @@ async fn unnoticed(europe_refreshes: bool, asia_refreshes: bool) {
         _ => None,
     };
     if let Some(key) = key {
-        redis.until_refreshed(key).await;
+        cluster.redis.until_refreshed(key).await;
     }
-    assert_eq!(redis.get("bob@example.test").await.as_deref(), Some(EUROPE));
+    assert_eq!(cluster.claimed_by("bob@example.test").await[0], EUROPE);
     for n in 0..3 {
         alice.chat("bob@example.test", &n.to_string()).await;
         let message = bob.expect_message_from("alice@example.test").await;
@@ -181,19 +184,18 @@ async fn unnoticed(europe_refreshes: bool, asia_refreshes: bool) {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_with_ungraceful_reconnection_to_different_server_unnoticed() {
-    unnoticed(false, false).await;
+async fn pm_with_ungraceful_reconnection_to_different_server_unnoticed(backend: Backend) {
+    unnoticed(backend, false, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pm_with_ungraceful_reconnection_to_different_server_with_asia_refreshes_first() {
-    unnoticed(false, true).await;
+    unnoticed(Backend::Redis, false, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pm_with_ungraceful_reconnection_to_different_server_with_europe_refreshes_first() {
-    unnoticed(true, false).await;
+    unnoticed(Backend::Redis, true, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

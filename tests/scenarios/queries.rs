@@ -1,14 +1,19 @@
 //! Queries from one datacenter to a user in another.
 
+use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
+crate::on_each_backend!(
+    disco_and_vcard_of_a_user_elsewhere,
+    a_query_to_a_session_is_answered_by_its_client,
+);
+
 const DISCO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn disco_and_vcard_of_a_user_elsewhere() {
-    let cluster = Cluster::builder()
+async fn disco_and_vcard_of_a_user_elsewhere(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -45,9 +50,8 @@ async fn disco_and_vcard_of_a_user_elsewhere() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_to_a_session_is_answered_by_its_client() {
-    let cluster = Cluster::builder()
+async fn a_query_to_a_session_is_answered_by_its_client(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

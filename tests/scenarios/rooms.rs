@@ -1,9 +1,17 @@
 //! Rooms (XEP-0045) of one datacenter, with occupants from all.
 
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::room::{Occupant, has_status, start_with_rooms};
 use crate::support::xml::{body, child};
+
+crate::on_each_backend!(
+    muc_conversation_on_one_host,
+    muc_conversation_history,
+    a_room_without_a_local_name_is_shared_too,
+    who_is_invited_kicked_or_dropped_hears_of_it_in_the_other_datacenter,
+);
 
 const ROOM: &str = "lobby@muc.example.test";
 /// What the server of the first datacenter calls them.
@@ -25,9 +33,8 @@ async fn talk(alice: &Occupant<'_>, bob: &Occupant<'_>) {
     bob.hear("bobby", "hello from the second").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn muc_conversation_on_one_host() {
-    let cluster = start_with_rooms(Some(LOCAL)).await;
+async fn muc_conversation_on_one_host(backend: Backend) {
+    let cluster = start_with_rooms(backend, Some(LOCAL)).await;
     let (alice, bob) = alice_and_bob(&cluster).await;
     let carol = cluster.login("carol", "dc1.test", "c1").await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
@@ -65,9 +72,8 @@ async fn muc_conversation_on_one_host() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn muc_conversation_history() {
-    let cluster = start_with_rooms(Some(LOCAL)).await;
+async fn muc_conversation_history(backend: Backend) {
+    let cluster = start_with_rooms(backend, Some(LOCAL)).await;
     let (alice, bob) = alice_and_bob(&cluster).await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
     for text in ["first", "second", "third"] {
@@ -93,9 +99,8 @@ async fn muc_conversation_history() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_room_without_a_local_name_is_shared_too() {
-    let cluster = start_with_rooms(None).await;
+async fn a_room_without_a_local_name_is_shared_too(backend: Backend) {
+    let cluster = start_with_rooms(backend, None).await;
     let (alice, bob) = alice_and_bob(&cluster).await;
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
@@ -112,9 +117,8 @@ async fn a_room_without_a_local_name_is_shared_too() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_is_invited_kicked_or_dropped_hears_of_it_in_the_other_datacenter() {
-    let cluster = start_with_rooms(Some(LOCAL)).await;
+async fn who_is_invited_kicked_or_dropped_hears_of_it_in_the_other_datacenter(backend: Backend) {
+    let cluster = start_with_rooms(backend, Some(LOCAL)).await;
     let (alice, bob) = alice_and_bob(&cluster).await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
     alice

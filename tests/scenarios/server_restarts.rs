@@ -2,13 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
+
+crate::on_each_backend!(
+    everything_works_again_soon_after_the_server_returns,
+    a_killed_server_leaves_no_session_behind,
+);
 
 const BACK: Duration = Duration::from_secs(5);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn everything_works_again_soon_after_the_server_returns() {
-    let mut cluster = Cluster::builder()
+async fn everything_works_again_soon_after_the_server_returns(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -40,9 +45,8 @@ async fn everything_works_again_soon_after_the_server_returns() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_killed_server_leaves_no_session_behind() {
-    let mut cluster = Cluster::builder()
+async fn a_killed_server_leaves_no_session_behind(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()
@@ -50,12 +54,10 @@ async fn a_killed_server_leaves_no_session_behind() {
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let _carol = cluster.login("carol", "dc2.test", "c1").await;
     cluster
-        .redis
-        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .until_claimed("bob@example.test/b1", Some("dc2.test"))
         .await;
     cluster
-        .redis
-        .until_value("carol@example.test/c1", Some("dc2.test"))
+        .until_claimed("carol@example.test/c1", Some("dc2.test"))
         .await;
 
     cluster.dc_mut("dc2.test").prosody.kill9().await;
@@ -63,16 +65,9 @@ async fn a_killed_server_leaves_no_session_behind() {
     cluster.dc_mut("dc2.test").prosody.start().await;
     let _carol = cluster.login("carol", "dc2.test", "c2").await;
     cluster
-        .redis
-        .until_value("carol@example.test/c2", Some("dc2.test"))
+        .until_claimed("carol@example.test/c2", Some("dc2.test"))
         .await;
-    cluster.redis.until_value("bob@example.test/b1", None).await;
-    cluster
-        .redis
-        .until_value("carol@example.test/c1", None)
-        .await;
-    assert_eq!(
-        cluster.redis.get("carol@example.test").await.as_deref(),
-        Some("dc2.test")
-    );
+    cluster.until_claimed("bob@example.test/b1", None).await;
+    cluster.until_claimed("carol@example.test/c1", None).await;
+    assert_eq!(cluster.claimed_by("carol@example.test").await, ["dc2.test"]);
 }

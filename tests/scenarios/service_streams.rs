@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{interval, sleep};
 
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, SECRET};
 use crate::support::flood::{cut, numbers};
@@ -11,13 +12,21 @@ use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms};
 use crate::support::xml::{body, child};
 
+crate::on_each_backend!(
+    what_comes_before_a_new_service_is_known_waits_for_its_stream,
+    all_streams_are_attached_again_after_the_server_restarts,
+    service_unavailable_when_the_hosting_gateway_retires,
+    service_unavailable_when_the_hosting_gateway_is_dead,
+    a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again,
+    order_and_no_loss_on_service_streams_while_links_are_cut,
+);
+
 const ROOM: &str = "lobby@muc.example.test";
 const LOCAL: &str = "conference.dc1.test";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again() {
+async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backend: Backend) {
     const BOT: &str = "bot.example.test";
-    let mut cluster = Cluster::builder()
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
         .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
@@ -46,7 +55,7 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again() {
     // What comes meanwhile waits for the stream.
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let bare = "bob@example.test";
-    cluster.redis.until_value(bare, Some("dc2.test")).await;
+    cluster.until_claimed(bare, Some("dc2.test")).await;
     let bot = cluster.component(BOT, "dc1.test").await;
     bot.say(bare, "are you there").await;
     let unsettled = "strait_component_unsettled_stanzas";
@@ -68,9 +77,8 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn all_streams_are_attached_again_after_the_server_restarts() {
-    let mut cluster = start_with_rooms(Some(LOCAL)).await;
+async fn all_streams_are_attached_again_after_the_server_restarts(backend: Backend) {
+    let mut cluster = start_with_rooms(backend, Some(LOCAL)).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
 
@@ -101,9 +109,9 @@ async fn all_streams_are_attached_again_after_the_server_restarts() {
 /// when the link is tidied up.
 const TIDY: &str = "connections.disabled_gc_interval = 1\n";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn service_unavailable_when_the_hosting_gateway_retires() {
-    let mut cluster = cluster_with_rooms(Some(LOCAL)).config(TIDY).start().await;
+async fn service_unavailable_when_the_hosting_gateway_retires(backend: Backend) {
+    let cluster = cluster_with_rooms(backend, Some(LOCAL)).config(TIDY);
+    let mut cluster = cluster.start().await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;
@@ -135,11 +143,10 @@ async fn service_unavailable_when_the_hosting_gateway_retires() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn service_unavailable_when_the_hosting_gateway_is_dead() {
-    let mut cluster = cluster_with_rooms(Some(LOCAL))
+async fn service_unavailable_when_the_hosting_gateway_is_dead(backend: Backend) {
+    let mut cluster = cluster_with_rooms(backend, Some(LOCAL))
         .config(TIDY)
-        .config("redis.expire_after = 3\nredis.refresh_after = 1\n")
+        .config(&backend.times(3, 1))
         .start()
         .await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
@@ -166,10 +173,9 @@ async fn refused(client: &Client, id: &str) {
     assert!(child(error, "service-unavailable").is_some(), "{answer:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_comes_before_a_new_service_is_known_waits_for_its_stream() {
+async fn what_comes_before_a_new_service_is_known_waits_for_its_stream(backend: Backend) {
     const BOT: &str = "bot.example.test";
-    let cluster = Cluster::builder().prepare().await;
+    let cluster = Cluster::on(backend).prepare().await;
     let (near_server, mut near) = cluster.join_with_fake_server("dc1.test", "").await;
     let near_shared = near_server.attach(SECRET).await;
     // Seldom enough that the message is there first, most of the time.
@@ -200,10 +206,9 @@ async fn what_comes_before_a_new_service_is_known_waits_for_its_stream() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn order_and_no_loss_on_service_streams_while_links_are_cut() {
+async fn order_and_no_loss_on_service_streams_while_links_are_cut(backend: Backend) {
     const COUNT: usize = 2000;
-    let cluster = Cluster::builder().prepare().await;
+    let cluster = Cluster::on(backend).prepare().await;
     let offers = "services = [{ domain = 'muc.example.test', local = 'rooms.dc1.test' }]\n";
     let (near_server, near) = cluster.join_with_fake_server("dc1.test", offers).await;
     let [near_shared, near_rooms] = near_server.attach_all(SECRET, [GLOBAL, ROOMS]).await;
@@ -213,8 +218,7 @@ async fn order_and_no_loss_on_service_streams_while_links_are_cut() {
     far.until_linked("dc1.test").await;
     far_shared.send("<presence from='bob@dc2.test/r' to='example.test'/>");
     cluster
-        .redis
-        .until_value("bob@example.test/r", Some("dc2.test"))
+        .until_claimed("bob@example.test/r", Some("dc2.test"))
         .await;
 
     let ports = [near.link().port(), far.link().port()];

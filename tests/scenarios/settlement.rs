@@ -1,19 +1,23 @@
 //! A stanza is acknowledged over the link only when the server has accepted it.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::xml::body;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_the_server_had_not_accepted_is_written_again_in_order() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+crate::on_each_backend!(
+    what_the_server_had_not_accepted_is_written_again_in_order,
+    a_sender_is_told_when_the_other_side_stays_away,
+);
+
+async fn what_the_server_had_not_accepted_is_written_again_in_order(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", "").await;
     let stream = server.attach(SECRET).await;
     gateway.until_ready().await;
     cluster.until_linked("dc1.test", "dc2.test").await;
     stream.send("<presence from='bob@dc2.test/b1' to='example.test'/>");
     cluster
-        .redis
-        .until_value("bob@example.test", Some("dc2.test"))
+        .until_claimed("bob@example.test", Some("dc2.test"))
         .await;
 
     let alice = cluster.login("alice", "dc1.test", "r1").await;
@@ -43,9 +47,8 @@ async fn what_the_server_had_not_accepted_is_written_again_in_order() {
     gateway.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_sender_is_told_when_the_other_side_stays_away() {
-    let mut cluster = Cluster::builder()
+async fn a_sender_is_told_when_the_other_side_stays_away(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .config("[connections]\nmax_wait = 2\n")
@@ -54,8 +57,7 @@ async fn a_sender_is_told_when_the_other_side_stays_away() {
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let _bob = cluster.login("bob", "dc2.test", "b1").await;
     cluster
-        .redis
-        .until_value("bob@example.test", Some("dc2.test"))
+        .until_claimed("bob@example.test", Some("dc2.test"))
         .await;
     cluster.dc_mut("dc2.test").gateway.process.kill9().await;
 

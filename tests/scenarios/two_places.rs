@@ -1,7 +1,14 @@
 //! One user is online in two datacenters at once.
 
+use crate::support::backend::Backend;
 use crate::support::flood::Flood;
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    bare_jids_reach_both_and_full_ones_only_theirs,
+    a_query_to_the_bare_jid_reaches_one_always_the_same,
+    one_side_going_away_leaves_the_other,
+);
 
 impl Flood {
     async fn bob_is_at_both(&self) {
@@ -9,22 +16,21 @@ impl Flood {
         self.near.stream.send(near);
         let far = "<presence from='bob@dc2.test/far' to='example.test'/>";
         self.far.stream.send(far);
-        let redis = &self.cluster.redis;
-        redis
-            .until_value("bob@example.test/near", Some("dc1.test"))
+        let cluster = &self.cluster;
+        cluster
+            .until_claimed("bob@example.test/near", Some("dc1.test"))
             .await;
-        redis
-            .until_value("bob@example.test/far", Some("dc2.test"))
+        cluster
+            .until_claimed("bob@example.test/far", Some("dc2.test"))
             .await;
         let gone = "<presence type='unavailable' from='bob@dc2.test/r' to='example.test'/>";
         self.far.stream.send(gone);
-        redis.until_value("bob@example.test/r", None).await;
+        cluster.until_claimed("bob@example.test/r", None).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn bare_jids_reach_both_and_full_ones_only_theirs() {
-    let flood = Flood::start("cache.jid_lifetime_seconds = 1\n").await;
+async fn bare_jids_reach_both_and_full_ones_only_theirs(backend: Backend) {
+    let flood = Flood::start_on(backend, "cache.jid_lifetime_seconds = 1\n").await;
     flood.bob_is_at_both().await;
     flood.near.say("alice", "bob", "to both");
     assert_eq!(body(&flood.near.hear().await).as_deref(), Some("to both"));
@@ -69,9 +75,8 @@ async fn bare_jids_reach_both_and_full_ones_only_theirs() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_to_the_bare_jid_reaches_one_always_the_same() {
-    let flood = Flood::start("").await;
+async fn a_query_to_the_bare_jid_reaches_one_always_the_same(backend: Backend) {
+    let flood = Flood::start_on(backend, "").await;
     flood.bob_is_at_both().await;
     for (side, user) in [(&flood.near, "alice"), (&flood.far, "carol")] {
         for n in 0..3 {
@@ -92,20 +97,17 @@ async fn a_query_to_the_bare_jid_reaches_one_always_the_same() {
     assert!(at_far.iter().all(|s| s.name() != "iq"), "{at_far:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_side_going_away_leaves_the_other() {
-    let flood = Flood::start("cache.jid_lifetime_seconds = 1\n").await;
+async fn one_side_going_away_leaves_the_other(backend: Backend) {
+    let flood = Flood::start_on(backend, "cache.jid_lifetime_seconds = 1\n").await;
     flood.bob_is_at_both().await;
     let gone = "<presence type='unavailable' from='bob@dc2.test/far' to='example.test'/>";
     flood.far.stream.send(gone);
-    let redis = &flood.cluster.redis;
-    redis.until_value("bob@example.test/far", None).await;
-    redis
-        .until_value("bob@example.test", Some("dc1.test"))
+    let cluster = &flood.cluster;
+    cluster.until_claimed("bob@example.test/far", None).await;
+    cluster
+        .until_claimed("bob@example.test", Some("dc1.test"))
         .await;
-    let claims = redis.hash("{bob@example.test}#claims").await;
-    assert_eq!(claims.len(), 1, "{claims:?}");
-    assert_eq!(claims[0].0, "dc1.test");
+    assert_eq!(cluster.claimed_by("bob@example.test").await, ["dc1.test"]);
     flood.far.say("carol", "bob", "still there?");
     assert_eq!(
         body(&flood.near.hear().await).as_deref(),

@@ -8,13 +8,19 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Connections to it lead to its far end. While it is cut, nothing passes and
-/// nobody is told, as when a network between two hosts drops all packets.
+/// Connections to it lead to its far end, unless something is wrong with it.
 #[derive(Debug)]
 pub struct Cable {
     address: SocketAddr,
-    is_cut: watch::Sender<bool>,
+    state: watch::Sender<State>,
     task: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Whole,
+    Cut,
+    Severed,
 }
 
 impl Cable {
@@ -22,15 +28,15 @@ impl Cable {
     pub async fn to(far: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
-        let (is_cut, sees_cut) = watch::channel(false);
+        let (state, sees_state) = watch::channel(State::Whole);
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(connect(near, far, sees_cut.clone()));
+                tokio::spawn(connect(near, far, sees_state.clone()));
             }
         });
         Self {
             address,
-            is_cut,
+            state,
             task,
         }
     }
@@ -40,14 +46,21 @@ impl Cable {
         self.address
     }
 
-    /// From now on nothing passes.
+    /// From now on nothing passes and nobody is told, as when a network
+    /// between two hosts drops all packets.
     pub fn cut(&self) {
-        self.is_cut.send_replace(true);
+        self.state.send_replace(State::Cut);
+    }
+
+    /// From now on nobody gets through, and both sides are told, as when a
+    /// firewall rejects.
+    pub fn sever(&self) {
+        self.state.send_replace(State::Severed);
     }
 
     /// Everything passes again, what was held up first.
     pub fn mend(&self) {
-        self.is_cut.send_replace(false);
+        self.state.send_replace(State::Whole);
     }
 }
 
@@ -57,36 +70,43 @@ impl Drop for Cable {
     }
 }
 
-async fn connect(near: TcpStream, far: SocketAddr, mut sees_cut: watch::Receiver<bool>) {
-    until_mended(&mut sees_cut).await;
-    let Ok(far) = TcpStream::connect(far).await else {
-        return;
+async fn connect(near: TcpStream, far: SocketAddr, mut sees_state: watch::Receiver<State>) {
+    let mut sees_end = sees_state.clone();
+    let carry_all = async {
+        until_whole(&mut sees_state).await;
+        let Ok(far) = TcpStream::connect(far).await else {
+            return;
+        };
+        let ((near_reads, near_writes), (far_reads, far_writes)) =
+            (near.into_split(), far.into_split());
+        // Either side's end ends both.
+        tokio::select! {
+            () = carry(near_reads, far_writes, sees_state.clone()) => {}
+            () = carry(far_reads, near_writes, sees_state) => {}
+        }
     };
-    let ((near_reads, near_writes), (far_reads, far_writes)) =
-        (near.into_split(), far.into_split());
-    // Either side's end ends both.
     tokio::select! {
-        () = carry(near_reads, far_writes, sees_cut.clone()) => {}
-        () = carry(far_reads, near_writes, sees_cut) => {}
+        () = carry_all => {}
+        _ = sees_end.wait_for(|state| *state == State::Severed) => {}
     }
 }
 
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut sees_cut: watch::Receiver<bool>,
+    mut sees_state: watch::Receiver<State>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        until_mended(&mut sees_cut).await;
+        until_whole(&mut sees_state).await;
         if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
-    until_mended(&mut sees_cut).await;
+    until_whole(&mut sees_state).await;
 }
 
-async fn until_mended(sees_cut: &mut watch::Receiver<bool>) {
+async fn until_whole(sees_state: &mut watch::Receiver<State>) {
     // Without a sender the test is over.
-    let _ = sees_cut.wait_for(|is_cut| !is_cut).await;
+    let _ = sees_state.wait_for(|state| *state == State::Whole).await;
 }

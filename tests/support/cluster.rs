@@ -1,15 +1,17 @@
-//! Datacenters on this machine: a Prosody and a gateway each, one Redis, the
-//! certificates, and the clients that the test logs in.
+//! Datacenters on this machine: a Prosody and a gateway each, one Redis or
+//! none, the certificates, and the clients that the test logs in.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
 
+use super::backend::{Backend, OwnRedis};
 use super::certs::Authority;
 use super::client::Client;
 use super::component::Component;
 use super::fake_server::FakeServer;
-use super::gateway::{Gateway, Settings};
+use super::gateway::{Gateway, SessionTable, Settings};
 use super::inbox::Inbox;
 use super::process::Process;
 use super::prosody::{self, Prosody};
@@ -30,6 +32,7 @@ type ProsodyChange = Box<dyn FnOnce(prosody::Builder) -> prosody::Builder + Send
 /// What the cluster is to be.
 pub struct Builder {
     name: String,
+    backend: Backend,
     plans: Vec<Plan>,
 }
 
@@ -49,7 +52,9 @@ pub struct Datacenter {
 /// Fields are dropped in their order: gateways, servers, Redis, directory.
 pub struct Cluster {
     datacenters: Vec<Datacenter>,
-    pub redis: Redis,
+    pub redis: OwnRedis,
+    /// Where every gateway has its admin server and its links.
+    gateways: Mutex<Vec<(SocketAddr, SocketAddr)>>,
     pub authority: Authority,
     clients: Mutex<Vec<Arc<Inbox>>>,
     workdir: Workdir,
@@ -109,10 +114,17 @@ impl Builder {
             .map(|plan| ((plan.host.clone(), plan.config.clone()), plan.prosody()))
             .unzip();
         let prosodies = join_all(prosodies.into_iter().map(|plan| plan.start(&workdir)));
-        let (redis, prosodies) = tokio::join!(Redis::start(&workdir), prosodies);
+        let redis = async {
+            match self.backend {
+                Backend::Redis => Some(Redis::start(&workdir).await),
+                Backend::Mesh => None,
+            }
+        };
+        let (redis, prosodies) = tokio::join!(redis, prosodies);
         let mut cluster = Cluster {
             datacenters: Vec::new(),
-            redis,
+            redis: OwnRedis(redis),
+            gateways: Mutex::default(),
             authority,
             clients: Mutex::default(),
             workdir,
@@ -121,9 +133,10 @@ impl Builder {
             let mut settings = cluster.settings(&host);
             settings.server = prosody.component_address();
             settings.overrides = config;
-            let gateway = Gateway::prepare(&cluster.workdir, &settings);
+            let gateway = cluster.gateway(&settings);
             cluster.datacenters.push(Datacenter { gateway, prosody });
         }
+        cluster.introduce_all();
         cluster
     }
 
@@ -159,8 +172,45 @@ impl Cluster {
         let name = test.name().unwrap_or("cluster").replace("::", "-");
         Builder {
             name,
+            backend: Backend::Redis,
             plans: Vec::new(),
         }
+    }
+
+    /// No datacenter yet; the session table is kept there.
+    pub fn on(backend: Backend) -> Builder {
+        Builder {
+            backend,
+            ..Self::builder()
+        }
+    }
+
+    /// A gateway that `settings` tell of; it does not run.
+    fn gateway(&self, settings: &Settings) -> Gateway {
+        let gateway = Gateway::prepare(&self.workdir, settings);
+        let mut gateways = self.gateways.lock().expect("no panic while it is held");
+        gateways.push((gateway.admin(), gateway.link()));
+        gateway
+    }
+
+    /// Names every gateway of a mesh to every other, as operators do.
+    fn introduce_all(&self) {
+        if self.redis.0.is_some() {
+            return;
+        }
+        for dc in &self.datacenters {
+            let others = self.datacenters.iter().map(|dc| dc.gateway.link());
+            let others = others.filter(|link| *link != dc.gateway.link());
+            let others: Vec<String> = others.map(|link| format!("'{link}'")).collect();
+            let peers = format!("mesh.peers = [{}]", others.join(", "));
+            dc.gateway.reconfigure(&peers);
+        }
+    }
+
+    /// Where every gateway has its admin server.
+    pub(super) fn admins(&self) -> Vec<SocketAddr> {
+        let gateways = self.gateways.lock().expect("no panic while it is held");
+        gateways.iter().map(|(admin, _)| *admin).collect()
     }
 
     /// The datacenter of that local host.
@@ -203,7 +253,9 @@ impl Cluster {
         };
         join_all(gateways.into_iter().map(terminate)).await;
         join_all(servers.into_iter().map(terminate)).await;
-        terminate(&mut self.redis.process).await;
+        if let Some(redis) = &mut self.redis.0 {
+            terminate(&mut redis.process).await;
+        }
     }
 
     /// Starts every gateway, without waiting.
@@ -255,7 +307,7 @@ impl Cluster {
         let mut settings = self.settings(host);
         settings.server = server.address();
         settings.overrides = vec![config.to_owned()];
-        let mut gateway = Gateway::prepare(&self.workdir, &settings);
+        let mut gateway = self.gateway(&settings);
         gateway.process.launch();
         (server, gateway)
     }
@@ -274,7 +326,13 @@ impl Cluster {
                 |dc| dc.prosody.component_address(),
             ),
             secret: SECRET.to_owned(),
-            redis_url: self.redis.url(),
+            table: match &self.redis.0 {
+                Some(redis) => SessionTable::Redis(redis.url()),
+                None => {
+                    let known = self.gateways.lock().expect("no panic while it is held");
+                    SessionTable::Mesh(known.iter().map(|(_, link)| *link).collect())
+                }
+            },
             identity: self.authority.issue(host),
             mounts: Vec::new(),
             overrides: Vec::new(),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use minidom::Element;
 use tokio::process::Command;
 
+use super::backend::Backend;
 use super::cluster::{Cluster, SECRET};
 use super::fake_server::{Connection, FakeServer};
 use super::gateway::Gateway;
@@ -61,7 +62,7 @@ impl Side {
             "<presence from='{user}@{host}/r' to='example.test'/>"
         ));
         let bare = format!("{user}@example.test");
-        cluster.redis.until_value(&bare, Some(host)).await;
+        cluster.until_claimed(&bare, Some(host)).await;
     }
 
     /// A user here says `text` to a user of the shared domain.
@@ -98,12 +99,21 @@ impl Side {
 impl Flood {
     /// Both run and are linked both ways, and bob is online at the far side.
     pub async fn start(config: &str) -> Self {
-        Self::start_with(config, config).await
+        Self::start_on(Backend::Redis, config).await
     }
 
-    /// The same, with a configuration for each side.
+    /// The same, with the session table kept there.
+    pub async fn start_on(backend: Backend, config: &str) -> Self {
+        Self::start_each(backend, config, config).await
+    }
+
+    /// The same in Redis, with a configuration for each side.
     pub async fn start_with(near: &str, far: &str) -> Self {
-        let cluster = Cluster::builder().prepare().await;
+        Self::start_each(Backend::Redis, near, far).await
+    }
+
+    async fn start_each(backend: Backend, near: &str, far: &str) -> Self {
+        let cluster = Cluster::on(backend).prepare().await;
         let (near, far) = tokio::join!(
             Side::start(&cluster, "dc1.test", near),
             Side::start(&cluster, "dc2.test", far)

@@ -22,12 +22,21 @@ pub struct Settings {
     /// Where the server accepts components.
     pub server: SocketAddr,
     pub secret: String,
-    pub redis_url: String,
+    pub table: SessionTable,
     pub identity: Identity,
     /// Files that it sees in the place of others: its own, the others.
     pub mounts: Vec<(PathBuf, &'static str)>,
     /// TOML that is merged over the rest, key by key; the last one wins.
     pub overrides: Vec<String>,
+}
+
+/// Where the session table is kept.
+#[derive(Debug, Clone)]
+pub enum SessionTable {
+    /// In the Redis with this URL.
+    Redis(String),
+    /// By the gateways themselves; these are known from the start.
+    Mesh(Vec<SocketAddr>),
 }
 
 /// A gateway that runs, or does not run yet or any more; its configuration
@@ -279,14 +288,25 @@ pub fn binary() -> PathBuf {
     directory.expect("target/PROFILE/examples").join("strait")
 }
 
+impl SessionTable {
+    fn config(&self) -> String {
+        match self {
+            Self::Redis(url) => format!("sessions.backend = 'redis'\nredis.url = '{url}'\n"),
+            // The default backend.
+            Self::Mesh(peers) => {
+                let peers: Vec<String> = peers.iter().map(|peer| format!("'{peer}'")).collect();
+                format!("mesh.peers = [{}]\n", peers.join(", "))
+            }
+        }
+    }
+}
+
 fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) -> String {
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let identity = &settings.identity;
     let mut config = toml::toml! {
         // A cluster is up sooner than with the default of 3 s.
         hosts_refresh_interval = 300
-        [sessions]
-        backend = "redis"
         [log]
         level = "debug"
     };
@@ -296,7 +316,6 @@ fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) 
         ("node", settings.node.clone()),
         ("component.server", settings.server.to_string()),
         ("component.secret_file", text(&secret_file)),
-        ("redis.url", settings.redis_url.clone()),
         ("connections.tls.certfile", text(&identity.certfile)),
         ("connections.tls.keyfile", text(&identity.keyfile)),
         ("connections.tls.cacertfile", text(&identity.cacertfile)),
@@ -309,6 +328,7 @@ fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) 
             parse(&format!("{key} = {}", serde_json::Value::from(value))),
         );
     }
+    merge(&mut config, parse(&settings.table.config()));
     let port = link.number();
     merge(
         &mut config,

@@ -1,15 +1,17 @@
 //! What the scenarios stand on: real servers, real clients, real gateways.
 //!
-//! [`cluster`] puts everything together; a test that wants less takes the
+//! [`cluster`] puts everything together, with the session table on a
+//! [`backend`]; a test that wants less takes the
 //! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`cable`], [`control`], [`mongooseim_admin`], [`component`], [`room`]. Under
-//! them: [`process`], [`port`],
-//! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`metrics`].
+//! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim_admin`],
+//! [`component`], [`room`]. Under them: [`process`], [`port`], [`workdir`], [`patience`],
+//! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
 #![allow(dead_code)]
 
+pub mod backend;
 pub mod cable;
 pub mod certs;
 pub mod client;
@@ -22,6 +24,8 @@ pub mod flood;
 pub mod gateway;
 pub mod http;
 pub mod inbox;
+pub mod lookup;
+pub mod mesh_node;
 pub mod metrics;
 pub mod mongooseim_admin;
 pub mod patience;

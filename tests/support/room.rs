@@ -2,6 +2,7 @@
 
 use minidom::Element;
 
+use super::backend::Backend;
 use super::client::Client;
 use super::cluster::{Builder, Cluster, SECRET};
 use super::prosody;
@@ -134,7 +135,7 @@ pub const ROOMS: &str = "muc.example.test";
 
 /// Two datacenters. The server of `dc1.test` has the rooms, under its own name
 /// `local` or under their global one; that of `dc2.test` knows them as a component.
-pub fn cluster_with_rooms(local: Option<&str>) -> Builder {
+pub fn cluster_with_rooms(backend: Backend, local: Option<&str>) -> Builder {
     let name = local.unwrap_or(ROOMS).to_owned();
     let has_stream = local.is_some();
     let local = local.map_or(String::new(), |local| format!("local = '{local}', "));
@@ -147,7 +148,7 @@ pub fn cluster_with_rooms(local: Option<&str>) -> Builder {
             prosody
         }
     };
-    Cluster::builder()
+    Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(rooms)
         .its_config(&format!("services = [{{ {local}domain = '{ROOMS}' }}]"))
@@ -156,8 +157,8 @@ pub fn cluster_with_rooms(local: Option<&str>) -> Builder {
 }
 
 /// Starts it, and waits until both servers reach the rooms.
-pub async fn start_with_rooms(local: Option<&str>) -> Cluster {
-    let cluster = cluster_with_rooms(local).start().await;
+pub async fn start_with_rooms(backend: Backend, local: Option<&str>) -> Cluster {
+    let cluster = cluster_with_rooms(backend, local).start().await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
     if local.is_some() {
         cluster.dc("dc1.test").gateway.until_attached(ROOMS).await;

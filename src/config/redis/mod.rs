@@ -11,7 +11,7 @@ pub(crate) use url::FORMS;
 
 use super::problem::Origin;
 use super::reading::Reading;
-use super::{Secret, sections, tls};
+use super::{Secret, Times, sections, times, tls};
 
 const URL: &str = "redis.url";
 const CACERTFILE: &str = "redis.cacertfile";
@@ -52,18 +52,38 @@ pub struct RedisTls {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
+impl Redis {
+    /// How long entries live.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times {
+            expire_after: self.expire_after,
+            refresh_after: self.refresh_after,
+        }
+    }
+}
+
+/// Tells that the section has no effect, if something of it is set.
+pub(super) fn is_unused(reading: &mut Reading) {
+    if reading.get::<Secret>(URL).is_some() {
+        let what = "has no effect with sessions.backend = \"mesh\" (the default); remove it, or set \
+                    sessions.backend = \"redis\"";
+        reading.warn(URL, what);
+    }
+}
+
 /// The section, its files read once to see that they are good.
 pub(super) fn read(reading: &mut Reading) -> Option<Redis> {
     let compat = compat(reading);
     let url = url(reading, compat);
     let tls = tls_files(reading, url.as_ref().map(|(_, url)| url.tls));
-    let (expire_after, refresh_after) = times(reading);
+    let times = times::read(reading, "redis.expire_after", "redis.refresh_after");
     Some(Redis {
         url: url?.0,
         compat: compat?,
         tls,
-        expire_after: expire_after?,
-        refresh_after: refresh_after?,
+        expire_after: times?.expire_after,
+        refresh_after: times?.refresh_after,
     })
 }
 
@@ -143,21 +163,4 @@ fn tls_files(reading: &mut Reading, uses_tls: Option<bool>) -> RedisTls {
         cacertfile,
         identity,
     }
-}
-
-fn times(reading: &mut Reading) -> (Option<Duration>, Option<Duration>) {
-    let expire_after: Option<Duration> = reading.get("redis.expire_after");
-    let refresh_after: Option<Duration> = reading.get("redis.refresh_after");
-    if let (Some(expire), Some(refresh)) = (expire_after, refresh_after)
-        && refresh >= expire
-    {
-        let what = format!(
-            "is {} s, but entries expire after {} s (redis.expire_after): each would be gone before it is refreshed; \
-             allowed: less, best half of it",
-            refresh.as_secs(),
-            expire.as_secs()
-        );
-        reading.refuse("redis.refresh_after", what);
-    }
-    (expire_after, refresh_after)
 }

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::super::frame::{Frame, Header};
-use super::super::hello::{Answer, Hello, VERSIONS, Welcome};
+use super::super::hello::{Answer, Hello, Purpose, VERSIONS, Welcome};
 
 /// The bytes of the page's example.
 fn documented() -> Vec<u8> {
@@ -30,10 +30,11 @@ fn the_example_is_what_we_write() {
         node: "a".to_owned(),
         epoch: 7,
         lane: 1,
+        purpose: Purpose::Stanzas,
     };
     hello.put(&mut out);
     let welcome = Welcome {
-        version: 1,
+        version: 2,
         host: "dc2.test".to_owned(),
         node: "b".to_owned(),
         frame_limit: 589_824,

@@ -209,6 +209,7 @@ impl Receiver {
             STANZA_SIZE_LIMIT,
             Arc::clone(&metrics),
             Arc::new(Lanes::default()),
+            None,
         )
         .await
         .unwrap();

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::super::frame::{Frame, Header};
-use super::super::hello::{self, Answer, Hello};
+use super::super::hello::{self, Answer, Hello, Purpose};
 use super::super::reader::FrameReader;
 use super::super::tls::{Security, Socket};
 use super::super::trouble::Mismatch;
@@ -23,7 +23,7 @@ pub(super) struct RawPeer {
 }
 
 impl RawPeer {
-    async fn connect(tls: &Tls, own: &str, to: &str, address: SocketAddr) -> Self {
+    pub(super) async fn connect(tls: &Tls, own: &str, to: &str, address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         let security = Security::load(tls, &host(own)).unwrap();
         let socket = security.connect(tcp, &host(to)).await.unwrap();
@@ -32,13 +32,13 @@ impl RawPeer {
         }
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         let socket = self.socket.socket();
         socket.write_all(bytes).await.unwrap();
         socket.flush().await.unwrap();
     }
 
-    async fn greet(&mut self, hello: &Hello) -> Answer {
+    pub(super) async fn greet(&mut self, hello: &Hello) -> Answer {
         let mut out = BytesMut::new();
         hello.put(&mut out);
         self.send(&out).await;
@@ -69,7 +69,7 @@ impl RawPeer {
         }
     }
 
-    async fn until_closed(&mut self) {
+    pub(super) async fn until_closed(&mut self) {
         while self.socket.next().await.is_ok() {}
     }
 }
@@ -82,6 +82,7 @@ fn hello(from: &str, to: &str) -> Hello {
         node: "a".to_owned(),
         epoch: 1,
         lane: 1,
+        purpose: Purpose::Stanzas,
     }
 }
 
@@ -189,7 +190,7 @@ async fn an_old_gateway_is_told_both_versions() {
     let (mismatch, text) = refusal(peer.greet(&old).await);
     assert_eq!(mismatch, Mismatch::Version);
     assert!(
-        text.contains("version 0") && text.contains("version 1"),
+        text.contains("version 0") && text.contains("versions 1 to 2"),
         "{text}"
     );
     counted(&receiver, "version").await;

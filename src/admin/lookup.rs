@@ -1,0 +1,43 @@
+//! Where the session table says that a JID is.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jid::Jid;
+use serde_json::{Value, json};
+
+use super::Source;
+use crate::store::{Store, StoreError, within};
+
+/// So long may the store take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// `GET /api/lookup/JID`: who claims it (since when, in ms since the Unix
+/// epoch, if that is known; the newest first) and who did last.
+pub(super) async fn show(State(source): State<Source>, Path(jid): Path<String>) -> Response {
+    let jid = match Jid::new(&jid) {
+        Ok(jid) => jid,
+        Err(error) => {
+            let text = format!("`{jid}` is not a JID: {error}\n");
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
+    match within(PATIENCE, look_up(&*source.store, &jid)).await {
+        Ok(found) => Json(found).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn look_up(store: &dyn Store, jid: &Jid) -> Result<Value, StoreError> {
+    let claims = store.claims(jid.as_str()).await?.into_iter();
+    let claims = claims.map(|claim| json!({ "host": claim.host.as_str(), "since": claim.since }));
+    let home = store.home(jid.to_bare().as_str()).await?;
+    Ok(json!({
+        "jid": jid.as_str(),
+        "claims": claims.collect::<Vec<_>>(),
+        "home": home.as_ref().map(|home| home.as_str()),
+    }))
+}

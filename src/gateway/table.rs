@@ -1,0 +1,120 @@
+//! The session table, wherever the configuration says that it is kept.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::config::Config;
+use crate::link::{Identity, Tables};
+use crate::metrics::Metrics;
+use crate::replication::{Node, Replication};
+use crate::store::{MeshStore, RedisStore, Store};
+
+/// The session table's store, and what keeps it alive.
+pub(super) struct Table {
+    pub(super) store: Arc<dyn Store>,
+    mesh: Option<Mesh>,
+}
+
+/// What only the mesh needs.
+struct Mesh {
+    store: Arc<MeshStore>,
+    tables: Tables,
+    has_peers: bool,
+}
+
+impl Table {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When `redis.url` or the links' TLS files can't be used.
+    pub(super) fn new(
+        config: &Config,
+        identity: &Identity,
+        metrics: &Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        if let Some(redis) = &config.redis {
+            let (host, node) = (config.local_host.clone(), config.node.clone());
+            let store = RedisStore::new(host, node, redis).context("redis.url")?;
+            return Ok(Self {
+                store: Arc::new(store),
+                mesh: None,
+            });
+        }
+        let node = Node {
+            host: identity.host.clone(),
+            name: identity.node.clone(),
+        };
+        let store = MeshStore::new(node, identity.epoch, &config.mesh, Arc::clone(metrics));
+        let tables = Tables::new(
+            identity.clone(),
+            &config.connections,
+            Arc::clone(&store) as _,
+            Arc::clone(metrics),
+        )?;
+        let has_peers = !config.mesh.peers.is_empty();
+        Ok(Self {
+            store: Arc::clone(&store) as _,
+            mesh: Some(Mesh {
+                store,
+                tables,
+                has_peers,
+            }),
+        })
+    }
+
+    /// Who answers peers that want to follow the table.
+    pub(super) fn replication(&self) -> Option<Arc<dyn Replication>> {
+        self.mesh
+            .as_ref()
+            .map(|mesh| Arc::clone(&mesh.store) as Arc<dyn Replication>)
+    }
+
+    /// Whether the table can be relied on, and if not, why; to be asked any time.
+    pub(super) fn health(
+        &self,
+        metrics: &Arc<Metrics>,
+    ) -> impl Fn() -> Result<(), String> + Send + Sync + use<> {
+        let metrics = Arc::clone(metrics);
+        let mesh = self
+            .mesh
+            .as_ref()
+            .map(|mesh| (Arc::clone(&mesh.store), mesh.has_peers));
+        move || {
+            if metrics.store_up.get() != 1 {
+                return Err("no answer".to_owned());
+            }
+            mesh.as_ref()
+                .map_or(Ok(()), |(store, has_peers)| in_step(store, *has_peers))
+        }
+    }
+
+    /// Keeps it alive, until `end`.
+    pub(super) fn start(self, tasks: &TaskTracker, end: &CancellationToken) {
+        let Some(mesh) = self.mesh else {
+            return;
+        };
+        if !mesh.has_peers {
+            info!("mesh.peers names nobody: this gateway is alone until others dial it");
+        }
+        let contacts = mesh.store.contacts();
+        tasks.spawn(mesh.store.run(end.clone()));
+        tasks.spawn(mesh.tables.run(contacts, end.clone()));
+    }
+}
+
+/// Who has just come knows nothing; who lost a peer still knows what it said.
+fn in_step(store: &MeshStore, has_peers: bool) -> Result<(), String> {
+    let status = store.status();
+    if has_peers && !status.met_anybody {
+        return Err("none of mesh.peers was reached yet".to_owned());
+    }
+    if status.behind.is_empty() {
+        return Ok(());
+    }
+    let behind: Vec<String> = status.behind.iter().map(ToString::to_string).collect();
+    Err(format!("not yet in step with {}", behind.join(", ")))
+}

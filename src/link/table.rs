@@ -1,0 +1,125 @@
+//! A link that carries what two nodes say about their session tables.
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::frame::Frame;
+use super::outgoing::write;
+use super::reader::FrameReader;
+use super::trouble::Ending;
+use super::wire::{self, RawFrame};
+use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
+use crate::replication::{Dialogue, Hearer, MESSAGE_LIMIT, Speaker};
+
+/// The longest frame: its kind and a message.
+pub(super) const FRAME_LIMIT: usize = 1 + MESSAGE_LIMIT;
+
+/// One message of a dialogue.
+const TABLE: u8 = 32;
+
+/// Carries `dialogue` until one side leaves, or this one is told to by `end`.
+/// Hearing and speaking don't wait for each other, or two nodes with much to
+/// say would both wait for ever.
+pub(super) async fn converse(
+    dialogue: Dialogue,
+    reader: FrameReader<impl AsyncRead + Unpin>,
+    writer: impl AsyncWrite + Unpin,
+    end: &CancellationToken,
+) -> Ending {
+    tokio::select! {
+        ending = hear(dialogue.hearer, reader) => ending,
+        ending = speak(dialogue.speaker, writer, end) => ending,
+        () = overdue(end) => Ending::WeLeft,
+    }
+}
+
+/// Completes when a goodbye should have been said by now.
+async fn overdue(end: &CancellationToken) {
+    end.cancelled().await;
+    sleep(LINGER).await;
+}
+
+/// Says goodbye.
+pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
+    let goodbye = async {
+        let mut out = BytesMut::new();
+        Frame::Goodbye.put(&mut out);
+        write(&mut writer, &mut out).await?;
+        writer.shutdown().await
+    };
+    // However the connection ends, it is over.
+    let _ = timeout(LINGER, goodbye).await;
+}
+
+async fn hear(
+    mut hearer: Box<dyn Hearer>,
+    mut reader: FrameReader<impl AsyncRead + Unpin>,
+) -> Ending {
+    loop {
+        let raw = match timeout(SILENCE_LIMIT, reader.next()).await {
+            Ok(Ok(raw)) => raw,
+            Ok(Err(error)) => return Ending::Broken(error.to_string()),
+            Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+        };
+        if raw.kind == TABLE {
+            if let Err(garbled) = hearer.hear(raw.body) {
+                return Ending::Broken(garbled.to_string());
+            }
+            // A long table must not keep stanzas from the other tasks of this thread.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        match control(raw) {
+            Ok(Frame::Ping) => {}
+            Ok(_) => return Ending::PeerLeft,
+            Err(ending) => return ending,
+        }
+    }
+}
+
+/// A ping or a goodbye.
+fn control(raw: RawFrame) -> Result<Frame, Ending> {
+    let kind = raw.kind;
+    match Frame::read(raw) {
+        Ok(frame @ (Frame::Ping | Frame::Goodbye)) => Ok(frame),
+        Ok(_) => Err(Ending::Broken(
+            wire::WireError::UnexpectedKind(kind).to_string(),
+        )),
+        Err(error) => Err(Ending::Broken(error.to_string())),
+    }
+}
+
+async fn speak(
+    mut speaker: Box<dyn Speaker>,
+    mut writer: impl AsyncWrite + Unpin,
+    end: &CancellationToken,
+) -> Ending {
+    let mut out = BytesMut::new();
+    let mut ping_at = Instant::now() + PING_AFTER;
+    loop {
+        let has_ended = tokio::select! {
+            message = speaker.next() => {
+                if let Some(message) = &message {
+                    wire::put(&mut out, TABLE, |out| out.put_slice(message));
+                }
+                message.is_none()
+            }
+            () = sleep_until(ping_at) => {
+                Frame::Ping.put(&mut out);
+                false
+            }
+            () = end.cancelled() => true,
+        };
+        if has_ended {
+            leave(writer).await;
+            return Ending::WeLeft;
+        }
+        if let Err(error) = write(&mut writer, &mut out).await {
+            return Ending::Broken(format!("can't write: {error}"));
+        }
+        ping_at = Instant::now() + PING_AFTER;
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,509 @@
+//! Stores that talk without a network: what is said is carried by the test,
+//! which may lose some of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::entry::bucket_of;
+use super::message::Message;
+use super::*;
+
+const EXPIRE_AFTER: Duration = Duration::from_secs(120);
+const REFRESH_AFTER: Duration = Duration::from_secs(60);
+
+/// A store whose house is kept.
+struct Member {
+    store: Arc<MeshStore>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+}
+
+impl Member {
+    fn new(host: &str, epoch: u64) -> Self {
+        Self::refreshing(host, epoch, REFRESH_AFTER)
+    }
+
+    fn refreshing(host: &str, epoch: u64, refresh_after: Duration) -> Self {
+        let node = Node {
+            host: Host::new(host).unwrap(),
+            name: "n1".to_owned(),
+        };
+        let config = Mesh {
+            peers: Vec::new(),
+            expire_after: EXPIRE_AFTER,
+            refresh_after,
+        };
+        let metrics = Arc::new(Metrics::new());
+        let store = MeshStore::new(node, epoch, &config, Arc::clone(&metrics));
+        let stop = CancellationToken::new();
+        tokio::spawn(Arc::clone(&store).run(stop.clone()));
+        Self {
+            store,
+            metrics,
+            stop,
+        }
+    }
+
+    async fn announced(host: &str, epoch: u64) -> Self {
+        let member = Self::new(host, epoch);
+        member.announce(5555).await;
+        member
+    }
+
+    async fn announce(&self, port: u16) {
+        let host = self.store.node.host.to_string();
+        let announcement = Announcement {
+            endpoints: vec![Endpoint { host, port }],
+            offers: Vec::new(),
+        };
+        self.store.announce(&announcement).await.unwrap();
+    }
+
+    async fn claim(&self, jid: &str, since: u64) {
+        let claim = OwnClaim {
+            jid: jid.to_owned(),
+            since,
+            fresh: true,
+        };
+        self.store.claim(&[claim]).await.unwrap();
+    }
+
+    async fn withdraw(&self, jid: &str) {
+        self.store.withdraw(&[jid.to_owned()]).await.unwrap();
+    }
+
+    /// Since when each host has `jid`.
+    async fn seen(&self, jid: &str) -> BTreeMap<String, u64> {
+        let claims = self.store.claims(jid).await.unwrap();
+        let seen = claims.into_iter();
+        seen.map(|claim| (claim.host.to_string(), claim.since.unwrap()))
+            .collect()
+    }
+
+    async fn hosts(&self) -> Vec<String> {
+        let hosts = self.store.hosts().await.unwrap();
+        hosts.iter().map(ToString::to_string).collect()
+    }
+
+    fn repairs(&self, host: &str, found: &str) -> u64 {
+        let repairs = &self.metrics.mesh_repairs;
+        repairs.with_label_values(&[host, found]).get()
+    }
+
+    fn fingerprint_of(&self, member: &Self) -> Option<u32> {
+        let mut parts = self.store.parts().into_iter();
+        parts
+            .find(|part| part.node == member.store.node)
+            .map(|part| part.fingerprint)
+    }
+
+    /// Whether all that `other` claims is known here.
+    fn is_in_step_with(&self, other: &Self) -> bool {
+        let status = self.store.status();
+        status.followed.contains(&other.store.node)
+            && !status.behind.contains(&other.store.node)
+            && self.fingerprint_of(other) == other.fingerprint_of(other)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A connection over which `follower` follows `followed`, until dropped.
+struct Wire {
+    tasks: Vec<JoinHandle<()>>,
+    loses_changes: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn between(follower: &Member, followed: &Member) -> Self {
+        let (follows, is_followed) = (&follower.store, &followed.store);
+        let Dialogue {
+            speaker: asks,
+            hearer: hears,
+        } = Arc::clone(follows).follow(&is_followed.node).unwrap();
+        let Dialogue {
+            speaker: tells,
+            hearer: is_asked,
+        } = Arc::clone(is_followed).serve(&follows.node, follows.epoch);
+        let loses_changes = Arc::new(AtomicBool::new(false));
+        let nothing = Arc::new(AtomicBool::new(false));
+        Self {
+            tasks: vec![
+                tokio::spawn(carry(asks, is_asked, nothing)),
+                tokio::spawn(carry(tells, hears, Arc::clone(&loses_changes))),
+            ],
+            loses_changes,
+        }
+    }
+
+    fn lose_changes(&self, lose: bool) {
+        self.loses_changes.store(lose, Ordering::SeqCst);
+    }
+
+    /// Ends it, and waits until both sides know.
+    async fn cut(self) {
+        for task in self.tasks {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+async fn carry(
+    mut from: Box<dyn crate::replication::Speaker>,
+    mut to: Box<dyn crate::replication::Hearer>,
+    loses_changes: Arc<AtomicBool>,
+) {
+    while let Some(message) = from.next().await {
+        let is_change = matches!(Message::read(message.clone()), Ok(Message::Changes(_)));
+        if !(is_change && loses_changes.load(Ordering::SeqCst)) {
+            to.hear(message).unwrap();
+        }
+    }
+}
+
+/// Waits until `fact` holds; time is the test's.
+async fn until(what: &str, mut fact: impl AsyncFnMut() -> bool) {
+    let holds = async {
+        while !fact().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(10 * EXPIRE_AFTER, holds)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+async fn until_in_step(follower: &Member, followed: &Member) {
+    until("the tables are equal", async || {
+        follower.is_in_step_with(followed)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_is_copied_and_then_follows_each_change_within_50_ms() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    dc1.claim("a@x/1", 5).await;
+    dc1.claim("a@x", 5).await;
+    let _wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    assert_eq!(dc2.seen("a@x/1").await, [("dc1.test".to_owned(), 5)].into());
+    assert_eq!(dc2.hosts().await, ["dc1.test", "dc2.test"]);
+    assert_eq!(dc2.repairs("dc1.test", "connect"), 2);
+    for n in 0..100 {
+        let jid = format!("b@x/{n}");
+        dc1.claim(&jid, n + 1).await;
+        let told = tokio::time::Instant::now();
+        until("it is told", async || !dc2.seen(&jid).await.is_empty()).await;
+        assert!(
+            told.elapsed() < Duration::from_millis(50),
+            "{:?}",
+            told.elapsed()
+        );
+    }
+    dc1.withdraw("a@x").await;
+    until("it is told", async || dc2.seen("a@x").await.is_empty()).await;
+    let home = dc2.store.home("a@x").await.unwrap();
+    assert_eq!(home.unwrap().as_str(), "dc1.test");
+    assert_eq!(dc2.store.home("a@x/1").await.unwrap(), None);
+    assert_eq!(dc2.repairs("dc1.test", "digest"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_digest_finds_what_was_lost_and_only_that_is_repaired() {
+    for refresh_after in [REFRESH_AFTER, REFRESH_AFTER / 6] {
+        finds_what_was_lost(refresh_after).await;
+    }
+}
+
+async fn finds_what_was_lost(refresh_after: Duration) {
+    let dc1 = Member::refreshing("dc1.test", 1, refresh_after);
+    dc1.announce(5555).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    for n in 0..1000 {
+        dc1.claim(&format!("a@x/{n}"), 5).await;
+    }
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    wire.lose_changes(true);
+    dc1.claim("lost@x", 7).await;
+    dc1.withdraw("a@x/1").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    wire.lose_changes(false);
+    assert!(dc2.seen("lost@x").await.is_empty());
+    let lost = tokio::time::Instant::now();
+    until("it is repaired", async || {
+        !dc2.seen("lost@x").await.is_empty()
+    })
+    .await;
+    let took = lost.elapsed();
+    assert!(
+        took <= refresh_after && took > refresh_after / 2,
+        "{took:?}"
+    );
+    assert!(dc2.seen("a@x/1").await.is_empty());
+    until_in_step(&dc2, &dc1).await;
+    assert_ne!(bucket_of("lost@x"), bucket_of("a@x/1"));
+    assert_eq!(dc2.repairs("dc1.test", "digest"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_broken_connection_only_what_differs_is_sent_again() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    for n in 0..100 {
+        dc1.claim(&format!("a@x/{n}"), 5).await;
+    }
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    let before = dc2.repairs("dc1.test", "connect");
+    wire.cut().await;
+    dc1.claim("new@x", 7).await;
+    assert_eq!(
+        dc2.seen("a@x/1").await.len(),
+        1,
+        "it counts while nobody is heard"
+    );
+    let _wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    assert_eq!(dc2.seen("new@x").await.len(), 1);
+    assert_eq!(dc2.repairs("dc1.test", "connect"), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_node_is_forgotten_after_expire_after_but_not_whose_home_it_was() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    dc1.claim("a@x", 5).await;
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    wire.cut().await;
+    let cut = tokio::time::Instant::now();
+    until("dc1 is forgotten", async || {
+        dc2.announce(5555).await;
+        dc2.hosts().await == ["dc2.test"]
+    })
+    .await;
+    assert!(cut.elapsed() >= EXPIRE_AFTER, "{:?}", cut.elapsed());
+    assert!(cut.elapsed() < EXPIRE_AFTER + Duration::from_secs(2));
+    assert!(dc2.seen("a@x").await.is_empty());
+    let home = dc2.store.home("a@x").await.unwrap();
+    assert_eq!(home.unwrap().as_str(), "dc1.test");
+    assert_eq!(dc2.store.parts().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_node_is_told_what_it_was_and_loses_to_what_others_claim() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    for jid in ["a@x", "a@x/1", "b@x"] {
+        dc1.claim(jid, 5).await;
+    }
+    dc1.withdraw("b@x").await;
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    wire.cut().await;
+    drop(dc1);
+
+    let dc1 = Member::announced("dc1.test", 2).await;
+    let _there = Wire::between(&dc2, &dc1);
+    let _back = Wire::between(&dc1, &dc2);
+    until_in_step(&dc2, &dc1).await;
+    until_in_step(&dc1, &dc2).await;
+    // Both still know it of the process before.
+    assert_eq!(dc2.seen("a@x/1").await, [("dc1.test".to_owned(), 5)].into());
+    until("dc1 is told", async || dc1.seen("a@x/1").await.len() == 1).await;
+    assert_eq!(
+        dc1.store.home("b@x").await.unwrap().unwrap().as_str(),
+        "dc1.test"
+    );
+    // She moved while dc1 was away.
+    dc2.claim("a@x/1", 3).await;
+    until("dc2's claim counts alone", async || {
+        dc1.seen("a@x/1").await == [("dc2.test".to_owned(), 3)].into()
+    })
+    .await;
+    // What it says now is more than what was kept.
+    dc1.claim("a@x", 9).await;
+    until("dc2 knows", async || {
+        dc2.seen("a@x").await == [("dc1.test".to_owned(), 9)].into()
+    })
+    .await;
+    dc1.withdraw("a@x/1").await;
+    until("dc2 knows", async || {
+        dc2.seen("a@x/1").await == [("dc2.test".to_owned(), 3)].into()
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_far_behind_is_brought_up() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    let _wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    // More than is remembered, without a pause in which it could be told.
+    let claims: Vec<OwnClaim> = (0..70_000)
+        .map(|n| OwnClaim {
+            jid: format!("u{n}@x"),
+            since: 5,
+            fresh: true,
+        })
+        .collect();
+    dc1.store.claim(&claims).await.unwrap();
+    until_in_step(&dc2, &dc1).await;
+    until("the first one is there", async || {
+        !dc2.seen("u0@x").await.is_empty()
+    })
+    .await;
+    assert_eq!(dc2.store.parts()[0].claims, 70_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retired_node_says_so_and_its_claims_wait_for_its_return() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    dc1.claim("a@x", 5).await;
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    dc1.store.retire().await.unwrap();
+    until("it is gone", async || dc2.hosts().await == ["dc2.test"]).await;
+    assert!(dc2.seen("a@x").await.is_empty());
+    until("nothing more is said", async || wire.tasks[1].is_finished()).await;
+    wire.cut().await;
+    drop(dc1);
+    let dc1 = Member::announced("dc1.test", 2).await;
+    let _wire = Wire::between(&dc2, &dc1);
+    until("it is back, and what it claimed", async || {
+        dc2.seen("a@x").await.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_node_is_followed_over_one_connection() {
+    let dc1 = Member::new("dc1.test", 1);
+    let dc2 = Member::new("dc2.test", 1);
+    let first = Arc::clone(&dc2.store).follow(&dc1.store.node);
+    assert!(Arc::clone(&dc2.store).follow(&dc1.store.node).is_err());
+    let vacant = tokio::spawn({
+        let (store, node) = (Arc::clone(&dc2.store), dc1.store.node.clone());
+        async move { store.until_vacant(&node).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!vacant.is_finished());
+    drop(first);
+    vacant.await.unwrap();
+    assert!(Arc::clone(&dc2.store).follow(&dc1.store.node).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_one_knows_all_find_and_the_dead_are_forgotten() {
+    let members = [
+        Member::announced("dc1.test", 1).await,
+        Member::announced("dc2.test", 1).await,
+        Member::announced("dc3.test", 1).await,
+    ];
+    let [dc1, dc2, dc3] = &members;
+    let knows = |member: &Member| -> Vec<String> {
+        let contacts = member.store.contacts();
+        let contacts = contacts.borrow();
+        contacts.iter().map(|it| it.host.clone()).collect()
+    };
+    // dc3 dials dc1, which learns of it by that; dc2 follows dc1 already.
+    let _one = Wire::between(dc2, dc1);
+    let three = Wire::between(dc3, dc1);
+    until("dc1 knows both", async || {
+        knows(dc1) == ["dc2.test", "dc3.test"]
+    })
+    .await;
+    let back = Wire::between(dc1, dc3);
+    until("dc2 knows dc3 by dc1", async || {
+        knows(dc2) == ["dc1.test", "dc3.test"]
+    })
+    .await;
+    for _ in 0..10 {
+        tokio::time::sleep(EXPIRE_AFTER / 2).await;
+        for member in &members {
+            member.announce(5555).await;
+        }
+    }
+    assert_eq!(knows(dc2), ["dc1.test", "dc3.test"], "as long as it lives");
+    three.cut().await;
+    back.cut().await;
+    until("dc3 is forgotten", async || {
+        dc1.announce(5555).await;
+        dc2.announce(5555).await;
+        knows(dc1) == ["dc2.test"] && knows(dc2) == ["dc1.test"]
+    })
+    .await;
+}
+
+fn hostile(message: Bytes) -> Result<(), crate::replication::Garbled> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let dc1 = Member::new("dc1.test", 1);
+        let dc2 = Member::new("dc2.test", 1);
+        let mut hearer = Arc::clone(&dc2.store)
+            .follow(&dc1.store.node)
+            .unwrap()
+            .hearer;
+        let process = Message::Process {
+            epoch: 1,
+            announcement: None,
+        };
+        hearer.hear(process.write())?;
+        hearer.hear(message.clone())?;
+        let mut hearer = Arc::clone(&dc2.store).serve(&dc1.store.node, 1).hearer;
+        hearer.hear(message)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_message_is_heard_without_panic(kind in 0..9_u8, body: Vec<u8>) {
+        let _ = hostile([&[kind][..], &body].concat().into());
+    }
+}
+
+#[test]
+fn what_makes_no_sense_ends_the_connection() {
+    let another = Message::Process {
+        epoch: 2,
+        announcement: None,
+    };
+    let elsewhere = {
+        let mut entry = Vec::new();
+        let jid = "a@x";
+        let standing = super::entry::Standing::Online(1);
+        super::entry::Entry { jid, standing }.put(&mut entry);
+        let mut part = Vec::new();
+        super::message::put_part(&mut part, (bucket_of("a@x") + 1) % BUCKETS, &entry);
+        Message::Parts(part.into())
+    };
+    for message in [
+        another,
+        elsewhere,
+        Message::Have(vec![super::entry::Digest(0); BUCKETS]),
+    ] {
+        assert!(hostile(message.write()).is_err(), "{message:?}");
+    }
+    assert!(hostile(Bytes::new()).is_err());
+}

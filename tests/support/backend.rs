@@ -1,0 +1,60 @@
+//! Where a cluster keeps its session table; most scenarios run with each.
+
+use super::redis_server::Redis;
+
+/// Where the session table is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// In a Redis of the cluster's own.
+    Redis,
+    /// By the gateways themselves.
+    Mesh,
+}
+
+impl Backend {
+    /// TOML for how long entries live, in seconds.
+    pub fn times(self, expire_after: u32, refresh_after: u32) -> String {
+        let section = match self {
+            Self::Redis => "redis",
+            Self::Mesh => "mesh",
+        };
+        format!("[{section}]\nexpire_after = {expire_after}\nrefresh_after = {refresh_after}\n")
+    }
+}
+
+/// A cluster's Redis, for tests that need one.
+#[derive(Debug)]
+pub struct OwnRedis(pub(super) Option<Redis>);
+
+impl std::ops::Deref for OwnRedis {
+    type Target = Redis;
+
+    fn deref(&self) -> &Redis {
+        self.0.as_ref().expect("a cluster that has a Redis")
+    }
+}
+
+impl std::ops::DerefMut for OwnRedis {
+    fn deref_mut(&mut self) -> &mut Redis {
+        self.0.as_mut().expect("a cluster that has a Redis")
+    }
+}
+
+/// Makes two tests of each scenario, a function that takes the [`Backend`].
+#[macro_export]
+macro_rules! on_each_backend {
+    ($($scenario:ident),+ $(,)?) => {
+        $crate::on_each_backend! { @with redis Redis $($scenario)+ }
+        $crate::on_each_backend! { @with mesh Mesh $($scenario)+ }
+    };
+    (@with $name:ident $backend:ident $($scenario:ident)+) => {
+        mod $name {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $scenario() {
+                    super::$scenario($crate::support::backend::Backend::$backend).await;
+                }
+            )+
+        }
+    };
+}
