@@ -324,7 +324,7 @@ impl Gateway {
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
         tasks.spawn(follow_attachment(
             components.attachment(),
-            sessions,
+            Arc::clone(&sessions),
             Arc::clone(&relay),
             Arc::clone(&registry),
             ends.rest.clone(),
@@ -380,6 +380,7 @@ impl Gateway {
         shutdown.cancelled().await;
 
         info!("stopping: peers are told, what is under way is delivered first");
+        within(FLUSH, "the last claims", sessions.write_news()).await;
         ends.intake.cancel();
         within(DRAIN, "the registry", announcing).await;
         within(DRAIN, "the links", links.drain()).await;
@@ -389,7 +390,7 @@ impl Gateway {
         ends.component.cancel();
         within(DRAIN, "the component streams", attached).await;
         ends.rest.cancel();
-        drop(workers);
+        drop((workers, sessions));
         tasks.close();
         within(FLUSH, "the last tasks", tasks.wait()).await;
         info!("stopped");

@@ -122,29 +122,12 @@ impl Writer {
 
     /// Whether it was written.
     async fn write(&mut self, batch: Batch) -> bool {
-        let written = self.write_whole(&batch).await;
+        let written = self.sessions.write(&batch).await;
         if let Err((operation, error)) = &written {
             self.sessions.state().ledger.give_back(batch);
             self.failed(operation, error);
         }
         written.is_ok()
-    }
-
-    async fn write_whole(&self, batch: &Batch) -> Result<(), (&'static str, StoreError)> {
-        let store = &self.sessions.store;
-        if !batch.withdrawals.is_empty() {
-            within(PATIENCE, store.withdraw(&batch.withdrawals))
-                .await
-                .map_err(|error| ("withdraw", error))?;
-        }
-        let claims = self.sessions.permitted(&batch.claims).await;
-        let claims = claims.map_err(|error| ("settle", error))?;
-        if !claims.is_empty() {
-            within(PATIENCE, store.claim(&claims))
-                .await
-                .map_err(|error| ("claim", error))?;
-        }
-        Ok(())
     }
 
     async fn write_news(&mut self) {
@@ -186,5 +169,41 @@ impl Writer {
         self.health = Health::Down {
             retry_at: Instant::now() + RETRY_AFTER.mul_f64(0.8 + 0.4 * fastrand::f64()),
         };
+    }
+}
+
+impl Sessions {
+    /// Writes what is new, before the peers are left: a store that the
+    /// gateways keep themselves can tell nobody after that. What comes after
+    /// this is left to [`Self::run`].
+    pub async fn write_news(&self) {
+        loop {
+            let batch = self.state().ledger.next_news();
+            if batch == Batch::default() {
+                return;
+            }
+            // The writer says what is wrong with the store.
+            if self.write(&batch).await.is_err() {
+                return self.state().ledger.give_back(batch);
+            }
+        }
+    }
+
+    /// # Errors
+    /// What could not be done, and why.
+    async fn write(&self, batch: &Batch) -> Result<(), (&'static str, StoreError)> {
+        if !batch.withdrawals.is_empty() {
+            within(PATIENCE, self.store.withdraw(&batch.withdrawals))
+                .await
+                .map_err(|error| ("withdraw", error))?;
+        }
+        let claims = self.permitted(&batch.claims).await;
+        let claims = claims.map_err(|error| ("settle", error))?;
+        if !claims.is_empty() {
+            within(PATIENCE, self.store.claim(&claims))
+                .await
+                .map_err(|error| ("claim", error))?;
+        }
+        Ok(())
     }
 }

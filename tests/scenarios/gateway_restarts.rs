@@ -25,6 +25,10 @@ async fn a_restarted_gateway_finds_its_place_again(backend: Backend) {
         .await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
+    // Whose presence has not come yet is not known to anybody.
+    for host in ["dc1.test", "dc2.test"] {
+        until_session_here(&cluster, host).await;
+    }
     for host in ["dc2.test", "dc1.test"] {
         let status = cluster.dc_mut(host).gateway.process.terminate().await;
         assert!(status.success(), "{status}");

@@ -29,6 +29,11 @@ async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
     let alice = cluster.login("alice", "dc1.test", "r").await;
     alice.chat("erin@example.test", "welcome").await;
     alice.sync().await;
+    let at_home = &cluster.dc("dc2.test").gateway;
+    let kind = [("kind", "message")];
+    at_home
+        .until_metric("strait_stanzas_reinjected_total", &kind, |n| n == 1.0)
+        .await;
     for host in ["dc1.test", "dc2.test"] {
         cluster.dc(host).gateway.until_settled().await;
     }
