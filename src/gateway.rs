@@ -62,6 +62,7 @@ struct Gateway {
     sessions: Arc<Sessions>,
     registry: Arc<Registry>,
     links: Arc<Links>,
+    lanes: Arc<Lanes>,
     listeners: Vec<Listener>,
     components: Components,
     components_task: ComponentsTask,
@@ -181,6 +182,7 @@ impl Gateway {
             sessions,
             registry,
             links,
+            lanes,
             listeners,
             components,
             components_task,
@@ -286,6 +288,7 @@ impl Gateway {
             sessions,
             registry,
             links,
+            lanes,
             listeners,
             components,
             components_task,
@@ -383,7 +386,13 @@ impl Gateway {
         within(FLUSH, "the last claims", sessions.write_news()).await;
         ends.intake.cancel();
         within(DRAIN, "the registry", announcing).await;
-        within(DRAIN, "the links", links.drain()).await;
+        // What peers have sent is given to the server and acknowledged while the
+        // streams to it are up: another node would bring it again.
+        let links_drained = async {
+            lanes.vacated().await;
+            links.drain().await;
+        };
+        within(DRAIN, "the links", links_drained).await;
         links.close();
         relay.close().await;
         within(FLUSH, "the workers", workers.flush()).await;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard};
+use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,8 @@ const LANES_PER_HOST: usize = 16_384;
 pub struct Lanes {
     known: Mutex<HashMap<LaneKey, Arc<IncomingLane>>>,
     sightings: Arc<Sightings>,
+    /// How many connections have a seat.
+    seated: Arc<watch::Sender<usize>>,
 }
 
 /// Which lane, of which process.
@@ -64,13 +66,23 @@ impl Lanes {
         state.vacant_since = None;
         let resume_after = state.ledger.resume();
         drop(state);
+        self.seated.send_modify(|seated| *seated += 1);
         Ok(Seat {
             lane,
             sightings: Arc::clone(&self.sightings),
+            seated: Arc::clone(&self.seated),
             replaced,
             resume_after,
             _turn: turn,
         })
+    }
+
+    /// Completes when no connection has a seat: all peers have left, and what
+    /// they sent is settled or was dropped.
+    pub async fn vacated(&self) {
+        let mut seated = self.seated.subscribe();
+        // The sender is our own.
+        let _ = seated.wait_for(|seated| *seated == 0).await;
     }
 
     /// The lane, old or new. Forgets those that nobody will ask for again.
@@ -132,6 +144,7 @@ impl IncomingLane {
 pub(super) struct Seat {
     lane: Arc<IncomingLane>,
     sightings: Arc<Sightings>,
+    seated: Arc<watch::Sender<usize>>,
     replaced: CancellationToken,
     /// What the sender need not send again.
     pub(super) resume_after: u64,
@@ -185,6 +198,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.lane.lock().vacant_since = Some(Instant::now());
+        self.seated.send_modify(|seated| *seated -= 1);
     }
 }
 
@@ -238,6 +252,21 @@ mod tests {
 
     fn sign(id: u64) -> Sign {
         Sign::of(id, 3, b"<message/>")
+    }
+
+    #[tokio::test]
+    async fn vacated_when_the_last_has_left() {
+        let lanes = Lanes::default();
+        lanes.vacated().await;
+        let one = lanes.take_seat(key(1, 1)).await.unwrap();
+        let other = lanes.take_seat(key(1, 2)).await.unwrap();
+        let vacated = lanes.vacated();
+        tokio::pin!(vacated);
+        for seat in [one, other] {
+            assert!(futures::poll!(&mut vacated).is_pending());
+            drop(seat);
+        }
+        vacated.await;
     }
 
     #[tokio::test]
