@@ -262,8 +262,8 @@ fn is_stanza(raw: &str) -> bool {
 fn invite(cluster: &Cluster) {
     println!("\n  Log in with a client of your own (plain connection, no TLS):\n");
     for dc in cluster.datacenters() {
-        let host = dc.prosody.domain();
-        let c2s = dc.prosody.c2s();
+        let host = dc.server.domain();
+        let c2s = dc.server.c2s();
         let admin = dc.gateway.admin();
         println!("  {host}: server {}, port {}", c2s.ip(), c2s.port());
         for user in USERS {

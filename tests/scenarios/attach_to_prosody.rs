@@ -67,7 +67,7 @@ async fn each_refusal_of_prosody_has_its_own_advice() {
     )
     .await;
 
-    let clients = cluster.dc("dc1.test").prosody.c2s();
+    let clients = cluster.dc("dc1.test").server.c2s();
     says(
         &cluster,
         |s| s.server = clients,

@@ -20,10 +20,10 @@ const BOT: &str = "bot.example.test";
 async fn with_bot(backend: Backend, config: &str) -> Cluster {
     let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
-        .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
+        .its(|server| server.component(BOT, SECRET))
         .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
         .datacenter("dc2.test")
-        .its_prosody(|prosody| prosody.service(BOT, SECRET))
+        .its(|server| server.service(BOT, SECRET))
         .config(config)
         .start()
         .await;
@@ -91,11 +91,11 @@ async fn speak(backend: Backend, locals: [Option<&'static str>; 2]) {
         builder = builder
             .datacenter(host)
             .its_config(&format!("services = [{{ domain = '{own}'{named} }}]"))
-            .its_prosody(move |prosody| {
-                let prosody = prosody.service(own, SECRET).service(other, SECRET);
+            .its(move |server| {
+                let server = server.service(own, SECRET).service(other, SECRET);
                 match local {
-                    Some(local) => prosody.component(local, SECRET, ""),
-                    None => prosody,
+                    Some(local) => server.component(local, SECRET),
+                    None => server,
                 }
             });
     }

@@ -13,7 +13,7 @@ const OK: [(&str, &str); 2] = [("source", "admin"), ("outcome", "ok")];
 fn silent(config: &str) -> Builder {
     Cluster::builder()
         .datacenter("dc1.test")
-        .its_prosody(|prosody| control::at(prosody.unwatched(), "dc1.test"))
+        .its(|server| control::at(server.unwatched(), "dc1.test"))
         .its_config(&control::config("dc1.test"))
         .its_config(config)
 }

@@ -78,12 +78,12 @@ async fn with_hidden_bot(backend: Backend) -> Cluster {
     const OTHER: &str = "other.example.test";
     let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
-        .its_prosody(|prosody| prosody.component(BOT, SECRET, "").service(OTHER, SECRET))
+        .its(|server| server.component(BOT, SECRET).service(OTHER, SECRET))
         .its_config(&format!(
             "services = [{{ domain = '{BOT}', hidden = true }}]"
         ))
         .datacenter("dc2.test")
-        .its_prosody(|prosody| prosody.service(BOT, SECRET).component(OTHER, SECRET, ""))
+        .its(|server| server.service(BOT, SECRET).component(OTHER, SECRET))
         .its_config(&format!(
             "services = [{{ domain = '{OTHER}' }}]\ndisco.users_can_see_hidden_services = false"
         ))

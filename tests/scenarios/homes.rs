@@ -48,7 +48,7 @@ async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
 async fn without_a_list_of_accounts_that_is_said() {
     let cluster = Cluster::builder()
         .datacenter("dc1.test")
-        .its_prosody(|prosody| control::at(prosody, "dc1.test"))
+        .its(|server| control::at(server, "dc1.test"))
         .its_config(&control::config("dc1.test"))
         .start()
         .await;

@@ -23,7 +23,7 @@ async fn everything_works_again_soon_after_the_server_returns(backend: Backend) 
     alice.chat("bob@example.test", "before").await;
     bob.expect_chat("alice@example.test", "before").await;
 
-    cluster.dc_mut("dc2.test").prosody.stop().await;
+    cluster.dc_mut("dc2.test").server.stop().await;
     drop(bob);
     cluster
         .dc("dc2.test")
@@ -31,7 +31,7 @@ async fn everything_works_again_soon_after_the_server_returns(backend: Backend) 
         .until_metric("strait_component_attached", &[], |up| up == 0.0)
         .await;
     alice.chat("bob@example.test", "while it was away").await;
-    cluster.dc_mut("dc2.test").prosody.start().await;
+    cluster.dc_mut("dc2.test").server.start().await;
 
     let returned = Instant::now();
     let bob = cluster.login("bob", "dc2.test", "b2").await;
@@ -60,9 +60,9 @@ async fn a_killed_server_leaves_no_session_behind(backend: Backend) {
         .until_claimed("carol@example.test/c1", Some("dc2.test"))
         .await;
 
-    cluster.dc_mut("dc2.test").prosody.kill9().await;
+    cluster.dc_mut("dc2.test").server.kill9().await;
     drop(bob);
-    cluster.dc_mut("dc2.test").prosody.start().await;
+    cluster.dc_mut("dc2.test").server.start().await;
     let _carol = cluster.login("carol", "dc2.test", "c2").await;
     cluster
         .until_claimed("carol@example.test/c2", Some("dc2.test"))

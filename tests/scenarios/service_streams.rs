@@ -28,7 +28,7 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backe
     const BOT: &str = "bot.example.test";
     let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
-        .its_prosody(|prosody| prosody.component(BOT, SECRET, ""))
+        .its(|server| server.component(BOT, SECRET))
         .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
         .datacenter("dc2.test")
         .start()
@@ -63,7 +63,7 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backe
         .until_metric(unsettled, &[("domain", BOT)], |n| n == 1.0)
         .await;
     drop(bob);
-    let prosody = &mut cluster.dc_mut("dc2.test").prosody;
+    let prosody = cluster.dc_mut("dc2.test").server.prosody_mut();
     prosody.configure(&format!(
         "Component \"{BOT}\"\n  component_secret = \"{SECRET}\""
     ));
@@ -85,10 +85,10 @@ async fn all_streams_are_attached_again_after_the_server_restarts(backend: Backe
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     ally.see("bobby").await;
-    cluster.dc_mut("dc2.test").prosody.stop().await;
+    cluster.dc_mut("dc2.test").server.stop().await;
     drop(bobby);
     drop(bob);
-    cluster.dc_mut("dc2.test").prosody.start().await;
+    cluster.dc_mut("dc2.test").server.start().await;
     for domain in [GLOBAL, ROOMS] {
         cluster.dc("dc2.test").gateway.until_attached(domain).await;
     }

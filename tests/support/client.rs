@@ -13,7 +13,7 @@ use xmpp_parsers::ns;
 use xmpp_parsers::sasl::{Auth, Mechanism};
 
 use super::inbox::Inbox;
-use super::prosody::Prosody;
+use super::site::Site;
 use super::xml::{body, child, escape, is_jid};
 
 /// One logged-in session. Everything received stays in its [`Inbox`].
@@ -36,8 +36,8 @@ pub fn header(domain: &str) -> String {
 impl Client {
     /// Logs in, fetches the roster and sends initial presence, in that order:
     /// servers tell changes of subscriptions only to who has asked for the roster.
-    pub async fn login(prosody: &Prosody, user: &str, resource: &str) -> Self {
-        let client = Self::login_without_presence(prosody, user, resource).await;
+    pub async fn login(at: &Site, user: &str, resource: &str) -> Self {
+        let client = Self::login_without_presence(at, user, resource).await;
         client.roster().await;
         client.send("<presence/>").await;
         // The server reflects it: from here on the session is available.
@@ -50,19 +50,19 @@ impl Client {
     }
 
     /// Logs in, and stays without presence.
-    pub async fn login_without_presence(prosody: &Prosody, user: &str, resource: &str) -> Self {
-        let domain = prosody.domain();
+    pub async fn login_without_presence(at: &Site, user: &str, resource: &str) -> Self {
+        let domain = at.domain();
         let jid = format!("{user}@{domain}/{resource}");
-        let mut client = Self::connect(prosody, &jid).await;
+        let mut client = Self::connect(at, &jid).await;
         client.features(domain).await;
-        client.authenticate(user, prosody.password_of(user)).await;
+        client.authenticate(user, at.password_of(user)).await;
         client.features(domain).await;
         client.bind(resource).await;
         client
     }
 
-    async fn connect(prosody: &Prosody, jid: &str) -> Self {
-        let address = prosody.c2s();
+    async fn connect(at: &Site, jid: &str) -> Self {
+        let address = at.c2s();
         let stream = TcpStream::connect(address)
             .await
             .unwrap_or_else(|error| panic!("{jid} cannot connect to {address}: {error}"));

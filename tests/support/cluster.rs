@@ -1,4 +1,4 @@
-//! Datacenters on this machine: a Prosody and a gateway each, one Redis or
+//! Datacenters on this machine: a server and a gateway each, one Redis or
 //! none, the certificates, and the clients that the test logs in.
 
 use std::net::SocketAddr;
@@ -10,12 +10,15 @@ use super::backend::{Backend, OwnRedis};
 use super::certs::Authority;
 use super::client::Client;
 use super::component::Component;
+use super::ejabberd;
 use super::fake_server::FakeServer;
 use super::gateway::{Gateway, SessionTable, Settings};
 use super::inbox::Inbox;
+use super::plan::Plan;
 use super::process::Process;
-use super::prosody::{self, Prosody};
+use super::prosody;
 use super::redis_server::Redis;
+use super::server::{self, Kind, Server};
 use super::workdir::Workdir;
 
 /// The shared domain.
@@ -27,8 +30,6 @@ pub const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// The component secret; secrets must not show in any log.
 pub const SECRET: &str = "component-secret-of-the-tests";
 
-type ProsodyChange = Box<dyn FnOnce(prosody::Builder) -> prosody::Builder + Send>;
-
 /// What the cluster is to be.
 pub struct Builder {
     name: String,
@@ -36,17 +37,11 @@ pub struct Builder {
     plans: Vec<Plan>,
 }
 
-struct Plan {
-    host: String,
-    config: Vec<String>,
-    change: Option<ProsodyChange>,
-}
-
 /// One datacenter.
 #[derive(Debug)]
 pub struct Datacenter {
     pub gateway: Gateway,
-    pub prosody: Prosody,
+    pub server: Server,
 }
 
 /// Fields are dropped in their order: gateways, servers, Redis, directory.
@@ -69,11 +64,7 @@ impl Builder {
 
     /// One more datacenter; its local host is its name.
     pub fn datacenter(mut self, host: &str) -> Self {
-        self.plans.push(Plan {
-            host: host.to_owned(),
-            config: Vec::new(),
-            change: None,
-        });
+        self.plans.push(Plan::new(host));
         self
     }
 
@@ -91,13 +82,41 @@ impl Builder {
         self
     }
 
+    /// The datacenter named last has that kind of server; the default is Prosody.
+    pub fn its_server(mut self, kind: Kind) -> Self {
+        self.last().kind = kind;
+        self
+    }
+
+    /// Changes the server of the datacenter named last.
+    pub fn its(
+        mut self,
+        change: impl FnOnce(server::Builder) -> server::Builder + Send + 'static,
+    ) -> Self {
+        self.last().changes.push(Box::new(change));
+        self
+    }
+
     /// Changes the Prosody of the datacenter named last.
     pub fn its_prosody(
-        mut self,
+        self,
         change: impl FnOnce(prosody::Builder) -> prosody::Builder + Send + 'static,
     ) -> Self {
-        self.last().change = Some(Box::new(change));
-        self
+        self.its(|server| match server {
+            server::Builder::Prosody(prosody) => server::Builder::Prosody(change(prosody)),
+            other => panic!("not a Prosody: {other:?}"),
+        })
+    }
+
+    /// Changes the ejabberd of the datacenter named last.
+    pub fn its_ejabberd(
+        self,
+        change: impl FnOnce(ejabberd::Builder) -> ejabberd::Builder + Send + 'static,
+    ) -> Self {
+        self.its(|server| match server {
+            server::Builder::Ejabberd(ejabberd) => server::Builder::Ejabberd(change(ejabberd)),
+            other => panic!("not an ejabberd: {other:?}"),
+        })
     }
 
     fn last(&mut self) -> &mut Plan {
@@ -108,19 +127,19 @@ impl Builder {
     pub async fn prepare(self) -> Cluster {
         let workdir = Workdir::new(&self.name);
         let authority = Authority::new(&workdir.file("certs"), "authority");
-        let (hosts, prosodies): (Vec<_>, Vec<_>) = self
+        let (hosts, servers): (Vec<_>, Vec<_>) = self
             .plans
             .into_iter()
-            .map(|plan| ((plan.host.clone(), plan.config.clone()), plan.prosody()))
+            .map(|plan| ((plan.host.clone(), plan.config.clone()), plan.server()))
             .unzip();
-        let prosodies = join_all(prosodies.into_iter().map(|plan| plan.start(&workdir)));
+        let servers = join_all(servers.into_iter().map(|plan| plan.start(&workdir)));
         let redis = async {
             match self.backend {
                 Backend::Redis => Some(Redis::start(&workdir).await),
                 Backend::Mesh => None,
             }
         };
-        let (redis, prosodies) = tokio::join!(redis, prosodies);
+        let (redis, servers) = tokio::join!(redis, servers);
         let mut cluster = Cluster {
             datacenters: Vec::new(),
             redis: OwnRedis(redis),
@@ -129,12 +148,12 @@ impl Builder {
             clients: Mutex::default(),
             workdir,
         };
-        for ((host, config), prosody) in hosts.into_iter().zip(prosodies) {
+        for ((host, config), server) in hosts.into_iter().zip(servers) {
             let mut settings = cluster.settings(&host);
-            settings.server = prosody.component_address();
+            settings.server = server.component_address();
             settings.overrides = config;
             let gateway = cluster.gateway(&settings);
-            cluster.datacenters.push(Datacenter { gateway, prosody });
+            cluster.datacenters.push(Datacenter { gateway, server });
         }
         cluster.introduce_all();
         cluster
@@ -146,21 +165,6 @@ impl Builder {
         cluster.launch_gateways();
         cluster.until_ready().await;
         cluster
-    }
-}
-
-impl Plan {
-    fn prosody(self) -> prosody::Builder {
-        let prosody = Prosody::builder(&self.host)
-            .watched_by(GLOBAL)
-            .service(GLOBAL, SECRET);
-        let prosody = USERS
-            .iter()
-            .fold(prosody, |prosody, user| prosody.user(user, PASSWORD));
-        match self.change {
-            Some(change) => change(prosody),
-            None => prosody,
-        }
     }
 }
 
@@ -183,6 +187,15 @@ impl Cluster {
             backend,
             ..Self::builder()
         }
+    }
+
+    /// Two datacenters, `dc1.test` and `dc2.test`, with these servers.
+    pub fn pair(backend: Backend, [first, second]: [Kind; 2]) -> Builder {
+        Self::on(backend)
+            .datacenter("dc1.test")
+            .its_server(first)
+            .datacenter("dc2.test")
+            .its_server(second)
     }
 
     /// A gateway that `settings` tell of; it does not run.
@@ -244,7 +257,7 @@ impl Cluster {
         let (gateways, servers): (Vec<_>, Vec<_>) = self
             .datacenters
             .iter_mut()
-            .map(|dc| (&mut dc.gateway.process, &mut dc.prosody.process))
+            .map(|dc| (&mut dc.gateway.process, &mut dc.server))
             .unzip();
         let terminate = async |process: &mut Process| {
             if process.is_running() {
@@ -252,7 +265,8 @@ impl Cluster {
             }
         };
         join_all(gateways.into_iter().map(terminate)).await;
-        join_all(servers.into_iter().map(terminate)).await;
+        let running = servers.into_iter().filter(|server| server.is_running());
+        join_all(running.map(Server::stop)).await;
         if let Some(redis) = &mut self.redis.0 {
             terminate(&mut redis.process).await;
         }
@@ -282,15 +296,15 @@ impl Cluster {
 
     /// Logs in and is online.
     pub async fn login(&self, user: &str, host: &str, resource: &str) -> Client {
-        let client = Client::login(&self.dc(host).prosody, user, resource).await;
+        let client = Client::login(&self.dc(host).server, user, resource).await;
         self.remember(&client);
         client
     }
 
     /// Logs in and sends no presence.
     pub async fn login_without_presence(&self, user: &str, host: &str, resource: &str) -> Client {
-        let prosody = &self.dc(host).prosody;
-        let client = Client::login_without_presence(prosody, user, resource).await;
+        let server = &self.dc(host).server;
+        let client = Client::login_without_presence(server, user, resource).await;
         self.remember(&client);
         client
     }
@@ -323,7 +337,7 @@ impl Cluster {
             node: "n1".to_owned(),
             server: server.map_or_else(
                 || ([127, 0, 0, 1], 0).into(),
-                |dc| dc.prosody.component_address(),
+                |dc| dc.server.component_address(),
             ),
             secret: SECRET.to_owned(),
             table: match &self.redis.0 {
@@ -341,7 +355,7 @@ impl Cluster {
 
     /// Attaches a component of the tests to the server of `host`.
     pub async fn component(&self, domain: &str, host: &str) -> Component {
-        Component::attach(&self.dc(host).prosody, domain, SECRET).await
+        Component::attach(&self.dc(host).server, domain, SECRET).await
     }
 
     fn hosts(&self) -> impl Iterator<Item = &str> {

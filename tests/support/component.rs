@@ -12,7 +12,7 @@ use xmpp_parsers::component::Handshake;
 use xmpp_parsers::ns;
 
 use super::inbox::Inbox;
-use super::prosody::Prosody;
+use super::site::Site;
 use super::xml::{attribute, body, escape};
 
 /// Attached. Everything received stays in its inbox.
@@ -24,9 +24,9 @@ pub struct Component {
 }
 
 impl Component {
-    /// Attaches to `prosody` as `domain`.
-    pub async fn attach(prosody: &Prosody, domain: &str, secret: &str) -> Self {
-        let stream = TcpStream::connect(prosody.component_address()).await;
+    /// Attaches to the server there as `domain`.
+    pub async fn attach(at: &Site, domain: &str, secret: &str) -> Self {
+        let stream = TcpStream::connect(at.component_address()).await;
         let stream = stream.unwrap_or_else(|error| panic!("{domain} cannot connect: {error}"));
         stream.set_nodelay(true).expect("a TCP socket");
         let (reader, writer) = stream.into_split();

@@ -1,7 +1,8 @@
-//! The control component at a Prosody: what its operator and that of the
-//! gateway write.
+//! The control component: what the operators of the server and of the gateway
+//! write.
 
 use super::prosody;
+use super::server;
 
 /// The secret of every control component; secrets must not show in any log.
 pub const SECRET: &str = "control-secret-of-the-tests";
@@ -19,21 +20,13 @@ pub fn config(host: &str) -> String {
     )
 }
 
-/// Prosody lets the control component see all presence (XEP-0356) and list
-/// who is online (XEP-0133).
-pub fn at(prosody: prosody::Builder, host: &str) -> prosody::Builder {
-    at_with(prosody, host, &["privilege", "admin_adhoc"])
+/// The server lets the control component see all presence (XEP-0356) and list
+/// who is online (XEP-0133 on Prosody, a node of disco on ejabberd).
+pub fn at(server: server::Builder, host: &str) -> server::Builder {
+    server.control(&domain(host), SECRET)
 }
 
-/// The same with only some of the modules that this takes.
+/// The same at a Prosody with only some of the modules that this takes.
 pub fn at_with(prosody: prosody::Builder, host: &str, modules: &[&str]) -> prosody::Builder {
-    let domain = domain(host);
-    let modules = modules.iter().map(|module| format!("{module:?}"));
-    let modules = modules.collect::<Vec<_>>().join(", ");
-    prosody
-        .host_options(&format!(
-            "modules_enabled = {{ {modules} }}\nadmins = {{ {domain:?} }}\n\
-             privileged_entities = {{ [{domain:?}] = {{ presence = \"managed_entity\" }} }}"
-        ))
-        .component(&domain, SECRET, "modules_enabled = { \"privilege\" }")
+    prosody.control(&domain(host), SECRET, modules)
 }

@@ -2,10 +2,10 @@
 //!
 //! [`cluster`] puts everything together, with the session table on a
 //! [`backend`]; a test that wants less takes the
-//! parts: [`prosody`], [`redis_server`], [`gateway`], [`client`],
+//! parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim_admin`],
-//! [`component`], [`room`]. Under them: [`process`], [`port`], [`workdir`], [`patience`],
+//! [`component`], [`room`]. Under them: [`plan`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -19,6 +19,7 @@ pub mod cluster;
 pub mod component;
 pub mod control;
 pub mod dynomite_stand_in;
+pub mod ejabberd;
 pub mod fake_server;
 pub mod flood;
 pub mod gateway;
@@ -29,6 +30,7 @@ pub mod mesh_node;
 pub mod metrics;
 pub mod mongooseim_admin;
 pub mod patience;
+pub mod plan;
 pub mod port;
 pub mod process;
 pub mod prosody;
@@ -36,5 +38,7 @@ pub mod redis_cluster;
 pub mod redis_sentinels;
 pub mod redis_server;
 pub mod room;
+pub mod server;
+pub mod site;
 pub mod workdir;
 pub mod xml;

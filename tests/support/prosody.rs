@@ -3,14 +3,11 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
+use std::ops::Deref;
 use std::path::PathBuf;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-
-use super::port::Port;
 use super::process::Process;
+use super::site::{Site, User};
 use super::workdir::Workdir;
 
 /// What a client needs, and what remote users need: everything but s2s, which
@@ -37,12 +34,6 @@ pub struct Builder {
 }
 
 #[derive(Debug, Clone)]
-struct User {
-    name: String,
-    password: String,
-}
-
-#[derive(Debug, Clone)]
 struct Component {
     domain: String,
     secret: String,
@@ -53,10 +44,7 @@ struct Component {
 /// through restarts.
 #[derive(Debug)]
 pub struct Prosody {
-    domain: String,
-    users: Vec<User>,
-    c2s: Port,
-    components: Port,
+    site: Site,
     config: PathBuf,
     /// To kill, freeze, look at.
     pub process: Process,
@@ -135,6 +123,25 @@ impl Builder {
         self.component(domain, secret, "component_conflict_resolve = \"kick_old\"")
     }
 
+    /// With a component that may ask the server who is online, as far as
+    /// `modules` let it.
+    pub fn control(self, domain: &str, secret: &str, modules: &[&str]) -> Self {
+        let modules = modules.iter().map(|module| format!("{module:?}"));
+        let modules = modules.collect::<Vec<_>>().join(", ");
+        self.host_options(&format!(
+            "modules_enabled = {{ {modules} }}\nadmins = {{ {domain:?} }}\n\
+             privileged_entities = {{ [{domain:?}] = {{ presence = \"managed_entity\" }} }}"
+        ))
+        .component(domain, secret, "modules_enabled = { \"privilege\" }")
+    }
+
+    /// With rooms (XEP-0045), which are archived.
+    pub fn rooms(self, domain: &str) -> Self {
+        self.more(&format!(
+            "Component {domain:?} \"muc\"\n  modules_enabled = {{ \"muc_mam\" }}"
+        ))
+    }
+
     /// More lines of Lua for the virtual host.
     pub fn host_options(mut self, lua: &str) -> Self {
         writeln!(self.host_options, "{lua}").expect("a string grows");
@@ -149,19 +156,16 @@ impl Builder {
 
     /// Writes everything and starts it; ready when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Prosody {
-        let (c2s, components) = (Port::take(), Port::take());
+        let site = Site::new(&self.domain, self.users.clone());
         let name = format!("prosody-{}", self.domain);
         self.write_accounts(workdir, &name);
-        let config = self.config(workdir, &name, &c2s, &components);
+        let config = self.config(workdir, &name, &site);
         let config = workdir.write(&format!("{name}/prosody.cfg.lua"), &config);
         let log = workdir.file(&format!("{name}.log"));
         let arguments = ["-F".into(), "--config".into(), OsString::from(&config)];
         let mut prosody = Prosody {
             process: Process::new(&name, "prosody", arguments, log),
-            domain: self.domain,
-            users: self.users,
-            c2s,
-            components,
+            site,
             config,
         };
         prosody.start().await;
@@ -201,7 +205,7 @@ impl Builder {
         )
     }
 
-    fn config(&self, workdir: &Workdir, name: &str, c2s: &Port, components: &Port) -> String {
+    fn config(&self, workdir: &Workdir, name: &str, site: &Site) -> String {
         let directory = workdir.file(name);
         let log = workdir.file(&format!("{name}.log"));
         let mut config = format!(
@@ -227,8 +231,8 @@ VirtualHost "{domain}"
 {options}"#,
             directory = directory.display(),
             log = log.display(),
-            c2s = c2s.number(),
-            components = components.number(),
+            c2s = site.c2s().port(),
+            components = site.component_address().port(),
             federation = self.federation_options(),
             more_modules = self.federation.as_ref().map_or("", |_| FEDERATION),
             global = self.global_options,
@@ -266,21 +270,6 @@ impl Prosody {
         }
     }
 
-    /// The domain of its users.
-    pub fn domain(&self) -> &str {
-        &self.domain
-    }
-
-    /// Where clients connect, without TLS.
-    pub fn c2s(&self) -> SocketAddr {
-        self.c2s.address()
-    }
-
-    /// Where components connect.
-    pub fn component_address(&self) -> SocketAddr {
-        self.components.address()
-    }
-
     /// Appends Lua to its configuration, for when it starts next.
     pub fn configure(&self, lua: &str) {
         let config = std::fs::OpenOptions::new().append(true).open(&self.config);
@@ -288,26 +277,12 @@ impl Prosody {
         writeln!(config, "{lua}").expect("a configuration that can be written");
     }
 
-    /// The password of `user`.
-    pub fn password_of(&self, user: &str) -> &str {
-        let user = self
-            .users
-            .iter()
-            .find(|known| known.name == user)
-            .unwrap_or_else(|| panic!("{} has no user {user}", self.domain));
-        &user.password
-    }
-
     /// Starts it again after it was stopped or killed, with the same data and ports.
     pub async fn start(&mut self) {
         self.process.launch();
-        let what = format!("Prosody to serve {}", self.domain);
+        let what = format!("Prosody to serve {}", self.domain());
         self.process
-            .until(&what, async || {
-                greeting(self.c2s(), &self.domain)
-                    .await
-                    .map_err(|error| error.to_string())
-            })
+            .until(&what, async || self.greeting().await)
             .await;
     }
 
@@ -328,6 +303,14 @@ impl Prosody {
     }
 }
 
+impl Deref for Prosody {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
+}
+
 /// As Prosody's `util.datamanager` names files.
 fn file_name(text: &str) -> String {
     text.bytes()
@@ -336,21 +319,4 @@ fn file_name(text: &str) -> String {
             b => format!("%{b:02x}"),
         })
         .collect()
-}
-
-/// Opens a stream as a client and waits for the features, which come after
-/// everything else is loaded.
-async fn greeting(address: SocketAddr, domain: &str) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream
-        .write_all(super::client::header(domain).as_bytes())
-        .await?;
-    let mut answer = Vec::new();
-    while memchr::memmem::find(&answer, b"<stream:features").is_none() {
-        if stream.read_buf(&mut answer).await? == 0 {
-            let answer = String::from_utf8_lossy(&answer).into_owned();
-            return Err(std::io::Error::other(answer));
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use minidom::Element;
 use super::backend::Backend;
 use super::client::Client;
 use super::cluster::{Builder, Cluster, SECRET};
-use super::prosody;
+use super::server;
 use super::xml::{body, child, children, escape};
 
 const USER: &str = "http://jabber.org/protocol/muc#user";
@@ -139,21 +139,20 @@ pub fn cluster_with_rooms(backend: Backend, local: Option<&str>) -> Builder {
     let name = local.unwrap_or(ROOMS).to_owned();
     let has_stream = local.is_some();
     let local = local.map_or(String::new(), |local| format!("local = '{local}', "));
-    let rooms = move |prosody: prosody::Builder| {
-        let rooms = format!("Component {name:?} \"muc\"\n  modules_enabled = {{ \"muc_mam\" }}\n");
-        let prosody = prosody.more(&rooms);
+    let rooms = move |server: server::Builder| {
+        let server = server.rooms(&name);
         if has_stream {
-            prosody.service(ROOMS, SECRET)
+            server.service(ROOMS, SECRET)
         } else {
-            prosody
+            server
         }
     };
     Cluster::on(backend)
         .datacenter("dc1.test")
-        .its_prosody(rooms)
+        .its(rooms)
         .its_config(&format!("services = [{{ {local}domain = '{ROOMS}' }}]"))
         .datacenter("dc2.test")
-        .its_prosody(|prosody| prosody.service(ROOMS, SECRET))
+        .its(|server| server.service(ROOMS, SECRET))
 }
 
 /// Starts it, and waits until both servers reach the rooms.

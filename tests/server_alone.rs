@@ -17,19 +17,25 @@ use support::metrics::Metrics;
 use support::patience::until;
 use support::port::Port;
 use support::process::Process;
-use support::prosody::Prosody;
 use support::redis_server::Redis;
+use support::server::{Kind, Server};
 use support::workdir::Workdir;
 use support::xml::body;
 
 const ALICE: &str = "alice@dc1.test";
 const BOB: &str = "bob@dc1.test";
 
-async fn prosody(workdir: &Workdir) -> Prosody {
-    Prosody::builder("dc1.test")
+on_each_server!(
+    users_of_one_server_chat_and_nothing_is_left_running,
+    a_server_keeps_port_and_data_through_a_restart,
+    a_watched_users_presence_goes_to_the_watcher,
+);
+
+async fn server(kind: Kind, workdir: &Workdir) -> Server {
+    kind.builder("dc1.test")
         .user("alice", "a")
         .user("bob", "b")
-        .component("example.test", "secret", "")
+        .component("example.test", "secret")
         .start(workdir)
         .await
 }
@@ -38,17 +44,16 @@ fn runs(pid: u32) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-#[tokio::test]
-async fn users_of_one_server_chat_and_nothing_is_left_running() {
+async fn users_of_one_server_chat_and_nothing_is_left_running(kind: Kind) {
     let workdir = Workdir::new("alone");
-    let (prosody, redis) = tokio::join!(prosody(&workdir), Redis::start(&workdir));
-    let pids = [&prosody.process, &redis.process].map(|process| process.pid().expect("running"));
+    let (server, redis) = tokio::join!(server(kind, &workdir), Redis::start(&workdir));
+    let pids = [server.process(), &redis.process].map(|process| process.pid().expect("running"));
     redis.set("greeting", "hello").await;
     assert_eq!(redis.keys().await, ["greeting"]);
     assert_eq!(redis.ttl("greeting").await, -1);
 
-    let alice = Client::login(&prosody, "alice", "r1").await;
-    let bob = Client::login(&prosody, "bob", "r1").await;
+    let alice = Client::login(&server, "alice", "r1").await;
+    let bob = Client::login(&server, "bob", "r1").await;
     assert_eq!(alice.jid(), "alice@dc1.test/r1");
     befriend(&alice, ALICE, &bob, BOB).await;
 
@@ -63,43 +68,42 @@ async fn users_of_one_server_chat_and_nothing_is_left_running() {
     alice.close().await;
 
     let directory = workdir.path().to_owned();
-    drop((prosody, redis, workdir));
+    drop((server, redis, workdir));
     assert_eq!(pids.map(runs), [false, false]);
     assert!(!directory.exists());
 }
 
-#[tokio::test]
-async fn a_server_keeps_port_and_data_through_a_restart() {
+async fn a_server_keeps_port_and_data_through_a_restart(kind: Kind) {
     let workdir = Workdir::new("restart");
-    let mut prosody = prosody(&workdir).await;
-    let (address, pid) = (prosody.c2s(), prosody.process.pid());
-    let alice = Client::login(&prosody, "alice", "r1").await;
+    let mut server = server(kind, &workdir).await;
+    let (address, pid) = (server.c2s(), server.process().pid());
+    let alice = Client::login(&server, "alice", "r1").await;
     alice.chat(BOB, "for later").await;
     alice.sync().await;
 
-    prosody.restart().await;
+    server.restart().await;
     alice.inbox().closed().await;
-    assert_eq!(prosody.c2s(), address);
-    assert_ne!(prosody.process.pid(), pid);
-    let bob = Client::login(&prosody, "bob", "r1").await;
+    assert_eq!(server.c2s(), address);
+    assert_ne!(server.process().pid(), pid);
+    let bob = Client::login(&server, "bob", "r1").await;
     bob.expect_chat(ALICE, "for later").await;
 
-    prosody.kill9().await;
+    server.kill9().await;
     bob.inbox().closed().await;
-    assert!(!prosody.process.is_running());
+    assert!(!server.is_running());
 }
 
-#[tokio::test]
-async fn a_watched_users_presence_goes_to_the_watcher() {
+async fn a_watched_users_presence_goes_to_the_watcher(kind: Kind) {
     let workdir = Workdir::new("watched");
-    let prosody = Prosody::builder("dc1.test")
+    let server = kind
+        .builder("dc1.test")
         .user("alice", "a")
         .watched_by("bob@dc1.test")
         .user("bob", "b")
         .start(&workdir)
         .await;
-    let bob = Client::login(&prosody, "bob", "r1").await;
-    let alice = Client::login(&prosody, "alice", "r1").await;
+    let bob = Client::login(&server, "bob", "r1").await;
+    let alice = Client::login(&server, "alice", "r1").await;
     bob.expect_presence("alice@dc1.test/r1", None).await;
     alice.kill().await;
     bob.expect_presence("alice@dc1.test/r1", Some("unavailable"))

@@ -1,0 +1,45 @@
+//! What a datacenter of a cluster is to be.
+
+use super::cluster::{GLOBAL, PASSWORD, SECRET, USERS};
+use super::server::{Builder, Kind};
+
+type Change = Box<dyn FnOnce(Builder) -> Builder + Send>;
+
+/// A datacenter to be.
+pub struct Plan {
+    /// Its local host.
+    pub host: String,
+    /// Which server it has.
+    pub kind: Kind,
+    /// TOML over its gateway's configuration.
+    pub config: Vec<String>,
+    /// What is different about its server.
+    pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Like any other, until it is changed.
+    pub fn new(host: &str) -> Self {
+        Self {
+            host: host.to_owned(),
+            kind: Kind::Prosody,
+            config: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
+
+    /// Its server, to be started.
+    pub fn server(self) -> Builder {
+        let server = self
+            .kind
+            .builder(&self.host)
+            .watched_by(GLOBAL)
+            .service(GLOBAL, SECRET);
+        let server = USERS
+            .iter()
+            .fold(server, |server, user| server.user(user, PASSWORD));
+        self.changes
+            .into_iter()
+            .fold(server, |server, change| change(server))
+    }
+}

@@ -1,0 +1,235 @@
+//! The XMPP server of a datacenter, whichever it is.
+
+use std::ops::Deref;
+
+use super::ejabberd::{self, Ejabberd};
+use super::process::Process;
+use super::prosody::{self, Prosody};
+use super::site::Site;
+use super::workdir::Workdir;
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Prosody,
+    Ejabberd,
+}
+
+/// How it is to be set up, in words that every kind understands.
+#[derive(Debug, Clone)]
+pub enum Builder {
+    Prosody(prosody::Builder),
+    Ejabberd(ejabberd::Builder),
+}
+
+/// A running (or stopped, or killed) server; data and ports stay its own
+/// through restarts.
+#[derive(Debug)]
+pub enum Server {
+    Prosody(Prosody),
+    Ejabberd(Ejabberd),
+}
+
+/// The same of each kind.
+macro_rules! each {
+    ($of:ident, $self:expr, $server:ident => $do:expr) => {
+        match $self {
+            $of::Prosody($server) => $do,
+            $of::Ejabberd($server) => $do,
+        }
+    };
+}
+
+/// The same of each kind's builder, which makes a builder of that kind.
+macro_rules! rebuilt {
+    ($self:expr, $server:ident => $do:expr) => {
+        match $self {
+            Self::Prosody($server) => Self::Prosody($do),
+            Self::Ejabberd($server) => Self::Ejabberd($do),
+        }
+    };
+}
+
+impl Kind {
+    /// For the users of `domain`.
+    pub fn builder(self, domain: &str) -> Builder {
+        match self {
+            Self::Prosody => Builder::Prosody(Prosody::builder(domain)),
+            Self::Ejabberd => Builder::Ejabberd(Ejabberd::builder(domain)),
+        }
+    }
+
+    /// As it names itself.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prosody => "Prosody",
+            Self::Ejabberd => "ejabberd",
+        }
+    }
+}
+
+impl Builder {
+    /// With an account.
+    pub fn user(self, name: &str, password: &str) -> Self {
+        rebuilt!(self, server => server.user(name, password))
+    }
+
+    /// Every user's presence goes to `domain` too, as an operator would
+    /// provision it.
+    pub fn watched_by(self, domain: &str) -> Self {
+        rebuilt!(self, server => server.watched_by(domain))
+    }
+
+    /// Nobody's presence goes anywhere by itself.
+    pub fn unwatched(self) -> Self {
+        rebuilt!(self, server => server.unwatched())
+    }
+
+    /// With an external component.
+    pub fn component(self, domain: &str, secret: &str) -> Self {
+        match self {
+            Self::Prosody(server) => Self::Prosody(server.component(domain, secret, "")),
+            Self::Ejabberd(server) => Self::Ejabberd(server.component(domain, secret)),
+        }
+    }
+
+    /// With an external component for a gateway: the shared domain, or a
+    /// service of another datacenter.
+    pub fn service(self, domain: &str, secret: &str) -> Self {
+        match self {
+            Self::Prosody(server) => Self::Prosody(server.service(domain, secret)),
+            Self::Ejabberd(server) => Self::Ejabberd(server.component(domain, secret)),
+        }
+    }
+
+    /// With a component that sees all presence and may list who is online.
+    pub fn control(self, domain: &str, secret: &str) -> Self {
+        match self {
+            Self::Prosody(server) => {
+                let modules = ["privilege", "admin_adhoc"];
+                Self::Prosody(server.control(domain, secret, &modules))
+            }
+            Self::Ejabberd(server) => Self::Ejabberd(server.control(domain, secret)),
+        }
+    }
+
+    /// Takes stanzas of any sender on the stream of that component.
+    pub fn unchecked(self, domain: &str) -> Self {
+        rebuilt!(self, server => server.unchecked(domain))
+    }
+
+    /// With rooms (XEP-0045), which are archived.
+    pub fn rooms(self, domain: &str) -> Self {
+        rebuilt!(self, server => server.rooms(domain))
+    }
+
+    /// Writes everything and starts it; ready when it answers clients.
+    pub async fn start(self, workdir: &Workdir) -> Server {
+        match self {
+            Self::Prosody(server) => Server::Prosody(server.start(workdir).await),
+            Self::Ejabberd(server) => Server::Ejabberd(server.start(workdir).await),
+        }
+    }
+}
+
+impl Server {
+    /// Which it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Prosody(_) => Kind::Prosody,
+            Self::Ejabberd(_) => Kind::Ejabberd,
+        }
+    }
+
+    /// For what only Prosody can do.
+    ///
+    /// # Panics
+    /// When it is another one.
+    pub fn prosody(&self) -> &Prosody {
+        match self {
+            Self::Prosody(server) => server,
+            other => panic!("{} is not a Prosody", other.domain()),
+        }
+    }
+
+    /// For what only Prosody can do.
+    ///
+    /// # Panics
+    /// When it is another one.
+    pub fn prosody_mut(&mut self) -> &mut Prosody {
+        match self {
+            Self::Prosody(server) => server,
+            other => panic!("{} is not a Prosody", other.domain()),
+        }
+    }
+
+    /// For what only ejabberd can do.
+    ///
+    /// # Panics
+    /// When it is another one.
+    pub fn ejabberd(&self) -> &Ejabberd {
+        match self {
+            Self::Ejabberd(server) => server,
+            other => panic!("{} is not an ejabberd", other.domain()),
+        }
+    }
+
+    /// To freeze, look at its log.
+    pub fn process(&self) -> &Process {
+        each!(Self, self, server => &server.process)
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.process().is_running()
+    }
+
+    /// Starts it again after it was stopped or killed, with the same data and ports.
+    pub async fn start(&mut self) {
+        each!(Self, self, server => server.start().await);
+    }
+
+    /// SIGTERM; clients are told.
+    pub async fn stop(&mut self) {
+        each!(Self, self, server => server.stop().await);
+    }
+
+    /// SIGKILL; nobody is told.
+    pub async fn kill9(&mut self) {
+        each!(Self, self, server => server.kill9().await);
+    }
+
+    /// A clean stop and start.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.start().await;
+    }
+}
+
+impl Deref for Server {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        each!(Self, self, server => server)
+    }
+}
+
+/// Makes a test with each kind of server of each scenario, a function that takes
+/// the [`Kind`].
+#[macro_export]
+macro_rules! on_each_server {
+    ($($scenario:ident),+ $(,)?) => {
+        $crate::on_each_server! { @with on_prosody Prosody $($scenario)+ }
+        $crate::on_each_server! { @with on_ejabberd Ejabberd $($scenario)+ }
+    };
+    (@with $name:ident $kind:ident $($scenario:ident)+) => {
+        mod $name {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $scenario() {
+                    super::$scenario($crate::support::server::Kind::$kind).await;
+                }
+            )+
+        }
+    };
+}

@@ -1,0 +1,88 @@
+//! What every kind of server has: a domain, accounts, and ports of its own.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::client::header;
+use super::port::Port;
+
+/// Where a server is, and who has an account there. Each kind of server
+/// dereferences to its own.
+#[derive(Debug)]
+pub struct Site {
+    domain: String,
+    users: Vec<User>,
+    c2s: Port,
+    components: Port,
+}
+
+/// An account.
+#[derive(Debug, Clone)]
+pub struct User {
+    /// Its localpart.
+    pub name: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl Site {
+    /// On free ports.
+    pub fn new(domain: &str, users: Vec<User>) -> Self {
+        Self {
+            domain: domain.to_owned(),
+            users,
+            c2s: Port::take(),
+            components: Port::take(),
+        }
+    }
+
+    /// The domain of its users.
+    pub fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// Who has an account.
+    pub fn users(&self) -> &[User] {
+        &self.users
+    }
+
+    /// Where clients connect, without TLS.
+    pub fn c2s(&self) -> SocketAddr {
+        self.c2s.address()
+    }
+
+    /// Where components connect.
+    pub fn component_address(&self) -> SocketAddr {
+        self.components.address()
+    }
+
+    /// The password of `user`.
+    pub fn password_of(&self, user: &str) -> &str {
+        let user = self
+            .users
+            .iter()
+            .find(|known| known.name == user)
+            .unwrap_or_else(|| panic!("{} has no user {user}", self.domain));
+        &user.password
+    }
+
+    /// Opens a stream as a client and waits for the features, which come after
+    /// everything else is loaded.
+    pub async fn greeting(&self) -> Result<(), String> {
+        let greeted = async {
+            let mut stream = TcpStream::connect(self.c2s()).await?;
+            stream.write_all(header(&self.domain).as_bytes()).await?;
+            let mut answer = Vec::new();
+            while memchr::memmem::find(&answer, b"<stream:features").is_none() {
+                if stream.read_buf(&mut answer).await? == 0 {
+                    let answer = String::from_utf8_lossy(&answer).into_owned();
+                    return Err(std::io::Error::other(answer));
+                }
+            }
+            Ok(())
+        };
+        greeted.await.map_err(|error| error.to_string())
+    }
+}
