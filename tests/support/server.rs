@@ -233,3 +233,25 @@ macro_rules! on_each_server {
         }
     };
 }
+
+/// Makes a test with each pair of kinds, besides two Prosodys, of each scenario, a
+/// function that takes the two [`Kind`]s.
+#[macro_export]
+macro_rules! on_each_pair {
+    ($($scenario:ident),+ $(,)?) => {
+        $crate::on_each_pair! { @with prosody_and_ejabberd Prosody Ejabberd $($scenario)+ }
+        $crate::on_each_pair! { @with ejabberd_and_prosody Ejabberd Prosody $($scenario)+ }
+        $crate::on_each_pair! { @with two_ejabberds Ejabberd Ejabberd $($scenario)+ }
+    };
+    (@with $name:ident $first:ident $second:ident $($scenario:ident)+) => {
+        mod $name {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $scenario() {
+                    use $crate::support::server::Kind;
+                    super::$scenario([Kind::$first, Kind::$second]).await;
+                }
+            )+
+        }
+    };
+}
