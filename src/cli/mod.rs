@@ -3,6 +3,7 @@
 mod certs;
 mod check;
 mod run;
+mod snippet;
 
 use clap::{ArgMatches, Command};
 use strait::config::{Config, Inputs, Loaded, Problems, flags};
@@ -53,6 +54,13 @@ pub fn command() -> Command {
             "check",
             "Check the configuration, with the files that it names",
         ))
+        .subcommand(
+            configured(
+                "snippet",
+                "Print what the local XMPP server needs in its own configuration",
+            )
+            .args(snippet::args()),
+        )
         .subcommand(certs::command())
 }
 
@@ -64,6 +72,7 @@ pub fn main(matches: &ArgMatches) -> Result<(), Failure> {
             check::check(&load(matches)?);
             Ok(())
         }
+        Some(("snippet", matches)) => Ok(snippet::run(load(matches)?, matches)?),
         Some(("certs", matches)) => Ok(certs::run(matches)?),
         _ => Err(anyhow::anyhow!("no command given; see strait --help").into()),
     }
