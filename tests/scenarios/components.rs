@@ -92,7 +92,7 @@ async fn speak(backend: Backend, locals: [Option<&'static str>; 2]) {
             .datacenter(host)
             .its_config(&format!("services = [{{ domain = '{own}'{named} }}]"))
             .its(move |server| {
-                let server = server.service(own, SECRET).service(other, SECRET);
+                let server = server.component(own, SECRET).service(other, SECRET);
                 match local {
                     Some(local) => server.component(local, SECRET),
                     None => server,

@@ -13,7 +13,7 @@ const OK: [(&str, &str); 2] = [("source", "admin"), ("outcome", "ok")];
 fn silent(config: &str) -> Builder {
     Cluster::builder()
         .datacenter("dc1.test")
-        .its(|server| control::at(server.unwatched(), "dc1.test"))
+        .its(|server| server.unwatched())
         .its_config(&control::config("dc1.test"))
         .its_config(config)
 }
@@ -157,7 +157,11 @@ async fn what_is_used_is_told_and_its_stream_has_its_own_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready() {
-    let cluster = silent("control.secret = 'wrong'").start().await;
+    let mut cluster = silent("").prepare().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.reconfigure("control.secret = 'wrong'");
+    cluster.launch_gateways();
+    cluster.until_ready().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.until_logged("`control.secret`").await;
     let (code, ready) = gateway.get("/readyz").await.expect("readiness");
@@ -176,7 +180,7 @@ async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready() {
 async fn a_server_that_refuses_its_list_is_told_about() {
     let cluster = Cluster::builder()
         .datacenter("dc1.test")
-        .its_prosody(|prosody| control::at_with(prosody, "dc1.test", &["privilege"]))
+        .its_prosody(|prosody| control::with_only(prosody, &["privilege"]))
         .its_config(&control::config("dc1.test"))
         .start()
         .await;

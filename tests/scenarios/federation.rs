@@ -7,6 +7,8 @@ use crate::support::prosody::Prosody;
 use crate::support::xml::child;
 
 const ON: &str = "component.foreign_from = true";
+/// Over what the snippet says for that.
+const CHECKS: &str = "validate_from_addresses = true";
 
 /// dc1 and dc2 of the shared domain, whose DNS names dc1, and eve's own server.
 struct World {
@@ -24,9 +26,9 @@ impl World {
             builder = builder.datacenter(host).its_prosody(move |prosody| {
                 let prosody = prosody.federated(port, &[("elsewhere.test", other)]);
                 if checks {
-                    prosody
+                    prosody.component_options(GLOBAL, CHECKS)
                 } else {
-                    prosody.unchecked(GLOBAL)
+                    prosody
                 }
             });
         }
@@ -105,6 +107,7 @@ async fn with_it_off_a_federated_sender_is_told_so() {
 async fn a_server_that_checks_senders_is_found_out_and_harms_nobody() {
     let cluster = Cluster::builder()
         .datacenter("dc1.test")
+        .its_prosody(|prosody| prosody.component_options(GLOBAL, CHECKS))
         .config(ON)
         .start()
         .await;
@@ -145,7 +148,6 @@ async fn a_server_that_checks_senders_is_found_out_and_harms_nobody() {
 async fn a_peer_cannot_speak_for_the_servers_own_domains() {
     let cluster = Cluster::builder()
         .datacenter("dc1.test")
-        .its_prosody(|prosody| prosody.unchecked(GLOBAL))
         .config(ON)
         .start()
         .await;

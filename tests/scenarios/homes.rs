@@ -18,7 +18,7 @@ async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
         .datacenter("dc2.test")
         .its_prosody(|prosody| {
             let prosody = prosody.user("erin", PASSWORD).global_options(PLUGINS);
-            control::at_with(prosody, "dc2.test", &["admin_adhoc", "strait_accounts"])
+            control::with_only(prosody, &["admin_adhoc", "strait_accounts"])
         })
         .its_config(&control::config("dc2.test"))
         .start()
@@ -48,7 +48,6 @@ async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
 async fn without_a_list_of_accounts_that_is_said() {
     let cluster = Cluster::builder()
         .datacenter("dc1.test")
-        .its(|server| control::at(server, "dc1.test"))
         .its_config(&control::config("dc1.test"))
         .start()
         .await;

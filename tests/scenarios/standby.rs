@@ -13,8 +13,7 @@ const SOON: Duration = Duration::from_secs(5);
 async fn the_standby_takes_over_within_five_seconds_and_claims_stay() {
     let mut cluster = Cluster::builder()
         .datacenter("dc1.test")
-        .its(|server| control::at(server, "dc1.test"))
-        .its_prosody(|prosody| prosody.first_comes(GLOBAL))
+        .its_standby()
         .its_config(&control::config("dc1.test"))
         .datacenter("dc2.test")
         .start()

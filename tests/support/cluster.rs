@@ -119,27 +119,25 @@ impl Builder {
         })
     }
 
+    /// A second gateway of the datacenter named last waits for the end of the first.
+    pub fn its_standby(mut self) -> Self {
+        self.last().standby = true;
+        self
+    }
+
     fn last(&mut self) -> &mut Plan {
         self.plans.last_mut().expect("a datacenter named before")
     }
 
-    /// Everything but the gateways runs; they are configured.
+    /// Everything but the gateways runs; they are configured, and the servers
+    /// are as the gateways' snippets say.
     pub async fn prepare(self) -> Cluster {
         let workdir = Workdir::new(&self.name);
         let authority = Authority::new(&workdir.file("certs"), "authority");
-        let (hosts, servers): (Vec<_>, Vec<_>) = self
-            .plans
-            .into_iter()
-            .map(|plan| ((plan.host.clone(), plan.config.clone()), plan.server()))
-            .unzip();
-        let servers = join_all(servers.into_iter().map(|plan| plan.start(&workdir)));
-        let redis = async {
-            match self.backend {
-                Backend::Redis => Some(Redis::start(&workdir).await),
-                Backend::Mesh => None,
-            }
+        let redis = match self.backend {
+            Backend::Redis => Some(Redis::start(&workdir).await),
+            Backend::Mesh => None,
         };
-        let (redis, servers) = tokio::join!(redis, servers);
         let mut cluster = Cluster {
             datacenters: Vec::new(),
             redis: OwnRedis(redis),
@@ -148,13 +146,16 @@ impl Builder {
             clients: Mutex::default(),
             workdir,
         };
-        for ((host, config), server) in hosts.into_iter().zip(servers) {
-            let mut settings = cluster.settings(&host);
-            settings.server = server.component_address();
-            settings.overrides = config;
-            let gateway = cluster.gateway(&settings);
-            cluster.datacenters.push(Datacenter { gateway, server });
-        }
+        let planned = self.plans.into_iter().map(|plan| cluster.plan(plan));
+        let (gateways, servers): (Vec<_>, Vec<_>) = planned.unzip();
+        let servers = servers
+            .into_iter()
+            .map(|server| server.start(&cluster.workdir));
+        let servers = join_all(servers).await;
+        let datacenters = gateways.into_iter().zip(servers);
+        cluster.datacenters = datacenters
+            .map(|(gateway, server)| Datacenter { gateway, server })
+            .collect();
         cluster.introduce_all();
         cluster
     }
@@ -204,6 +205,23 @@ impl Cluster {
         let mut gateways = self.gateways.lock().expect("no panic while it is held");
         gateways.push((gateway.admin(), gateway.link()));
         gateway
+    }
+
+    /// The gateway of a datacenter to be, configured, and the server for it.
+    fn plan(&self, plan: Plan) -> (Gateway, server::Builder) {
+        let mut settings = self.settings(&plan.host);
+        settings.overrides.clone_from(&plan.config);
+        let standby = plan.standby;
+        let server = plan.server();
+        settings.server = server.component_address();
+        let gateway = self.gateway(&settings);
+        let mut arguments = vec![server.word().to_owned(), "--with-secrets".to_owned()];
+        arguments.extend(standby.then(|| "--standby".to_owned()));
+        for service in server.services() {
+            arguments.extend(["--remote-service".to_owned(), service]);
+        }
+        let snippet = gateway.snippet(&arguments);
+        (gateway, server.pasted(snippet))
     }
 
     /// Names every gateway of a mesh to every other, as operators do.

@@ -26,7 +26,7 @@ pub struct Component {
 impl Component {
     /// Attaches to the server there as `domain`.
     pub async fn attach(at: &Site, domain: &str, secret: &str) -> Self {
-        let stream = TcpStream::connect(at.component_address()).await;
+        let stream = TcpStream::connect(at.own_component_address()).await;
         let stream = stream.unwrap_or_else(|error| panic!("{domain} cannot connect: {error}"));
         stream.set_nodelay(true).expect("a TCP socket");
         let (reader, writer) = stream.into_split();

@@ -1,8 +1,7 @@
-//! The control component: what the operators of the server and of the gateway
-//! write.
+//! The control component: what the gateway's operator writes. What the
+//! server's operator writes is in the snippet.
 
 use super::prosody;
-use super::server;
 
 /// The secret of every control component; secrets must not show in any log.
 pub const SECRET: &str = "control-secret-of-the-tests";
@@ -20,13 +19,9 @@ pub fn config(host: &str) -> String {
     )
 }
 
-/// The server lets the control component see all presence (XEP-0356) and list
-/// who is online (XEP-0133 on Prosody, a node of disco on ejabberd).
-pub fn at(server: server::Builder, host: &str) -> server::Builder {
-    server.control(&domain(host), SECRET)
-}
-
-/// The same at a Prosody with only some of the modules that this takes.
-pub fn at_with(prosody: prosody::Builder, host: &str, modules: &[&str]) -> prosody::Builder {
-    prosody.control(&domain(host), SECRET, modules)
+/// A Prosody with only some of the modules that this takes.
+pub fn with_only(prosody: prosody::Builder, modules: &[&str]) -> prosody::Builder {
+    let modules = modules.iter().map(|module| format!("{module:?}"));
+    let modules = modules.collect::<Vec<_>>().join(", ");
+    prosody.host_options(&format!("modules_enabled = {{ {modules} }}"))
 }

@@ -5,11 +5,11 @@
 //! running one is part of how it starts.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use serde_json::{Map, Value, json};
 
 use super::process::Process;
 use super::site::{Site, User};
@@ -19,13 +19,14 @@ use super::workdir::Workdir;
 const CONTROL_SCRIPT: &str = "/usr/sbin/ejabberdctl";
 
 /// What a client needs, and what remote users need.
-const MODULES: [&str; 17] = [
+const MODULES: [&str; 18] = [
     "mod_adhoc",
     "mod_admin_extra",
     "mod_blocking",
     "mod_caps",
     "mod_carboncopy",
     "mod_client_state",
+    "mod_configure",
     "mod_disco",
     "mod_last",
     "mod_offline",
@@ -40,16 +41,15 @@ const MODULES: [&str; 17] = [
 ];
 
 /// How it is to be set up.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Builder {
-    domain: String,
-    users: Vec<User>,
+    site: Site,
     watcher: Option<String>,
+    /// What `strait snippet ejabberd` says.
+    snippet: Option<String>,
+    /// Gateways attach as these; with a snippet, that has them.
+    services: Vec<(String, String)>,
     components: Vec<(String, String)>,
-    /// Whether senders are checked on the component streams.
-    checked: bool,
-    listener: Vec<(String, Value)>,
-    control: Option<String>,
     modules: Vec<(String, Value)>,
     options: Vec<(String, Value)>,
 }
@@ -68,10 +68,7 @@ pub struct Ejabberd {
 impl Builder {
     /// With an account.
     pub fn user(mut self, name: &str, password: &str) -> Self {
-        self.users.push(User {
-            name: name.to_owned(),
-            password: password.to_owned(),
-        });
+        self.site.add(name, password);
         self
     }
 
@@ -88,22 +85,36 @@ impl Builder {
         self
     }
 
-    /// With an external component.
+    /// With an external component of the test itself.
     pub fn component(mut self, domain: &str, secret: &str) -> Self {
         self.components.push((domain.to_owned(), secret.to_owned()));
         self
     }
 
-    /// With a component that sees all presence and may list who is online.
-    pub fn control(mut self, domain: &str, secret: &str) -> Self {
-        self.control = Some(domain.to_owned());
-        self.component(domain, secret)
+    /// With an external component for a gateway: the shared domain, or a
+    /// service of another datacenter. The secret counts where there is no snippet.
+    pub fn service(mut self, domain: &str, secret: &str) -> Self {
+        self.services.push((domain.to_owned(), secret.to_owned()));
+        self
     }
 
-    /// Takes stanzas of any sender on all component streams: they share a listener.
-    pub fn unchecked(mut self, _domain: &str) -> Self {
-        self.checked = false;
+    /// The domains that were given to [`service`](Self::service).
+    pub fn services(&self) -> Vec<String> {
+        self.services
+            .iter()
+            .map(|(domain, _)| domain.clone())
+            .collect()
+    }
+
+    /// With what `strait snippet ejabberd` says.
+    pub fn pasted(mut self, snippet: String) -> Self {
+        self.snippet = Some(snippet);
         self
+    }
+
+    /// Where it will accept gateways.
+    pub fn component_address(&self) -> SocketAddr {
+        self.site.component_address()
     }
 
     /// With rooms (XEP-0045), which are archived.
@@ -129,18 +140,12 @@ impl Builder {
         self
     }
 
-    /// With one more option of the listener for components, or another value
-    /// for one.
-    pub fn listener_option(mut self, name: &str, value: Value) -> Self {
-        self.listener.push((name.to_owned(), value));
-        self
-    }
-
     /// Writes everything and starts it; ready when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Ejabberd {
-        let site = Site::new(&self.domain, self.users.clone());
-        let name = format!("ejabberd-{}", self.domain);
-        let config = self.config(&site).to_string();
+        let name = format!("ejabberd-{}", self.site.domain());
+        let snippet = self.snippet.as_ref();
+        let snippet = snippet.map(|text| workdir.write(&format!("{name}/strait.yml"), text));
+        let config = self.config(snippet).to_string();
         let config = workdir.write(&format!("{name}/ejabberd.yml"), &config);
         let directory = workdir.file(&name);
         let ready = directory.join("ready");
@@ -149,7 +154,7 @@ impl Builder {
         let mut ejabberd = Ejabberd {
             // `env` replaces itself by Erlang: the process is ejabberd's own.
             process: Process::new(&name, "env", arguments, log),
-            site,
+            site: self.site,
             ready,
         };
         ejabberd.start().await;
@@ -180,9 +185,9 @@ impl Builder {
     /// In Erlang: registers who is not registered yet, gives them their
     /// contact, and says that all is done.
     fn provisioning(&self, ready: &Path) -> String {
-        let domain = binary(&self.domain);
+        let domain = binary(self.site.domain());
         let mut all = String::new();
-        for user in &self.users {
+        for user in self.site.users() {
             let (name, password) = (binary(&user.name), binary(&user.password));
             let contact = self.contact_of(user);
             write!(
@@ -203,30 +208,31 @@ impl Builder {
             return "ok".to_owned();
         };
         let (contact, host) = watcher.split_once('@').unwrap_or(("", watcher));
-        let [name, domain, contact, host] = [&user.name, &self.domain, contact, host].map(binary);
+        let [name, domain, contact, host] =
+            [&user.name, self.site.domain(), contact, host].map(binary);
         format!(
             "mod_admin_extra:add_rosteritem({name}, {domain}, {contact}, {host}, \
              <<\"Gateway\">>, <<\"Gateways\">>, <<\"from\">>)"
         )
     }
 
-    fn config(&self, site: &Site) -> Value {
+    /// As that of Debian where the snippet counts on it.
+    fn config(&self, snippet: Option<PathBuf>) -> Value {
         let mut config = json!({
-            "hosts": [self.domain],
+            "hosts": [self.site.domain()],
             "loglevel": "debug",
             "log_rotate_size": "infinity",
             "acme": {"auto": false},
-            "s2s_access": "none",
             "auth_method": "mnesia",
             "auth_use_cache": false,
+            "acl": {"admin": {"user": [""]}},
+            "access_rules": {"configure": {"allow": "admin"}},
             "shaper_rules": {"max_user_sessions": 100, "max_user_offline_messages": 10000},
-            "listen": self.listeners(site),
+            "listen": self.listeners(snippet.is_none()),
             "modules": self.all_modules(),
         });
-        if let Some(control) = &self.control {
-            let only = format!("^{}$", control.replace('.', "\\."));
-            config["acl"] = json!({"gateway": {"node_regexp": {"^$": only}}});
-            config["access_rules"] = json!({"configure": {"allow": "gateway"}});
+        if let Some(snippet) = snippet {
+            config["include_config_file"] = json!(snippet);
         }
         for (name, value) in &self.options {
             config[name] = value.clone();
@@ -234,48 +240,42 @@ impl Builder {
         config
     }
 
-    fn listeners(&self, site: &Site) -> Value {
-        let hosts: serde_json::Map<_, _> = self
-            .components
-            .iter()
-            .map(|(domain, secret)| (domain.clone(), json!({"password": secret})))
-            .collect();
-        let clients = json!({
+    fn listeners(&self, with_services: bool) -> Value {
+        let mut listeners = vec![json!({
             "module": "ejabberd_c2s",
             "ip": "127.0.0.1",
-            "port": site.c2s().port(),
-        });
-        let mut components = json!({
-            "module": "ejabberd_service",
-            "ip": "127.0.0.1",
-            "port": site.component_address().port(),
-            "check_from": self.checked,
-            "global_routes": false,
-            "hosts": hosts,
-        });
-        for (name, value) in &self.listener {
-            components[name] = value.clone();
+            "port": self.site.c2s().port(),
+        })];
+        let own = (self.site.own_component_address(), &self.components);
+        let services = (self.component_address(), &self.services);
+        let wanted = [Some(own), with_services.then_some(services)];
+        for (address, components) in wanted.into_iter().flatten() {
+            let hosts: Map<_, _> = components
+                .iter()
+                .map(|(domain, secret)| (domain.clone(), json!({"password": secret})))
+                .collect();
+            // Without any, it would take whoever knows no password.
+            if !hosts.is_empty() {
+                listeners.push(json!({
+                    "module": "ejabberd_service",
+                    "ip": "127.0.0.1",
+                    "port": address.port(),
+                    "global_routes": false,
+                    "hosts": hosts,
+                }));
+            }
         }
-        json!([clients, components])
+        json!(listeners)
     }
 
     fn all_modules(&self) -> Value {
-        let mut modules: Value = MODULES
-            .map(|name| (name.to_owned(), json!({})))
-            .into_iter()
-            .collect::<serde_json::Map<_, _>>()
-            .into();
-        modules["mod_mam"] = json!({"default": "always"});
-        modules["mod_pubsub"] = json!({"plugins": ["flat", "pep"]});
-        modules["mod_vcard"] = json!({"search": false});
-        if self.control.is_some() {
-            modules["mod_configure"] = json!({});
-            modules["mod_privilege"] = json!({"presence": {"managed_entity": "configure"}});
-        }
-        for (name, options) in &self.modules {
-            modules[name] = options.clone();
-        }
-        modules
+        let modules = MODULES.map(|name| (name.to_owned(), json!({})));
+        let mut modules: Map<_, _> = modules.into_iter().collect();
+        modules.insert("mod_mam".to_owned(), json!({"default": "always"}));
+        modules.insert("mod_pubsub".to_owned(), json!({"plugins": ["flat", "pep"]}));
+        modules.insert("mod_vcard".to_owned(), json!({"search": false}));
+        modules.extend(self.modules.iter().cloned());
+        modules.into()
     }
 }
 
@@ -283,13 +283,11 @@ impl Ejabberd {
     /// For the users of `domain`.
     pub fn builder(domain: &str) -> Builder {
         Builder {
-            domain: domain.to_owned(),
-            users: Vec::new(),
+            site: Site::new(domain).with_own_components(),
             watcher: None,
+            snippet: None,
+            services: Vec::new(),
             components: Vec::new(),
-            checked: true,
-            listener: Vec::new(),
-            control: None,
             modules: Vec::new(),
             options: Vec::new(),
         }
@@ -311,8 +309,6 @@ impl Ejabberd {
         if !self.ready.exists() {
             return Err("it has not finished its start".to_owned());
         }
-        let components = TcpStream::connect(self.component_address()).await;
-        components.map_err(|error| error.to_string())?;
         self.greeting().await
     }
 

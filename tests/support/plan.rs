@@ -1,6 +1,6 @@
 //! What a datacenter of a cluster is to be.
 
-use super::cluster::{GLOBAL, PASSWORD, SECRET, USERS};
+use super::cluster::{GLOBAL, PASSWORD, USERS};
 use super::server::{Builder, Kind};
 
 type Change = Box<dyn FnOnce(Builder) -> Builder + Send>;
@@ -15,6 +15,8 @@ pub struct Plan {
     pub config: Vec<String>,
     /// What is different about its server.
     pub changes: Vec<Change>,
+    /// Whether a second gateway is to wait for the first one's end.
+    pub standby: bool,
 }
 
 impl Plan {
@@ -25,16 +27,13 @@ impl Plan {
             kind: Kind::Prosody,
             config: Vec::new(),
             changes: Vec::new(),
+            standby: false,
         }
     }
 
     /// Its server, to be started.
     pub fn server(self) -> Builder {
-        let server = self
-            .kind
-            .builder(&self.host)
-            .watched_by(GLOBAL)
-            .service(GLOBAL, SECRET);
+        let server = self.kind.builder(&self.host).watched_by(GLOBAL);
         let server = USERS
             .iter()
             .fold(server, |server, user| server.user(user, PASSWORD));

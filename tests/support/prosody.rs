@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 
 use super::process::Process;
-use super::site::{Site, User};
+use super::site::Site;
 use super::workdir::Workdir;
 
 /// What a client needs, and what remote users need: everything but s2s, which
@@ -20,11 +21,14 @@ const FEDERATION: &str = r#" "dialback", "test_names","#;
 const PLUGINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/prosody_plugins");
 
 /// How it is to be set up.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Builder {
-    domain: String,
-    users: Vec<User>,
+    site: Site,
     watcher: Option<String>,
+    /// What `strait snippet prosody` says.
+    snippet: Option<String>,
+    /// Gateways attach as these; with a snippet, that has them.
+    services: Vec<(String, String)>,
     components: Vec<Component>,
     global_options: String,
     /// Its port for other servers, and theirs.
@@ -53,10 +57,7 @@ pub struct Prosody {
 impl Builder {
     /// With an account.
     pub fn user(mut self, name: &str, password: &str) -> Self {
-        self.users.push(User {
-            name: name.to_owned(),
-            password: password.to_owned(),
-        });
+        self.site.add(name, password);
         self
     }
 
@@ -97,42 +98,35 @@ impl Builder {
         self
     }
 
-    /// Refuses a second component of that name, as Prosody does unless told otherwise.
-    pub fn first_comes(mut self, domain: &str) -> Self {
-        for component in &mut self.components {
-            if component.domain == domain {
-                component.options = component.options.replace("kick_old", "kick_new");
-            }
-        }
-        self
-    }
-
-    /// Takes stanzas of any sender on the stream of that component.
-    pub fn unchecked(mut self, domain: &str) -> Self {
-        let mut components = self.components.iter_mut();
-        let component = components.find(|component| component.domain == domain);
-        let options = &mut component.expect("a component named before").options;
-        options.push_str("\n  validate_from_addresses = false");
-        self
+    /// More lines of Lua for a component that the snippet has, which they override.
+    pub fn component_options(self, domain: &str, lua: &str) -> Self {
+        self.more(&format!("Component {domain:?}\n  {lua}"))
     }
 
     /// With an external component for a gateway: the shared domain, or a
-    /// service of another datacenter.
-    pub fn service(self, domain: &str, secret: &str) -> Self {
-        // The server may learn late that a killed gateway is gone.
-        self.component(domain, secret, "component_conflict_resolve = \"kick_old\"")
+    /// service of another datacenter. The secret counts where there is no snippet.
+    pub fn service(mut self, domain: &str, secret: &str) -> Self {
+        self.services.push((domain.to_owned(), secret.to_owned()));
+        self
     }
 
-    /// With a component that may ask the server who is online, as far as
-    /// `modules` let it.
-    pub fn control(self, domain: &str, secret: &str, modules: &[&str]) -> Self {
-        let modules = modules.iter().map(|module| format!("{module:?}"));
-        let modules = modules.collect::<Vec<_>>().join(", ");
-        self.host_options(&format!(
-            "modules_enabled = {{ {modules} }}\nadmins = {{ {domain:?} }}\n\
-             privileged_entities = {{ [{domain:?}] = {{ presence = \"managed_entity\" }} }}"
-        ))
-        .component(domain, secret, "modules_enabled = { \"privilege\" }")
+    /// The domains that were given to [`service`](Self::service).
+    pub fn services(&self) -> Vec<String> {
+        self.services
+            .iter()
+            .map(|(domain, _)| domain.clone())
+            .collect()
+    }
+
+    /// With what `strait snippet prosody` says.
+    pub fn pasted(mut self, snippet: String) -> Self {
+        self.snippet = Some(snippet);
+        self
+    }
+
+    /// Where it will accept gateways.
+    pub fn component_address(&self) -> SocketAddr {
+        self.site.component_address()
     }
 
     /// With rooms (XEP-0045), which are archived.
@@ -156,16 +150,25 @@ impl Builder {
 
     /// Writes everything and starts it; ready when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Prosody {
-        let site = Site::new(&self.domain, self.users.clone());
-        let name = format!("prosody-{}", self.domain);
+        let name = format!("prosody-{}", self.site.domain());
         self.write_accounts(workdir, &name);
-        let config = self.config(workdir, &name, &site);
+        let snippet = self.snippet.as_ref();
+        let snippet = snippet.map(|text| workdir.write(&format!("{name}/strait.cfg.lua"), text));
+        let groups = self
+            .watcher
+            .as_ref()
+            .map(|domain| format!("[+everybody]\n{domain}\n"));
+        workdir.write(
+            &format!("{name}/everybody.txt"),
+            &groups.unwrap_or_default(),
+        );
+        let config = self.config(workdir, &name, snippet);
         let config = workdir.write(&format!("{name}/prosody.cfg.lua"), &config);
         let log = workdir.file(&format!("{name}.log"));
         let arguments = ["-F".into(), "--config".into(), OsString::from(&config)];
         let mut prosody = Prosody {
             process: Process::new(&name, "prosody", arguments, log),
-            site,
+            site: self.site,
             config,
         };
         prosody.start().await;
@@ -174,12 +177,13 @@ impl Builder {
 
     /// What `prosodyctl register` would write, without starting Lua for each.
     fn write_accounts(&self, workdir: &Workdir, name: &str) {
-        let data = format!("{name}/data/{}", file_name(&self.domain));
-        for user in &self.users {
+        let data = format!("{name}/data/{}", file_name(self.site.domain()));
+        for user in self.site.users() {
             let account = format!("return {{ [\"password\"] = {:?}; }};\n", user.password);
             let file = file_name(&user.name);
             workdir.write(&format!("{data}/accounts/{file}.dat"), &account);
-            if let Some(watcher) = &self.watcher {
+            // With a snippet, everybody has the watcher by a group.
+            if let (Some(watcher), None) = (&self.watcher, &self.snippet) {
                 let roster = format!(
                     "return {{ [false] = {{ version = 1; pending = {{}}; }}; \
                      [{watcher:?}] = {{ subscription = \"from\"; groups = {{}}; }}; }};\n"
@@ -205,7 +209,7 @@ impl Builder {
         )
     }
 
-    fn config(&self, workdir: &Workdir, name: &str, site: &Site) -> String {
+    fn config(&self, workdir: &Workdir, name: &str, snippet: Option<PathBuf>) -> String {
         let directory = workdir.file(name);
         let log = workdir.file(&format!("{name}.log"));
         let mut config = format!(
@@ -227,41 +231,56 @@ storage = "internal"
 modules_enabled = {{{MODULES}{more_modules}
 }}
 {global}
+{included}
 VirtualHost "{domain}"
+groups_file = "{directory}/everybody.txt"
 {options}"#,
             directory = directory.display(),
             log = log.display(),
-            c2s = site.c2s().port(),
-            components = site.component_address().port(),
+            c2s = self.site.c2s().port(),
+            components = self.component_address().port(),
             federation = self.federation_options(),
             more_modules = self.federation.as_ref().map_or("", |_| FEDERATION),
             global = self.global_options,
-            domain = self.domain,
+            included = snippet
+                .as_ref()
+                .map_or(String::new(), |path| format!("Include {path:?}")),
+            domain = self.site.domain(),
             options = self.host_options,
         );
+        if snippet.is_none() {
+            for (domain, secret) in &self.services {
+                section(&mut config, domain, secret, "");
+            }
+        }
         for component in &self.components {
             let Component {
                 domain,
                 secret,
                 options,
             } = component;
-            write!(
-                config,
-                "Component {domain:?}\n  component_secret = {secret:?}\n  {options}\n"
-            )
-            .expect("a string grows");
+            section(&mut config, domain, secret, options);
         }
         config + &self.more
     }
+}
+
+fn section(config: &mut String, domain: &str, secret: &str, options: &str) {
+    write!(
+        config,
+        "Component {domain:?}\n  component_secret = {secret:?}\n  {options}\n"
+    )
+    .expect("a string grows");
 }
 
 impl Prosody {
     /// For the users of `domain`.
     pub fn builder(domain: &str) -> Builder {
         Builder {
-            domain: domain.to_owned(),
-            users: Vec::new(),
+            site: Site::new(domain),
             watcher: None,
+            snippet: None,
+            services: Vec::new(),
             components: Vec::new(),
             global_options: String::new(),
             federation: None,

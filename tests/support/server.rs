@@ -1,5 +1,6 @@
 //! The XMPP server of a datacenter, whichever it is.
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 
 use super::ejabberd::{self, Ejabberd};
@@ -16,7 +17,7 @@ pub enum Kind {
 }
 
 /// How it is to be set up, in words that every kind understands.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Builder {
     Prosody(prosody::Builder),
     Ejabberd(ejabberd::Builder),
@@ -85,7 +86,7 @@ impl Builder {
         rebuilt!(self, server => server.unwatched())
     }
 
-    /// With an external component.
+    /// With an external component of the test itself.
     pub fn component(self, domain: &str, secret: &str) -> Self {
         match self {
             Self::Prosody(server) => Self::Prosody(server.component(domain, secret, "")),
@@ -94,28 +95,32 @@ impl Builder {
     }
 
     /// With an external component for a gateway: the shared domain, or a
-    /// service of another datacenter.
+    /// service of another datacenter. The secret counts where there is no snippet.
     pub fn service(self, domain: &str, secret: &str) -> Self {
-        match self {
-            Self::Prosody(server) => Self::Prosody(server.service(domain, secret)),
-            Self::Ejabberd(server) => Self::Ejabberd(server.component(domain, secret)),
-        }
+        rebuilt!(self, server => server.service(domain, secret))
     }
 
-    /// With a component that sees all presence and may list who is online.
-    pub fn control(self, domain: &str, secret: &str) -> Self {
-        match self {
-            Self::Prosody(server) => {
-                let modules = ["privilege", "admin_adhoc"];
-                Self::Prosody(server.control(domain, secret, &modules))
-            }
-            Self::Ejabberd(server) => Self::Ejabberd(server.control(domain, secret)),
-        }
+    /// The domains that were given to [`service`](Self::service).
+    pub fn services(&self) -> Vec<String> {
+        each!(Self, self, server => server.services())
     }
 
-    /// Takes stanzas of any sender on the stream of that component.
-    pub fn unchecked(self, domain: &str) -> Self {
-        rebuilt!(self, server => server.unchecked(domain))
+    /// With what `strait snippet` says for this kind.
+    pub fn pasted(self, snippet: String) -> Self {
+        rebuilt!(self, server => server.pasted(snippet))
+    }
+
+    /// Where it will accept gateways.
+    pub fn component_address(&self) -> SocketAddr {
+        each!(Self, self, server => server.component_address())
+    }
+
+    /// What `strait snippet` calls it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Prosody(_) => "prosody",
+            Self::Ejabberd(_) => "ejabberd",
+        }
     }
 
     /// With rooms (XEP-0045), which are archived.

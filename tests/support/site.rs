@@ -16,6 +16,7 @@ pub struct Site {
     users: Vec<User>,
     c2s: Port,
     components: Port,
+    own_components: Option<Port>,
 }
 
 /// An account.
@@ -28,14 +29,29 @@ pub struct User {
 }
 
 impl Site {
-    /// On free ports.
-    pub fn new(domain: &str, users: Vec<User>) -> Self {
+    /// On free ports; no account yet.
+    pub fn new(domain: &str) -> Self {
         Self {
             domain: domain.to_owned(),
-            users,
+            users: Vec::new(),
             c2s: Port::take(),
             components: Port::take(),
+            own_components: None,
         }
+    }
+
+    /// With a port of their own for the components of the test itself.
+    pub fn with_own_components(mut self) -> Self {
+        self.own_components = Some(Port::take());
+        self
+    }
+
+    /// One more account.
+    pub fn add(&mut self, name: &str, password: &str) {
+        self.users.push(User {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        });
     }
 
     /// The domain of its users.
@@ -53,9 +69,15 @@ impl Site {
         self.c2s.address()
     }
 
-    /// Where components connect.
+    /// Where gateways connect as components.
     pub fn component_address(&self) -> SocketAddr {
         self.components.address()
+    }
+
+    /// Where the components of the test itself connect.
+    pub fn own_component_address(&self) -> SocketAddr {
+        let port = self.own_components.as_ref().unwrap_or(&self.components);
+        port.address()
     }
 
     /// The password of `user`.

@@ -10,7 +10,7 @@ mod prosody;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::{Arg, ArgAction, ArgMatches};
-use strait::config::{Config, Endpoint, Loaded, Secret};
+use strait::config::{Config, Endpoint, Loaded, Secret, Service};
 use strait::host::Host;
 
 const SERVERS: [&str; 3] = ["prosody", "ejabberd", "mongooseim"];
@@ -84,15 +84,22 @@ pub fn run(loaded: Loaded, matches: &ArgMatches) -> anyhow::Result<()> {
 }
 
 impl Wish {
-    /// The domains under which the gateway attaches with `component.secret`:
-    /// the shared one first.
+    /// The domains under which the gateway attaches with `component.secret`,
+    /// each once: the shared one first.
     fn streams(&self) -> Vec<&Host> {
-        let translated = self.config.services.iter();
-        let translated = translated.filter(|service| service.local.is_some());
-        std::iter::once(&self.config.global_host)
-            .chain(translated.map(|service| &service.domain))
-            .chain(&self.remote_services)
-            .collect()
+        let own = |service: &&Service| service.local.is_none();
+        let (own, translated): (Vec<_>, Vec<_>) = self.config.services.iter().partition(own);
+        let mut taken: Vec<&Host> = own.iter().map(|service| &service.domain).collect();
+        let mut streams = vec![&self.config.global_host];
+        let translated = translated.iter().map(|service| &service.domain);
+        // A list for all datacenters may name one that is here.
+        for domain in translated.chain(&self.remote_services) {
+            if !taken.contains(&domain) {
+                taken.push(domain);
+                streams.push(domain);
+            }
+        }
+        streams
     }
 
     /// `secret`, or words in its place, as which it is refused.
@@ -205,7 +212,8 @@ mod tests {
             "services = [{ domain = 'muc.example.test', local = 'rooms.dc1.test' }, \
              { domain = 'own.example.test' }]\n",
         );
-        wish.remote_services = vec![Host::new("bot.example.test").unwrap()];
+        let remote = ["bot.example.test", "muc.example.test", "own.example.test"];
+        wish.remote_services = remote.map(|name| Host::new(name).unwrap()).into();
         let streams = ["example.test", "muc.example.test", "bot.example.test"];
         assert_eq!(
             wish.streams(),
