@@ -73,13 +73,11 @@ impl Gateway {
 
     /// What `strait snippet` prints for its configuration.
     pub fn snippet(&self, arguments: &[String]) -> String {
-        let output = std::process::Command::new(binary())
-            .arg("snippet")
-            .args(arguments)
-            .arg("--config")
-            .arg(&self.config)
-            .output()
-            .expect("the program");
+        let mut command = std::process::Command::new(binary());
+        command.arg("snippet").args(arguments);
+        command.arg("--config").arg(&self.config);
+        super::process::forget_settings(&mut command);
+        let output = command.output().expect("the program");
         let problems = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {problems}");
         String::from_utf8(output.stdout).expect("a snippet in UTF-8")

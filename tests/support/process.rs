@@ -72,12 +72,7 @@ impl Process {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
         command.args(&self.command);
-        // The developer's own settings have no place in a test.
-        for (key, _) in std::env::vars_os() {
-            if key.to_string_lossy().starts_with("STRAIT_") || key == "RUST_LOG" {
-                command.env_remove(key);
-            }
-        }
+        forget_settings(command.as_std_mut());
         command
     }
 
@@ -195,6 +190,15 @@ impl Process {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
         format!("its log {} ends with:\n{tail}", self.log.display())
+    }
+}
+
+/// The developer's own settings have no place in a test.
+pub fn forget_settings(command: &mut std::process::Command) {
+    for (key, _) in std::env::vars_os() {
+        if key.to_string_lossy().starts_with("STRAIT_") || key == "RUST_LOG" {
+            command.env_remove(key);
+        }
     }
 }
 
