@@ -114,6 +114,9 @@ metrics! {
     /// Whether the server takes senders of other domains on the stream of a domain
     /// (`component.foreign_from`), as far as is known.
     component_foreign_from: IntGaugeVec = "strait_component_foreign_from" ["domain"];
+    /// 1 while the server gives stanzas for the domain to others too, or to this
+    /// stream what is not for it.
+    component_astray: IntGaugeVec = "strait_component_stanzas_astray" ["domain"];
     /// Messages written again because the server died (`component.replay`), by the stream's domain.
     component_replayed: IntCounterVec = "strait_component_replayed_total" ["domain"];
     /// Failed attempts to attach, by domain and reason.

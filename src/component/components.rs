@@ -109,6 +109,24 @@ impl Components {
         self.shared.attachment()
     }
 
+    /// Whether the stream of the shared domain is up and has it for itself.
+    ///
+    /// # Errors
+    /// For people: what is wrong, and what to change.
+    pub fn fitness(&self) -> Result<(), String> {
+        self.shared.fitness()
+    }
+
+    /// The same of the streams of the service domains.
+    #[must_use]
+    pub fn service_fitness(&self) -> Vec<(Host, Result<(), String>)> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        services
+            .iter()
+            .map(|(domain, stream)| (domain.clone(), stream.fitness()))
+            .collect()
+    }
+
     /// Whether the streams of the service domains are up, by domain.
     #[must_use]
     pub fn service_attachments(&self) -> Vec<(Host, Attachment)> {
@@ -223,6 +241,7 @@ impl Streams {
         for gauge in [
             &self.metrics.component_attached,
             &self.metrics.component_unsettled,
+            &self.metrics.component_astray,
         ] {
             // An error means that it shows nothing already.
             gauge.remove_label_values(&[domain.as_str()]).ok();

@@ -11,6 +11,7 @@ mod advice;
 mod attach;
 mod barrier;
 mod components;
+mod echo;
 mod failure;
 mod foreign;
 mod outbox;
@@ -71,6 +72,8 @@ pub struct Settings {
     pub max_wait: Duration,
     /// `connections.queue_bytes`: stanzas waiting or unconfirmed, at most.
     pub queue_bytes: usize,
+    /// Whether to find out if all stanzas for the domain come to this stream.
+    pub echoes: bool,
 }
 
 /// A handle to one component stream; the task behind it attaches, reconnects,
@@ -141,6 +144,17 @@ impl Component {
     /// waits. Dropped when the stream is not up.
     pub fn send_own(&self, stanza: Stanza) {
         self.outbox.offer_own(&stanza);
+    }
+
+    /// Whether the stream is up and has the domain for itself.
+    ///
+    /// # Errors
+    /// For people: what is wrong, and what to change.
+    pub fn fitness(&self) -> Result<(), String> {
+        match &*self.attachment.borrow() {
+            Attachment::Attached { .. } => self.outbox.astray().map_or(Ok(()), Err),
+            Attachment::Detached { why, .. } => Err(why.clone()),
+        }
     }
 
     /// Follows whether the stream is up.

@@ -9,11 +9,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::barrier::{Answer, Barriers};
+use super::echo::{Astray, Echoes};
 use super::failure::shown;
 use super::foreign::{Foreign, Verdict};
 use super::queue::{Ending, Entry, Rejected, State, Stream};
 use super::replay::Replay;
 use super::{Role, Settings};
+use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::stanza::{Reason, Refusal, Stanza};
@@ -34,6 +36,9 @@ pub(super) struct Outbox {
     stanza_limit: usize,
     bytes_limit: usize,
     max_wait: Duration,
+    server: Endpoint,
+    /// Whether echoes are sent.
+    echoes: bool,
     /// Shows how many stanzas are in here.
     unsettled: IntGauge,
     state: Mutex<State>,
@@ -54,10 +59,13 @@ impl Outbox {
             stanza_limit: settings.config.stanza_size_limit,
             bytes_limit: settings.queue_bytes,
             max_wait: settings.max_wait,
+            server: settings.config.server.clone(),
+            echoes: settings.echoes,
             unsettled,
             state: Mutex::new(State::new(
                 Foreign::new(wanted, passes),
                 Replay::new(settings.config.replay, settings.queue_bytes),
+                Echoes::new(&settings.domain),
             )),
             writable: Notify::new(),
             rejection: Notify::new(),
@@ -133,8 +141,7 @@ impl Outbox {
             );
             return;
         }
-        state.own_bytes += wire.len();
-        state.own.push_back(wire);
+        state.write_own(wire);
         drop(state);
         self.writable.notify_one();
     }
@@ -192,8 +199,40 @@ impl Outbox {
             state.own_bytes += wire.len();
             state.own.push_front(wire);
         }
+        if self.echoes {
+            let echoes = state.echoes.attached(Instant::now());
+            let echoes = echoes.iter().map(serialised);
+            echoes.for_each(|wire| state.write_own(wire));
+        }
         drop(state);
         self.writable.notify_one();
+    }
+
+    /// Looks after the echoes; what goes astray, when that is news.
+    pub fn tend_echoes(&self, now: Instant) -> Option<Option<Astray>> {
+        let mut state = self.state();
+        let echoes = state.echoes.tend(now);
+        let wanted = !echoes.is_empty();
+        let echoes = echoes.iter().map(serialised);
+        echoes.for_each(|wire| state.write_own(wire));
+        let news = state.echoes.news();
+        drop(state);
+        if wanted {
+            self.writable.notify_one();
+        }
+        news
+    }
+
+    /// Takes `stanza`, from the server, for an echo if it is one.
+    pub fn echo_by(&self, stanza: &Stanza) -> bool {
+        self.state().echoes.recognise(stanza)
+    }
+
+    /// For people: what goes astray, and what to change.
+    pub fn astray(&self) -> Option<String> {
+        let state = self.state();
+        let astray = state.echoes.found()?;
+        Some(astray.advice(&self.domain, &self.server))
     }
 
     /// The stream is gone. If the server ended it because of something we
@@ -205,6 +244,7 @@ impl Outbox {
         let refused = state.foreign.detached(ending == Ending::BlamedSender);
         let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
         state.stream = None;
+        state.echoes.detached();
         state.own.clear();
         state.own_bytes = 0;
         if blamed && state.suspects > 0 && state.written == 1 {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::barrier::Barriers;
+use super::echo::Echoes;
 use super::foreign::Foreign;
 use super::replay::Replay;
 use crate::envelope::{Envelope, Obstacle};
@@ -31,6 +32,7 @@ pub(super) struct State {
     pub(super) rejected: Vec<Rejected>,
     pub(super) foreign: Foreign,
     pub(super) replay: Replay,
+    pub(super) echoes: Echoes,
 }
 
 #[derive(Debug)]
@@ -78,7 +80,7 @@ pub(super) struct Rejected {
 }
 
 impl State {
-    pub(super) fn new(foreign: Foreign, replay: Replay) -> Self {
+    pub(super) fn new(foreign: Foreign, replay: Replay, echoes: Echoes) -> Self {
         Self {
             closed: false,
             stream: None,
@@ -92,7 +94,14 @@ impl State {
             rejected: Vec::new(),
             foreign,
             replay,
+            echoes,
         }
+    }
+
+    /// To be written ahead of what waits.
+    pub(super) fn write_own(&mut self, wire: Bytes) {
+        self.own_bytes += wire.len();
+        self.own.push_back(wire);
     }
 
     /// The server checks senders: theirs must not be written.

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::advice::Subject;
 use super::attach::{Attached, attach};
+use super::echo::Astray;
 use super::failure::{Failure, shown};
 use super::outbox::Outbox;
 use super::queue::{Ending, Rejected};
@@ -235,10 +236,27 @@ impl GivingBack {
             for rejected in self.outbox.take_rejected() {
                 self.refuse(rejected, intake).await;
             }
+            if let Some(astray) = self.outbox.tend_echoes(Instant::now()) {
+                self.tell_of_echoes(astray.as_ref());
+            }
             tokio::select! {
                 () = sleep(tick) => {}
                 () = self.outbox.rejection() => {}
             }
+        }
+    }
+
+    fn tell_of_echoes(&self, astray: Option<&Astray>) {
+        let (domain, server) = (&self.settings.domain, &self.settings.config.server);
+        let gauge = &self.metrics.component_astray;
+        let gauge = gauge.with_label_values(&[domain.as_str()]);
+        gauge.set(i64::from(astray.is_some()));
+        match astray {
+            Some(astray) => tracing::error!(
+                %server, %domain,
+                "stanzas go astray: {}", astray.advice(domain, server)
+            ),
+            None => tracing::info!(%server, %domain, "no stanzas go astray any more"),
         }
     }
 

@@ -20,12 +20,12 @@ pub(super) fn readiness(
     table: impl Fn() -> Result<(), String> + Send + Sync + 'static,
 ) -> Arc<Readiness> {
     let (components, links) = (components.clone(), Arc::clone(links));
-    let (attachment, peers) = (components.attachment(), registry.peers());
+    let peers = registry.peers();
     Arc::new(move || {
         let mut checks = vec![
             Check {
                 name: "component".to_owned(),
-                state: attached(&attachment.borrow()),
+                state: components.fitness(),
                 needed: true,
             },
             Check {
@@ -48,10 +48,10 @@ pub(super) fn readiness(
         }));
         // Another datacenter can offer a service at any time: that must not
         // take this one out of service until its server knows the domain.
-        let services = components.service_attachments().into_iter();
-        checks.extend(services.map(|(domain, attachment)| Check {
+        let services = components.service_fitness().into_iter();
+        checks.extend(services.map(|(domain, state)| Check {
             name: format!("service {domain}"),
-            state: attached(&attachment),
+            state,
             needed: false,
         }));
         // Routing does not need it: it tells of sessions that say nothing.

@@ -112,7 +112,9 @@ impl Connection {
         let (out, orders) = mpsc::unbounded_channel();
         let (filled, asked, answers) = (Arc::clone(&inbox), Arc::clone(&pings), out.clone());
         let reader = tokio::spawn(async move {
-            let answer = |stanza: &Element| answer_ping(stanza, &asked, &answers);
+            let answer = |stanza: &Element| {
+                answer_ping(stanza, &asked, &answers) || return_echo(stanza, &answers)
+            };
             filled.fill(read, ns::COMPONENT, answer).await;
         });
         Self {
@@ -267,6 +269,19 @@ fn answer_ping(stanza: &Element, pings: &Mutex<Pings>, out: &UnboundedSender<Ord
     } else {
         let _ = out.send(Order::Write(answer));
     }
+    true
+}
+
+/// Gives back what the component sends to itself, as every server does.
+fn return_echo(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
+    let id = stanza.attr("id").unwrap_or_default();
+    let Some(address) = stanza.attr("to").filter(|_| id.starts_with("strait-echo-")) else {
+        return false;
+    };
+    let _ = out.send(Order::Write(format!(
+        "<iq type='get' id='{id}' from='{address}' to='{address}'><ping xmlns='{}'/></iq>",
+        ns::PING
+    )));
     true
 }
 

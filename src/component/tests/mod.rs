@@ -74,6 +74,8 @@ fn settings(host: &str, port: u16) -> Settings {
         message_ttl: 4,
         max_wait: Duration::from_secs(30),
         queue_bytes: 1024 * 1024,
+        // A script would have to return them.
+        echoes: false,
     }
 }
 
