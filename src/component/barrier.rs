@@ -78,6 +78,12 @@ impl Barriers {
         self.raised = Some(Raised { id, covers, at });
     }
 
+    /// Gives up the one that was raised before `then`: its answer may have gone
+    /// astray. The next one covers the same; whether there was one.
+    pub fn forget(&mut self, then: Instant) -> bool {
+        self.raised.take_if(|raised| raised.at < then).is_some()
+    }
+
     /// Whether `stanza` is the server's answer to a barrier.
     pub fn recognise(&mut self, stanza: &Stanza) -> Answer {
         if stanza.kind() != Kind::Iq || !matches!(stanza.stanza_type(), Some("result" | "error")) {
@@ -132,6 +138,18 @@ mod tests {
             );
             assert_eq!(barriers.raised_at(), None);
         }
+    }
+
+    #[test]
+    fn one_whose_answer_went_astray_is_given_up_for_the_next() {
+        let mut barriers = barriers();
+        let id = raise(&mut barriers, 3);
+        let raised = barriers.raised_at().unwrap();
+        assert!(!barriers.forget(raised));
+        assert!(barriers.forget(raised + std::time::Duration::from_secs(1)));
+        assert_eq!(barriers.recognise(&iq("result", &id)), Answer::Late);
+        let id = raise(&mut barriers, 4);
+        assert_eq!(barriers.recognise(&iq("result", &id)), Answer::Settles(4));
     }
 
     #[test]

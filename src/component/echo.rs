@@ -25,9 +25,9 @@ const MARK: &str = "strait-echo-";
 /// Echoes at a time: with two streams, one time in 65,536 all come back.
 const COUNT: u64 = 16;
 /// Between two times.
-const EVERY: Duration = Duration::from_secs(30);
+const EVERY: Duration = Duration::from_secs(10);
 /// The same while something goes astray: its end should show soon.
-const EVERY_ASTRAY: Duration = Duration::from_secs(5);
+const EVERY_ASTRAY: Duration = Duration::from_secs(2);
 /// How long an echo may be overtaken by later ones before it counts as lost.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
@@ -125,6 +125,10 @@ impl Echoes {
         };
         let own = id.strip_prefix(&self.prefix);
         if let Some(number) = own.and_then(|number| number.parse().ok()) {
+            // An answer is from somebody else, who got it.
+            if stanza.stanza_type() != Some("get") {
+                return true;
+            }
             round.missing.remove(&number);
             round.last_back = round.last_back.max(number);
         } else if self.domain == *to.domain().as_str() {
@@ -153,6 +157,11 @@ impl Echoes {
     /// What goes astray at present.
     pub(super) fn found(&self) -> Option<&Astray> {
         self.found.as_ref()
+    }
+
+    /// Since when the present echoes are under way.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.round.as_ref().map(|round| round.since)
     }
 
     /// The same when it is of another sort than what was told last.
@@ -198,10 +207,11 @@ impl Astray {
             ),
             Self::Lost(lost) => format!(
                 "not everything for {domain} comes here: of {COUNT} stanzas that the gateway sent to \
-                 itself through the server, {lost} did not come back. Either another component is \
-                 attached as {domain} (ejabberd spreads stanzas over all of them at random), or an \
-                 earlier one whose connection is dead: stop it, or restart the server. Or ejabberd has \
-                 `domain_balancing` for {domain}: remove that, and restart ejabberd"
+                 itself through the server, {lost} did not come back. ejabberd gives each to one at \
+                 random where several have a domain: another component is attached as {domain}, or an \
+                 earlier one whose connection is dead (stop it, or restart the server), or a module of \
+                 the server's own, as mod_muc, has that name. Or ejabberd has `domain_balancing` for \
+                 {domain}: remove that, and restart ejabberd"
             ),
         }
     }
@@ -235,9 +245,9 @@ mod tests {
             for echo in &sent {
                 assert!(echoes.recognise(echo));
             }
-            assert!(echoes.tend(after(now, round * 30 + 29)).is_empty());
+            assert!(echoes.tend(after(now, round * 10 + 9)).is_empty());
             assert_eq!(echoes.news(), None);
-            sent = echoes.tend(after(now, round * 30 + 30));
+            sent = echoes.tend(after(now, round * 10 + 10));
         }
     }
 
@@ -253,18 +263,32 @@ mod tests {
         echoes.tend(after(now, 1));
         assert_eq!(echoes.news(), Some(Some(Astray::Lost(3))));
         // Next time others are lost: no news.
-        let sent = echoes.tend(after(now, 5));
+        let sent = echoes.tend(after(now, 2));
         echoes.recognise(&sent[15]);
-        echoes.tend(after(now, 7));
+        echoes.tend(after(now, 3));
         assert_eq!(echoes.news(), None);
         assert_eq!(echoes.found(), Some(&Astray::Lost(15)));
         // And then none.
-        let sent = echoes.tend(after(now, 10));
+        let sent = echoes.tend(after(now, 4));
         for echo in &sent {
             echoes.recognise(echo);
         }
-        echoes.tend(after(now, 15));
+        echoes.tend(after(now, 6));
         assert_eq!(echoes.news(), Some(None));
+    }
+
+    #[test]
+    fn what_somebody_else_answers_did_not_come_back() {
+        let now = Instant::now();
+        let (mut echoes, sent) = begun(now);
+        for (n, echo) in sent.iter().enumerate() {
+            let id = echo.id().unwrap();
+            let (from, to) = (echo.to().cloned(), echo.from().cloned());
+            let error = Stanza::new(Kind::Iq, Some("error"), Some(&id), from, to, &[]);
+            assert!(echoes.recognise(if n == 4 { &error } else { echo }));
+        }
+        echoes.tend(after(now, 1));
+        assert_eq!(echoes.news(), Some(Some(Astray::Lost(1))));
     }
 
     #[test]
@@ -274,7 +298,7 @@ mod tests {
         for echo in sent.iter().take(7) {
             echoes.recognise(echo);
         }
-        echoes.tend(after(now, 31));
+        echoes.tend(after(now, 11));
         assert_eq!(echoes.news(), None);
         // They come when the next round has begun already.
         for echo in &sent {

@@ -211,8 +211,16 @@ impl Outbox {
     /// Looks after the echoes; what goes astray, when that is news.
     pub fn tend_echoes(&self, now: Instant) -> Option<Option<Astray>> {
         let mut state = self.state();
+        let (before, was_astray) = (state.echoes.since(), state.echoes.found().is_some());
         let echoes = state.echoes.tend(now);
         let wanted = !echoes.is_empty();
+        if wanted
+            && was_astray
+            && let (Some(stream), Some(before)) = (&mut state.stream, before)
+            && stream.barriers.forget(before)
+        {
+            stream.ping_wanted.get_or_insert(now);
+        }
         let echoes = echoes.iter().map(serialised);
         echoes.for_each(|wire| state.write_own(wire));
         let news = state.echoes.news();

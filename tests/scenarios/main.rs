@@ -3,7 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod attach_to_prosody;
+mod astray;
+mod attach;
 mod bad_stanza_from_server;
 mod bounces;
 mod broken_links;

@@ -47,6 +47,8 @@ pub struct Builder {
     watcher: Option<String>,
     /// What `strait snippet ejabberd` says.
     snippet: Option<String>,
+    /// What is changed in that.
+    mistakes: Vec<(String, String)>,
     /// Gateways attach as these; with a snippet, that has them.
     services: Vec<(String, String)>,
     components: Vec<(String, String)>,
@@ -107,8 +109,18 @@ impl Builder {
     }
 
     /// With what `strait snippet ejabberd` says.
-    pub fn pasted(mut self, snippet: String) -> Self {
+    pub fn pasted(mut self, mut snippet: String) -> Self {
+        for (right, wrong) in &self.mistakes {
+            assert!(snippet.contains(right), "{right} is not in {snippet}");
+            snippet = snippet.replace(right, wrong);
+        }
         self.snippet = Some(snippet);
+        self
+    }
+
+    /// Somebody changes the snippet before it is pasted.
+    pub fn mistaken(mut self, right: &str, wrong: &str) -> Self {
+        self.mistakes.push((right.to_owned(), wrong.to_owned()));
         self
     }
 
@@ -286,6 +298,7 @@ impl Ejabberd {
             site: Site::new(domain).with_own_components(),
             watcher: None,
             snippet: None,
+            mistakes: Vec::new(),
             services: Vec::new(),
             components: Vec::new(),
             modules: Vec::new(),
