@@ -4,7 +4,8 @@
 //! [`backend`]; a test that wants less takes the
 //! parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim_admin`],
+//! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
+//! [`mongooseim_admin`],
 //! [`component`], [`room`]. Under them: [`plan`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
@@ -28,6 +29,7 @@ pub mod inbox;
 pub mod lookup;
 pub mod mesh_node;
 pub mod metrics;
+pub mod mongooseim;
 pub mod mongooseim_admin;
 pub mod patience;
 pub mod plan;
