@@ -13,6 +13,7 @@ mod barrier;
 mod components;
 mod failure;
 mod foreign;
+mod oddities;
 mod outbox;
 mod queue;
 mod reader;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use self::components::{Components, ComponentsTask};
+pub use self::oddities::Oddities;
 pub use self::task::ComponentTask;
 
 use self::outbox::Outbox;
@@ -71,6 +73,8 @@ pub struct Settings {
     pub max_wait: Duration,
     /// `connections.queue_bytes`: stanzas waiting or unconfirmed, at most.
     pub queue_bytes: usize,
+    /// What the server is taken for until it says who it is.
+    pub presumed: Oddities,
 }
 
 /// A handle to one component stream; the task behind it attaches, reconnects,
@@ -79,6 +83,7 @@ pub struct Settings {
 pub struct Component {
     outbox: Arc<Outbox>,
     attachment: watch::Receiver<Attachment>,
+    oddities: watch::Receiver<Oddities>,
 }
 
 /// Whether the stream is up.
@@ -112,13 +117,19 @@ impl Component {
         let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
         let passes = &metrics.component_foreign_from;
         let passes = passes.with_label_values(&[settings.domain.as_str()]);
-        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes));
+        let (met, oddities) = watch::channel(settings.presumed.clone());
+        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes, met));
         let (announce, attachment) = watch::channel(Attachment::Detached {
             taken: true,
             why: "no attempt to attach has ended yet".to_owned(),
         });
         let task = ComponentTask::new(settings, metrics, outbox.clone(), announce, undelivered);
-        (Self { outbox, attachment }, task)
+        let component = Self {
+            outbox,
+            attachment,
+            oddities,
+        };
+        (component, task)
     }
 
     /// Hands a stanza to the server. `local` is what is written: `envelope`'s

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::barrier::Barriers;
 use super::foreign::Foreign;
+use super::oddities::Meeting;
 use super::replay::Replay;
 use crate::envelope::{Envelope, Obstacle};
 use crate::host::Host;
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) own_bytes: usize,
     pub(super) rejected: Vec<Rejected>,
     pub(super) foreign: Foreign,
+    pub(super) meeting: Meeting,
     pub(super) replay: Replay,
 }
 
@@ -78,7 +80,7 @@ pub(super) struct Rejected {
 }
 
 impl State {
-    pub(super) fn new(foreign: Foreign, replay: Replay) -> Self {
+    pub(super) fn new(foreign: Foreign, meeting: Meeting, replay: Replay) -> Self {
         Self {
             closed: false,
             stream: None,
@@ -91,6 +93,7 @@ impl State {
             own_bytes: 0,
             rejected: Vec::new(),
             foreign,
+            meeting,
             replay,
         }
     }

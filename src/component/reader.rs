@@ -78,7 +78,10 @@ impl Reader<'_> {
     }
 
     async fn hand_over(&self, stanza: Stanza) {
-        if self.outbox.settle_by(&stanza) || self.tell_of_check(&stanza) {
+        if self.outbox.settle_by(&stanza)
+            || self.outbox.met_by(&stanza)
+            || self.tell_of_check(&stanza)
+        {
             return;
         }
         let envelope = Envelope::new(

@@ -6,7 +6,7 @@
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
 //! [`mongooseim_admin`],
-//! [`component`], [`room`]. Under them: [`plan`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
+//! [`component`], [`room`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -31,6 +31,7 @@ pub mod mesh_node;
 pub mod metrics;
 pub mod mongooseim;
 pub mod mongooseim_admin;
+pub mod pair;
 pub mod patience;
 pub mod plan;
 pub mod port;

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::server::Server;
-use super::{Attachment, Component, Role, Settings};
+use super::{Attachment, Component, Oddities, Role, Settings};
 use crate::config::{self, Endpoint, Secret};
 use crate::envelope::{Arrival, Envelope, Intake, Receipt, Settle, Undelivered};
 use crate::host::Host;
@@ -74,6 +74,7 @@ fn settings(host: &str, port: u16) -> Settings {
         message_ttl: 4,
         max_wait: Duration::from_secs(30),
         queue_bytes: 1024 * 1024,
+        presumed: Oddities::default(),
     }
 }
 

@@ -211,7 +211,9 @@ impl Options {
             admin: listen.get("http").map(|http| {
                 let (ip, port) = (text(&http[0]["ip_address"]), &http[0]["port"]);
                 let address = format!("{ip}:{port}");
-                address.parse().unwrap_or_else(|error| panic!("{error}: {address}"))
+                address
+                    .parse()
+                    .unwrap_or_else(|error| panic!("{error}: {address}"))
             }),
         }
     }
