@@ -25,7 +25,7 @@ use self::status::status;
 use self::table::Table;
 use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
-use crate::component::{self, Components, ComponentsTask, Role};
+use crate::component::{self, Components, ComponentsTask, Oddities, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
@@ -223,6 +223,10 @@ fn component_settings(config: &Config) -> component::Settings {
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
         echoes: true,
+        presumed: match config.control.mongooseim {
+            Some(_) => Oddities::mongooseim(),
+            None => Oddities::default(),
+        },
     }
 }
 

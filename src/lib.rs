@@ -33,7 +33,10 @@
 //! database has its copies of the other gateways' tables by [`link`]s of their
 //! own; what the two say to each other goes through [`replication`].
 //!
-//! [`services`] answers what is addressed to the shared domain itself,
+//! [`services`] answers what is addressed to the shared domain itself, and what a
+//! server can't answer for its accounts: [`component`] finds out what the attached
+//! one does as others don't.
+//!
 //! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
 //! wrote, and [`gateway`] builds, starts and stops it all; it is the only place
 //! that starts long-lived tasks, besides the pools of links and the component

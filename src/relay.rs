@@ -3,6 +3,7 @@
 mod accounts;
 mod copying;
 mod learning;
+mod oddities;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -230,6 +231,9 @@ impl Relay {
 
     /// Hands to the local server.
     fn reinject(&self, envelope: Envelope, why: Why, next: &mut Next) {
+        if let Some(reply) = self.answer_for_server(&envelope.stanza) {
+            return self.answer_with(Answer::Reply(vec![reply]), envelope, next);
+        }
         if self.copies.has_another(&envelope) {
             return self.absorb_copy(envelope, next);
         }
@@ -240,6 +244,7 @@ impl Relay {
         if let Err(refusal) = self.translator.inbound(&mut local) {
             return self.refuse(envelope, refusal, next);
         }
+        self.address_for_server(&mut local, &envelope.stanza);
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
         self.copies.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
@@ -285,10 +290,15 @@ impl Relay {
     }
 
     /// For the shared domain itself.
-    fn answer(&self, mut envelope: Envelope, next: &mut Next) {
-        self.metrics.answered.inc();
+    fn answer(&self, envelope: Envelope, next: &mut Next) {
         let directory = Arc::clone(&self.directory.borrow());
-        match self.services.answer(&envelope.stanza, offered(&directory)) {
+        let answer = self.services.answer(&envelope.stanza, offered(&directory));
+        self.answer_with(answer, envelope, next);
+    }
+
+    fn answer_with(&self, answer: Answer, mut envelope: Envelope, next: &mut Next) {
+        self.metrics.answered.inc();
+        match answer {
             Answer::Reply(replies) => {
                 for reply in replies {
                     self.send_own(reply, &envelope, next);

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attachment, Component, ComponentTask, Role, Settings};
+use super::{Attachment, Component, ComponentTask, Oddities, Role, Settings};
 use crate::envelope::{Envelope, Intake, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -101,6 +101,12 @@ impl Components {
     /// [`Component::send_own`] does.
     pub fn send_own(&self, stanza: Stanza) {
         self.shared.send_own(stanza);
+    }
+
+    /// What the server does as others don't, as far as is known.
+    #[must_use]
+    pub fn oddities(&self) -> watch::Ref<'_, Oddities> {
+        self.shared.oddities.borrow()
     }
 
     /// Follows whether the stream of the shared domain is up.

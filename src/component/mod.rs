@@ -14,6 +14,7 @@ mod components;
 mod echo;
 mod failure;
 mod foreign;
+mod oddities;
 mod outbox;
 mod queue;
 mod reader;
@@ -31,6 +32,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use self::components::{Components, ComponentsTask};
+pub use self::oddities::Oddities;
 pub use self::task::ComponentTask;
 
 use self::outbox::Outbox;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Whether to find out if all stanzas for the domain come to this stream.
     pub echoes: bool,
+    /// What the server is taken for until it says who it is.
+    pub presumed: Oddities,
 }
 
 /// A handle to one component stream; the task behind it attaches, reconnects,
@@ -82,6 +86,7 @@ pub struct Settings {
 pub struct Component {
     outbox: Arc<Outbox>,
     attachment: watch::Receiver<Attachment>,
+    oddities: watch::Receiver<Oddities>,
 }
 
 /// Whether the stream is up.
@@ -115,13 +120,19 @@ impl Component {
         let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
         let passes = &metrics.component_foreign_from;
         let passes = passes.with_label_values(&[settings.domain.as_str()]);
-        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes));
+        let (met, oddities) = watch::channel(settings.presumed.clone());
+        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes, met));
         let (announce, attachment) = watch::channel(Attachment::Detached {
             taken: true,
             why: "no attempt to attach has ended yet".to_owned(),
         });
         let task = ComponentTask::new(settings, metrics, outbox.clone(), announce, undelivered);
-        (Self { outbox, attachment }, task)
+        let component = Self {
+            outbox,
+            attachment,
+            oddities,
+        };
+        (component, task)
     }
 
     /// Hands a stanza to the server. `local` is what is written: `envelope`'s

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prometheus::IntGauge;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::barrier::{Answer, Barriers};
 use super::echo::{Astray, Echoes};
 use super::failure::shown;
 use super::foreign::{Foreign, Verdict};
+use super::oddities::{Meeting, Oddities};
 use super::queue::{Ending, Entry, Rejected, State, Stream};
 use super::replay::Replay;
 use super::{Role, Settings};
@@ -50,9 +51,15 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// An empty one, which shows its size in `unsettled`, and whether foreign
-    /// senders pass.
-    pub fn new(settings: &Settings, unsettled: IntGauge, passes: IntGauge) -> Self {
-        let wanted = settings.config.foreign_from && settings.role == Role::Shared;
+    /// senders pass, and tells what the server does as others don't.
+    pub fn new(
+        settings: &Settings,
+        unsettled: IntGauge,
+        passes: IntGauge,
+        oddities: watch::Sender<Oddities>,
+    ) -> Self {
+        let is_shared = settings.role == Role::Shared;
+        let wanted = settings.config.foreign_from && is_shared;
         Self {
             domain: settings.domain.clone(),
             local: settings.local_host.clone(),
@@ -64,6 +71,7 @@ impl Outbox {
             unsettled,
             state: Mutex::new(State::new(
                 Foreign::new(wanted, passes),
+                Meeting::new(is_shared, oddities),
                 Replay::new(settings.config.replay, settings.queue_bytes),
                 Echoes::new(&settings.domain),
             )),
@@ -194,8 +202,13 @@ impl Outbox {
             barriers: Barriers::new(&self.domain, &self.local),
             ping_wanted: None,
         });
-        if let Some(question) = state.foreign.question(&self.domain, &self.local) {
-            let wire = serialised(&question);
+        let questions = [
+            state.meeting.question(&self.domain, &self.local),
+            // In front: it may end the stream.
+            state.foreign.question(&self.domain, &self.local),
+        ];
+        for question in questions.iter().flatten() {
+            let wire = serialised(question);
             state.own_bytes += wire.len();
             state.own.push_front(wire);
         }
@@ -250,6 +263,7 @@ impl Outbox {
     pub fn detached(&self, ending: Ending) -> usize {
         let mut state = self.state();
         let refused = state.foreign.detached(ending == Ending::BlamedSender);
+        state.meeting.detached();
         let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
         state.stream = None;
         state.echoes.detached();
@@ -378,6 +392,11 @@ impl Outbox {
             state.entries.extend(rest);
         }
         Some(verdict)
+    }
+
+    /// Whether `stanza`, from the server, only says who the server is.
+    pub fn met_by(&self, stanza: &Stanza) -> bool {
+        self.state().meeting.recognise(stanza)
     }
 
     /// Wants a ping although nothing waits for one.

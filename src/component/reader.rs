@@ -79,6 +79,7 @@ impl Reader<'_> {
 
     async fn hand_over(&self, stanza: Stanza) {
         if self.outbox.settle_by(&stanza)
+            || self.outbox.met_by(&stanza)
             || self.tell_of_check(&stanza)
             || self.outbox.echo_by(&stanza)
         {

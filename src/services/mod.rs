@@ -1,7 +1,10 @@
 //! Stanzas for ourselves: disco, ping, version on the global domain.
 
+mod accounts;
 #[cfg(test)]
 mod tests;
+
+pub use accounts::answer_for_account;
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! Two users in two datacenters talk under the shared domain.
 
 use crate::support::backend::Backend;
-use crate::support::cluster::{Builder, Cluster};
-use crate::support::server::Kind;
+use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 use crate::support::xml::{body, child};
 
 crate::on_each_backend!(
@@ -11,19 +11,10 @@ crate::on_each_backend!(
     five_hundred_messages_arrive_once_and_in_order,
 );
 
-crate::on_each_pair!(receipts_both_ways,);
+crate::on_each_pair!(chat_with_receipts_both_ways);
 
-async fn chat_with_receipts_both_ways(backend: Backend) {
-    let kinds = [Kind::Prosody; 2];
-    chat_with_receipts(Cluster::pair(backend, kinds)).await;
-}
-
-async fn receipts_both_ways(kinds: [Kind; 2]) {
-    chat_with_receipts(Cluster::pair(Backend::Mesh, kinds)).await;
-}
-
-async fn chat_with_receipts(cluster: Builder) {
-    let cluster = cluster.start().await;
+async fn chat_with_receipts_both_ways(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
 

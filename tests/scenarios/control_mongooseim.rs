@@ -5,20 +5,13 @@ use serde_json::Value;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::mongooseim_admin::{MongooseAdmin, PASSWORD};
 
-fn config(admin: &MongooseAdmin, password: &str) -> String {
-    format!(
-        "[control.mongooseim]\nurl = '{}'\nusername = 'admin'\npassword = '{password}'\n",
-        admin.url()
-    )
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn its_sessions_are_claimed_and_its_accounts_have_a_home() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
     let admin = MongooseAdmin::start().await;
     admin.set_sessions(&["erin@dc2.test/quiet"]);
     admin.set_accounts(&["erin@dc2.test", "frank"]);
-    let config = config(&admin, PASSWORD);
+    let config = admin.config(PASSWORD);
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", &config).await;
     let _stream = server.attach(SECRET).await;
     let claim = "erin@example.test/quiet";
@@ -41,7 +34,7 @@ async fn its_sessions_are_claimed_and_its_accounts_have_a_home() {
 async fn a_wrong_password_is_told_and_never_shown() {
     let cluster = Cluster::builder().datacenter("dc1.test").start().await;
     let admin = MongooseAdmin::start().await;
-    let config = config(&admin, "not-the-password");
+    let config = admin.config("not-the-password");
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", &config).await;
     let _stream = server.attach(SECRET).await;
     gateway.until_logged("a source does not work").await;

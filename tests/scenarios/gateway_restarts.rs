@@ -2,12 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 use crate::support::xml::body;
 
 crate::on_each_backend!(
+    a_restarted_gateway_finds_its_place_again,
+    messages_to_a_killed_gateway_arrive_when_it_is_back,
+);
+
+crate::on_pairs_with_mongooseim!(
     a_restarted_gateway_finds_its_place_again,
     messages_to_a_killed_gateway_arrive_when_it_is_back,
 );
@@ -16,13 +21,8 @@ const BACK: Duration = Duration::from_secs(5);
 /// What is promised holds with the default; other tests refresh more often.
 const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";
 
-async fn a_restarted_gateway_finds_its_place_again(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .config(DEFAULT_REFRESH)
-        .start()
-        .await;
+async fn a_restarted_gateway_finds_its_place_again(pair: impl Into<Pair>) {
+    let mut cluster = Cluster::of(pair).config(DEFAULT_REFRESH).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     // Whose presence has not come yet is not known to anybody.
@@ -49,13 +49,8 @@ async fn a_restarted_gateway_finds_its_place_again(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
-async fn messages_to_a_killed_gateway_arrive_when_it_is_back(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .config(DEFAULT_REFRESH)
-        .start()
-        .await;
+async fn messages_to_a_killed_gateway_arrive_when_it_is_back(pair: impl Into<Pair>) {
+    let mut cluster = Cluster::of(pair).config(DEFAULT_REFRESH).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "before").await;

@@ -26,6 +26,7 @@ mod link_identity;
 mod made_certificates;
 mod mesh;
 mod metrics;
+mod mongooseim;
 mod moves;
 mod moving_user;
 mod names;

@@ -10,6 +10,7 @@ use tokio::join;
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::inbox::Inbox;
+use crate::support::server::Kind;
 use crate::support::xml::{body, child};
 
 const COUNT: usize = 300;
@@ -67,12 +68,14 @@ fn is_in_order_along_two_paths(numbers: &[usize]) -> bool {
     })
 }
 
-async fn moves(graceful: bool) {
+async fn moves(kind: Kind, graceful: bool) {
     let mut builder = Cluster::builder();
     for host in ["dc1.test", "dc2.test", "dc3.test"] {
-        builder = builder
-            .datacenter(host)
-            .its_prosody(|prosody| prosody.host_options("  max_archive_query_results = 1000"));
+        builder = builder.datacenter(host).its_server(kind);
+        if kind == Kind::Prosody {
+            builder = builder
+                .its_prosody(|prosody| prosody.host_options("  max_archive_query_results = 1000"));
+        }
     }
     let cluster = builder.start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
@@ -152,10 +155,16 @@ async fn moves(graceful: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_numbered_flow_survives_a_graceful_move() {
-    moves(true).await;
+    moves(Kind::Prosody, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_numbered_flow_survives_an_ungraceful_move() {
-    moves(false).await;
+    moves(Kind::Prosody, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_numbered_flow_survives_moves_between_mongooseims() {
+    moves(Kind::MongooseIm, true).await;
+    moves(Kind::MongooseIm, false).await;
 }

@@ -1,17 +1,15 @@
 //! A message to a user who is offline waits at the host that had them last.
 
-use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 use crate::support::xml::child;
 
 crate::on_each_backend!(an_offline_message_is_delivered_at_the_next_login,);
 
-async fn an_offline_message_is_delivered_at_the_next_login(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+crate::on_pairs_with_mongooseim!(an_offline_message_is_delivered_at_the_next_login,);
+
+async fn an_offline_message_is_delivered_at_the_next_login(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "are you there").await;

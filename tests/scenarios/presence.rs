@@ -1,8 +1,8 @@
 //! Subscriptions and presence across datacenters.
 
-use crate::support::backend::Backend;
 use crate::support::client::befriend;
 use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 use crate::support::xml::child;
 
 crate::on_each_backend!(
@@ -11,12 +11,14 @@ crate::on_each_backend!(
     a_subscription_can_be_refused_and_ended,
 );
 
-async fn subscription_both_ways_then_every_change_of_presence(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+crate::on_pairs_with_mongooseim!(
+    subscription_both_ways_then_every_change_of_presence,
+    a_killed_socket_is_seen_as_unavailable_on_the_other_side,
+    a_subscription_can_be_refused_and_ended,
+);
+
+async fn subscription_both_ways_then_every_change_of_presence(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
@@ -53,12 +55,8 @@ async fn subscription_both_ways_then_every_change_of_presence(backend: Backend) 
     cluster.assert_balanced().await;
 }
 
-async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
@@ -73,12 +71,8 @@ async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side(backend: Backe
     cluster.assert_balanced().await;
 }
 
-async fn a_subscription_can_be_refused_and_ended(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn a_subscription_can_be_refused_and_ended(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
 

@@ -5,6 +5,7 @@
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::flood::Side;
+use crate::support::pair::Pair;
 use crate::support::xml::{body, child};
 
 crate::on_each_backend!(
@@ -16,19 +17,21 @@ crate::on_each_backend!(
     pm_with_ungraceful_reconnection_to_different_server_unnoticed,
 );
 
+crate::on_pairs_with_mongooseim!(
+    pm_between_users_at_different_locations,
+    pm_between_users_before_available_presence,
+    pm_with_disconnection_on_other_server,
+);
+
 const EUROPE: &str = "europe.test";
 const ASIA: &str = "asia.test";
 
-async fn cluster(backend: Backend) -> Cluster {
-    Cluster::on(backend)
-        .datacenter(EUROPE)
-        .datacenter(ASIA)
-        .start()
-        .await
+async fn cluster(pair: impl Into<Pair>) -> Cluster {
+    pair.into().at([EUROPE, ASIA]).start().await
 }
 
-async fn pm_between_users_at_different_locations(backend: Backend) {
-    let cluster = cluster(backend).await;
+async fn pm_between_users_at_different_locations(pair: impl Into<Pair>) {
+    let cluster = cluster(pair).await;
     let alice = cluster.login("alice", EUROPE, "r1").await;
     let bob = cluster.login("bob", ASIA, "b1").await;
     alice.chat("bob@example.test", "hi from europe").await;
@@ -42,8 +45,8 @@ async fn pm_between_users_at_different_locations(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
-async fn pm_between_users_before_available_presence(backend: Backend) {
-    let cluster = cluster(backend).await;
+async fn pm_between_users_before_available_presence(pair: impl Into<Pair>) {
+    let cluster = cluster(pair).await;
     let alice = cluster.login_without_presence("alice", EUROPE, "r1").await;
     let bob = cluster.login_without_presence("bob", ASIA, "b1").await;
     // Nobody knows of Bob yet: it waits for a sign of him.
@@ -59,8 +62,8 @@ async fn pm_between_users_before_available_presence(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
-async fn pm_with_disconnection_on_other_server(backend: Backend) {
-    let cluster = cluster(backend).await;
+async fn pm_with_disconnection_on_other_server(pair: impl Into<Pair>) {
+    let cluster = cluster(pair).await;
     let alice = cluster.login("alice", EUROPE, "r1").await;
     let bob = cluster.login("bob", ASIA, "b1").await;
     alice.chat("bob@example.test", "before").await;

@@ -1,8 +1,8 @@
 //! Queries from one datacenter to a user in another.
 
-use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 use crate::support::xml::child;
 
 crate::on_each_backend!(
@@ -10,14 +10,15 @@ crate::on_each_backend!(
     a_query_to_a_session_is_answered_by_its_client,
 );
 
+crate::on_pairs_with_mongooseim!(
+    disco_and_vcard_of_a_user_elsewhere,
+    a_query_to_a_session_is_answered_by_its_client,
+);
+
 const DISCO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
-async fn disco_and_vcard_of_a_user_elsewhere(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn disco_and_vcard_of_a_user_elsewhere(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
@@ -50,12 +51,8 @@ async fn disco_and_vcard_of_a_user_elsewhere(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
-async fn a_query_to_a_session_is_answered_by_its_client(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn a_query_to_a_session_is_answered_by_its_client(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;

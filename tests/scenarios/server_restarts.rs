@@ -2,22 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 
 crate::on_each_backend!(
     everything_works_again_soon_after_the_server_returns,
     a_killed_server_leaves_no_session_behind,
 );
 
+crate::on_pairs_with_mongooseim!(
+    everything_works_again_soon_after_the_server_returns,
+    a_killed_server_leaves_no_session_behind,
+);
+
 const BACK: Duration = Duration::from_secs(5);
 
-async fn everything_works_again_soon_after_the_server_returns(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn everything_works_again_soon_after_the_server_returns(pair: impl Into<Pair>) {
+    let mut cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "before").await;
@@ -45,12 +46,8 @@ async fn everything_works_again_soon_after_the_server_returns(backend: Backend) 
     cluster.assert_balanced().await;
 }
 
-async fn a_killed_server_leaves_no_session_behind(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn a_killed_server_leaves_no_session_behind(pair: impl Into<Pair>) {
+    let mut cluster = Cluster::of(pair).start().await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let _carol = cluster.login("carol", "dc2.test", "c1").await;
     cluster

@@ -14,6 +14,7 @@ use super::ejabberd;
 use super::fake_server::FakeServer;
 use super::gateway::{Gateway, SessionTable, Settings};
 use super::inbox::Inbox;
+use super::mongooseim;
 use super::plan::Plan;
 use super::process::Process;
 use super::prosody;
@@ -119,6 +120,17 @@ impl Builder {
         })
     }
 
+    /// Changes the MongooseIM of the datacenter named last.
+    pub fn its_mongooseim(
+        self,
+        change: impl FnOnce(mongooseim::Builder) -> mongooseim::Builder + Send + 'static,
+    ) -> Self {
+        self.its(|server| match server {
+            server::Builder::MongooseIm(server) => server::Builder::MongooseIm(change(server)),
+            other => panic!("not a MongooseIM: {other:?}"),
+        })
+    }
+
     /// A second gateway of the datacenter named last waits for the end of the first.
     pub fn its_standby(mut self) -> Self {
         self.last().standby = true;
@@ -214,6 +226,7 @@ impl Cluster {
         let standby = plan.standby;
         let server = plan.server();
         settings.server = server.component_address();
+        settings.overrides.extend(server.gateway_config());
         let gateway = self.gateway(&settings);
         let mut arguments = vec![server.word().to_owned(), "--with-secrets".to_owned()];
         arguments.extend(standby.then(|| "--standby".to_owned()));

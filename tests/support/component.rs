@@ -63,6 +63,11 @@ impl Component {
         &self.domain
     }
 
+    /// Everything received.
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
+    }
+
     /// Sends raw XML.
     pub async fn send(&self, xml: &str) {
         let mut writer = self.writer.lock().await;

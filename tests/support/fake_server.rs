@@ -113,7 +113,9 @@ impl Connection {
         let (filled, asked, answers) = (Arc::clone(&inbox), Arc::clone(&pings), out.clone());
         let reader = tokio::spawn(async move {
             let answer = |stanza: &Element| {
-                answer_ping(stanza, &asked, &answers) || return_echo(stanza, &answers)
+                answer_ping(stanza, &asked, &answers)
+                    || return_echo(stanza, &answers)
+                    || answer_nothing(stanza, &answers)
             };
             filled.fill(read, ns::COMPONENT, answer).await;
         });
@@ -281,6 +283,21 @@ fn return_echo(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     let _ = out.send(Order::Write(format!(
         "<iq type='get' id='{id}' from='{address}' to='{address}'><ping xmlns='{}'/></iq>",
         ns::PING
+    )));
+    true
+}
+
+/// The gateway asks who the server is: this one does not say.
+fn answer_nothing(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
+    let id = stanza
+        .attr("id")
+        .filter(|id| id.starts_with("strait-server-"));
+    let (Some(id), Some(from), Some(to)) = (id, stanza.attr("from"), stanza.attr("to")) else {
+        return false;
+    };
+    let _ = out.send(Order::Write(format!(
+        "<iq type='error' id='{id}' from='{to}' to='{from}'><error type='cancel'>\
+         <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>"
     )));
     true
 }

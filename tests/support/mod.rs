@@ -4,8 +4,9 @@
 //! [`backend`]; a test that wants less takes the
 //! parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
-//! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim_admin`],
-//! [`component`], [`room`]. Under them: [`plan`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
+//! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
+//! [`mongooseim_admin`],
+//! [`component`], [`room`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -28,7 +29,9 @@ pub mod inbox;
 pub mod lookup;
 pub mod mesh_node;
 pub mod metrics;
+pub mod mongooseim;
 pub mod mongooseim_admin;
+pub mod pair;
 pub mod patience;
 pub mod plan;
 pub mod port;

@@ -2,6 +2,7 @@
 //! that the gateway asks, as MongooseIM 6 answers them.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::State;
@@ -22,25 +23,68 @@ const CREDENTIALS: &str = "Basic YWRtaW46YWRtaW4tcGFzc3dvcmQtb2YtdGhlLXRlc3Rz";
 #[derive(Debug)]
 pub struct MongooseAdmin {
     address: SocketAddr,
-    lists: Arc<Mutex<Lists>>,
+    /// What it lists if it is nobody else's.
+    own: Arc<Mutex<Listed>>,
+    desk: Arc<Desk>,
     server: JoinHandle<()>,
 }
 
-#[derive(Debug, Default)]
-struct Lists {
-    sessions: Vec<String>,
-    accounts: Vec<String>,
+/// Who is there.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    /// Full JIDs.
+    pub sessions: Vec<String>,
+    /// Bare JIDs.
+    pub accounts: Vec<String>,
+}
+
+struct Desk {
+    /// A connection that is still open after the end is not answered any more.
+    is_open: AtomicBool,
+    listed: Box<dyn Fn() -> Listed + Send + Sync>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
+    }
+}
+
+/// Where the admin interface of a server at `address` is.
+pub fn url(address: SocketAddr) -> String {
+    format!("http://{address}/api/graphql")
+}
+
+/// `[control.mongooseim]`, with this password.
+pub fn config(url: &str, password: &str) -> String {
+    format!("[control.mongooseim]\nurl = '{url}'\nusername = 'admin'\npassword = '{password}'\n")
 }
 
 impl MongooseAdmin {
     /// Nobody is online, nobody has an account.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let own = Arc::<Mutex<Listed>>::default();
+        let listed = Arc::clone(&own);
+        let listed = move || listed.lock().expect("not poisoned").clone();
+        let mut admin = Self::start_at(([127, 0, 0, 1], 0).into(), listed).await;
+        admin.own = own;
+        admin
+    }
+
+    /// There, it lists what `listed` says then.
+    pub async fn start_at(
+        address: SocketAddr,
+        listed: impl Fn() -> Listed + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a listening socket");
-        let lists = Arc::new(Mutex::new(Lists::default()));
+        let desk = Arc::new(Desk {
+            is_open: AtomicBool::new(true),
+            listed: Box::new(listed),
+        });
         let router = Router::new()
             .route("/api/graphql", post(answer))
-            .with_state(Arc::clone(&lists));
+            .with_state(Arc::clone(&desk));
         let server = tokio::spawn(async move {
             axum::serve(listener, router)
                 .await
@@ -48,51 +92,62 @@ impl MongooseAdmin {
         });
         Self {
             address,
-            lists,
+            own: Arc::default(),
+            desk,
             server,
         }
     }
 
-    /// For `[control.mongooseim]`.
-    pub fn url(&self) -> String {
-        format!("http://{}/api/graphql", self.address)
+    /// Ends, and waits until its address is free.
+    pub async fn stop(mut self) {
+        self.server.abort();
+        let _ = (&mut self.server).await;
+    }
+
+    /// `[control.mongooseim]`, with this password.
+    pub fn config(&self, password: &str) -> String {
+        config(&url(self.address), password)
     }
 
     /// From now on these full JIDs are online.
     pub fn set_sessions(&self, jids: &[&str]) {
-        self.lists.lock().expect("not poisoned").sessions =
+        self.own.lock().expect("not poisoned").sessions =
             jids.iter().map(|jid| (*jid).to_owned()).collect();
     }
 
     /// From now on these bare JIDs have accounts.
     pub fn set_accounts(&self, jids: &[&str]) {
-        self.lists.lock().expect("not poisoned").accounts =
+        self.own.lock().expect("not poisoned").accounts =
             jids.iter().map(|jid| (*jid).to_owned()).collect();
     }
 }
 
 impl Drop for MongooseAdmin {
     fn drop(&mut self) {
+        self.desk.is_open.store(false, Ordering::Relaxed);
         self.server.abort();
     }
 }
 
 async fn answer(
-    State(lists): State<Arc<Mutex<Lists>>>,
+    State(desk): State<Arc<Desk>>,
     headers: HeaderMap,
     Json(question): Json<Value>,
 ) -> Response {
+    if !desk.is_open.load(Ordering::Relaxed) {
+        return (StatusCode::BAD_GATEWAY, [(header::CONNECTION, "close")]).into_response();
+    }
     let credentials = headers.get(header::AUTHORIZATION);
     if credentials.is_none_or(|it| it != CREDENTIALS) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let lists = lists.lock().expect("not poisoned");
+    let listed = (desk.listed)();
     let query = question["query"].as_str().unwrap_or_default();
     let answer = if query.contains("listSessions(domain: \"") {
-        let sessions = lists.sessions.iter().map(|jid| json!({ "user": jid }));
+        let sessions = listed.sessions.iter().map(|jid| json!({ "user": jid }));
         json!({ "data": { "session": { "listSessions": sessions.collect::<Value>() } } })
     } else if query.contains("listUsers(domain: \"") {
-        json!({ "data": { "account": { "listUsers": lists.accounts } } })
+        json!({ "data": { "account": { "listUsers": listed.accounts } } })
     } else {
         json!({ "errors": [{ "message": "Cannot query field" }] })
     };

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 
 use super::ejabberd::{self, Ejabberd};
+use super::mongooseim::{self, StandIn};
 use super::process::Process;
 use super::prosody::{self, Prosody};
 use super::site::Site;
@@ -14,6 +15,8 @@ use super::workdir::Workdir;
 pub enum Kind {
     Prosody,
     Ejabberd,
+    /// A stand-in for it.
+    MongooseIm,
 }
 
 /// How it is to be set up, in words that every kind understands.
@@ -21,6 +24,7 @@ pub enum Kind {
 pub enum Builder {
     Prosody(prosody::Builder),
     Ejabberd(ejabberd::Builder),
+    MongooseIm(mongooseim::Builder),
 }
 
 /// A running (or stopped, or killed) server; data and ports stay its own
@@ -29,6 +33,7 @@ pub enum Builder {
 pub enum Server {
     Prosody(Prosody),
     Ejabberd(Ejabberd),
+    MongooseIm(StandIn),
 }
 
 /// The same of each kind.
@@ -37,6 +42,7 @@ macro_rules! each {
         match $self {
             $of::Prosody($server) => $do,
             $of::Ejabberd($server) => $do,
+            $of::MongooseIm($server) => $do,
         }
     };
 }
@@ -47,6 +53,7 @@ macro_rules! rebuilt {
         match $self {
             Self::Prosody($server) => Self::Prosody($do),
             Self::Ejabberd($server) => Self::Ejabberd($do),
+            Self::MongooseIm($server) => Self::MongooseIm($do),
         }
     };
 }
@@ -57,6 +64,7 @@ impl Kind {
         match self {
             Self::Prosody => Builder::Prosody(Prosody::builder(domain)),
             Self::Ejabberd => Builder::Ejabberd(Ejabberd::builder(domain)),
+            Self::MongooseIm => Builder::MongooseIm(StandIn::builder(domain)),
         }
     }
 
@@ -65,6 +73,7 @@ impl Kind {
         match self {
             Self::Prosody => "Prosody",
             Self::Ejabberd => "ejabberd",
+            Self::MongooseIm => "MongooseIM",
         }
     }
 }
@@ -91,6 +100,8 @@ impl Builder {
         match self {
             Self::Prosody(server) => Self::Prosody(server.component(domain, secret, "")),
             Self::Ejabberd(server) => Self::Ejabberd(server.component(domain, secret)),
+            // Its one listener takes any domain.
+            Self::MongooseIm(server) => Self::MongooseIm(server),
         }
     }
 
@@ -120,6 +131,15 @@ impl Builder {
         match self {
             Self::Prosody(_) => "prosody",
             Self::Ejabberd(_) => "ejabberd",
+            Self::MongooseIm(_) => "mongooseim",
+        }
+    }
+
+    /// What its gateway has to be told besides, as TOML.
+    pub fn gateway_config(&self) -> Option<String> {
+        match self {
+            Self::Prosody(_) | Self::Ejabberd(_) => None,
+            Self::MongooseIm(server) => server.gateway_config(),
         }
     }
 
@@ -133,6 +153,7 @@ impl Builder {
         match self {
             Self::Prosody(server) => Server::Prosody(server.start(workdir).await),
             Self::Ejabberd(server) => Server::Ejabberd(server.start(workdir).await),
+            Self::MongooseIm(server) => Server::MongooseIm(server.start().await),
         }
     }
 }
@@ -143,6 +164,7 @@ impl Server {
         match self {
             Self::Prosody(_) => Kind::Prosody,
             Self::Ejabberd(_) => Kind::Ejabberd,
+            Self::MongooseIm(_) => Kind::MongooseIm,
         }
     }
 
@@ -180,13 +202,23 @@ impl Server {
     }
 
     /// To freeze, look at its log.
+    ///
+    /// # Panics
+    /// When it is a stand-in in the test's own process.
     pub fn process(&self) -> &Process {
-        each!(Self, self, server => &server.process)
+        match self {
+            Self::Prosody(server) => &server.process,
+            Self::Ejabberd(server) => &server.process,
+            Self::MongooseIm(server) => panic!("{} has no process", server.domain()),
+        }
     }
 
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
-        self.process().is_running()
+        match self {
+            Self::MongooseIm(server) => server.is_running(),
+            other => other.process().is_running(),
+        }
     }
 
     /// Starts it again after it was stopped or killed, with the same data and ports.
@@ -247,6 +279,8 @@ macro_rules! on_each_pair {
         $crate::on_each_pair! { @with prosody_and_ejabberd Prosody Ejabberd $($scenario)+ }
         $crate::on_each_pair! { @with ejabberd_and_prosody Ejabberd Prosody $($scenario)+ }
         $crate::on_each_pair! { @with two_ejabberds Ejabberd Ejabberd $($scenario)+ }
+        $crate::on_each_pair! { @with mongooseim_and_ejabberd MongooseIm Ejabberd $($scenario)+ }
+        $crate::on_pairs_with_mongooseim! { $($scenario),+ }
     };
     (@with $name:ident $first:ident $second:ident $($scenario:ident)+) => {
         mod $name {
@@ -258,5 +292,15 @@ macro_rules! on_each_pair {
                 }
             )+
         }
+    };
+}
+
+/// Makes a test with each of these pairs of each scenario, as [`on_each_pair`] does:
+/// no server in them takes long to start.
+#[macro_export]
+macro_rules! on_pairs_with_mongooseim {
+    ($($scenario:ident),+ $(,)?) => {
+        $crate::on_each_pair! { @with prosody_and_mongooseim Prosody MongooseIm $($scenario)+ }
+        $crate::on_each_pair! { @with two_mongooseims MongooseIm MongooseIm $($scenario)+ }
     };
 }

@@ -187,3 +187,26 @@ async fn another_component_that_takes_the_domain_is_not_fought() {
     let why = gateway.until_detached("taken the domain over").await;
     assert!(why.contains("stop one of them"), "{why}");
 }
+
+#[tokio::test]
+async fn the_server_is_asked_who_it_is_and_what_it_says_is_no_stanza_for_others() {
+    let server = Server::start().await;
+    let mut gateway = Gateway::to(&server);
+    let mut connection = server.attach().await;
+    gateway.until_attached(1).await;
+    gateway.reinject(1);
+    connection.until_barrier().await;
+    let [question] = connection.questions.as_slice() else {
+        panic!("{:?}", connection.questions);
+    };
+    assert_eq!(*gateway.component.oddities.borrow(), Oddities::default());
+    let answer = format!(
+        "<iq type='result' id='{question}' from='dc1.test' to='example.test'>\
+         <query xmlns='http://jabber.org/protocol/disco#info'>\
+         <identity category='server' type='im' name='MongooseIM'/></query></iq>\
+         <message id='next' from='alice@dc1.test/r' to='bob@example.test'/>"
+    );
+    connection.send(&answer).await;
+    assert_eq!(gateway.next_taken().await, "next");
+    assert_eq!(*gateway.component.oddities.borrow(), Oddities::mongooseim());
+}

@@ -1,0 +1,47 @@
+//! Two datacenters, by what differs from scenario to scenario.
+
+use super::backend::Backend;
+use super::cluster::{Builder, Cluster};
+use super::server::Kind;
+
+/// Which servers they have, and where the session table is kept. A scenario
+/// that takes one runs on each backend and on each pair of servers.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    pub backend: Backend,
+    pub kinds: [Kind; 2],
+}
+
+impl Pair {
+    /// With these local hosts.
+    pub fn at(self, [first, second]: [&str; 2]) -> Builder {
+        Cluster::on(self.backend)
+            .datacenter(first)
+            .its_server(self.kinds[0])
+            .datacenter(second)
+            .its_server(self.kinds[1])
+    }
+}
+
+/// Two Prosodys.
+impl From<Backend> for Pair {
+    fn from(backend: Backend) -> Self {
+        let kinds = [Kind::Prosody; 2];
+        Self { backend, kinds }
+    }
+}
+
+/// Without a database.
+impl From<[Kind; 2]> for Pair {
+    fn from(kinds: [Kind; 2]) -> Self {
+        let backend = Backend::Mesh;
+        Self { backend, kinds }
+    }
+}
+
+impl Cluster {
+    /// `dc1.test` and `dc2.test`.
+    pub fn of(pair: impl Into<Pair>) -> Builder {
+        pair.into().at(["dc1.test", "dc2.test"])
+    }
+}
