@@ -5,7 +5,7 @@
 //! parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim_admin`],
-//! [`component`], [`room`]. Under them: [`plan`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
+//! [`component`], [`room`], [`real_clients`]. Under them: [`plan`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -34,6 +34,7 @@ pub mod plan;
 pub mod port;
 pub mod process;
 pub mod prosody;
+pub mod real_clients;
 pub mod redis_cluster;
 pub mod redis_sentinels;
 pub mod redis_server;
