@@ -5,7 +5,10 @@ import logging
 import sys
 from pathlib import Path
 
-import slixmpp
+# It warns that it could be faster.
+logging.getLogger("slixmpp.stringprep").setLevel(logging.ERROR)
+
+import slixmpp  # noqa: E402
 
 # What goes wrong in a library that swallows its handlers' errors shall be seen.
 logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

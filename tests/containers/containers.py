@@ -148,11 +148,15 @@ class Containers:
                     leaks = [text for text in user.received if host in text]
                     assert not leaks, f"{user.boundjid} saw {leaks}"
 
-    def health(self):
-        """Docker's own word on each gateway."""
-        for dc in self.hosts:
-            state = json.loads(docker("inspect", self.name(f"{dc}-gateway")))[0]["State"]
-            assert state["Health"]["Status"] == "healthy", f"{dc}: {state['Health']}"
+    async def until_healthy(self):
+        """Docker, too, finds each gateway well, which it looks at now and then."""
+
+        def look():
+            for dc in self.hosts:
+                state = json.loads(docker("inspect", self.name(f"{dc}-gateway")))[0]["State"]
+                assert state["Health"]["Status"] == "healthy", f"{dc}: {state['Health']}"
+
+        await until("the gateways to be healthy", look)
 
 
 async def talk(one, its_name, other, other_name):

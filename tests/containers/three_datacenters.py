@@ -65,7 +65,7 @@ async def story(project):
 
     await dcs.assert_balanced()
     dcs.assert_no_leaks()
-    dcs.health()
+    await dcs.until_healthy()
     say("every stanza is accounted for, and nobody saw another datacenter's name")
     for user in (alice, bob, carol, dave):
         await user.logout()
