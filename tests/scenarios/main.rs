@@ -39,6 +39,7 @@ mod pep;
 mod presence;
 mod private_messages;
 mod queries;
+mod real_clients;
 mod redis_expiry;
 mod redis_forms;
 mod redis_restarts;

@@ -5,8 +5,8 @@
 //! parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`], [`client`],
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
-//! [`mongooseim_admin`],
-//! [`component`], [`room`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
+//! [`mongooseim_admin`], [`component`], [`room`], [`pubsub`], [`interests`], [`real_clients`],
+//! [`machine`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -37,6 +37,7 @@ pub mod plan;
 pub mod port;
 pub mod process;
 pub mod prosody;
+pub mod real_clients;
 pub mod redis_cluster;
 pub mod redis_sentinels;
 pub mod redis_server;

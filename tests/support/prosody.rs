@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 
+use super::certs::Identity;
 use super::process::Process;
 use super::site::Site;
 use super::workdir::Workdir;
@@ -133,6 +134,15 @@ impl Builder {
     pub fn rooms(self, domain: &str) -> Self {
         self.more(&format!(
             "Component {domain:?} \"muc\"\n  modules_enabled = {{ \"muc_mam\" }}"
+        ))
+    }
+
+    /// Offers clients TLS with that certificate, beside plain connections.
+    pub fn tls(self, identity: &Identity) -> Self {
+        let (certificate, key) = (&identity.certfile, &identity.keyfile);
+        self.host_options(&format!(
+            "  modules_enabled = {{ \"tls\" }}\n  \
+             ssl = {{ certificate = {certificate:?}; key = {key:?} }}"
         ))
     }
 
