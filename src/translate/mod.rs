@@ -39,7 +39,7 @@ pub struct Translator {
     /// no stream, so nothing can be handed over in their name.
     nameless: Vec<Host>,
     senders: Senders,
-    stanza_id: memmem::Finder<'static>,
+    archive_ids: Vec<memmem::Finder<'static>>,
 }
 
 impl Translator {
@@ -61,7 +61,7 @@ impl Translator {
                 .chain(&nameless)
                 .map(|name| (name.clone(), Mention::of(name)))
                 .collect(),
-            stanza_id: memmem::Finder::new("stanza-id"),
+            archive_ids: places::archive_ids().map(memmem::Finder::new).collect(),
             nameless,
             senders,
             global,
@@ -69,7 +69,7 @@ impl Translator {
     }
 
     /// From the component stream to routing: `from` and the local addresses in
-    /// the payload become global; a `<stanza-id/>` of a local archive is
+    /// the payload become global; a `<stanza-id/>` or `<archived/>` of a local archive is
     /// removed, unless it is a service's own, whose archive everybody reaches.
     /// A payload without any of these keeps its bytes.
     ///
@@ -111,7 +111,7 @@ impl Translator {
         let tree = self
             .may_claim_our_archive(stanza.payload())
             .then(|| stanza.to_element())
-            .and_then(|mut tree| places::remove_stanza_ids(&mut tree, forged).then_some(tree));
+            .and_then(|mut tree| places::remove_archive_ids(&mut tree, forged).then_some(tree));
         if let Some(tree) = tree {
             stanza.set_payload_from(&tree);
         }
@@ -138,10 +138,12 @@ impl Translator {
     }
 
     /// Whether `payload` may hold a `<stanza-id/>` by one of our addresses
-    /// (XEP-0359 §5). Nobody has normalised it, so a name that is written in
+    /// (XEP-0359 §5), or its older form. Nobody has normalised it, so a name that is written in
     /// another way (character references, full-width letters) counts as well.
     fn may_claim_our_archive(&self, payload: &[u8]) -> bool {
-        self.stanza_id.find(payload).is_some()
+        self.archive_ids
+            .iter()
+            .any(|name| name.find(payload).is_some())
             && (self.ours.iter().any(|(_, mention)| mention.is_in(payload))
                 || memmem::find(payload, b"&#").is_some()
                 || !payload.is_ascii())

@@ -13,6 +13,7 @@ const CONFERENCE: &str = "jabber:x:conference";
 const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
 const OLD_DELAY: &str = "jabber:x:delay";
+const OLD_MAM: &str = "urn:xmpp:mam:tmp";
 const REFERENCE: &str = "urn:xmpp:reference:0";
 const REPLY: &str = "urn:xmpp:reply:0";
 const ROSTERX: &str = "http://jabber.org/protocol/rosterx";
@@ -71,13 +72,16 @@ const ATTRIBUTES: &[(&str, &str, &str)] = &[
     (REFERENCE, "reference", "uri"),
 ];
 
-/// Those that are kept are a service's own.
-const STANZA_ID: (&str, &str, &str) = (ns::SID, "stanza-id", "by");
+/// What names the archive that has a message; those that are kept are a
+/// service's own. The second is the first one's older form, which ejabberd's
+/// rooms still write beside it.
+const ARCHIVE_IDS: [(&str, &str, &str); 2] =
+    [(ns::SID, "stanza-id", "by"), (OLD_MAM, "archived", "by")];
 
 /// Elements whose text is an address: namespace, element.
 const TEXTS: &[(&str, &str)] = &[(ns::VCARD, "JABBERID"), (VCARD4, "uri")];
 
-/// Renames every address below `element`, and removes the `<stanza-id/>`s that
+/// Renames every address below `element`, and removes the archive ids that
 /// would be renamed too, unless they are by an address that is `kept`: they
 /// name an archive that nobody can reach under another address. Tells whether
 /// anything has changed.
@@ -86,7 +90,7 @@ pub(super) fn rename_below(
     rename: &Rename,
     kept: &impl Fn(&str) -> bool,
 ) -> bool {
-    let mut changed = remove_stanza_ids(element, |by| rename.address(by).is_some() && !kept(by));
+    let mut changed = remove_archive_ids(element, |by| rename.address(by).is_some() && !kept(by));
     for child in element.children_mut() {
         changed |= rename_attributes(child, rename);
         changed |= rename_texts(child, rename);
@@ -95,11 +99,13 @@ pub(super) fn rename_below(
     changed
 }
 
-/// Removes the children `<stanza-id by=…/>` of `element` for whose `by`
-/// `unwanted` is true. Tells whether there were any.
-pub(super) fn remove_stanza_ids(element: &mut Element, unwanted: impl Fn(&str) -> bool) -> bool {
-    let is_unwanted =
-        |e: &Element| e.is("stanza-id", ns::SID) && e.attr("by").is_some_and(&unwanted);
+/// Removes the children of `element` that are archive ids (`<stanza-id by=…/>`)
+/// and for whose `by` `unwanted` is true. Tells whether there were any.
+pub(super) fn remove_archive_ids(element: &mut Element, unwanted: impl Fn(&str) -> bool) -> bool {
+    let is_unwanted = |e: &Element| {
+        let is_id = |(ns, name, by)| e.is(name, ns) && e.attr(by).is_some_and(&unwanted);
+        ARCHIVE_IDS.into_iter().any(is_id)
+    };
     if !element.children().any(is_unwanted) {
         return false;
     }
@@ -113,7 +119,7 @@ pub(super) fn remove_stanza_ids(element: &mut Element, unwanted: impl Fn(&str) -
 
 fn rename_attributes(element: &mut Element, rename: &Rename) -> bool {
     let mut changed = false;
-    for (namespace, name, attribute) in ATTRIBUTES.iter().chain([&STANZA_ID]) {
+    for (namespace, name, attribute) in ATTRIBUTES.iter().chain(&ARCHIVE_IDS) {
         if !element.is(name, *namespace) {
             continue;
         }
@@ -157,6 +163,11 @@ fn rename_text(element: &mut Element, rename: &Rename) -> bool {
         }
         None => false,
     }
+}
+
+/// The names of archive ids.
+pub(super) fn archive_ids() -> impl Iterator<Item = &'static str> {
+    ARCHIVE_IDS.into_iter().map(|(_, name, _)| name)
 }
 
 /// The attributes of the table, for the test that there is an example of each.

@@ -446,6 +446,21 @@ fn a_room_keeps_its_own_archives_ids_under_its_global_name() {
     }
 }
 
+/// As ejabberd's rooms write it beside the `<stanza-id/>`.
+#[test]
+fn the_older_form_of_an_archive_id_is_the_same() {
+    let own = "<archived xmlns='urn:xmpp:mam:tmp' by='room@rooms.dc1.test' id='1'/>";
+    let mut out = message("room@rooms.dc1.test/nick", "bob@example.test/desk", own);
+    translator().outbound(&mut out).unwrap();
+    let tree = out.to_element();
+    let id = tree.get_child("archived", "urn:xmpp:mam:tmp").unwrap();
+    assert_eq!(id.attr("by"), Some("room@muc.example.test"));
+
+    let alices = "<body>hi</body><archived xmlns='urn:xmpp:mam:tmp' by='alice@dc1.test' id='1'/>";
+    assert_eq!(names_and_ids(&outbound(alices)), ["body:"]);
+    assert_eq!(names_and_ids(&inbound(alices)), ["body:"]);
+}
+
 #[test]
 fn our_archives_ids_go_out_nowhere() {
     let after = outbound(

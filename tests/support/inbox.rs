@@ -105,6 +105,21 @@ impl Inbox {
         .await
     }
 
+    /// As [`until`](Self::until), for what comes whenever it likes, or never.
+    pub async fn whenever(&self, wanted: impl Fn(&Element) -> bool) -> Element {
+        let mut changes = self.changes.subscribe();
+        loop {
+            {
+                let mut state = self.state();
+                let at = state.pending.iter().position(&wanted);
+                if let Some(found) = at.and_then(|at| state.pending.remove(at)) {
+                    return found;
+                }
+            }
+            changes.changed().await.expect("we hold the sender");
+        }
+    }
+
     /// Waits for a stream header; each is given once.
     pub async fn header(&self) -> String {
         self.wait("a stream header", |state| state.header.take())

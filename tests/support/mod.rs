@@ -6,7 +6,8 @@
 //! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
 //! [`mongooseim_admin`], [`component`], [`room`], [`pubsub`], [`interests`], [`real_clients`],
-//! [`machine`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`], [`patience`],
+//! [`machine`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`],
+//! [`patience`],
 //! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses a part of this.
@@ -26,6 +27,7 @@ pub mod flood;
 pub mod gateway;
 pub mod http;
 pub mod inbox;
+pub mod interests;
 pub mod lookup;
 pub mod mesh_node;
 pub mod metrics;
@@ -37,6 +39,7 @@ pub mod plan;
 pub mod port;
 pub mod process;
 pub mod prosody;
+pub mod pubsub;
 pub mod real_clients;
 pub mod redis_cluster;
 pub mod redis_sentinels;
