@@ -52,6 +52,7 @@ mod session_keys;
 mod settlement;
 mod standby;
 mod start_fails;
+mod thousand_sessions;
 mod tls_options;
 mod two_places;
 mod unique_accounts;

@@ -4,6 +4,7 @@
 //! that any number of them run side by side. What `ejabberdctl` would do to a
 //! running one is part of how it starts.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use super::http;
+use super::port::Port;
 use super::process::Process;
 use super::site::{Site, User};
 use super::workdir::Workdir;
@@ -54,6 +57,7 @@ pub struct Builder {
     components: Vec<(String, String)>,
     modules: Vec<(String, Value)>,
     options: Vec<(String, Value)>,
+    is_listed: bool,
 }
 
 /// A running (or stopped, or killed) ejabberd; data and ports stay its own
@@ -63,6 +67,8 @@ pub struct Ejabberd {
     site: Site,
     /// Exists when everything is done that is done at the start.
     ready: PathBuf,
+    /// Where its commands are (`mod_http_api`).
+    commands: Port,
     /// To kill, freeze, look at.
     pub process: Process,
 }
@@ -140,6 +146,12 @@ impl Builder {
         )
     }
 
+    /// Answers [`Ejabberd::sessions`].
+    pub fn listed(mut self) -> Self {
+        self.is_listed = true;
+        self.module("mod_http_api", json!({}))
+    }
+
     /// With one more module, or other options for one.
     pub fn module(mut self, name: &str, options: Value) -> Self {
         self.modules.push((name.to_owned(), options));
@@ -154,10 +166,11 @@ impl Builder {
 
     /// Writes everything and starts it; ready when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Ejabberd {
+        let commands = Port::take();
         let name = format!("ejabberd-{}", self.site.domain());
         let snippet = self.snippet.as_ref();
         let snippet = snippet.map(|text| workdir.write(&format!("{name}/strait.yml"), text));
-        let config = self.config(snippet).to_string();
+        let config = self.config(snippet, &commands).to_string();
         let config = workdir.write(&format!("{name}/ejabberd.yml"), &config);
         let directory = workdir.file(&name);
         let ready = directory.join("ready");
@@ -168,6 +181,7 @@ impl Builder {
             process: Process::new(&name, "env", arguments, log),
             site: self.site,
             ready,
+            commands,
         };
         ejabberd.start().await;
         ejabberd
@@ -229,7 +243,7 @@ impl Builder {
     }
 
     /// As that of Debian where the snippet counts on it.
-    fn config(&self, snippet: Option<PathBuf>) -> Value {
+    fn config(&self, snippet: Option<PathBuf>, commands: &Port) -> Value {
         let mut config = json!({
             "hosts": [self.site.domain()],
             "loglevel": "debug",
@@ -245,6 +259,19 @@ impl Builder {
         });
         if let Some(snippet) = snippet {
             config["include_config_file"] = json!(snippet);
+        }
+        if self.is_listed {
+            let listener = json!({
+                "module": "ejabberd_http",
+                "ip": "127.0.0.1",
+                "port": commands.number(),
+                "request_handlers": {"/api": "mod_http_api"},
+            });
+            let listeners = config["listen"].as_array_mut().expect("a list");
+            listeners.push(listener);
+            config["api_permissions"] = json!({
+                "tests": {"who": [{"ip": "127.0.0.1/8"}], "what": ["connected_users"]},
+            });
         }
         for (name, value) in &self.options {
             config[name] = value.clone();
@@ -303,6 +330,19 @@ impl Ejabberd {
             components: Vec::new(),
             modules: Vec::new(),
             options: Vec::new(),
+            is_listed: false,
+        }
+    }
+
+    /// The full JIDs of all sessions that it has, as `connected_users` says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn sessions(&self) -> Result<BTreeSet<String>, String> {
+        let answer = http::get(self.commands.address(), "/api/connected_users").await;
+        match answer.map_err(|error| error.to_string())? {
+            (200, list) => serde_json::from_str(&list).map_err(|error| error.to_string()),
+            (status, body) => Err(format!("{status} {body}")),
         }
     }
 

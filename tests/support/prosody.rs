@@ -1,11 +1,14 @@
 //! A Prosody of our own: one domain, its users, its components.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
+
+use tokio::process::Command;
 
 use super::certs::Identity;
 use super::process::Process;
@@ -19,6 +22,8 @@ const MODULES: &str = r#"
   "smacks", "blocklist", "csi", "time", "version", "private", "presence", "message", "iq","#;
 
 const FEDERATION: &str = r#" "dialback", "test_names","#;
+/// What `prosodyctl shell` talks to.
+const SHELL: &str = r#" "admin_shell","#;
 const PLUGINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/prosody_plugins");
 
 /// How it is to be set up.
@@ -34,6 +39,7 @@ pub struct Builder {
     global_options: String,
     /// Its port for other servers, and theirs.
     federation: Option<(u16, Vec<(String, u16)>)>,
+    has_shell: bool,
     host_options: String,
     more: String,
 }
@@ -102,6 +108,13 @@ impl Builder {
     /// More lines of Lua for a component that the snippet has, which they override.
     pub fn component_options(self, domain: &str, lua: &str) -> Self {
         self.more(&format!("Component {domain:?}\n  {lua}"))
+    }
+
+    /// Answers [`Prosody::sessions`]. Its socket is in the data directory, and
+    /// sockets must not have long paths.
+    pub fn listed(mut self) -> Self {
+        self.has_shell = true;
+        self
     }
 
     /// With an external component for a gateway: the shared domain, or a
@@ -203,6 +216,12 @@ impl Builder {
         }
     }
 
+    fn more_modules(&self) -> String {
+        let federation = self.federation.as_ref().map(|_| FEDERATION);
+        let shell = self.has_shell.then_some(SHELL);
+        federation.into_iter().chain(shell).collect()
+    }
+
     fn federation_options(&self) -> String {
         let Some((port, names)) = &self.federation else {
             return "modules_disabled = { \"s2s\" }".to_owned();
@@ -250,7 +269,7 @@ groups_file = "{directory}/everybody.txt"
             c2s = self.site.c2s().port(),
             components = self.component_address().port(),
             federation = self.federation_options(),
-            more_modules = self.federation.as_ref().map_or("", |_| FEDERATION),
+            more_modules = self.more_modules(),
             global = self.global_options,
             included = snippet
                 .as_ref()
@@ -294,6 +313,7 @@ impl Prosody {
             components: Vec::new(),
             global_options: String::new(),
             federation: None,
+            has_shell: false,
             host_options: String::new(),
             more: String::new(),
         }
@@ -304,6 +324,29 @@ impl Prosody {
         let config = std::fs::OpenOptions::new().append(true).open(&self.config);
         let mut config = config.expect("a configuration that can be written");
         writeln!(config, "{lua}").expect("a configuration that can be written");
+    }
+
+    /// The full JIDs of all sessions that it has, as its own shell says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn sessions(&self) -> Result<BTreeSet<String>, String> {
+        const QUESTION: &str =
+            "> for jid in pairs(prosody.full_sessions) do print(jid) end return 'that is all'";
+        let asked = Command::new("prosodyctl")
+            .arg("--config")
+            .arg(&self.config)
+            .args(["shell", QUESTION])
+            .output()
+            .await
+            .map_err(|error| format!("prosodyctl: {error}"))?;
+        let answer = String::from_utf8_lossy(&asked.stdout);
+        if !answer.contains("that is all") {
+            return Err(format!("prosodyctl says {answer:?}"));
+        }
+        // Before it there may be warnings.
+        let jids = answer.lines().filter(|line| line.contains('@'));
+        Ok(jids.map(str::to_owned).collect())
     }
 
     /// Starts it again after it was stopped or killed, with the same data and ports.

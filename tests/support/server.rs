@@ -1,5 +1,6 @@
 //! The XMPP server of a datacenter, whichever it is.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Deref;
 
@@ -143,6 +144,11 @@ impl Builder {
         }
     }
 
+    /// Answers [`Server::sessions`].
+    pub fn listed(self) -> Self {
+        rebuilt!(self, server => server.listed())
+    }
+
     /// With rooms (XEP-0045), which are archived.
     pub fn rooms(self, domain: &str) -> Self {
         rebuilt!(self, server => server.rooms(domain))
@@ -211,6 +217,15 @@ impl Server {
             Self::Ejabberd(server) => &server.process,
             Self::MongooseIm(server) => panic!("{} has no process", server.domain()),
         }
+    }
+
+    /// The full JIDs of all sessions that it has, as an interface of its own
+    /// says that no gateway uses.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn sessions(&self) -> Result<BTreeSet<String>, String> {
+        each!(Self, self, server => server.sessions().await)
     }
 
     /// Whether it runs.
