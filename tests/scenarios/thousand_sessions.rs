@@ -29,7 +29,7 @@ const MANY: usize = 120;
 /// Of clients that log in at the same time.
 const AT_ONCE: usize = 20;
 /// Lists of the servers are read every few seconds, and a busy machine is slow.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What happens to a datacenter; nobody waits for its consequences.
 #[derive(Debug, Clone, Copy)]
@@ -213,6 +213,22 @@ async fn until_right(cluster: &Cluster, people: &[People]) {
     }
 }
 
+/// Waits until each gateway knows of a session for each device at its server.
+async fn until_all_are_known(cluster: &Cluster) {
+    let deadline = Instant::now() + PATIENCE;
+    for dc in cluster.datacenters() {
+        loop {
+            let sessions = dc.gateway.metric("strait_sessions", &[]).await;
+            if sessions >= (ACCOUNTS * DEVICES) as f64 {
+                break;
+            }
+            let host = dc.gateway.host();
+            assert!(Instant::now() < deadline, "{sessions} at {host}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
 async fn start(backend: Backend) -> Cluster {
     let mut builder = Cluster::on(backend).named(&format!("sessions-{backend:?}"));
     for (host, kind) in SERVERS {
@@ -238,11 +254,7 @@ async fn claims_are_what_the_servers_say_whatever_was_killed(backend: Backend) {
         first.log_in(&cluster, ACCOUNTS * DEVICES),
         second.log_in(&cluster, ACCOUNTS * DEVICES)
     );
-    for (host, _) in SERVERS {
-        let all = |sessions: f64| sessions >= (ACCOUNTS * DEVICES) as f64;
-        let gateway = &cluster.dc(host).gateway;
-        gateway.until_metric("strait_sessions", &[], all).await;
-    }
+    until_all_are_known(&cluster).await;
     let seed = fastrand::u64(..);
     eprintln!("the order of the steps is that of the seed {seed}");
     let mut rng = Rng::with_seed(seed);
