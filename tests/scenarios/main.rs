@@ -35,6 +35,7 @@ mod nodes;
 mod offline_message;
 mod order;
 mod ourselves;
+mod partitions;
 mod pep;
 mod presence;
 mod private_messages;

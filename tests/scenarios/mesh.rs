@@ -10,7 +10,6 @@ use crate::support::gateway::{Gateway, SessionTable};
 use crate::support::patience::until;
 
 const HOSTS: [&str; 3] = ["dc1.test", "dc2.test", "dc3.test"];
-const FINGERPRINT: &str = "strait_mesh_fingerprint";
 const REPAIRS: &str = "strait_mesh_repairs_total";
 /// `mesh.refresh_after` of these.
 const REFRESH_AFTER: Duration = Duration::from_secs(5);
@@ -21,26 +20,6 @@ fn three() -> crate::support::cluster::Builder {
         .iter()
         .fold(cluster, |cluster, host| cluster.datacenter(host));
     cluster.config(&Backend::Mesh.times(60, 5))
-}
-
-/// Waits until the tables of all datacenters are the same everywhere.
-async fn until_equal(cluster: &Cluster) {
-    until("the tables to be equal", async || {
-        for of in HOSTS {
-            let labels = [("host", of), ("node", "n1")];
-            let mut seen = Vec::new();
-            for at in HOSTS {
-                let metrics = cluster.dc(at).gateway.metrics().await?;
-                seen.push(metrics.get(FINGERPRINT, &labels));
-            }
-            let own = seen.first().copied().flatten();
-            if own.is_none() || seen.iter().any(|other| *other != own) {
-                return Err(format!("that of {of} is {seen:?}"));
-            }
-        }
-        Ok(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,14 +40,14 @@ async fn who_knows_one_peer_finds_all() {
     }
     cluster.launch_gateways();
     cluster.until_ready().await;
-    until_equal(&cluster).await;
+    cluster.until_tables_are_equal().await;
     let alone = "this gateway is alone until others dial it";
     cluster.dc("dc1.test").gateway.until_logged(alone).await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let carol = cluster.login("carol", "dc3.test", "c1").await;
     bob.chat("carol@example.test", "found you").await;
     carol.expect_chat("bob@example.test", "found you").await;
-    until_equal(&cluster).await;
+    cluster.until_tables_are_equal().await;
     cluster.assert_balanced().await;
 }
 
@@ -86,12 +65,12 @@ async fn each_gateway_is_killed_in_turn_and_all_tables_are_equal_again() {
             friend.expect_chat(&from, "hello").await;
         }
     }
-    until_equal(&cluster).await;
+    cluster.until_tables_are_equal().await;
     for host in HOSTS {
         cluster.dc_mut(host).gateway.process.kill9().await;
         cluster.dc_mut(host).gateway.start().await;
         let back = Instant::now();
-        until_equal(&cluster).await;
+        cluster.until_tables_are_equal().await;
         assert!(back.elapsed() < REFRESH_AFTER, "{:?}", back.elapsed());
         // What it does not know itself was put right when it came, and is counted.
         let metrics = cluster.dc(host).gateway.metrics().await.expect("metrics");

@@ -14,6 +14,7 @@ use super::ejabberd;
 use super::fake_server::FakeServer;
 use super::gateway::{Gateway, SessionTable, Settings};
 use super::inbox::Inbox;
+use super::machine::Machine;
 use super::mongooseim;
 use super::plan::Plan;
 use super::process::Process;
@@ -107,6 +108,13 @@ impl Builder {
             server::Builder::Prosody(prosody) => server::Builder::Prosody(change(prosody)),
             other => panic!("not a Prosody: {other:?}"),
         })
+    }
+
+    /// The datacenter named last, with a Prosody, is on that machine.
+    pub fn its_machine(mut self, machine: &Machine) -> Self {
+        self.last().machine = Some(machine.clone());
+        let machine = machine.clone();
+        self.its_prosody(move |prosody| prosody.on(&machine))
     }
 
     /// Changes the ejabberd of the datacenter named last.
@@ -223,6 +231,7 @@ impl Cluster {
     fn plan(&self, plan: Plan) -> (Gateway, server::Builder) {
         let mut settings = self.settings(&plan.host);
         settings.overrides.clone_from(&plan.config);
+        settings.machine.clone_from(&plan.machine);
         let standby = plan.standby;
         let server = plan.server();
         settings.server = server.component_address();
@@ -379,6 +388,7 @@ impl Cluster {
                 }
             },
             identity: self.authority.issue(host),
+            machine: None,
             mounts: Vec::new(),
             overrides: Vec::new(),
         }

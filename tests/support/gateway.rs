@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::certs::Identity;
 use super::http;
+use super::machine::Machine;
 use super::metrics::Metrics;
 use super::port::Port;
 use super::process::Process;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub secret: String,
     pub table: SessionTable,
     pub identity: Identity,
+    /// Where it runs, if not here.
+    pub machine: Option<Machine>,
     /// Files that it sees in the place of others: its own, the others.
     pub mounts: Vec<(PathBuf, &'static str)>,
     /// TOML that is merged over the rest, key by key; the last one wins.
@@ -54,13 +57,18 @@ pub struct Gateway {
 impl Gateway {
     /// Writes its configuration; starts nothing.
     pub fn prepare(workdir: &Workdir, settings: &Settings) -> Self {
-        let (admin, link) = (Port::take(), Port::take());
+        let machine = settings.machine.as_ref();
+        let (admin, link) = (Port::take_on(machine), Port::take_on(machine));
         let name = format!("strait-{}-{}", settings.local_host, settings.node);
         let secret = workdir.write(&format!("{name}.secret"), &settings.secret);
         let config = config(settings, secret, &admin, &link);
         let config = workdir.write(&format!("{name}.toml"), &config);
         let arguments = ["run".into(), "--config".into(), OsString::from(&config)];
         let (program, arguments) = behind_mounts(&settings.mounts, binary(), arguments);
+        let (program, arguments) = match machine {
+            Some(machine) => machine.behind(program, arguments),
+            None => (program, arguments),
+        };
         let log = workdir.file(&format!("{name}.log"));
         Self {
             host: settings.local_host.clone(),
@@ -341,11 +349,12 @@ fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) 
         );
     }
     merge(&mut config, parse(&settings.table.config()));
-    let port = link.number();
+    let link = link.address();
+    let (address, port) = (link.ip(), link.port());
     merge(
         &mut config,
         parse(&format!(
-            "connections.endpoints = [{{ host = '127.0.0.1', port = {port} }}]"
+            "connections.endpoints = [{{ host = '{address}', port = {port} }}]"
         )),
     );
     for snippet in &settings.overrides {

@@ -5,14 +5,32 @@ use std::net::SocketAddr;
 use serde_json::Value;
 
 use super::cluster::Cluster;
+use super::gateway::Gateway;
 use super::http;
 use super::patience::until;
+
+/// 32 bits of the digest of a node's part of the table, without a database.
+const FINGERPRINT: &str = "strait_mesh_fingerprint";
 
 /// What the gateway with that admin server says; `None` if it does not run.
 async fn look_up(admin: SocketAddr, jid: &str) -> Option<Value> {
     match http::get(admin, &format!("/api/lookup/{jid}")).await {
         Ok((200, found)) => serde_json::from_str(&found).ok(),
         _ => None,
+    }
+}
+
+impl Gateway {
+    /// Waits until it says that `jid` is at `host`, or nowhere.
+    pub async fn until_claimed(&self, jid: &str, host: Option<&str>) {
+        let what = format!("{jid} to be claimed by {host:?}, at {}", self.host());
+        self.process
+            .until(&what, async || {
+                let found = look_up(self.admin(), jid).await.ok_or("no answer")?;
+                let is_so = found["claims"][0]["host"].as_str() == host;
+                is_so.then_some(()).ok_or_else(|| found.to_string())
+            })
+            .await;
     }
 }
 
@@ -33,16 +51,67 @@ impl Cluster {
     /// Waits until the session table says, to every gateway that runs, that
     /// `jid` is at `host`, or nowhere.
     pub async fn until_claimed(&self, jid: &str, host: Option<&str>) {
-        let admins = self.admins();
         let what = format!("{jid} to be claimed by {host:?}");
-        until(&what, async || {
+        self.until_all_say(&what, jid, |found| {
+            found["claims"][0]["host"].as_str() == host
+        })
+        .await;
+    }
+
+    /// Waits until the session table says, to every gateway that runs, that
+    /// `host` had `jid` last.
+    pub async fn until_home(&self, jid: &str, host: Option<&str>) {
+        let what = format!("the home of {jid} to be {host:?}");
+        self.until_all_say(&what, jid, |found| found["home"].as_str() == host)
+            .await;
+    }
+
+    /// Waits until every gateway that runs has found what it says of `jid` so.
+    async fn until_all_say(&self, what: &str, jid: &str, is_so: impl Fn(&Value) -> bool) {
+        let admins = self.admins();
+        until(what, async || {
             for admin in &admins {
                 // Who does not run does not know, and need not.
                 let Some(found) = look_up(*admin, jid).await else {
                     continue;
                 };
-                if found["claims"][0]["host"].as_str() != host {
+                if !is_so(&found) {
                     return Err(format!("at {admin}: {found}"));
+                }
+            }
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Waits until all gateways say the same of `jid`.
+    pub async fn until_agreed(&self, jid: &str) {
+        let admins = self.admins();
+        until(&format!("the same to be said of {jid}"), async || {
+            let mut said = Vec::new();
+            for admin in &admins {
+                said.push(look_up(*admin, jid).await.ok_or("no answer")?);
+            }
+            let is_one = said.windows(2).all(|two| two[0] == two[1]);
+            is_one.then_some(()).ok_or_else(|| format!("{said:?}"))
+        })
+        .await;
+    }
+
+    /// Waits until the gateways of all datacenters have the same tables, which
+    /// they keep themselves.
+    pub async fn until_tables_are_equal(&self) {
+        let gateways = || self.datacenters().iter().map(|dc| &dc.gateway);
+        until("the tables to be equal", async || {
+            for of in gateways() {
+                let labels = [("host", of.host()), ("node", "n1")];
+                let mut seen = Vec::new();
+                for at in gateways() {
+                    seen.push(at.metrics().await?.get(FINGERPRINT, &labels));
+                }
+                let own = seen.first().copied().flatten();
+                if own.is_none() || seen.iter().any(|other| *other != own) {
+                    return Err(format!("that of {} is {seen:?}", of.host()));
                 }
             }
             Ok(())

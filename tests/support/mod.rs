@@ -29,6 +29,7 @@ pub mod http;
 pub mod inbox;
 pub mod interests;
 pub mod lookup;
+pub mod machine;
 pub mod mesh_node;
 pub mod metrics;
 pub mod mongooseim;

@@ -1,6 +1,7 @@
 //! What a datacenter of a cluster is to be.
 
 use super::cluster::{GLOBAL, PASSWORD, USERS};
+use super::machine::Machine;
 use super::server::{Builder, Kind};
 
 type Change = Box<dyn FnOnce(Builder) -> Builder + Send>;
@@ -13,6 +14,8 @@ pub struct Plan {
     pub kind: Kind,
     /// TOML over its gateway's configuration.
     pub config: Vec<String>,
+    /// Where both run, if not here.
+    pub machine: Option<Machine>,
     /// What is different about its server.
     pub changes: Vec<Change>,
     /// Whether a second gateway is to wait for the first one's end.
@@ -26,6 +29,7 @@ impl Plan {
             host: host.to_owned(),
             kind: Kind::Prosody,
             config: Vec::new(),
+            machine: None,
             changes: Vec::new(),
             standby: false,
         }

@@ -1,11 +1,13 @@
-//! Loopback ports that nobody else takes, also not a test in another process.
+//! Ports that nobody else takes, also not a test in another process.
 
 use std::fs::{File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg};
+
+use super::machine::Machine;
 
 /// Below Linux's usual ephemeral range, so that no outgoing connection is
 /// given a port whose server is just restarting.
@@ -16,11 +18,12 @@ const COUNT: u32 = 12_000;
 #[derive(Debug)]
 pub struct Port {
     number: u16,
+    ip: IpAddr,
     _lock: Flock<File>,
 }
 
 impl Port {
-    /// Takes a free one.
+    /// Takes a free one on 127.0.0.1.
     pub fn take() -> Self {
         let directory = lock_directory();
         // Test processes start at different places and seldom meet.
@@ -39,10 +42,20 @@ impl Port {
                 TcpListener::bind((Ipv4Addr::LOCALHOST, number)).ok()?;
                 Some(Self {
                     number,
+                    ip: Ipv4Addr::LOCALHOST.into(),
                     _lock: lock,
                 })
             })
             .expect("a free loopback port")
+    }
+
+    /// Takes a free one on that machine, or on 127.0.0.1.
+    pub fn take_on(machine: Option<&Machine>) -> Self {
+        let port = Self::take();
+        Self {
+            ip: machine.map_or(port.ip, Machine::address),
+            ..port
+        }
     }
 
     /// Its number.
@@ -50,9 +63,9 @@ impl Port {
         self.number
     }
 
-    /// On 127.0.0.1.
+    /// With its address.
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.number).into()
+        (self.ip, self.number).into()
     }
 }
 

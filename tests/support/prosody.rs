@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use tokio::process::Command;
 
 use super::certs::Identity;
+use super::machine::Machine;
 use super::process::Process;
 use super::site::Site;
 use super::workdir::Workdir;
@@ -42,6 +43,8 @@ pub struct Builder {
     has_shell: bool,
     host_options: String,
     more: String,
+    /// Where it runs, if not here.
+    machine: Option<Machine>,
 }
 
 #[derive(Debug, Clone)]
@@ -171,6 +174,13 @@ impl Builder {
         self
     }
 
+    /// It runs on that machine.
+    pub fn on(mut self, machine: &Machine) -> Self {
+        self.site = self.site.on(machine);
+        self.machine = Some(machine.clone());
+        self
+    }
+
     /// Writes everything and starts it; ready when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Prosody {
         let name = format!("prosody-{}", self.site.domain());
@@ -189,8 +199,12 @@ impl Builder {
         let config = workdir.write(&format!("{name}/prosody.cfg.lua"), &config);
         let log = workdir.file(&format!("{name}.log"));
         let arguments = ["-F".into(), "--config".into(), OsString::from(&config)];
+        let (program, arguments) = match &self.machine {
+            Some(machine) => machine.behind("prosody", arguments),
+            None => ("prosody".into(), arguments.into()),
+        };
         let mut prosody = Prosody {
-            process: Process::new(&name, "prosody", arguments, log),
+            process: Process::new(&name, program, arguments, log),
             site: self.site,
             config,
         };
@@ -247,11 +261,11 @@ pidfile = "{directory}/prosody.pid"
 data_path = "{directory}/data"
 certificates = "{directory}"
 log = {{ {{ levels = {{ min = "debug" }}, to = "file", filename = "{log}" }} }}
-interfaces = {{ "127.0.0.1" }}
+interfaces = {{ "{address}" }}
 c2s_ports = {{ {c2s} }}
 c2s_direct_tls_ports = {{ }}
 component_ports = {{ {components} }}
-component_interfaces = {{ "127.0.0.1" }}
+component_interfaces = {{ "{address}" }}
 {federation}
 c2s_require_encryption = false
 allow_unencrypted_plain_auth = true
@@ -266,6 +280,7 @@ groups_file = "{directory}/everybody.txt"
 {options}"#,
             directory = directory.display(),
             log = log.display(),
+            address = self.site.c2s().ip(),
             c2s = self.site.c2s().port(),
             components = self.component_address().port(),
             federation = self.federation_options(),
@@ -316,6 +331,7 @@ impl Prosody {
             has_shell: false,
             host_options: String::new(),
             more: String::new(),
+            machine: None,
         }
     }
 

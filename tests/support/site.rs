@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::header;
+use super::machine::Machine;
 use super::port::Port;
 
 /// Where a server is, and who has an account there. Each kind of server
@@ -38,6 +39,13 @@ impl Site {
             components: Port::take(),
             own_components: None,
         }
+    }
+
+    /// On free ports of that machine.
+    pub fn on(mut self, machine: &Machine) -> Self {
+        self.c2s = Port::take_on(Some(machine));
+        self.components = Port::take_on(Some(machine));
+        self
     }
 
     /// With a port of their own for the components of the test itself.
