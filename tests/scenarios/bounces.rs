@@ -14,6 +14,7 @@ crate::on_each_backend!(
     a_later_message_that_finds_the_way_takes_the_earlier_ones_along,
     after_max_retries_the_local_server_gets_it,
     what_does_not_fit_is_refused,
+    a_retry_asks_for_every_address_in_the_line,
 );
 
 /// A retry would come too late for any test.
@@ -104,9 +105,12 @@ async fn a_later_message_that_finds_the_way_takes_the_earlier_ones_along(backend
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_retry_asks_for_every_address_in_the_line() {
-    let flood = Flood::start("bounce.resend_after_ms = 500\nbounce.max_retries = 1\n").await;
+async fn a_retry_asks_for_every_address_in_the_line(backend: Backend) {
+    let flood = Flood::start_on(
+        backend,
+        "bounce.resend_after_ms = 500\nbounce.max_retries = 1\n",
+    )
+    .await;
     // She is nowhere, says the cache, by each of these names.
     for resource in ["", "/x", "/y"] {
         flood.near.stream.send(&format!(
@@ -117,10 +121,10 @@ async fn a_retry_asks_for_every_address_in_the_line() {
     flood.until_held(3.0).await;
     let here = "<presence from='carol@dc1.test/x' to='example.test'/>";
     let there = "<presence from='carol@dc2.test/y' to='example.test'/>";
-    let redis = &flood.cluster.redis;
     flood.far.stream.send(there);
-    redis
-        .until_value("carol@example.test/y", Some("dc2.test"))
+    let cluster = &flood.cluster;
+    cluster
+        .until_claimed("carol@example.test/y", Some("dc2.test"))
         .await;
     flood.near.stream.send(here);
     assert_eq!(flood.far.hear_all(2).await["alice"], ["to", "to/y"]);
@@ -128,9 +132,11 @@ async fn a_retry_asks_for_every_address_in_the_line() {
     flood.assert_over().await;
 }
 
+/// In Redis, where her home can be moved by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_host_counts_its_own_retries_and_counts_them_on() {
-    let flood = Flood::start("bounce.resend_after_ms = 400\nbounce.max_retries = 2\n").await;
+    let config = "bounce.resend_after_ms = 400\nbounce.max_retries = 2\n";
+    let flood = Flood::start_on(Backend::Redis, config).await;
     let (near, far) = (&flood.near.gateway, &flood.far.gateway);
     let home = "{carol@example.test}#home";
     flood.cluster.redis.set(home, "dc2.test").await;

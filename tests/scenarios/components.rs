@@ -187,6 +187,7 @@ async fn a_service_that_is_gone_for_long_loses_its_stream(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
+/// In Redis, which can be made to forget.
 #[tokio::test(flavor = "multi_thread")]
 async fn update_senders_host_by_service() {
     let cluster = with_bot(Backend::Redis, "cache.jid_lifetime_seconds = 600").await;

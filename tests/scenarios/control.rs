@@ -2,16 +2,29 @@
 
 use serde_json::Value;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Builder, Cluster};
 use crate::support::control;
 use crate::support::gateway::Gateway;
+
+crate::on_each_backend!(
+    a_session_without_presence_is_claimed_and_reaped,
+    a_hibernating_session_stays_claimed,
+    after_a_gateway_restart_everybody_is_claimed_again,
+    presence_by_privilege_alone_comes_and_goes_with_the_session,
+    only_the_sources_that_are_named_are_used,
+    what_is_used_is_told_and_its_stream_has_its_own_line,
+    without_its_secret_it_says_what_to_change_and_the_gateway_is_ready,
+    a_server_that_refuses_its_list_is_told_about,
+    the_control_component_serves_nobody,
+);
 
 const LISTS: &str = "strait_control_lists_total";
 const OK: [(&str, &str); 2] = [("source", "admin"), ("outcome", "ok")];
 
 /// One datacenter whose users' presence goes nowhere by itself.
-fn silent(config: &str) -> Builder {
-    Cluster::builder()
+fn silent(backend: Backend, config: &str) -> Builder {
+    Cluster::on(backend)
         .datacenter("dc1.test")
         .its(|server| server.unwatched())
         .its_config(&control::config("dc1.test"))
@@ -39,27 +52,24 @@ fn words(used: &Value) -> Vec<&str> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_without_presence_is_claimed_and_reaped() {
-    let cluster = silent("").start().await;
+async fn a_session_without_presence_is_claimed_and_reaped(backend: Backend) {
+    let cluster = silent(backend, "").start().await;
     let alice = cluster
         .login_without_presence("alice", "dc1.test", "quiet")
         .await;
     let claim = "alice@example.test/quiet";
-    cluster.redis.until_value(claim, Some("dc1.test")).await;
+    cluster.until_claimed(claim, Some("dc1.test")).await;
     cluster
-        .redis
-        .until_value("alice@example.test", Some("dc1.test"))
+        .until_claimed("alice@example.test", Some("dc1.test"))
         .await;
     alice.kill().await;
-    cluster.redis.until_value(claim, None).await;
-    cluster.redis.until_value("alice@example.test", None).await;
+    cluster.until_claimed(claim, None).await;
+    cluster.until_claimed("alice@example.test", None).await;
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hibernating_session_stays_claimed() {
-    let cluster = silent("").start().await;
+async fn a_hibernating_session_stays_claimed(backend: Backend) {
+    let cluster = silent(backend, "").start().await;
     let alice = cluster.login("alice", "dc1.test", "phone").await;
     alice
         .send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
@@ -68,15 +78,14 @@ async fn a_hibernating_session_stays_claimed() {
         .until("stream management", |element| element.name() == "enabled")
         .await;
     let claim = "alice@example.test/phone";
-    cluster.redis.until_value(claim, Some("dc1.test")).await;
+    cluster.until_claimed(claim, Some("dc1.test")).await;
     alice.kill().await;
     two_lists(&cluster.dc("dc1.test").gateway).await;
-    assert_eq!(cluster.redis.get(claim).await.as_deref(), Some("dc1.test"));
+    assert_eq!(cluster.claimed_by(claim).await, ["dc1.test"]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_gateway_restart_everybody_is_claimed_again() {
-    let mut cluster = silent("").start().await;
+async fn after_a_gateway_restart_everybody_is_claimed_again(backend: Backend) {
+    let mut cluster = silent(backend, "").start().await;
     let mut clients = Vec::new();
     for user in ["alice", "bob", "carol"] {
         clients.push(cluster.login(user, "dc1.test", "r").await);
@@ -96,14 +105,15 @@ async fn after_a_gateway_restart_everybody_is_claimed_again() {
     gateway.until_metric(sessions, &[], online(4.0)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn presence_by_privilege_alone_comes_and_goes_with_the_session() {
-    let cluster = silent("sessions.sources = ['privilege']").start().await;
+async fn presence_by_privilege_alone_comes_and_goes_with_the_session(backend: Backend) {
+    let cluster = silent(backend, "sessions.sources = ['privilege']")
+        .start()
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r").await;
     let claim = "alice@example.test/r";
-    cluster.redis.until_value(claim, Some("dc1.test")).await;
+    cluster.until_claimed(claim, Some("dc1.test")).await;
     alice.kill().await;
-    cluster.redis.until_value(claim, None).await;
+    cluster.until_claimed(claim, None).await;
     let gateway = &cluster.dc("dc1.test").gateway;
     assert_eq!(gateway.metrics().await.expect("metrics").sum(LISTS), 0.0);
     let status = status(gateway).await;
@@ -112,9 +122,10 @@ async fn presence_by_privilege_alone_comes_and_goes_with_the_session() {
     assert!(unseen.contains("without presence"), "{unseen}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn only_the_sources_that_are_named_are_used() {
-    let cluster = silent("sessions.sources = ['traffic']").start().await;
+async fn only_the_sources_that_are_named_are_used(backend: Backend) {
+    let cluster = silent(backend, "sessions.sources = ['traffic']")
+        .start()
+        .await;
     let gateway = &cluster.dc("dc1.test").gateway;
     let alice = cluster.login("alice", "dc1.test", "r").await;
     alice.send("<presence to='bob@example.test'/>").await;
@@ -127,9 +138,8 @@ async fn only_the_sources_that_are_named_are_used() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_used_is_told_and_its_stream_has_its_own_line() {
-    let cluster = silent("").start().await;
+async fn what_is_used_is_told_and_its_stream_has_its_own_line(backend: Backend) {
+    let cluster = silent(backend, "").start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.until_metric(LISTS, &OK, |lists| lists >= 1.0).await;
     let domain = control::domain("dc1.test");
@@ -155,9 +165,8 @@ async fn what_is_used_is_told_and_its_stream_has_its_own_line() {
     assert!(!gateway.log().contains(control::SECRET));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready() {
-    let mut cluster = silent("").prepare().await;
+async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready(backend: Backend) {
+    let mut cluster = silent(backend, "").prepare().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.reconfigure("control.secret = 'wrong'");
     cluster.launch_gateways();
@@ -176,9 +185,8 @@ async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready() {
     assert!(unseen.contains("without a contact"), "{unseen}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_refuses_its_list_is_told_about() {
-    let cluster = Cluster::builder()
+async fn a_server_that_refuses_its_list_is_told_about(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(|prosody| control::with_only(prosody, &["privilege"]))
         .its_config(&control::config("dc1.test"))
@@ -195,9 +203,8 @@ async fn a_server_that_refuses_its_list_is_told_about() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_control_component_serves_nobody() {
-    let cluster = silent("").start().await;
+async fn the_control_component_serves_nobody(backend: Backend) {
+    let cluster = silent(backend, "").start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.until_metric(LISTS, &OK, |lists| lists >= 1.0).await;
     let alice = cluster.login("alice", "dc1.test", "r").await;

@@ -2,12 +2,17 @@
 
 use serde_json::Value;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::mongooseim_admin::{MongooseAdmin, PASSWORD};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn its_sessions_are_claimed_and_its_accounts_have_a_home() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+crate::on_each_backend!(
+    its_sessions_are_claimed_and_its_accounts_have_a_home,
+    a_wrong_password_is_told_and_never_shown,
+);
+
+async fn its_sessions_are_claimed_and_its_accounts_have_a_home(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let admin = MongooseAdmin::start().await;
     admin.set_sessions(&["erin@dc2.test/quiet"]);
     admin.set_accounts(&["erin@dc2.test", "frank"]);
@@ -15,24 +20,21 @@ async fn its_sessions_are_claimed_and_its_accounts_have_a_home() {
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", &config).await;
     let _stream = server.attach(SECRET).await;
     let claim = "erin@example.test/quiet";
-    cluster.redis.until_value(claim, Some("dc2.test")).await;
+    cluster.until_claimed(claim, Some("dc2.test")).await;
     cluster
-        .redis
-        .until_value("{frank@example.test}#home", Some("dc2.test"))
+        .until_home("frank@example.test", Some("dc2.test"))
         .await;
 
     admin.set_sessions(&["frank@dc2.test/r"]);
-    cluster.redis.until_value(claim, None).await;
+    cluster.until_claimed(claim, None).await;
     cluster
-        .redis
-        .until_value("frank@example.test/r", Some("dc2.test"))
+        .until_claimed("frank@example.test/r", Some("dc2.test"))
         .await;
     assert!(!gateway.log().contains(PASSWORD));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_and_never_shown() {
-    let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+async fn a_wrong_password_is_told_and_never_shown(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
     let admin = MongooseAdmin::start().await;
     let config = admin.config("not-the-password");
     let (server, gateway) = cluster.join_with_fake_server("dc2.test", &config).await;

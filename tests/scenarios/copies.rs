@@ -1,9 +1,20 @@
 //! A message to a user who is online in several datacenters goes to each of
 //! them: once, and its sender hears of an error only if it arrived nowhere.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    a_copy_that_comes_back_is_not_handed_over_again,
+    a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again,
+    one_refused_copy_is_not_told_if_another_arrived,
+    of_several_errors_the_sender_hears_one,
+    a_copy_that_waits_for_its_way_too_long_is_not_told_if_another_arrived,
+    a_frozen_datacenter_does_not_hold_up_the_copies_for_others,
+    what_waits_for_a_datacenter_that_is_gone_follows_a_user_who_turns_up_elsewhere,
+);
 
 /// What is cached once stays cached.
 const LONG: &str = "cache.jid_lifetime_seconds = 600\n";
@@ -14,7 +25,7 @@ impl Side {
         let available = format!("<presence from='{user}@{host}/{host}' to='example.test'/>");
         self.stream.send(&available);
         let jid = format!("{user}@example.test/{host}");
-        cluster.redis.until_value(&jid, Some(host)).await;
+        cluster.until_claimed(&jid, Some(host)).await;
     }
 
     async fn leaves(&self, cluster: &Cluster, user: &str) {
@@ -23,7 +34,7 @@ impl Side {
             "<presence type='unavailable' from='{user}@{host}/{host}' to='example.test'/>"
         ));
         let jid = format!("{user}@example.test/{host}");
-        cluster.redis.until_value(&jid, None).await;
+        cluster.until_claimed(&jid, None).await;
     }
 
     /// The server has nobody for `message`.
@@ -62,8 +73,8 @@ impl Side {
 
 impl Flood {
     /// Carol is at both, and the near gateway knows; alice writes there.
-    async fn carol_is_at_both() -> Self {
-        let flood = Self::start(LONG).await;
+    async fn carol_is_at_both(backend: Backend) -> Self {
+        let flood = Self::start_on(backend, LONG).await;
         flood.near.comes(&flood.cluster, "carol").await;
         flood.far.comes(&flood.cluster, "carol").await;
         flood.near.say("alice", "carol", "known");
@@ -74,9 +85,8 @@ impl Flood {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_comes_back_is_not_handed_over_again() {
-    let flood = Flood::carol_is_at_both().await;
+async fn a_copy_that_comes_back_is_not_handed_over_again(backend: Backend) {
+    let flood = Flood::carol_is_at_both(backend).await;
     flood.far.leaves(&flood.cluster, "carol").await;
     flood.near.say("alice", "carol", "once");
     assert_eq!(body(&flood.near.hear().await).as_deref(), Some("once"));
@@ -88,9 +98,8 @@ async fn a_copy_that_comes_back_is_not_handed_over_again() {
     assert_eq!(flood.near.errors(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again() {
-    let flood = Flood::start(LONG).await;
+async fn a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again(backend: Backend) {
+    let flood = Flood::start_on(backend, LONG).await;
     let third = Side::start(&flood.cluster, "dc3.test", LONG).await;
     flood.near.gateway.until_linked("dc3.test").await;
     flood.far.gateway.until_linked("dc3.test").await;
@@ -121,9 +130,8 @@ async fn a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again() {
     assert!(more.iter().all(|s| s.name() != "message"), "{more:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_refused_copy_is_not_told_if_another_arrived() {
-    let flood = Flood::carol_is_at_both().await;
+async fn one_refused_copy_is_not_told_if_another_arrived(backend: Backend) {
+    let flood = Flood::carol_is_at_both(backend).await;
     for (n, refuses) in [&flood.near, &flood.far].into_iter().enumerate() {
         let text = format!("{n}");
         flood.near.say("alice", "carol", &text);
@@ -140,9 +148,8 @@ async fn one_refused_copy_is_not_told_if_another_arrived() {
     assert_eq!(flood.near.errors(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn of_several_errors_the_sender_hears_one() {
-    let flood = Flood::carol_is_at_both().await;
+async fn of_several_errors_the_sender_hears_one(backend: Backend) {
+    let flood = Flood::carol_is_at_both(backend).await;
     flood.near.say("alice", "carol", "nobody");
     for side in [&flood.near, &flood.far] {
         side.refuse(&side.hear().await);
@@ -163,9 +170,8 @@ async fn of_several_errors_the_sender_hears_one() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_waits_for_its_way_too_long_is_not_told_if_another_arrived() {
-    let flood = Flood::start(&format!("{LONG}[connections]\nmax_wait = 1\n")).await;
+async fn a_copy_that_waits_for_its_way_too_long_is_not_told_if_another_arrived(backend: Backend) {
+    let flood = Flood::start_on(backend, &format!("{LONG}[connections]\nmax_wait = 1\n")).await;
     flood.near.comes(&flood.cluster, "carol").await;
     flood.far.comes(&flood.cluster, "carol").await;
     let Flood {
@@ -185,11 +191,10 @@ async fn a_copy_that_waits_for_its_way_too_long_is_not_told_if_another_arrived()
     drop(cluster);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_datacenter_does_not_hold_up_the_copies_for_others() {
+async fn a_frozen_datacenter_does_not_hold_up_the_copies_for_others(backend: Backend) {
     let config =
         format!("{LONG}component.stanza_size_limit = 10000\n[connections]\nqueue_bytes = 200000\n");
-    let flood = Flood::start(&config).await;
+    let flood = Flood::start_on(backend, &config).await;
     let third = Side::start(&flood.cluster, "dc3.test", &config).await;
     flood.near.gateway.until_linked("dc3.test").await;
     flood.far.comes(&flood.cluster, "carol").await;
@@ -213,9 +218,10 @@ async fn a_frozen_datacenter_does_not_hold_up_the_copies_for_others() {
     third.gateway.until_settled().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_a_datacenter_that_is_gone_follows_a_user_who_turns_up_elsewhere() {
-    let flood = Flood::start(LONG).await;
+async fn what_waits_for_a_datacenter_that_is_gone_follows_a_user_who_turns_up_elsewhere(
+    backend: Backend,
+) {
+    let flood = Flood::start_on(backend, LONG).await;
     let third = Side::start(&flood.cluster, "dc3.test", LONG).await;
     let Flood {
         near,

@@ -151,6 +151,7 @@ async fn services_come_and_go_without_a_restart_of_the_others(backend: Backend) 
     cluster.dc("dc2.test").gateway.assert_balanced().await;
 }
 
+/// What a gateway keeps itself nobody empties.
 #[tokio::test(flavor = "multi_thread")]
 async fn services_outlive_a_redis_that_was_emptied() {
     let cluster = with_hidden_bot(Backend::Redis).await;

@@ -2,28 +2,39 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::flood::{Flood, Side, numbers};
 use crate::support::port::Port;
 use crate::support::xml::body;
 
+crate::on_each_backend!(
+    a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer,
+    links_go_over_ipv6,
+    a_node_may_have_several_endpoints,
+    a_dead_endpoint_of_several_is_told_once_and_does_no_harm,
+);
+
 const UP: &str = "strait_links_up";
 const TO_FAR: [(&str, &str); 1] = [("host", "dc2.test")];
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer() {
-    let cluster = Cluster::builder().prepare().await;
-    let near = Side::start(&cluster, "dc1.test", "connections.endpoints = []\n").await;
+async fn a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer(backend: Backend) {
+    let cluster = Cluster::on(backend).prepare().await;
     let far = Side::start(&cluster, "dc2.test", "connections.max_wait = 1\n").await;
+    let near = Side::start(&cluster, "dc1.test", "connections.endpoints = []\n").await;
     near.gateway.until_linked("dc2.test").await;
     let warning = "this gateway can send to other datacenters, but none of them can send to it";
     assert_eq!(near.gateway.times_logged(warning), 1);
     far.online(&cluster, "bob").await;
-    near.online(&cluster, "alice").await;
+    near.stream
+        .send("<presence from='alice@dc1.test/r' to='example.test'/>");
+    let alice = "alice@example.test";
+    near.gateway.until_claimed(alice, Some("dc1.test")).await;
     near.say("alice", "bob", "hello");
     assert_eq!(body(&far.hear().await).as_deref(), Some("hello"));
     far.say("bob", "alice", "hello yourself");
+    // Where she is was told by her message.
     let error = far
         .stream
         .until("an error", |s| s.attr("type") == Some("error"))
@@ -39,14 +50,11 @@ async fn a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer() 
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn links_go_over_ipv6() {
+async fn links_go_over_ipv6(backend: Backend) {
     let port = Port::take();
     let number = port.number();
     let config = format!("connections.endpoints = [{{ host = '::1', port = {number} }}]\n");
-    let flood = Flood::start_with("", &config).await;
-    let announced = flood.cluster.redis.members("dc2.test#n1#{endpoints}").await;
-    assert_eq!(announced, [format!("::1#{number}")]);
+    let flood = Flood::start_with(backend, "", &config).await;
     flood
         .near
         .gateway
@@ -57,15 +65,19 @@ async fn links_go_over_ipv6() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_may_have_several_endpoints() {
+async fn a_node_may_have_several_endpoints(backend: Backend) {
     let ports = [Port::take(), Port::take(), Port::take()];
     let [first, second, third] = ports.each_ref().map(Port::number);
     let config = format!(
         "connections.connections_per_endpoint = 2\nconnections.endpoints = \
          ['127.0.0.1:{first}', '127.0.0.1:{second}', '[::1]:{third}']\n"
     );
-    let flood = Flood::start_with("connections.connections_per_endpoint = 2\n", &config).await;
+    let flood = Flood::start_with(
+        backend,
+        "connections.connections_per_endpoint = 2\n",
+        &config,
+    )
+    .await;
     flood
         .near
         .gateway
@@ -82,8 +94,7 @@ async fn a_node_may_have_several_endpoints() {
     flood.assert_over().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_dead_endpoint_of_several_is_told_once_and_does_no_harm() {
+async fn a_dead_endpoint_of_several_is_told_once_and_does_no_harm(backend: Backend) {
     let dead = Port::take();
     let port = Port::take();
     let (dead, port) = (dead.number(), port.number());
@@ -91,7 +102,12 @@ async fn a_dead_endpoint_of_several_is_told_once_and_does_no_harm() {
         "[connections]\nendpoints = ['127.0.0.1:{port}']\n\
          advertised_endpoints = ['127.0.0.1:{dead}', '127.0.0.1:{port}']\n"
     );
-    let flood = Flood::start_with("connections.connections_per_endpoint = 20\n", &config).await;
+    let flood = Flood::start_with(
+        backend,
+        "connections.connections_per_endpoint = 20\n",
+        &config,
+    )
+    .await;
     flood
         .near
         .gateway
@@ -108,6 +124,11 @@ async fn a_dead_endpoint_of_several_is_told_once_and_does_no_harm() {
     let loud = log
         .lines()
         .filter(|line| line.contains("WARN") && line.contains(attempt));
-    assert_eq!(loud.count(), 1, "{log}");
+    // Without a database the table is asked for there, too.
+    let once_each = match backend {
+        Backend::Redis => 1,
+        Backend::Mesh => 2,
+    };
+    assert_eq!(loud.count(), once_each, "{log}");
     flood.assert_over().await;
 }

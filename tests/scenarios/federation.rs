@@ -1,10 +1,18 @@
 //! Senders of another domain, from a second server that federates over s2s.
 
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, PASSWORD, SECRET};
 use crate::support::port::Port;
 use crate::support::prosody::Prosody;
 use crate::support::xml::child;
+
+crate::on_each_backend!(
+    a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies,
+    with_it_off_a_federated_sender_is_told_so,
+    a_server_that_checks_senders_is_found_out_and_harms_nobody,
+    a_peer_cannot_speak_for_the_servers_own_domains,
+);
 
 const ON: &str = "component.foreign_from = true";
 /// Over what the snippet says for that.
@@ -18,10 +26,10 @@ struct World {
 }
 
 impl World {
-    async fn start(config: &str, checks: bool) -> Self {
+    async fn start(backend: Backend, config: &str, checks: bool) -> Self {
         let ports = [Port::take(), Port::take(), Port::take()];
         let [dc1, dc2, other] = [ports[0].number(), ports[1].number(), ports[2].number()];
-        let mut builder = Cluster::builder();
+        let mut builder = Cluster::on(backend);
         for (host, port) in [("dc1.test", dc1), ("dc2.test", dc2)] {
             builder = builder.datacenter(host).its_prosody(move |prosody| {
                 let prosody = prosody.federated(port, &[("elsewhere.test", other)]);
@@ -47,9 +55,8 @@ impl World {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies() {
-    let world = World::start(ON, false).await;
+async fn a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies(backend: Backend) {
+    let world = World::start(backend, ON, false).await;
     let cluster = &world.cluster;
     for host in ["dc1.test", "dc2.test"] {
         let gateway = &cluster.dc(host).gateway;
@@ -62,7 +69,7 @@ async fn a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies()
     for (user, host) in [("alice", "dc1.test"), ("bob", "dc2.test")] {
         let client = cluster.login(user, host, "r").await;
         let name = format!("{user}@example.test");
-        cluster.redis.until_value(&name, Some(host)).await;
+        cluster.until_claimed(&name, Some(host)).await;
         eve.chat(&name, "hello from outside").await;
         let message = client
             .expect_chat("eve@elsewhere.test", "hello from outside")
@@ -76,15 +83,14 @@ async fn a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies()
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_it_off_a_federated_sender_is_told_so() {
-    let world = World::start("component.foreign_from = false", true).await;
+async fn with_it_off_a_federated_sender_is_told_so(backend: Backend) {
+    let world = World::start(backend, "component.foreign_from = false", true).await;
     let cluster = &world.cluster;
     let eve = Client::login(&world.elsewhere, "eve", "e").await;
     for (user, host) in [("alice", "dc1.test"), ("bob", "dc2.test")] {
         let _client = cluster.login(user, host, "r").await;
         let name = format!("{user}@example.test");
-        cluster.redis.until_value(&name, Some(host)).await;
+        cluster.until_claimed(&name, Some(host)).await;
         let id = eve.chat(&name, "hello from outside").await;
         let error = eve
             .until("an error", |stanza| stanza.attr("id") == Some(&id))
@@ -103,9 +109,8 @@ async fn with_it_off_a_federated_sender_is_told_so() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_checks_senders_is_found_out_and_harms_nobody() {
-    let cluster = Cluster::builder()
+async fn a_server_that_checks_senders_is_found_out_and_harms_nobody(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_prosody(|prosody| prosody.component_options(GLOBAL, CHECKS))
         .config(ON)
@@ -120,8 +125,7 @@ async fn a_server_that_checks_senders_is_found_out_and_harms_nobody() {
     gateway.until_ready().await;
     let bob = cluster.login("bob", "dc1.test", "b").await;
     cluster
-        .redis
-        .until_value("bob@example.test", Some("dc1.test"))
+        .until_claimed("bob@example.test", Some("dc1.test"))
         .await;
     let attaches = [("domain", GLOBAL)];
     let attaches = || gateway.metric("strait_component_attaches_total", &attaches);
@@ -144,9 +148,8 @@ async fn a_server_that_checks_senders_is_found_out_and_harms_nobody() {
     other.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_cannot_speak_for_the_servers_own_domains() {
-    let cluster = Cluster::builder()
+async fn a_peer_cannot_speak_for_the_servers_own_domains(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .config(ON)
         .start()
@@ -157,8 +160,7 @@ async fn a_peer_cannot_speak_for_the_servers_own_domains() {
     cluster.until_linked("dc1.test", "dc2.test").await;
     let _bob = cluster.login("bob", "dc1.test", "b").await;
     cluster
-        .redis
-        .until_value("bob@example.test", Some("dc1.test"))
+        .until_claimed("bob@example.test", Some("dc1.test"))
         .await;
     for (id, from) in [("1", "gwctl.dc1.test"), ("2", "admin@pubsub.dc1.test/x")] {
         stream.send(&format!(

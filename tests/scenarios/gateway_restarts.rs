@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep;
+
+use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;
@@ -10,6 +13,9 @@ use crate::support::xml::body;
 crate::on_each_backend!(
     a_restarted_gateway_finds_its_place_again,
     messages_to_a_killed_gateway_arrive_when_it_is_back,
+    a_gateway_finds_its_users_again_when_something_comes_for_them,
+    users_are_found_again_even_when_their_claims_have_expired,
+    who_says_something_after_a_restart_is_known_for_good,
 );
 
 crate::on_pairs_with_mongooseim!(
@@ -82,7 +88,7 @@ async fn friends(cluster: &Cluster) -> (Client, Client) {
         ("bob@example.test", "dc2.test"),
     ];
     for (user, host) in claims {
-        cluster.redis.until_value(user, Some(host)).await;
+        cluster.until_claimed(user, Some(host)).await;
     }
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
     (alice, bob)
@@ -95,12 +101,11 @@ async fn until_session_here(cluster: &Cluster, host: &str) {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_finds_its_users_again_when_something_comes_for_them() {
-    let mut cluster = Cluster::builder()
+async fn a_gateway_finds_its_users_again_when_something_comes_for_them(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
-        .config("[redis]\nexpire_after = 60\nrefresh_after = 1\n")
+        .config(&backend.times(60, 1))
         .start()
         .await;
     let (alice, bob) = friends(&cluster).await;
@@ -132,27 +137,28 @@ async fn a_gateway_finds_its_users_again_when_something_comes_for_them() {
             ("dc2.test", "bob@example.test/b1"),
         ] {
             until_session_here(&cluster, host).await;
-            cluster.redis.until_refreshed(jid).await;
-            cluster.redis.until_value(jid, Some(host)).await;
+            if backend == Backend::Redis {
+                cluster.redis.until_refreshed(jid).await;
+            }
+            cluster.until_claimed(jid, Some(host)).await;
         }
     }
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_are_found_again_even_when_their_claims_have_expired() {
-    let mut cluster = Cluster::builder()
+async fn users_are_found_again_even_when_their_claims_have_expired(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .config("bounce.resend_after_ms = 3600000\nbounce.max_retries = 1\n")
+        .config(&backend.times(3, 1))
         .start()
         .await;
     let (alice, bob) = friends(&cluster).await;
     cluster.dc_mut("dc2.test").gateway.process.kill9().await;
-    for key in ["bob@example.test/b1", "bob@example.test"] {
-        cluster.redis.delete(key).await;
-        cluster.redis.delete(&format!("{{{key}}}#claims")).await;
+    for jid in ["bob@example.test/b1", "bob@example.test"] {
+        cluster.until_claimed(jid, None).await;
     }
     cluster.dc_mut("dc2.test").gateway.start().await;
     cluster.until_ready().await;
@@ -161,8 +167,7 @@ async fn users_are_found_again_even_when_their_claims_have_expired() {
     carol.chat("bob@example.test", "are you there").await;
     bob.expect_chat("carol@example.test", "are you there").await;
     cluster
-        .redis
-        .until_value("bob@example.test/b1", Some("dc2.test"))
+        .until_claimed("bob@example.test/b1", Some("dc2.test"))
         .await;
     alice.chat("bob@example.test", "and for me").await;
     bob.expect_chat("alice@example.test", "and for me").await;
@@ -170,12 +175,11 @@ async fn users_are_found_again_even_when_their_claims_have_expired() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_says_something_after_a_restart_is_known_for_good() {
-    let mut cluster = Cluster::builder()
+async fn who_says_something_after_a_restart_is_known_for_good(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
-        .config("[redis]\nexpire_after = 3\nrefresh_after = 1\n")
+        .config(&backend.times(3, 1))
         .start()
         .await;
     let (alice, bob) = friends(&cluster).await;
@@ -185,13 +189,13 @@ async fn who_says_something_after_a_restart_is_known_for_good() {
     alice
         .expect_chat("bob@example.test", "I am still here")
         .await;
+    let claim = "bob@example.test/b1";
+    cluster.until_claimed(claim, Some("dc2.test")).await;
     // By his presence, and not only by what he said: that lease would end.
     let (said, lease) = (Instant::now(), Duration::from_secs(3));
     while said.elapsed() < lease + Duration::from_secs(1) {
-        let redis = &cluster.redis;
-        redis.until_refreshed("bob@example.test/b1").await;
-        let claim = redis.get("bob@example.test/b1").await;
-        assert_eq!(claim.as_deref(), Some("dc2.test"));
+        assert_eq!(cluster.claimed_by(claim).await, ["dc2.test"]);
+        sleep(Duration::from_millis(50)).await;
     }
     cluster.assert_balanced().await;
 }

@@ -1,8 +1,14 @@
 //! Who has never logged in is reached where the account is.
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, PASSWORD};
 use crate::support::control;
 use crate::support::xml::child;
+
+crate::on_each_backend!(
+    a_message_to_a_user_who_never_logged_in_waits_at_the_account,
+    without_a_list_of_accounts_that_is_said,
+);
 
 /// What Prosody lacks: the list of accounts.
 const PLUGINS: &str = concat!(
@@ -11,9 +17,8 @@ const PLUGINS: &str = concat!(
     "/packaging/prosody\" }"
 );
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
-    let cluster = Cluster::builder()
+async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .its_prosody(|prosody| {
@@ -23,8 +28,9 @@ async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
         .its_config(&control::config("dc2.test"))
         .start()
         .await;
-    let home = "{erin@example.test}#home";
-    cluster.redis.until_value(home, Some("dc2.test")).await;
+    cluster
+        .until_home("erin@example.test", Some("dc2.test"))
+        .await;
 
     let alice = cluster.login("alice", "dc1.test", "r").await;
     alice.chat("erin@example.test", "welcome").await;
@@ -44,9 +50,8 @@ async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_a_list_of_accounts_that_is_said() {
-    let cluster = Cluster::builder()
+async fn without_a_list_of_accounts_that_is_said(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_config(&control::config("dc1.test"))
         .start()

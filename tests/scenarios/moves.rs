@@ -7,11 +7,17 @@ use std::collections::BTreeSet;
 
 use tokio::join;
 
+use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::inbox::Inbox;
 use crate::support::server::Kind;
 use crate::support::xml::{body, child};
+
+crate::on_each_backend!(
+    a_numbered_flow_survives_a_graceful_move,
+    a_numbered_flow_survives_an_ungraceful_move,
+);
 
 const COUNT: usize = 300;
 /// What is sent before he is there again.
@@ -68,8 +74,8 @@ fn is_in_order_along_two_paths(numbers: &[usize]) -> bool {
     })
 }
 
-async fn moves(kind: Kind, graceful: bool) {
-    let mut builder = Cluster::builder();
+async fn moves(backend: Backend, kind: Kind, graceful: bool) {
+    let mut builder = Cluster::on(backend);
     for host in ["dc1.test", "dc2.test", "dc3.test"] {
         builder = builder.datacenter(host).its_server(kind);
         if kind == Kind::Prosody {
@@ -81,9 +87,8 @@ async fn moves(kind: Kind, graceful: bool) {
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let old = cluster.login("bob", "dc2.test", "b1").await;
     let at_old = old.inbox().clone();
-    let redis = &cluster.redis;
-    redis
-        .until_value("bob@example.test", Some("dc2.test"))
+    cluster
+        .until_claimed("bob@example.test", Some("dc2.test"))
         .await;
 
     let send = async {
@@ -103,7 +108,7 @@ async fn moves(kind: Kind, graceful: bool) {
     let ((), new) = join!(send, go);
     // The old server may have taken all until now: it has noticed when he is
     // claimed no more.
-    redis.until_value("bob@example.test/b1", None).await;
+    cluster.until_claimed("bob@example.test/b1", None).await;
     for n in BEFORE..COUNT {
         alice.chat("bob@example.test", &n.to_string()).await;
     }
@@ -153,18 +158,16 @@ async fn moves(kind: Kind, graceful: bool) {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_numbered_flow_survives_a_graceful_move() {
-    moves(Kind::Prosody, true).await;
+async fn a_numbered_flow_survives_a_graceful_move(backend: Backend) {
+    moves(backend, Kind::Prosody, true).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_numbered_flow_survives_an_ungraceful_move() {
-    moves(Kind::Prosody, false).await;
+async fn a_numbered_flow_survives_an_ungraceful_move(backend: Backend) {
+    moves(backend, Kind::Prosody, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_numbered_flow_survives_moves_between_mongooseims() {
-    moves(Kind::MongooseIm, true).await;
-    moves(Kind::MongooseIm, false).await;
+    moves(Backend::Mesh, Kind::MongooseIm, true).await;
+    moves(Backend::Mesh, Kind::MongooseIm, false).await;
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UdpSocket;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::FakeServer;
 use crate::support::flood::{Side, numbers};
@@ -13,6 +14,11 @@ use crate::support::gateway::Gateway;
 use crate::support::patience::until;
 use crate::support::port::Port;
 use crate::support::xml::body;
+
+crate::on_each_backend!(
+    a_name_that_moves_is_followed_without_a_restart,
+    a_name_server_that_does_not_answer_blocks_nothing,
+);
 
 /// A gateway of `dc1.test` that sees `own` in the place of `other`.
 async fn near(cluster: &Cluster, own: &Path, other: &'static str, config: &str) -> Side {
@@ -31,24 +37,33 @@ async fn near(cluster: &Cluster, own: &Path, other: &'static str, config: &str) 
     }
 }
 
-/// A gateway of `host` that is to be dialled at `name`.
-async fn named(cluster: &Cluster, host: &str, name: &str) -> (Side, Port) {
+/// A gateway of `host` that is to be dialled at `name`, and dials `near`.
+async fn named(
+    backend: Backend,
+    near: &Side,
+    cluster: &Cluster,
+    [host, name]: [&str; 2],
+) -> (Side, Port) {
     let port = Port::take();
     let number = port.number();
     let config = format!(
-        "[connections]\nendpoints = ['127.0.0.1:{number}']\n\
-         advertised_endpoints = ['{name}:{number}']\n"
+        "{}[connections]\nendpoints = ['127.0.0.1:{number}']\n\
+         advertised_endpoints = ['{name}:{number}']\n",
+        dialling(backend, near)
     );
     (Side::start(cluster, host, &config).await, port)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_moves_is_followed_without_a_restart() {
-    let cluster = Cluster::builder().prepare().await;
-    let (far, port) = named(&cluster, "dc2.test", "gw.dc2.test").await;
+fn dialling(backend: Backend, near: &Side) -> String {
+    backend.peers(&[&near.gateway.link().to_string()])
+}
+
+async fn a_name_that_moves_is_followed_without_a_restart(backend: Backend) {
+    let cluster = Cluster::on(backend).prepare().await;
     // Nobody listens there.
     let hosts = cluster.workdir().write("hosts", "127.0.0.9 gw.dc2.test\n");
     let near = near(&cluster, &hosts, "/etc/hosts", "").await;
+    let (far, port) = named(backend, &near, &cluster, ["dc2.test", "gw.dc2.test"]).await;
     let refused = format!("127.0.0.9:{}: Connection refused", port.number());
     near.gateway.until_logged(&refused).await;
     fs::write(&hosts, "127.0.0.1 gw.dc2.test\n").expect("a writable file");
@@ -67,17 +82,21 @@ fn look_ups(pid: u32) -> usize {
     names.filter(|name| name.trim() == "resolve").count()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_name_server_that_does_not_answer_blocks_nothing() {
-    let cluster = Cluster::builder().prepare().await;
-    let silent = UdpSocket::bind("127.53.53.53:53").await;
+async fn a_name_server_that_does_not_answer_blocks_nothing(backend: Backend) {
+    let cluster = Cluster::on(backend).prepare().await;
+    // Both may run at once.
+    let address = match backend {
+        Backend::Redis => "127.53.53.53",
+        Backend::Mesh => "127.53.53.54",
+    };
+    let silent = UdpSocket::bind((address, 53)).await;
     let silent = silent.expect("port 53 of a loopback address, for which it takes root");
-    let text = "nameserver 127.53.53.53\noptions timeout:30 attempts:1\n";
-    let resolv_conf = cluster.workdir().write("resolv.conf", text);
+    let text = format!("nameserver {address}\noptions timeout:30 attempts:1\n");
+    let resolv_conf = cluster.workdir().write("resolv.conf", &text);
     let config = "connections.connections_per_endpoint = 20\n";
-    let (lost, _port) = named(&cluster, "dc3.test", "gw.dc3.test").await;
-    let far = Side::start(&cluster, "dc2.test", "").await;
     let mut near = near(&cluster, &resolv_conf, "/etc/resolv.conf", config).await;
+    let (lost, _port) = named(backend, &near, &cluster, ["dc3.test", "gw.dc3.test"]).await;
+    let far = Side::start(&cluster, "dc2.test", &dialling(backend, &near)).await;
     near.gateway
         .until_metric("strait_links_up", &[("host", "dc2.test")], |up| up == 20.0)
         .await;
@@ -91,11 +110,18 @@ async fn a_name_server_that_does_not_answer_blocks_nothing() {
     near.gateway
         .until_logged("name look-up: no answer within 5s")
         .await;
-    // All 20 wait for the same answer, and ask no second time.
+    // All wait for the same answer, and ask no second time. Whose table can't
+    // be had, without a database, to them there are no links yet.
+    let connections = match backend {
+        Backend::Redis => 20,
+        Backend::Mesh => 1,
+    };
     let pid = near.gateway.process.pid().expect("it runs");
     until("every connection has given up once", async || {
         let times = near.gateway.times_logged("name look-up: no answer");
-        (times >= 20).then_some(()).ok_or(times.to_string())
+        (times >= connections)
+            .then_some(())
+            .ok_or(times.to_string())
     })
     .await;
     assert_eq!(look_ups(pid), 1);

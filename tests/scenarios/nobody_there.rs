@@ -4,9 +4,10 @@ use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_to_a_nonexistent_user_comes_back() {
-    let cluster = Cluster::on(Backend::Mesh)
+crate::on_each_backend!(a_message_to_a_nonexistent_user_comes_back,);
+
+async fn a_message_to_a_nonexistent_user_comes_back(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .start()

@@ -2,8 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side, numbers};
 use crate::support::patience::until;
+
+crate::on_each_backend!(
+    what_a_dead_node_had_not_settled_goes_through_another,
+    a_node_that_stops_hands_its_senders_over,
+);
 
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 const COUNT: usize = 10;
@@ -27,10 +33,9 @@ async fn until_handed(first: &Side, second: &Side, count: usize) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_dead_node_had_not_settled_goes_through_another() {
+async fn what_a_dead_node_had_not_settled_goes_through_another(backend: Backend) {
     let config = "connections.max_wait = 8\nconnections.endpoint_refresh_interval = 1\n";
-    let flood = Flood::start(config).await;
+    let flood = Flood::start_on(backend, config).await;
     let mut second = Side::start_node(&flood.cluster, "dc2.test", "n2", config).await;
     let near = &flood.near;
     let (up, to_far) = ("strait_links_up", [("host", "dc2.test")]);
@@ -61,10 +66,9 @@ async fn what_a_dead_node_had_not_settled_goes_through_another() {
     assert_eq!(metrics.sum("strait_stanzas_refused_total"), 0.0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stops_hands_its_senders_over() {
+async fn a_node_that_stops_hands_its_senders_over(backend: Backend) {
     let config = "connections.endpoint_refresh_interval = 1\n";
-    let flood = Flood::start(config).await;
+    let flood = Flood::start_on(backend, config).await;
     let mut second = Side::start_node(&flood.cluster, "dc2.test", "n2", config).await;
     let near = &flood.near;
     let (up, to_far) = ("strait_links_up", [("host", "dc2.test")]);

@@ -1,10 +1,12 @@
-//! Order, against everything that could break it at once.
+//! Order, against everything that could break it at once. In Redis, where an
+//! endpoint can be made to come and go beside the node that has it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::support::backend::Backend;
 use crate::support::flood::{Flood, cut_some, numbers};
 use crate::support::port::Port;
 
@@ -27,7 +29,7 @@ async fn senders_keep_their_order_while_connections_are_cut_and_rebalanced() {
         "connections.endpoints = ['127.0.0.1:{first}', '127.0.0.1:{second}']\n\
          connections.advertised_endpoints = ['127.0.0.1:{first}']\n"
     );
-    let flood = Flood::start_with(near, &far).await;
+    let flood = Flood::start_with(Backend::Redis, near, &far).await;
     announce(&flood, second).await;
     let near = &flood.near.gateway;
     let up = "strait_links_up";
@@ -80,8 +82,7 @@ async fn rebalance(flood: &Flood, second: u16) {
     }
     let gone = "<presence type='unavailable' from='bob@dc2.test/r' to='example.test'/>";
     flood.far.stream.send(gone);
-    let redis = &flood.cluster.redis;
-    redis.until_value("bob@example.test", None).await;
+    flood.cluster.until_claimed("bob@example.test", None).await;
     flood.far.online(&flood.cluster, "bob").await;
 }
 

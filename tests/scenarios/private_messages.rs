@@ -15,6 +15,7 @@ crate::on_each_backend!(
     pm_with_graceful_reconnection_to_different_server,
     pm_with_ungraceful_reconnection_to_different_server,
     pm_with_ungraceful_reconnection_to_different_server_unnoticed,
+    pm_with_disconnection_on_other_server_without_offline_storage,
 );
 
 crate::on_pairs_with_mongooseim!(
@@ -77,10 +78,9 @@ async fn pm_with_disconnection_on_other_server(pair: impl Into<Pair>) {
 
 /// A server that stores nothing says so (as the one of mod_global_distrib's
 /// suite does), and the sender hears of it once.
-#[tokio::test(flavor = "multi_thread")]
-async fn pm_with_disconnection_on_other_server_without_offline_storage() {
+async fn pm_with_disconnection_on_other_server_without_offline_storage(backend: Backend) {
     let stores_nothing = "  modules_disabled = { \"offline\", \"mam\" }";
-    let cluster = Cluster::builder()
+    let cluster = Cluster::on(backend)
         .datacenter(EUROPE)
         .datacenter(ASIA)
         .its_prosody(|prosody| prosody.host_options(stores_nothing))
@@ -91,7 +91,7 @@ async fn pm_with_disconnection_on_other_server_without_offline_storage() {
     alice.chat("bob@example.test", "before").await;
     bob.expect_chat("alice@example.test", "before").await;
     bob.close().await;
-    cluster.redis.until_value("bob@example.test", None).await;
+    cluster.until_claimed("bob@example.test", None).await;
     let id = alice.chat("bob@example.test", "after").await;
     let error = alice
         .until("the error", |stanza| {
@@ -191,20 +191,23 @@ async fn pm_with_ungraceful_reconnection_to_different_server_unnoticed(backend: 
     unnoticed(backend, false, false).await;
 }
 
+/// In Redis, where who refreshes could overwrite what another host wrote.
 #[tokio::test(flavor = "multi_thread")]
 async fn pm_with_ungraceful_reconnection_to_different_server_with_asia_refreshes_first() {
     unnoticed(Backend::Redis, false, true).await;
 }
 
+/// As above.
 #[tokio::test(flavor = "multi_thread")]
 async fn pm_with_ungraceful_reconnection_to_different_server_with_europe_refreshes_first() {
     unnoticed(Backend::Redis, true, false).await;
 }
 
+/// In Redis, which can be made to forget.
 #[tokio::test(flavor = "multi_thread")]
 async fn update_senders_host() {
     let config = "bounce.resend_after_ms = 3600000\n";
-    let cluster = Cluster::builder().prepare().await;
+    let cluster = Cluster::on(Backend::Redis).prepare().await;
     let europe = Side::start(&cluster, EUROPE, config).await;
     let asia = Side::start(&cluster, ASIA, config).await;
     europe.gateway.until_linked(ASIA).await;

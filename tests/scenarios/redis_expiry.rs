@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::flood::Flood;
 use crate::support::patience::until;
@@ -147,7 +148,7 @@ async fn refresh_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_a_restarted_gateway_forgot_expires_while_another_host_refreshes() {
     let config = "[redis]\nexpire_after = 4\nrefresh_after = 1\n";
-    let mut flood = Flood::start(config).await;
+    let mut flood = Flood::start_on(Backend::Redis, config).await;
     flood.near.online(&flood.cluster, "bob").await;
     let claims = "{bob@example.test}#claims";
     let hosts = async || {

@@ -2,10 +2,17 @@
 
 use minidom::Element;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::{Connection, FakeServer};
 use crate::support::gateway::Gateway;
 use crate::support::xml::{body, child};
+
+crate::on_each_backend!(
+    what_was_accepted_just_before_the_server_died_comes_again_with_a_delay,
+    a_server_that_stops_in_order_gets_nothing_twice,
+    without_replay_nothing_comes_twice,
+);
 
 struct World {
     cluster: Cluster,
@@ -15,16 +22,15 @@ struct World {
 
 impl World {
     /// A message has come through to the server of dc2, and it said so.
-    async fn with_one_message(config: &str) -> (Self, Connection) {
-        let cluster = Cluster::builder().datacenter("dc1.test").start().await;
+    async fn with_one_message(backend: Backend, config: &str) -> (Self, Connection) {
+        let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
         let (server, gateway) = cluster.join_with_fake_server("dc2.test", config).await;
         let stream = server.attach(SECRET).await;
         gateway.until_ready().await;
         cluster.until_linked("dc1.test", "dc2.test").await;
         stream.send("<presence from='bob@dc2.test/b1' to='example.test'/>");
         cluster
-            .redis
-            .until_value("bob@example.test", Some("dc2.test"))
+            .until_claimed("bob@example.test", Some("dc2.test"))
             .await;
         let alice = cluster.login("alice", "dc1.test", "r").await;
         alice.chat("bob@example.test", "once").await;
@@ -56,9 +62,8 @@ async fn next_message(stream: &Connection) -> Element {
     stream.until("a message", |s| body(s).is_some()).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_accepted_just_before_the_server_died_comes_again_with_a_delay() {
-    let (world, stream) = World::with_one_message("component.replay = 60").await;
+async fn what_was_accepted_just_before_the_server_died_comes_again_with_a_delay(backend: Backend) {
+    let (world, stream) = World::with_one_message(backend, "component.replay = 60").await;
     stream.kill().await;
     let (_stream, again) = world.first_after().await;
     assert_eq!(body(&again).as_deref(), Some("once"));
@@ -79,17 +84,15 @@ async fn what_was_accepted_just_before_the_server_died_comes_again_with_a_delay(
     gateway.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_in_order_gets_nothing_twice() {
-    let (world, stream) = World::with_one_message("component.replay = 60").await;
+async fn a_server_that_stops_in_order_gets_nothing_twice(backend: Backend) {
+    let (world, stream) = World::with_one_message(backend, "component.replay = 60").await;
     stream.close().await;
     let (_stream, first) = world.first_after().await;
     assert_eq!(body(&first).as_deref(), Some("nothing to do with it"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn without_replay_nothing_comes_twice() {
-    let (world, stream) = World::with_one_message("component.replay = 0").await;
+async fn without_replay_nothing_comes_twice(backend: Backend) {
+    let (world, stream) = World::with_one_message(backend, "component.replay = 0").await;
     stream.kill().await;
     let (_stream, first) = world.first_after().await;
     assert_eq!(body(&first).as_deref(), Some("nothing to do with it"));

@@ -2,16 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, GLOBAL};
 use crate::support::control;
 use crate::support::gateway::Gateway;
 
+crate::on_each_backend!(the_standby_takes_over_within_five_seconds_and_claims_stay,);
+
 /// What is promised from the end of the first to the attachment of the second.
 const SOON: Duration = Duration::from_secs(5);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_standby_takes_over_within_five_seconds_and_claims_stay() {
-    let mut cluster = Cluster::builder()
+async fn the_standby_takes_over_within_five_seconds_and_claims_stay(backend: Backend) {
+    let mut cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .its_standby()
         .its_config(&control::config("dc1.test"))
@@ -33,7 +35,7 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay() {
     let bob = cluster.login("bob", "dc2.test", "b").await;
     let claims = ["alice@example.test/r", "carol@example.test/quiet"];
     for claim in claims {
-        cluster.redis.until_value(claim, Some("dc1.test")).await;
+        cluster.until_claimed(claim, Some("dc1.test")).await;
     }
     bob.chat("alice@example.test", "by the first").await;
     alice.expect_chat("bob@example.test", "by the first").await;
@@ -61,7 +63,7 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay() {
         .until_metric("strait_sessions", &[], |sessions| sessions == 2.0)
         .await;
     for claim in claims {
-        assert_eq!(cluster.redis.get(claim).await.as_deref(), Some("dc1.test"));
+        assert_eq!(cluster.claimed_by(claim).await, ["dc1.test"]);
     }
     // What is sent before that goes to the first one's address, and waits.
     cluster.until_linked("dc2.test", "dc1.test").await;

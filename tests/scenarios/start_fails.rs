@@ -2,13 +2,19 @@
 
 use std::net::TcpListener;
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::fake_server::FakeServer;
 use crate::support::gateway::Gateway;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_in_use_stops_the_start() {
-    let cluster = Cluster::builder().datacenter("dc1.test").prepare().await;
+crate::on_each_backend!(
+    an_address_in_use_stops_the_start,
+    a_certificate_for_another_host_stops_the_start,
+    an_address_of_another_machine_stops_the_start,
+);
+
+async fn an_address_in_use_stops_the_start(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").prepare().await;
     let mut gateway = Gateway::prepare(cluster.workdir(), &cluster.settings("dc1.test"));
     let _taken = TcpListener::bind(gateway.link()).expect("a free port");
     gateway.process.launch();
@@ -21,9 +27,8 @@ async fn an_address_in_use_stops_the_start() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_for_another_host_stops_the_start() {
-    let cluster = Cluster::builder().datacenter("dc1.test").prepare().await;
+async fn a_certificate_for_another_host_stops_the_start(backend: Backend) {
+    let cluster = Cluster::on(backend).datacenter("dc1.test").prepare().await;
     let mut settings = cluster.settings("dc1.test");
     settings.identity = cluster.authority.issue("dc3.test");
     let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
@@ -33,9 +38,8 @@ async fn a_certificate_for_another_host_stops_the_start() {
     assert!(gateway.log().contains("dc1.test"), "{}", gateway.log());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_address_of_another_machine_stops_the_start() {
-    let cluster = Cluster::builder().prepare().await;
+async fn an_address_of_another_machine_stops_the_start(backend: Backend) {
+    let cluster = Cluster::on(backend).prepare().await;
     let server = FakeServer::start().await;
     let mut settings = cluster.settings("dc1.test");
     settings.server = server.address();

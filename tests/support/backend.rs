@@ -20,6 +20,15 @@ impl Backend {
         };
         format!("[{section}]\nexpire_after = {expire_after}\nrefresh_after = {refresh_after}\n")
     }
+
+    /// TOML for which gateways are known from the start, each `"host:port"`; in
+    /// Redis all are found.
+    pub fn peers(self, peers: &[&str]) -> String {
+        match self {
+            Self::Redis => String::new(),
+            Self::Mesh => format!("mesh.peers = {peers:?}\n"),
+        }
+    }
 }
 
 /// A cluster's Redis, for tests that need one.

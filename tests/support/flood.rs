@@ -97,22 +97,14 @@ impl Side {
 }
 
 impl Flood {
-    /// Both run and are linked both ways, and bob is online at the far side.
-    pub async fn start(config: &str) -> Self {
-        Self::start_on(Backend::Redis, config).await
-    }
-
-    /// The same, with the session table kept there.
+    /// Both run and are linked both ways, and bob is online at the far side; the
+    /// session table is kept there.
     pub async fn start_on(backend: Backend, config: &str) -> Self {
-        Self::start_each(backend, config, config).await
+        Self::start_with(backend, config, config).await
     }
 
-    /// The same in Redis, with a configuration for each side.
-    pub async fn start_with(near: &str, far: &str) -> Self {
-        Self::start_each(Backend::Redis, near, far).await
-    }
-
-    async fn start_each(backend: Backend, near: &str, far: &str) -> Self {
+    /// The same, with a configuration for each side.
+    pub async fn start_with(backend: Backend, near: &str, far: &str) -> Self {
         let cluster = Cluster::on(backend).prepare().await;
         let (near, far) = tokio::join!(
             Side::start(&cluster, "dc1.test", near),

@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep_until};
 use super::MeshStore;
 use super::entry::{BUCKETS, Digest, Entry};
 use super::message::{self, Message};
+use super::replica::Replica;
+use super::replicas::FORMER;
 use super::state::State;
 use crate::replication::{Dialogue, Garbled, Hearer, Node, Speaker};
 use crate::store::Announcement;
@@ -41,6 +43,8 @@ struct Progress {
     /// Of processes that the peer's node was before: those to tell of, each
     /// from which part on.
     kept: VecDeque<(u64, usize)>,
+    /// The first part not told yet of what others had kept of ourselves.
+    former: usize,
     /// The next change to tell; none before we know what the peer has.
     cursor: Option<u64>,
     changes_from: Instant,
@@ -74,6 +78,7 @@ impl Feed {
                 edition: None,
                 nodes_at: Instant::now(),
                 kept: kept.into_iter().map(|epoch| (epoch, 0)).collect(),
+                former: 0,
                 cursor: None,
                 changes_from: Instant::now(),
                 parts: VecDeque::new(),
@@ -116,6 +121,12 @@ impl Feed {
             }
         }
         if let Some(message) = progress.parts(&state) {
+            return Say::Now(message);
+        }
+        // From now on, what is found again or gone is told as a change.
+        if progress.cursor.is_some()
+            && let Some(message) = progress.former(&self.store, &state, now)
+        {
             return Say::Now(message);
         }
         if state.retired {
@@ -181,24 +192,27 @@ impl Progress {
             let Some(former) = state.replicas.get(peer, epoch) else {
                 continue;
             };
-            let mut entries = Vec::new();
-            let mut next = part;
-            while next < BUCKETS && entries.len() < CHUNK {
-                entries.extend_from_slice(former.part(next));
-                next += 1;
-            }
+            let (next, entries) = some_parts(former, part);
             if next < BUCKETS {
                 self.kept.push_front((epoch, next));
             }
             if !entries.is_empty() {
-                let left = former.left(store.expire_after, now).as_millis();
-                return Some(Message::Kept {
-                    ms: u32::try_from(left).unwrap_or(u32::MAX),
-                    entries: entries.into(),
-                });
+                let ms = left(former, store, now);
+                return Some(Message::Kept { ms, entries });
             }
         }
         None
+    }
+
+    fn former(&mut self, store: &MeshStore, state: &State, now: Instant) -> Option<Message> {
+        let former = state.replicas.get(&store.node, FORMER)?;
+        if self.former >= BUCKETS || former.is_over() {
+            return None;
+        }
+        let (next, entries) = some_parts(former, self.former);
+        self.former = next;
+        let ms = left(former, store, now);
+        (!entries.is_empty()).then_some(Message::Former { ms, entries })
     }
 
     fn changes(&mut self, cursor: u64, state: &State, now: Instant) -> Option<Message> {
@@ -236,6 +250,24 @@ impl Progress {
         }
         (!out.is_empty()).then(|| Message::Parts(out.into()))
     }
+}
+
+/// As much as one message takes of the entries from part `begin` on, and the
+/// part that comes next.
+fn some_parts(replica: &Replica, begin: usize) -> (usize, Bytes) {
+    let mut entries = Vec::new();
+    let mut next = begin;
+    while next < BUCKETS && entries.len() < CHUNK {
+        entries.extend_from_slice(replica.part(next));
+        next += 1;
+    }
+    (next, entries.into())
+}
+
+/// For how many more ms what is online there counts.
+fn left(replica: &Replica, store: &MeshStore, now: Instant) -> u32 {
+    let left = replica.left(store.expire_after, now).as_millis();
+    u32::try_from(left).unwrap_or(u32::MAX)
 }
 
 impl Drop for Feed {

@@ -134,6 +134,10 @@ impl Follower {
                 state.replicas.change(&self.peer, epoch, &entries)
             }
             Message::Parts(bytes) => self.replace(&progress, &mut state, epoch, &bytes),
+            Message::Former { ms, entries } => {
+                let left = Duration::from_millis(ms.into());
+                self.adopt_of_peer(&mut state, epoch, left, &entries)
+            }
             Message::Digest { heard, digest } => {
                 self.compare(&mut progress, &mut state, epoch, heard, digest);
                 Ok(())
@@ -200,6 +204,22 @@ impl Follower {
         }
         let us = &self.store.node;
         state.replicas.adopt(us, &entries, left, Instant::now())
+    }
+
+    /// Others had kept what the peer was before, and we may not: it counts
+    /// until the peer has found its users again.
+    fn adopt_of_peer(
+        &self,
+        state: &mut State,
+        epoch: u64,
+        left: Duration,
+        bytes: &[u8],
+    ) -> Result<(), Garbled> {
+        let mut entries = Entry::check_all(bytes)?;
+        let now = state.replicas.entry(&self.peer, epoch);
+        entries.retain(|entry| now.standing(entry.jid) == Standing::Nowhere);
+        let node = &self.peer;
+        state.replicas.adopt(node, &entries, left, Instant::now())
     }
 
     /// Compares its table with our copy.

@@ -22,6 +22,7 @@ const PARTS: u8 = 4;
 const CHANGES: u8 = 5;
 const DIGEST: u8 = 6;
 const KEPT: u8 = 7;
+const FORMER: u8 = 8;
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,9 @@ pub(super) enum Message {
     /// From the followed: what it keeps of the process that the follower's
     /// node was before, and for how many more ms the online ones count.
     Kept { ms: u32, entries: Bytes },
+    /// From the followed: what others have kept of the processes that its own
+    /// node was before, and for how many more ms the online ones count.
+    Former { ms: u32, entries: Bytes },
 }
 
 impl Message {
@@ -75,17 +79,14 @@ impl Message {
                 out.put_u32(*heard);
                 out.put_u128(digest.0);
             }
-            Self::Kept { ms, entries } => {
-                out.put_u8(KEPT);
-                out.put_u32(*ms);
-                out.put_slice(entries);
-            }
+            Self::Kept { ms, entries } => put_former(&mut out, KEPT, *ms, entries),
+            Self::Former { ms, entries } => put_former(&mut out, FORMER, *ms, entries),
         }
         out.into()
     }
 
-    /// Reads a message. What is in [`Message::Parts`], [`Message::Changes`]
-    /// and [`Message::Kept`] is left to be read.
+    /// Reads a message. What is in [`Message::Parts`], [`Message::Changes`],
+    /// [`Message::Kept`] and [`Message::Former`] is left to be read.
     pub(super) fn read(mut body: Bytes) -> Result<Self, Garbled> {
         let message = match body.try_get_u8().map_err(truncated)? {
             PROCESS => Self::Process {
@@ -108,6 +109,10 @@ impl Message {
                 let ms = body.try_get_u32().map_err(truncated)?;
                 return Ok(Self::Kept { ms, entries: body });
             }
+            FORMER => {
+                let ms = body.try_get_u32().map_err(truncated)?;
+                return Ok(Self::Former { ms, entries: body });
+            }
             other => return Err(Garbled(format!("is of the unknown kind {other}"))),
         };
         match body.len() {
@@ -128,6 +133,7 @@ impl Message {
             Self::Changes(_) => CHANGES,
             Self::Digest { .. } => DIGEST,
             Self::Kept { .. } => KEPT,
+            Self::Former { .. } => FORMER,
         };
         Garbled(format!(
             "is of kind {kind}, which may not come {where_from}"
@@ -165,6 +171,12 @@ fn put_process(out: &mut Vec<u8>, epoch: u64, announcement: Option<&Announcement
         put_endpoints(out, &announcement.endpoints);
         put_offers(out, &announcement.offers);
     }
+}
+
+fn put_former(out: &mut Vec<u8>, kind: u8, ms: u32, entries: &[u8]) {
+    out.put_u8(kind);
+    out.put_u32(ms);
+    out.put_slice(entries);
 }
 
 fn put_nodes(out: &mut Vec<u8>, nodes: &[(Node, Vec<Endpoint>)]) {
@@ -332,6 +344,10 @@ mod tests {
                 ms,
                 entries: entries.into()
             }),
+            (any::<u32>(), any::<Vec<u8>>()).prop_map(|(ms, entries)| Message::Former {
+                ms,
+                entries: entries.into()
+            }),
             any::<Vec<u8>>().prop_map(|bytes| Message::Changes(bytes.into())),
             any::<Vec<u8>>().prop_map(|bytes| Message::Parts(bytes.into())),
         ]
@@ -354,7 +370,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(kind in 0..9_u8, body: Vec<u8>) {
+        fn any_bytes_are_read_without_panic(kind in 0..10_u8, body: Vec<u8>) {
             let _ = take_parts(&body);
             let bytes = [&[kind][..], &body].concat();
             let _ = Message::read(bytes.into());

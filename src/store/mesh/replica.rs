@@ -150,6 +150,20 @@ impl Replica {
         standing
     }
 
+    /// Takes out of part `index` whom it had and has no more: bare JIDs, and the
+    /// times of their last claims.
+    pub(super) fn take_homes(&mut self, index: usize) -> Vec<(String, u64)> {
+        let had = |entry: Entry<'_>| match self.standing(entry.jid) {
+            Standing::Former(since) => Some((entry.jid.to_owned(), since)),
+            _ => None,
+        };
+        let homes: Vec<_> = Entry::all_in(self.part(index)).filter_map(had).collect();
+        for (jid, _) in &homes {
+            self.forget(jid);
+        }
+        homes
+    }
+
     /// What is due after too long a loss, in small steps. Whether something
     /// came to its end that others may have relied on.
     pub(super) fn expire(&mut self, lifetime: Duration, now: Instant, steps: usize) -> bool {

@@ -15,9 +15,10 @@ use crate::store::Announcement;
 /// Parts of a table that are tidied up in one go.
 const STEPS: usize = BUCKETS / 16;
 
-/// The epoch under which is kept what others had kept of ourselves: random
-/// ones are never 0 in practice, and nothing but homes is lost if one is.
-const FORMER_SELF: u64 = 0;
+/// The epoch under which is kept what others had kept of processes that a node
+/// was before, this one or another: random ones are never 0 in practice, and
+/// nothing but homes is lost if one is.
+pub(super) const FORMER: u64 = 0;
 
 /// What is left of so many processes that are gone is kept.
 const REMEMBERED: usize = 64;
@@ -55,8 +56,10 @@ impl Replicas {
             .iter()
             .position(|replica| replica.node == *node && replica.epoch == epoch);
         let index = known.unwrap_or_else(|| {
-            self.all.push(Replica::new(node.clone(), epoch));
-            self.all.len() - 1
+            // The newest process of a node stands last.
+            let index = if epoch == FORMER { 0 } else { self.all.len() };
+            self.all.insert(index, Replica::new(node.clone(), epoch));
+            index
         });
         &mut self.all[index]
     }
@@ -139,8 +142,8 @@ impl Replicas {
             .max()
     }
 
-    /// Keeps what another node has kept of the processes that `node`, which
-    /// is ourselves, was before: it counts for `left` more.
+    /// Keeps what other nodes have kept of the processes that `node` was
+    /// before: it counts for `left` more.
     pub(super) fn adopt(
         &mut self,
         node: &Node,
@@ -149,7 +152,7 @@ impl Replicas {
         now: Instant,
     ) -> Result<(), Garbled> {
         let lifetime = self.lifetime;
-        let former = self.entry(node, FORMER_SELF);
+        let former = self.entry(node, FORMER);
         former.count_for(left, lifetime, now);
         for entry in entries {
             if former.standing(entry.jid).since() < entry.standing.since() {
@@ -157,6 +160,14 @@ impl Replicas {
             }
         }
         Ok(())
+    }
+
+    /// Takes out of part `index` of what was adopted whom `node`, which is
+    /// ourselves, had and has no more.
+    pub(super) fn take_homes(&mut self, node: &Node, index: usize) -> Vec<(String, u64)> {
+        let mut all = self.all.iter_mut();
+        let former = all.find(|it| it.node == *node && it.epoch == FORMER);
+        former.map_or_else(Vec::new, |former| former.take_homes(index))
     }
 
     /// Since when each host has `jid` online, as far as is known of `nodes`.

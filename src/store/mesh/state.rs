@@ -182,9 +182,22 @@ impl State {
         let before = self.own.log().head();
         for index in parts {
             self.own.expire(index, now);
+            self.take_homes_over(index, now);
         }
         if self.own.log().head() != before {
             self.spread();
+        }
+    }
+
+    /// What others had kept of ourselves is ours to tell again, once nobody
+    /// waits for those users to be found: else whose home we are would be
+    /// known to fewer nodes with each that is restarted after us.
+    fn take_homes_over(&mut self, index: usize, now: Instant) {
+        for (bare, since) in self.replicas.take_homes(&self.node, index) {
+            // What was learned since the start is newer.
+            if self.own.table().get(&bare) == Standing::Nowhere {
+                self.own.withdraw(&bare, Some(since), now);
+            }
         }
     }
 

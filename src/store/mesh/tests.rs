@@ -349,6 +349,94 @@ async fn a_restarted_node_is_told_what_it_was_and_loses_to_what_others_claim() {
     .await;
 }
 
+/// Each node is restarted in turn, as when all are upgraded.
+#[tokio::test(start_paused = true)]
+async fn whose_home_a_node_is_outlives_restarts_of_all_nodes_in_turn() {
+    let home = async |at: &Member, bare: &str| {
+        let home = at.store.home(bare).await.unwrap();
+        home.map(|home| home.to_string())
+    };
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    // She had left; he is not found again after the restart.
+    for bare in ["she@x", "he@x"] {
+        dc1.claim(bare, 5).await;
+    }
+    dc1.withdraw("she@x").await;
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    wire.cut().await;
+    drop(dc1);
+
+    let dc1 = Member::announced("dc1.test", 2).await;
+    let wires = [Wire::between(&dc2, &dc1), Wire::between(&dc1, &dc2)];
+    until("dc1 tells of her again", async || {
+        let own = dc1.store.state().own.table().get("she@x");
+        own == entry::Standing::Former(5)
+    })
+    .await;
+    // He may still be found: for so long he is there.
+    assert_eq!(dc2.seen("he@x").await, [("dc1.test".to_owned(), 5)].into());
+    until("dc1 tells of him again", async || {
+        let own = dc1.store.state().own.table().get("he@x");
+        own == entry::Standing::Former(5)
+    })
+    .await;
+    assert!(dc2.seen("he@x").await.is_empty());
+    for wire in wires {
+        wire.cut().await;
+    }
+    drop(dc2);
+
+    let dc2 = Member::announced("dc2.test", 2).await;
+    let _wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    for bare in ["she@x", "he@x"] {
+        assert_eq!(
+            home(&dc2, bare).await.as_deref(),
+            Some("dc1.test"),
+            "{bare}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_restarted_right_after_another_is_told_what_that_one_was() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    for jid in ["a@x", "a@x/1", "b@x/1"] {
+        dc1.claim(jid, 5).await;
+    }
+    let wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    wire.cut().await;
+    drop(dc1);
+    let dc1 = Member::announced("dc1.test", 2).await;
+    let wires = [Wire::between(&dc2, &dc1), Wire::between(&dc1, &dc2)];
+    until_in_step(&dc2, &dc1).await;
+    until_in_step(&dc1, &dc2).await;
+    // It has found one of them before dc2 goes, and lost another one.
+    dc1.claim("a@x", 9).await;
+    dc1.withdraw("b@x/1").await;
+    for wire in wires {
+        wire.cut().await;
+    }
+    drop(dc2);
+
+    let dc2 = Member::announced("dc2.test", 2).await;
+    let _wire = Wire::between(&dc2, &dc1);
+    until_in_step(&dc2, &dc1).await;
+    for (jid, since) in [("a@x", 9), ("a@x/1", 5)] {
+        let seen = dc2.seen(jid).await;
+        assert_eq!(seen, [("dc1.test".to_owned(), since)].into(), "{jid}");
+    }
+    assert!(dc2.seen("b@x/1").await.is_empty());
+    // What it says now is more than what was kept.
+    dc1.withdraw("a@x/1").await;
+    until("dc2 knows", async || dc2.seen("a@x/1").await.is_empty()).await;
+    assert!(dc2.is_in_step_with(&dc1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_far_behind_is_brought_up() {
     let dc1 = Member::announced("dc1.test", 1).await;
@@ -478,7 +566,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn any_message_is_heard_without_panic(kind in 0..9_u8, body: Vec<u8>) {
+    fn any_message_is_heard_without_panic(kind in 0..10_u8, body: Vec<u8>) {
         let _ = hostile([&[kind][..], &body].concat().into());
     }
 }
