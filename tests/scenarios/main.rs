@@ -11,6 +11,7 @@ mod chat;
 mod clean_stop;
 mod components;
 mod connections;
+mod contacts;
 mod control;
 mod control_mongooseim;
 mod copies;

@@ -1,0 +1,264 @@
+//! A datacenter, its server or its gateway goes away and comes back: what
+//! contacts elsewhere see meanwhile, and after.
+
+use crate::support::backend::Backend;
+use crate::support::cable::Cable;
+use crate::support::client::{Client, befriend};
+use crate::support::cluster::{Builder, Cluster};
+use crate::support::xml::{child, is_jid};
+
+crate::on_each_backend!(
+    a_killed_gateway_takes_its_users_offline_and_brings_them_back,
+    a_stopped_gateway_does_the_same,
+    a_gateway_that_is_back_soon_is_not_noticed,
+    what_changes_while_a_gateway_is_away_is_seen_when_it_is_back,
+    a_stopped_server_takes_its_users_offline,
+    a_killed_server_takes_its_users_offline,
+    a_killed_server_that_is_back_soon_takes_offline_who_does_not_return,
+    a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back,
+);
+
+const ALICE: &str = "alice@example.test";
+const BOB: &str = "bob@example.test";
+const CAROL: &str = "carol@example.test";
+
+/// The grace time is short, so that the tests are.
+const SHORT: &str = "presence.unavailable_after = 2\n";
+
+fn two(backend: Backend, config: &str) -> Builder {
+    Cluster::on(backend)
+        .datacenter("dc1.test")
+        .datacenter("dc2.test")
+        .config(config)
+}
+
+/// Alice in the first datacenter, bob in the second: friends.
+async fn friends(cluster: &Cluster) -> (Client, Client) {
+    let alice = cluster.login("alice", "dc1.test", "r1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    befriend(&alice, ALICE, &bob, BOB).await;
+    for (user, host) in [(ALICE, "dc1.test"), (BOB, "dc2.test")] {
+        cluster.until_claimed(user, Some(host)).await;
+    }
+    // What is still on its way is not what happens next.
+    cluster.dc("dc1.test").gateway.until_settled().await;
+    cluster.dc("dc2.test").gateway.until_settled().await;
+    (alice, bob)
+}
+
+/// How often `client` was told so far that `jid` is gone.
+fn times_gone(client: &Client, jid: &str) -> usize {
+    let raw = client.inbox().raw();
+    let gone = raw.iter().filter(|raw| {
+        let says = |a: &str, b: &str| raw.contains(a) || raw.contains(b);
+        raw.starts_with("<presence")
+            && says("type='unavailable'", "type=\"unavailable\"")
+            && says(&format!("from='{jid}'"), &format!("from=\"{jid}\""))
+    });
+    gone.count()
+}
+
+async fn expect_show(client: &Client, from: &str, show: &str) {
+    client
+        .until(&format!("{from} to be {show}"), |stanza| {
+            stanza.name() == "presence"
+                && is_jid(stanza.attr("from"), from)
+                && child(stanza, "show").is_some_and(|is| is.text() == show)
+        })
+        .await;
+}
+
+async fn see_each_other(alice: &Client, bob: &Client) {
+    bob.expect_presence("alice@example.test/r1", None).await;
+    alice.expect_presence("bob@example.test/b1", None).await;
+}
+
+/// What is to be true in the end, however it came.
+async fn assert_end(cluster: &Cluster) {
+    cluster.assert_no_leaks();
+    cluster.assert_balanced().await;
+}
+
+async fn a_killed_gateway_takes_its_users_offline_and_brings_them_back(backend: Backend) {
+    gateway_goes_and_returns(backend, true).await;
+}
+
+async fn a_stopped_gateway_does_the_same(backend: Backend) {
+    gateway_goes_and_returns(backend, false).await;
+}
+
+async fn gateway_goes_and_returns(backend: Backend, killed: bool) {
+    let mut cluster = two(backend, SHORT).start().await;
+    let (alice, bob) = friends(&cluster).await;
+    let gateway = &mut cluster.dc_mut("dc1.test").gateway;
+    if killed {
+        gateway.process.kill9().await;
+    } else {
+        gateway.process.terminate().await;
+    }
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    see_each_other(&alice, &bob).await;
+    // And the other way round: the second datacenter's gateway.
+    let gateway = &mut cluster.dc_mut("dc2.test").gateway;
+    if killed {
+        gateway.process.kill9().await;
+    } else {
+        gateway.process.terminate().await;
+    }
+    alice
+        .expect_presence("bob@example.test/b1", Some("unavailable"))
+        .await;
+    cluster.dc_mut("dc2.test").gateway.start().await;
+    see_each_other(&alice, &bob).await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_eq!(times_gone(&alice, "bob@example.test/b1"), 1);
+    assert_end(&cluster).await;
+}
+
+async fn a_gateway_that_is_back_soon_is_not_noticed(backend: Backend) {
+    // The default: far more than a restart takes.
+    let mut cluster = two(backend, "").start().await;
+    let (alice, bob) = friends(&cluster).await;
+    cluster.dc_mut("dc1.test").gateway.restart().await;
+    // Asked for, and found where they were.
+    see_each_other(&alice, &bob).await;
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    see_each_other(&alice, &bob).await;
+    // Whoever is gone by then, is.
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    let away = alice.inbox().clone();
+    alice.close().await;
+    assert!(away.is_closed());
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_end(&cluster).await;
+}
+
+async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(backend: Backend) {
+    let config = "presence.unavailable_after = 1\nconnections.max_wait = 1\n";
+    let mut cluster = two(backend, config).start().await;
+    let (alice, bob) = friends(&cluster).await;
+    let carol = cluster.login("carol", "dc2.test", "c1").await;
+    befriend(&alice, ALICE, &carol, CAROL).await;
+    // Dave, too, who is not online when it happens.
+    let dave = cluster.login("dave", "dc1.test", "d1").await;
+    befriend(&dave, "dave@example.test", &bob, BOB).await;
+    dave.close().await;
+    bob.expect_presence("dave@example.test/d1", Some("unavailable"))
+        .await;
+
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    bob.send("<presence><show>dnd</show></presence>").await;
+    alice.send("<presence><show>away</show></presence>").await;
+    carol.close().await;
+    let dave = cluster.login("dave", "dc1.test", "d2").await;
+    let refused = [("reason", "timeout")];
+    // Bob's presence and carol's, to alice.
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway
+        .until_metric("strait_stanzas_refused_total", &refused, |n| n >= 2.0)
+        .await;
+
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    expect_show(&bob, "alice@example.test/r1", "away").await;
+    bob.expect_presence("dave@example.test/d2", None).await;
+    expect_show(&alice, "bob@example.test/b1", "dnd").await;
+    expect_show(&dave, "bob@example.test/b1", "dnd").await;
+    alice
+        .expect_presence("carol@example.test/c1", Some("unavailable"))
+        .await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_eq!(times_gone(&alice, "carol@example.test/c1"), 1);
+    assert_end(&cluster).await;
+}
+
+async fn a_stopped_server_takes_its_users_offline(backend: Backend) {
+    server_goes_and_returns(backend, false).await;
+}
+
+async fn a_killed_server_takes_its_users_offline(backend: Backend) {
+    server_goes_and_returns(backend, true).await;
+}
+
+async fn server_goes_and_returns(backend: Backend, killed: bool) {
+    let mut cluster = two(backend, SHORT).start().await;
+    let (alice, bob) = friends(&cluster).await;
+    if killed {
+        cluster.dc_mut("dc1.test").prosody.kill9().await;
+    } else {
+        cluster.dc_mut("dc1.test").prosody.stop().await;
+    }
+    drop(alice);
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    bob.send("<presence><show>dnd</show></presence>").await;
+    cluster.dc_mut("dc1.test").prosody.start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_attached("example.test").await;
+    let alice = cluster.login("alice", "dc1.test", "r2").await;
+    bob.expect_presence("alice@example.test/r2", None).await;
+    expect_show(&alice, "bob@example.test/b1", "dnd").await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_eq!(times_gone(&bob, "alice@example.test/r2"), 0);
+    assert_end(&cluster).await;
+}
+
+async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(backend: Backend) {
+    let mut cluster = two(backend, "").start().await;
+    let (alice, bob) = friends(&cluster).await;
+    let carol = cluster.login("carol", "dc1.test", "c1").await;
+    befriend(&carol, CAROL, &bob, BOB).await;
+    cluster.dc_mut("dc1.test").prosody.kill9().await;
+    drop((alice, carol));
+    cluster.dc_mut("dc1.test").prosody.start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_attached("example.test").await;
+    let carol = cluster.login("carol", "dc1.test", "c1").await;
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    carol.expect_presence("bob@example.test/b1", None).await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_end(&cluster).await;
+}
+
+async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(backend: Backend) {
+    let mut cluster = two(backend, "presence.unavailable_after = 1\n")
+        .prepare()
+        .await;
+    let mut cables = Vec::new();
+    for host in ["dc1.test", "dc2.test"] {
+        let gateway = &cluster.dc(host).gateway;
+        let cable = Cable::to(gateway.link()).await;
+        let near = format!(
+            "connections.advertised_endpoints = ['{}']\n",
+            cable.address()
+        );
+        gateway.reconfigure(&near);
+        cables.push(cable);
+    }
+    cluster.launch_gateways();
+    cluster.until_ready().await;
+    let (alice, bob) = friends(&cluster).await;
+
+    cables.iter().for_each(Cable::sever);
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    alice
+        .expect_presence("bob@example.test/b1", Some("unavailable"))
+        .await;
+    alice.send("<presence><show>xa</show></presence>").await;
+    alice.sync().await;
+    cables.iter().for_each(Cable::mend);
+    expect_show(&bob, "alice@example.test/r1", "xa").await;
+    alice.expect_presence("bob@example.test/b1", None).await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_eq!(times_gone(&alice, "bob@example.test/b1"), 1);
+    assert_end(&cluster).await;
+}
