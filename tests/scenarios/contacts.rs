@@ -6,6 +6,7 @@ use crate::support::cable::Cable;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::{Builder, Cluster};
 use crate::support::patience::until;
+use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, has_status};
 use crate::support::xml::{child, is_jid};
 
 crate::on_each_backend!(
@@ -17,6 +18,9 @@ crate::on_each_backend!(
     a_killed_server_takes_its_users_offline,
     a_killed_server_that_is_back_soon_takes_offline_who_does_not_return,
     a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back,
+    a_datacenter_that_falls_silent_is_offline_on_both_sides_until_it_is_back,
+    who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it,
+    who_only_watches_is_told_too,
 );
 
 const ALICE: &str = "alice@example.test";
@@ -279,6 +283,16 @@ async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(bac
 }
 
 async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(backend: Backend) {
+    cut_off(backend, Cable::sever).await;
+}
+
+async fn a_datacenter_that_falls_silent_is_offline_on_both_sides_until_it_is_back(
+    backend: Backend,
+) {
+    cut_off(backend, Cable::cut).await;
+}
+
+async fn cut_off(backend: Backend, cut: fn(&Cable)) {
     let mut cluster = two(backend, "presence.unavailable_after = 1\n")
         .prepare()
         .await;
@@ -298,7 +312,13 @@ async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(
     let (alice, bob) = friends(&cluster).await;
 
     let seen = Seen::by(&alice, &bob);
-    cables.iter().for_each(Cable::sever);
+    cables.iter().for_each(cut);
+    for (host, other) in [("dc1.test", "dc2.test"), ("dc2.test", "dc1.test")] {
+        let gateway = &cluster.dc(host).gateway;
+        gateway
+            .until_metric("strait_links_up", &[("host", other)], |up| up == 0.0)
+            .await;
+    }
     bob.expect_presence("alice@example.test/r1", Some("unavailable"))
         .await;
     alice
@@ -311,5 +331,69 @@ async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(
     seen.each_other_again().await;
     assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
     assert_eq!(times_gone(&alice, "bob@example.test/b1"), 1);
+    assert_end(&cluster).await;
+}
+
+async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(backend: Backend) {
+    let mut cluster = cluster_with_rooms(backend, Some("conference.dc1.test"))
+        .config(SHORT)
+        .start()
+        .await;
+    for host in ["dc1.test", "dc2.test"] {
+        cluster.dc(host).gateway.until_attached(ROOMS).await;
+    }
+    let room = format!("lobby@{ROOMS}");
+    let alice = cluster.login("alice", "dc1.test", "a1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let ally = Occupant::join(&alice, &room, "ally").await;
+    let bobby = Occupant::join(&bob, &room, "bobby").await;
+    ally.see("bobby").await;
+    bobby.see("ally").await;
+
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    bobby.see_leave("ally").await;
+    let own = bobby.see_leave("bobby").await;
+    // By which clients know that it was the service, and join again.
+    assert!(
+        has_status(&own, "110") && has_status(&own, "332"),
+        "{own:?}"
+    );
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    // The room had not noticed.
+    ally.see_leave("bobby").await;
+    cluster
+        .dc("dc2.test")
+        .gateway
+        .until_linked("dc1.test")
+        .await;
+    let bobby = Occupant::join(&bob, &room, "bobby").await;
+    ally.see("bobby").await;
+    bobby.see("ally").await;
+    bobby.say("back again").await;
+    ally.hear("bobby", "back again").await;
+
+    cluster.dc_mut("dc2.test").gateway.process.kill9().await;
+    ally.see_leave("bobby").await;
+    cluster.dc_mut("dc2.test").gateway.start().await;
+    assert_end(&cluster).await;
+}
+
+/// Bob sees alice, and she does not see him: nothing of his ever goes to her.
+async fn who_only_watches_is_told_too(backend: Backend) {
+    let mut cluster = two(backend, SHORT).start().await;
+    let alice = cluster.login("alice", "dc1.test", "r1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    bob.befriend(BOB, &alice, ALICE).await;
+    cluster.dc("dc2.test").gateway.until_settled().await;
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    let before = times_there(&bob, "alice@example.test/r1");
+    alice.send("<presence><show>chat</show></presence>").await;
+    alice.sync().await;
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    expect_show(&bob, "alice@example.test/r1", "chat").await;
+    assert_eq!(times_there(&bob, "alice@example.test/r1"), before + 1);
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
     assert_end(&cluster).await;
 }
