@@ -18,10 +18,16 @@ use crate::relay::Relay;
 use crate::views::{Cause, Peers, Round, Step};
 use crate::workers::Workers;
 
-/// How often it is looked whether something is due, and how much is said then:
-/// a thousand a second, so that nobody is flooded by the return of a datacenter.
+/// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(100);
-const SAID_AT_ONCE: usize = 100;
+
+/// How much is said at once: 5,000 ends a second, and 1,000 questions, as each
+/// has several answers, and the other gateways ask as well.
+const ENDS_AT_ONCE: usize = 500;
+const QUESTIONS_AT_ONCE: usize = 100;
+
+/// Within this time the gateways begin to ask a datacenter that is back.
+const SPREAD: Duration = Duration::from_secs(1);
 
 /// A server tells each viewer of an end, one after the other: so long it has.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -66,7 +72,7 @@ impl Presence {
             attachment: relay.components.attachment(),
             heard,
             ends,
-            peers: Peers::new(config.unavailable_after),
+            peers: Peers::new(config.unavailable_after, SPREAD),
             away: None,
             over: VecDeque::new(),
             rounds: VecDeque::new(),
@@ -172,7 +178,10 @@ impl Presence {
     /// Of those who are still not here.
     fn farewells(&mut self, now: Instant) -> Vec<Step> {
         let mut steps = Vec::new();
-        while let Some((_, session)) = self.over.pop_front_if(|(at, _)| *at <= now) {
+        while self.over.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, session)) = self.over.pop_front() else {
+                break;
+            };
             if !self.relay.sessions.is_here(&session.clone().into()) {
                 let told = self.relay.views.over(&session).into_iter();
                 steps.extend(told.map(Step::Withdraw));
@@ -187,7 +196,11 @@ impl Presence {
         };
         let sessions = &self.relay.sessions;
         let is_here = |jid: &jid::Jid| sessions.is_here(jid);
-        let steps = self.relay.views.advance(round, SAID_AT_ONCE, &is_here);
+        let most = match round.cause() {
+            Cause::PeerLost(_) | Cause::ServerLost | Cause::Sweep => ENDS_AT_ONCE,
+            Cause::PeerBack { .. } | Cause::ServerBack => QUESTIONS_AT_ONCE,
+        };
+        let steps = self.relay.views.advance(round, most, &is_here);
         if round.is_over() {
             if *round.cause() == Cause::Sweep {
                 self.sweep_at = FEW.max(2 * self.relay.views.count());

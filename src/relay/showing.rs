@@ -16,6 +16,7 @@ pub(super) struct Glimpse {
     sighting: Sighting,
     arrival: Arrival,
     origin: Host,
+    is_copy: bool,
 }
 
 impl Glimpse {
@@ -28,6 +29,7 @@ impl Glimpse {
             sighting: Sighting::of(&envelope.stanza)?,
             arrival: envelope.arrival.clone(),
             origin: envelope.origin.clone(),
+            is_copy: envelope.copy_for.is_some(),
         })
     }
 }
@@ -137,6 +139,7 @@ impl Relay {
         if let Some(glimpse) = glimpse
             && glimpse.arrival == Arrival::Component
         {
+            let host = (!glimpse.is_copy).then_some(host);
             self.views.went_out(host, &glimpse.sighting);
         }
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use jid::{BareJid, FullJid, Jid};
-use tokio::time::Instant;
 
+use super::hosts::{HostId, Hosts};
 use super::key::Key;
 use super::pending::Pending;
 use super::round::{Round, Verdict};
-use super::step::{Question, Side, Step, Why, Withdrawal};
+use super::step::{Question, Side, Step};
 use super::{Occupant, Sighting};
 use crate::host::Host;
 
@@ -45,21 +45,13 @@ pub(super) enum State {
     Unsaid,
 }
 
-/// A host's place in the book's list; 0 is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct HostId(u16);
-
-impl HostId {
-    pub(super) const NONE: Self = Self(0);
-}
-
 /// All views.
 #[derive(Debug)]
 pub(super) struct Book {
     global: Host,
-    views: BTreeMap<Key, View>,
-    hosts: Vec<Host>,
-    pending: Pending,
+    pub(super) views: BTreeMap<Key, View>,
+    pub(super) hosts: Hosts,
+    pub(super) pending: Pending,
 }
 
 impl Book {
@@ -67,7 +59,7 @@ impl Book {
         Self {
             global,
             views: BTreeMap::new(),
-            hosts: Vec::new(),
+            hosts: Hosts::default(),
             pending: Pending::default(),
         }
     }
@@ -79,6 +71,7 @@ impl Book {
 
     /// The local server was handed this from `host`.
     pub(super) fn came_in(&mut self, host: &Host, sighting: &Sighting) {
+        let host = self.hosts.id(Some(host));
         match sighting {
             Sighting::Available {
                 session,
@@ -91,8 +84,9 @@ impl Book {
         }
     }
 
-    /// The local server sent this, and it goes to `host`.
-    pub(super) fn went_out(&mut self, host: &Host, sighting: &Sighting) {
+    /// The local server sent this, and it goes to `host`; none if it goes to several.
+    pub(super) fn went_out(&mut self, host: Option<&Host>, sighting: &Sighting) {
+        let host = self.hosts.id(host);
         match sighting {
             Sighting::Available {
                 session,
@@ -102,7 +96,6 @@ impl Book {
             Sighting::Unavailable { session, viewer } => self.forget(session, viewer),
             Sighting::Cancelled { user, viewer } => self.cut(user, viewer),
             Sighting::Probe { user, viewer } => {
-                let host = self.id(Some(host));
                 self.relate(Side::In, host, State::Shown, user, viewer);
             }
         }
@@ -127,7 +120,7 @@ impl Book {
             Some(_) => (Side::In, Side::Out),
             None => (Side::Out, Side::In),
         };
-        let id = self.id(host);
+        let id = self.hosts.id(host);
         match sighting {
             Sighting::Available {
                 session, viewer, ..
@@ -161,12 +154,11 @@ impl Book {
     fn show(
         &mut self,
         side: Side,
-        host: &Host,
+        host: HostId,
         session: &FullJid,
         viewer: &Jid,
         occupant: Occupant,
     ) {
-        let host = self.id(Some(host));
         let view = View {
             host,
             side,
@@ -229,7 +221,7 @@ impl Book {
         self.views.remove(&Key::between(user, viewer));
     }
 
-    fn keys_like(&self, user: &BareJid, viewer: &Jid) -> Vec<Key> {
+    pub(super) fn keys_like(&self, user: &BareJid, viewer: &Jid) -> Vec<Key> {
         let prefix = Key::all_like(user, viewer);
         let like = self.keys_from(&prefix);
         like.filter(|key| key.is_of_viewer(viewer))
@@ -243,7 +235,7 @@ impl Book {
         keys
     }
 
-    fn keys_from<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Key> {
+    pub(super) fn keys_from<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Key> {
         let from = self
             .views
             .range::<str, _>((Included(prefix), Unbounded))
@@ -264,131 +256,6 @@ impl Book {
             .collect()
     }
 
-    /// Whether the viewer was told by us already that the session is gone.
-    pub(super) fn is_repeated(&mut self, sighting: &Sighting) -> bool {
-        let Sighting::Unavailable { session, viewer } = sighting else {
-            return false;
-        };
-        let key = Key::of(session, viewer);
-        let is_withdrawn = |view: &View| view.side == Side::In && view.state == State::Withdrawn;
-        let repeated = self.views.get(&key).is_some_and(is_withdrawn);
-        if repeated {
-            self.views.remove(&key);
-        }
-        repeated
-    }
-
-    /// A probe is on its way that nobody but us has sent.
-    pub(super) fn asked(&mut self, user: BareJid, viewer: BareJid, now: Instant) {
-        if self.is_user(&user) && self.is_user(&viewer) {
-            self.pending.ask((user, viewer), now);
-        }
-    }
-
-    /// A server says that `user` has no session that `viewer` may see. If we
-    /// have asked that, what follows.
-    pub(super) fn nobody_home(
-        &mut self,
-        user: &BareJid,
-        viewer: &BareJid,
-        now: Instant,
-    ) -> Option<Vec<Withdrawal>> {
-        let pair = (user.clone(), viewer.clone());
-        if !self.pending.answer(&pair, now) {
-            return None;
-        }
-        Some(self.doom_doubted(user, viewer))
-    }
-
-    /// The questions to which all answers have come: whoever was not named is gone.
-    pub(super) fn answered(&mut self, now: Instant) -> Vec<Withdrawal> {
-        let mut gone = Vec::new();
-        for (user, viewer) in self.pending.take_over(now) {
-            gone.extend(self.doom_doubted(&user, &viewer));
-            for key in self.keys_like(&user, &Jid::from(viewer)) {
-                let over = |view: &View| view.side == Side::In && view.state == State::Withdrawn;
-                if self.views.get(&key).is_some_and(over) {
-                    self.views.remove(&key);
-                }
-            }
-        }
-        gone
-    }
-
-    fn doom_doubted(&mut self, user: &BareJid, viewer: &BareJid) -> Vec<Withdrawal> {
-        let keys = self.keys_like(user, &Jid::from(viewer.clone()));
-        let doom = |key| self.doom(&key, Why::Unanswered, |view| view.state == State::Doubted);
-        keys.into_iter().filter_map(doom).collect()
-    }
-
-    /// The local server has `session` no more, whoever was told of that.
-    pub(super) fn over(&mut self, session: &FullJid) -> Vec<Withdrawal> {
-        let mut keys: Vec<Key> = self
-            .keys_from(&Key::all_of(&session.to_bare()))
-            .cloned()
-            .collect();
-        keys.retain(|key| key.resource() == session.resource().as_str());
-        let doom = |key| {
-            self.doom(&key, Why::Session, |view| {
-                view.side == Side::Out && view.state == State::Shown
-            })
-        };
-        keys.into_iter().filter_map(doom).collect()
-    }
-
-    /// Whether anybody elsewhere was shown a session of `user`.
-    pub(super) fn is_shown_elsewhere(&self, user: &BareJid) -> bool {
-        let prefix = Key::all_of(user);
-        let mut keys = self.keys_from(&prefix);
-        keys.any(|key| {
-            self.views
-                .get(key)
-                .is_some_and(|view| view.side == Side::Out)
-        })
-    }
-
-    fn doom(&mut self, key: &Key, why: Why, is_due: impl Fn(&View) -> bool) -> Option<Withdrawal> {
-        let view = self.views.get_mut(key).filter(|view| is_due(view))?;
-        view.state = State::Doomed;
-        let view = *view;
-        self.withdrawal(key, &view, why)
-    }
-
-    fn withdrawal(&self, key: &Key, view: &View, why: Why) -> Option<Withdrawal> {
-        Some(Withdrawal {
-            session: key.session()?,
-            viewer: key.viewer()?,
-            side: view.side,
-            host: self.host(view.host).cloned(),
-            occupant: view.occupant,
-            why,
-        })
-    }
-
-    /// Whether the viewer is still to be told: nothing else has passed since.
-    /// If so, it is about to be.
-    pub(super) fn confirm(&mut self, withdrawal: &Withdrawal) -> bool {
-        let key = Key::of(&withdrawal.session, &withdrawal.viewer);
-        let Some(view) = self.views.get_mut(&key) else {
-            return false;
-        };
-        if view.state != State::Doomed {
-            return false;
-        }
-        view.state = State::Withdrawn;
-        let is_kept = match view.side {
-            // That it is not told again by its own datacenter, later.
-            Side::In => true,
-            // That it is asked for when the server is back.
-            Side::Out => withdrawal.why == Why::Server,
-        };
-        let is_contact = withdrawal.viewer.is_bare() && view.occupant == Occupant::No;
-        if !(is_kept && is_contact) {
-            self.views.remove(&key);
-        }
-        true
-    }
-
     /// Goes on with a round, until there are `most` steps or it has looked at enough.
     pub(super) fn advance(
         &mut self,
@@ -398,7 +265,7 @@ impl Book {
     ) -> Vec<Step> {
         let host = round
             .host()
-            .map_or(HostId::NONE, |host| self.id(Some(host)));
+            .map_or(HostId::NONE, |host| self.hosts.id(Some(host)));
         let start = round.cursor.take().map_or(Unbounded, Excluded);
         let (mut verdicts, mut looked) = (Vec::new(), 0);
         let global = self.global.as_str();
@@ -422,7 +289,7 @@ impl Book {
             Some(Question {
                 viewer: key.viewer()?.into_bare(),
                 user: key.user()?,
-                host: self.host(view.host).cloned(),
+                host: self.hosts.find(view.host).cloned(),
             })
         };
         match verdict {
@@ -442,25 +309,7 @@ impl Book {
         }
     }
 
-    fn is_user(&self, jid: &BareJid) -> bool {
+    pub(super) fn is_user(&self, jid: &BareJid) -> bool {
         jid.node().is_some() && self.global == *jid.domain().as_str()
-    }
-
-    /// There are as many as datacenters ever seen: few.
-    fn id(&mut self, host: Option<&Host>) -> HostId {
-        let Some(host) = host else {
-            return HostId::NONE;
-        };
-        let at = self.hosts.iter().position(|known| known == host);
-        let at = at.unwrap_or_else(|| {
-            self.hosts.push(host.clone());
-            self.hosts.len() - 1
-        });
-        HostId(u16::try_from(at + 1).unwrap_or(0))
-    }
-
-    fn host(&self, id: HostId) -> Option<&Host> {
-        let at = usize::from(id.0).checked_sub(1)?;
-        self.hosts.get(at)
     }
 }

@@ -8,6 +8,8 @@
 //! what follows from what.
 
 mod book;
+mod endings;
+mod hosts;
 mod key;
 mod peers;
 mod pending;
@@ -56,8 +58,9 @@ impl Views {
         self.book().came_in(host, sighting);
     }
 
-    /// The local server sent this, and it was given to a link to `host`.
-    pub fn went_out(&self, host: &Host, sighting: &Sighting) {
+    /// The local server sent this, and it was given to a link to `host`; `None`
+    /// if that is one of several.
+    pub fn went_out(&self, host: Option<&Host>, sighting: &Sighting) {
         self.book().went_out(host, sighting);
     }
 

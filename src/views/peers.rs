@@ -19,6 +19,8 @@ const SETTLED: Duration = Duration::from_secs(1);
 pub struct Peers {
     /// `presence.unavailable_after`
     unavailable_after: Duration,
+    /// Not all gateways ask one that is back in the same instant.
+    spread: Duration,
     known: BTreeMap<Host, Peer>,
 }
 
@@ -26,6 +28,8 @@ pub struct Peers {
 struct Peer {
     nodes: Nodes,
     since: Instant,
+    /// So long it is left to settle.
+    settles_in: Duration,
     /// Those that are known to know what is there.
     settled_with: Nodes,
     is_lost: bool,
@@ -34,11 +38,12 @@ struct Peer {
 }
 
 impl Peers {
-    /// None yet.
+    /// None yet. Who is back is told of after a second, and up to `spread` more.
     #[must_use]
-    pub fn new(unavailable_after: Duration) -> Self {
+    pub fn new(unavailable_after: Duration, spread: Duration) -> Self {
         Self {
             unavailable_after,
+            spread,
             known: BTreeMap::new(),
         }
     }
@@ -52,6 +57,7 @@ impl Peers {
             let peer = self.known.entry(host).or_insert_with(|| Peer {
                 nodes: Nodes::new(),
                 since: now,
+                settles_in: SETTLED,
                 settled_with: Nodes::new(),
                 is_lost: false,
                 is_due: false,
@@ -60,6 +66,7 @@ impl Peers {
                 peer.is_due = !nodes.is_empty();
                 peer.nodes = nodes;
                 peer.since = now;
+                peer.settles_in = SETTLED + self.spread.mul_f64(fastrand::f64());
             }
         }
     }
@@ -74,7 +81,7 @@ impl Peers {
                     peer.is_lost = true;
                     causes.push(Cause::PeerLost(host.clone()));
                 }
-            } else if peer.is_due && age >= SETTLED && can_send(host) {
+            } else if peer.is_due && age >= peer.settles_in && can_send(host) {
                 causes.push(Cause::PeerBack {
                     host: host.clone(),
                     fresh: peer.nodes != peer.settled_with,
@@ -109,7 +116,7 @@ mod tests {
     }
 
     fn linked(now: Instant) -> Peers {
-        let mut peers = Peers::new(AFTER);
+        let mut peers = Peers::new(AFTER, Duration::ZERO);
         heard(&mut peers, &[1], now);
         assert_eq!(peers.due(now + SETTLED, |_| true), [back(true, false)]);
         peers

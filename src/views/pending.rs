@@ -50,7 +50,10 @@ impl Pending {
     /// Takes the questions whose time is over, answered or not.
     pub(super) fn take_over(&mut self, now: Instant) -> Vec<Pair> {
         let mut over = Vec::new();
-        while let Some((_, pair)) = self.order.pop_front_if(|(until, _)| *until <= now) {
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((_, pair)) = self.order.pop_front() else {
+                break;
+            };
             // It may have been asked again since.
             if self
                 .asked

@@ -3,7 +3,8 @@
 use jid::Jid;
 
 use super::Occupant;
-use super::book::{HostId, State, View};
+use super::book::{State, View};
+use super::hosts::HostId;
 use super::key::Key;
 use super::step::{Side, Why};
 use crate::host::Host;
@@ -91,16 +92,16 @@ impl Round {
         is_here: &dyn Fn(&Jid) -> bool,
     ) -> Verdict {
         let is_its = view.host == host;
+        // It went to several, or nobody knows where it was to go.
+        let may_be_its = is_its || view.host == HostId::NONE;
         match self.cause {
             Cause::PeerLost(_) if is_its => peer_lost(key, view),
             Cause::PeerLost(_) => Verdict::Keep,
             Cause::PeerBack { fresh, lost, .. } => {
                 let verdict = match view.side {
-                    Side::In if is_its => told_by_peer(key, view, fresh || lost),
-                    Side::Out if is_its => told_to_peer(key, view, fresh, global),
-                    // Nobody knows where it was to go.
-                    _ if view.host == HostId::NONE => peer_unknown(view),
-                    _ => Verdict::Keep,
+                    Side::In if may_be_its => told_by_peer(key, view, fresh || lost),
+                    Side::Out if may_be_its => told_to_peer(key, view, fresh, global),
+                    Side::In | Side::Out => Verdict::Keep,
                 };
                 self.once(key, verdict)
             }
@@ -174,18 +175,6 @@ fn told_to_peer(key: &Key, view: &mut View, all: bool, global: &str) -> Verdict 
         State::Missed => doom(view, Why::Missed),
         State::Unsaid => Verdict::AskHereAndForget,
         State::Shown if all && is_user(key, global) => Verdict::AskHere,
-        _ => Verdict::Keep,
-    }
-}
-
-fn peer_unknown(view: &mut View) -> Verdict {
-    match (view.side, view.state) {
-        (Side::In, State::Unsaid) => {
-            view.state = State::Shown;
-            Verdict::Ask
-        }
-        (Side::Out, State::Unsaid) => Verdict::AskHereAndForget,
-        (Side::Out, State::Missed) => doom(view, Why::Missed),
         _ => Verdict::Keep,
     }
 }

@@ -58,7 +58,7 @@ impl World {
     }
 
     fn goes_out(&mut self, sighting: &Sighting) {
-        self.book.went_out(&host("dc1.test"), sighting);
+        self.book.went_out(Some(&host("dc1.test")), sighting);
     }
 
     /// Goes through all views, in parts of one step.
@@ -192,7 +192,7 @@ fn who_is_not_named_by_a_fresh_gateway_in_time_is_gone() {
     assert_eq!(world.book.answered(world.now), []);
     let gone = withdrawal("alice@x.test/r2", BOB, Side::In, Why::Unanswered);
     let answered = world.book.answered(world.now + PATIENCE);
-    assert_eq!(answered, [gone.clone()]);
+    assert_eq!(answered, std::slice::from_ref(&gone));
     assert!(world.book.confirm(&gone));
 }
 
@@ -220,6 +220,26 @@ fn a_fresh_gateway_is_shown_our_sessions_again() {
     assert_eq!(world.back(false, true), [], "it remembers, and asks");
     let asked = [Step::AskHere(question("alice@x.test", BOB))];
     assert_eq!(world.back(true, false), asked);
+}
+
+#[test]
+fn a_viewer_in_several_datacenters_is_shown_our_sessions_in_each() {
+    let mut world = World::new();
+    world
+        .book
+        .went_out(None, &available("bob@x.test/b1", "alice@x.test"));
+    let asked = Step::AskHere(Question {
+        host: None,
+        ..question("alice@x.test", BOB)
+    });
+    for name in ["dc1.test", "dc3.test"] {
+        let cause = Cause::PeerBack {
+            host: host(name),
+            fresh: true,
+            lost: false,
+        };
+        assert_eq!(world.round(cause), std::slice::from_ref(&asked), "{name}");
+    }
 }
 
 #[test]

@@ -21,6 +21,7 @@ crate::on_each_backend!(
     a_datacenter_that_falls_silent_is_offline_on_both_sides_until_it_is_back,
     who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it,
     who_only_watches_is_told_too,
+    who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only,
 );
 
 const ALICE: &str = "alice@example.test";
@@ -395,5 +396,33 @@ async fn who_only_watches_is_told_too(backend: Backend) {
     expect_show(&bob, "alice@example.test/r1", "chat").await;
     assert_eq!(times_there(&bob, "alice@example.test/r1"), before + 1);
     assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_end(&cluster).await;
+}
+
+async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(backend: Backend) {
+    let mut cluster = two(backend, SHORT).datacenter("dc3.test").start().await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let phone = cluster.login("alice", "dc1.test", "r1").await;
+    befriend(&phone, ALICE, &bob, BOB).await;
+    // With a roster of her own there, as the accounts are not shared here.
+    let desk = cluster.login("alice", "dc3.test", "r3").await;
+    desk.subscribe(BOB).await;
+    desk.expect_presence(BOB, Some("subscribed")).await;
+    bob.send(&format!("<presence type='subscribe' to='{ALICE}'/>"))
+        .await;
+    desk.approve(BOB).await;
+    bob.expect_presence("alice@example.test/r3", None).await;
+    for host in ["dc1.test", "dc2.test", "dc3.test"] {
+        cluster.dc(host).gateway.until_settled().await;
+    }
+
+    cluster.dc_mut("dc1.test").gateway.process.kill9().await;
+    bob.expect_presence("alice@example.test/r1", Some("unavailable"))
+        .await;
+    let seen = Seen::by(&phone, &bob);
+    cluster.dc_mut("dc1.test").gateway.start().await;
+    seen.each_other_again().await;
+    assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
+    assert_eq!(times_gone(&bob, "alice@example.test/r3"), 0);
     assert_end(&cluster).await;
 }
