@@ -2,6 +2,7 @@
 
 mod controlling;
 mod follow;
+mod presence;
 mod readiness;
 mod status;
 mod table;
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 
 use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
+use self::presence::Presence;
 use self::readiness::readiness;
 use self::status::status;
 use self::table::Table;
@@ -37,6 +39,7 @@ use crate::route::Rules;
 use crate::services::Services;
 use crate::sessions::Sessions;
 use crate::translate::{Senders, Translator};
+use crate::views::Views;
 use crate::workers::Workers;
 
 /// What the peers have not acknowledged by then goes back to its senders.
@@ -67,6 +70,7 @@ struct Gateway {
     components: Components,
     components_task: ComponentsTask,
     controlling: Controlling,
+    presence: Presence,
     own_services: Vec<config::Service>,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
@@ -163,11 +167,13 @@ impl Gateway {
             components: components.clone(),
             bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
             copies: Copies::new(config.connections.max_wait),
+            views: Arc::new(Views::new(config.global_host.clone(), Arc::clone(&metrics))),
             message_ttl: config.message_ttl,
             max_wait: config.connections.max_wait,
             metrics: Arc::clone(&metrics),
             closing: AtomicBool::new(false),
         });
+        let presence = Presence::new(&config.presence, &relay, lanes.heard());
         let status = status(
             config,
             &components,
@@ -187,6 +193,7 @@ impl Gateway {
             components,
             components_task,
             controlling,
+            presence,
             own_services: config.services.clone(),
             relay,
             undelivered: Undeliverable {
@@ -298,6 +305,7 @@ impl Gateway {
             components,
             components_task,
             controlling,
+            presence,
             own_services,
             relay,
             undelivered,
@@ -362,6 +370,7 @@ impl Gateway {
                 ends.rest.clone(),
             ));
         }
+        tasks.spawn(presence.run(workers.clone(), ends.rest.clone()));
         {
             let (workers, bounce, end) = (
                 workers.clone(),

@@ -31,7 +31,9 @@
 //! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
 //! of the service domains that each host offers. The store that needs no
 //! database has its copies of the other gateways' tables by [`link`]s of their
-//! own; what the two say to each other goes through [`replication`].
+//! own; what the two say to each other goes through [`replication`]. What users
+//! were shown of each other's presence stands in [`views`], so that they are told
+//! when a datacenter, its server or its gateway is gone, and asked for when it is back.
 //!
 //! [`services`] answers what is addressed to the shared domain itself, and what a
 //! server can't answer for its accounts: [`component`] finds out what the attached
@@ -53,7 +55,7 @@
 //! | 7 | [`admin`] |
 //! | 6 | [`workers`] |
 //! | 5 | [`control`], [`relay`] |
-//! | 4 | [`bounce`], [`copies`], [`registry`], [`sessions`] |
+//! | 4 | [`bounce`], [`copies`], [`registry`], [`sessions`], [`views`] |
 //! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
 //! | 1 | [`stanza`] |
@@ -79,4 +81,5 @@ pub mod sessions;
 pub mod stanza;
 pub mod store;
 pub mod translate;
+pub mod views;
 pub mod workers;

@@ -94,8 +94,9 @@ metrics! {
     forwarded: IntCounterVec = "strait_stanzas_forwarded_total" ["host"];
     /// Additional copies made of a stanza that goes to several hosts.
     copied: IntCounter = "strait_stanzas_copied_total";
-    /// Copies of which the local server has another, and errors about a copy of
-    /// which another may have arrived; neither goes any further.
+    /// Copies of which the local server has another, errors about a copy of which
+    /// another may have arrived, and presence: ends that were told already, and
+    /// answers to probes of the gateway's own. They go no further.
     absorbed: IntCounterVec = "strait_stanzas_absorbed_total" ["what"];
     /// Stanzas to the shared domain itself, answered by this gateway.
     answered: IntCounter = "strait_stanzas_answered_total";
@@ -142,6 +143,13 @@ metrics! {
     sessions: IntGauge = "strait_sessions";
     /// Accounts found whose name belongs to another datacenter (`accounts = "unique"`).
     claims_refused: IntCounter = "strait_claims_refused_total";
+    /// Views that are remembered: what a user was shown of a session across datacenters.
+    presence_views: IntGauge = "strait_presence_views";
+    /// Ends of sessions that the gateway itself told of, by why: peer (the datacenter can't be
+    /// reached), server (the local server is away), session, unanswered, missed.
+    presence_withdrawn: IntCounterVec = "strait_presence_withdrawn_total" ["why"];
+    /// Probes that the gateway sent in the names of users, by whom it asked: peer or server.
+    presence_asked: IntCounterVec = "strait_presence_asked_total" ["whom"];
     /// Whether the session table's store answers.
     store_up: IntGauge = "strait_store_up";
     /// Failed store operations, by operation.
@@ -177,7 +185,13 @@ impl Metrics {
         for from in ["component", "link", "own"] {
             self.taken.with_label_values(&[from]);
         }
-        for what in ["copy", "error"] {
+        for why in ["peer", "server", "session", "unanswered", "missed"] {
+            self.presence_withdrawn.with_label_values(&[why]);
+        }
+        for whom in ["peer", "server"] {
+            self.presence_asked.with_label_values(&[whom]);
+        }
+        for what in ["copy", "error", "presence"] {
             self.absorbed.with_label_values(&[what]);
         }
         for from in ["component", "link"] {

@@ -4,6 +4,7 @@ mod accounts;
 mod copying;
 mod learning;
 mod oddities;
+mod showing;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use jid::Jid;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
+use self::showing::{Glimpse, is_own_probe};
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Components;
 use crate::copies::Copies;
@@ -28,6 +30,7 @@ use crate::services::{Answer, Offered, Services};
 use crate::sessions::{Sessions, Whereabouts};
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 use crate::translate::Translator;
+use crate::views::Views;
 
 /// What routing needs: each part behind its own door.
 pub struct Relay {
@@ -49,6 +52,8 @@ pub struct Relay {
     pub bounce: Arc<BounceQueue>,
     /// What went to several hosts.
     pub copies: Copies,
+    /// What users were shown of each other's presence.
+    pub views: Arc<Views>,
     /// `message_ttl`, for stanzas that start here.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for its next hop.
@@ -129,6 +134,9 @@ impl Relay {
                 self.doubt_if_returned(&envelope);
             }
             Arrival::Own => {}
+        }
+        if self.absorb_presence(&mut envelope, next) {
+            return;
         }
         if self.copies.absorb(&envelope.stanza) {
             self.metrics.absorbed.with_label_values(&["error"]).inc();
@@ -246,9 +254,11 @@ impl Relay {
         }
         self.address_for_server(&mut local, &envelope.stanza);
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
+        let glimpse = Glimpse::of(&envelope);
         self.copies.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
+                self.note_reinjected(glimpse);
                 self.metrics
                     .reinjected
                     .with_label_values(&[kind.name()])
@@ -278,8 +288,10 @@ impl Relay {
     }
 
     fn forward_one(&self, envelope: Envelope, host: &Host, next: &mut Next) {
+        let glimpse = Glimpse::of(&envelope);
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
+                self.note_forwarded(glimpse, host);
                 let forwarded = &self.metrics.forwarded;
                 forwarded.with_label_values(&[host.as_str()]).inc();
             }
@@ -317,7 +329,12 @@ impl Relay {
             .with_label_values(&[refusal.reason.label()])
             .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
-        self.tell(&envelope, &refusal, next);
+        if matches!(refusal.reason, Reason::Timeout | Reason::Overflow) {
+            self.note_missed(&envelope);
+        }
+        if !is_own_probe(&envelope) {
+            self.tell(&envelope, &refusal, next);
+        }
         envelope.receipt.settle();
     }
 

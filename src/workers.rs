@@ -14,6 +14,7 @@ use crate::bounce::{BounceQueue, Pair};
 use crate::envelope::{Envelope, Intake, Undelivered};
 use crate::metrics::Metrics;
 use crate::relay::Relay;
+use crate::views::Step;
 
 /// Jobs that wait in front of one worker; then whoever hands over waits too.
 const QUEUE: usize = 1024;
@@ -27,6 +28,8 @@ enum Job {
     Retry(Pair),
     /// A way out gave a stanza back.
     Reroute(Undelivered),
+    /// Something is to be said, if nothing else is by then.
+    Say(Step),
     /// Somebody wants to know when all before this is done.
     Flush(oneshot::Sender<()>),
 }
@@ -70,6 +73,15 @@ impl Workers {
             let sender = pair.sender.clone();
             self.queue(sender.as_ref(), Job::Retry(pair)).await;
         }
+    }
+
+    /// Says what a view needs, behind all that its session sent before.
+    pub async fn say(&self, step: Step) {
+        let sender = match &step {
+            Step::Withdraw(withdrawal) => withdrawal.session.to_bare(),
+            Step::Ask(question) | Step::AskHere(question) => question.viewer.clone(),
+        };
+        self.queue(Some(&sender), Job::Say(step)).await;
     }
 
     /// Waits until all that was handed over before is carried.
@@ -121,6 +133,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Met
             }
             Job::Retry(pair) => relay.retry(&pair).await,
             Job::Reroute(undelivered) => relay.reroute(undelivered).await,
+            Job::Say(step) => relay.say(step).await,
             // Nobody waits any more: fine.
             Job::Flush(done) => done.send(()).unwrap_or_default(),
         }

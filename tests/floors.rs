@@ -18,7 +18,7 @@ const FLOORS: &[&[&str]] = &[
         "store",
         "translate",
     ],
-    &["bounce", "copies", "registry", "sessions"],
+    &["bounce", "copies", "registry", "sessions", "views"],
     &["control", "relay"],
     &["workers"],
     &["admin"],

@@ -83,6 +83,8 @@ pub struct Config {
     pub cache: Cache,
     /// `[bounce]`
     pub bounce: Bounce,
+    /// `[presence]`
+    pub presence: Presence,
     /// `[connections]`
     pub connections: Connections,
     /// `[disco]`
@@ -171,6 +173,14 @@ pub struct Bounce {
     pub max_retries: u32,
     /// `max_bytes`: held at most; what comes on top is refused.
     pub max_bytes: usize,
+}
+
+/// `[presence]`: what users see of those who can't be reached.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    /// `unavailable_after`: how long nothing may be heard of a datacenter, or of
+    /// the local server, until its users count as unavailable elsewhere.
+    pub unavailable_after: Duration,
 }
 
 /// `[connections]`: the links.

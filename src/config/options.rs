@@ -181,6 +181,9 @@ pub static OPTIONS: &[OptionSpec] = &[
     option("bounce.max_bytes", bytes(1, 1 << 40), Value("67108864"),
         "How much is set aside at most, in bytes; what comes on top is refused."),
 
+    option("presence.unavailable_after", seconds(1, YEAR), Value("30"),
+        "After how long without a link to a datacenter, or without the XMPP server, its users are shown as unavailable, in seconds."),
+
     option("connections.endpoints", Kind::Endpoints, Told("local_host:5555"),
         "Where this gateway accepts links, host:port,host:port; IPv6 addresses in brackets."),
     option("connections.advertised_endpoints", Kind::Endpoints, Told("connections.endpoints"),

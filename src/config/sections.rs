@@ -7,7 +7,7 @@ use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
     Accounts, Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log,
-    LogFormat, Sessions, control, mesh, redis, secrets, services, sources, tls,
+    LogFormat, Presence, Sessions, control, mesh, redis, secrets, services, sources, tls,
 };
 use crate::host::Host;
 
@@ -52,6 +52,9 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         mesh: mesh?,
         cache: cache?,
         bounce: bounce?,
+        presence: Presence {
+            unavailable_after: reading.get("presence.unavailable_after")?,
+        },
         connections: connections?,
         disco: Disco {
             users_can_see_hidden_services: reading.get("disco.users_can_see_hidden_services")?,

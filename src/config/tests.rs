@@ -132,6 +132,7 @@ fn defaults_are_those_of_the_design() {
         (enabled, resend_after, max_retries, max_bytes),
         (true, Duration::from_millis(200), 4, 64 << 20)
     );
+    assert_eq!(config.presence.unavailable_after, seconds(30));
     let links = config.connections;
     assert_eq!(links.endpoints, ["dc1.example.com:5555".parse().unwrap()]);
     assert_eq!(links.advertised_endpoints, None);

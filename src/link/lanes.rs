@@ -9,6 +9,7 @@ use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::callers::{Callers, Heard, Stay};
 use super::ledger::{Ledger, Verdict};
 use super::sightings::{Sightings, Sign};
 use crate::envelope::{Receipt, Settle};
@@ -30,8 +31,7 @@ const LANES_PER_HOST: usize = 16_384;
 pub struct Lanes {
     known: Mutex<HashMap<LaneKey, Arc<IncomingLane>>>,
     sightings: Arc<Sightings>,
-    /// How many connections have a seat.
-    seated: Arc<watch::Sender<usize>>,
+    callers: Callers,
 }
 
 /// Which lane, of which process.
@@ -51,13 +51,20 @@ pub(super) struct LaneKey {
 pub(super) struct TooMany;
 
 impl Lanes {
+    /// Follows whose connections there are.
+    #[must_use]
+    pub fn heard(&self) -> watch::Receiver<Heard> {
+        self.callers.heard()
+    }
+
     /// Takes a connection's seat on its lane: the one before it is told to
     /// leave, and has finished with its last stanza when this returns.
     ///
     /// # Errors
     /// When it is a new lane, and its host has too many already.
     pub(super) async fn take_seat(&self, key: LaneKey) -> Result<Seat, TooMany> {
-        let lane = self.find(key)?;
+        let lane = self.find(key.clone())?;
+        let stay = self.callers.enter(key.host, key.node, key.epoch);
         let replaced = CancellationToken::new();
         let before = std::mem::replace(&mut lane.lock().occupant, replaced.clone());
         before.cancel();
@@ -66,23 +73,22 @@ impl Lanes {
         state.vacant_since = None;
         let resume_after = state.ledger.resume();
         drop(state);
-        self.seated.send_modify(|seated| *seated += 1);
         Ok(Seat {
             lane,
             sightings: Arc::clone(&self.sightings),
-            seated: Arc::clone(&self.seated),
             replaced,
             resume_after,
             _turn: turn,
+            _stay: stay,
         })
     }
 
     /// Completes when no connection has a seat: all peers have left, and what
     /// they sent is settled or was dropped.
     pub async fn vacated(&self) {
-        let mut seated = self.seated.subscribe();
+        let mut heard = self.heard();
         // The sender is our own.
-        let _ = seated.wait_for(|seated| *seated == 0).await;
+        let _ = heard.wait_for(Heard::is_empty).await;
     }
 
     /// The lane, old or new. Forgets those that nobody will ask for again.
@@ -144,11 +150,12 @@ impl IncomingLane {
 pub(super) struct Seat {
     lane: Arc<IncomingLane>,
     sightings: Arc<Sightings>,
-    seated: Arc<watch::Sender<usize>>,
     replaced: CancellationToken,
     /// What the sender need not send again.
     pub(super) resume_after: u64,
     _turn: OwnedMutexGuard<()>,
+    /// For as long as it has a connection, its process is heard.
+    _stay: Stay,
 }
 
 impl Seat {
@@ -198,7 +205,6 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.lane.lock().vacant_since = Some(Instant::now());
-        self.seated.send_modify(|seated| *seated -= 1);
     }
 }
 

@@ -10,7 +10,7 @@
 //! sender uses which lane, and what moves to another; pure) → `book` (a lane's numbers; pure); each lane
 //! has a task in `outgoing`, which uses `dial` and its `resolver`.
 //! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
-//! → `lanes` (who may take from a lane) → `ledger` (what has come over it and
+//! → `lanes` (who may take from a lane; `callers`: who is heard at all) → `ledger` (what has come over it and
 //! what is settled; pure) and `sightings` (what has come over any).
 //! Tables: a connection of its own carries what two nodes say about their
 //! session tables, so that a long table delays no stanza: `tables` dials,
@@ -24,6 +24,7 @@ use crate::host::Host;
 
 mod any_name;
 mod book;
+mod callers;
 mod certificate;
 mod complaints;
 mod dial;
@@ -49,6 +50,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use callers::Heard;
 pub use incoming::Listener;
 pub use lanes::Lanes;
 pub use links::{LinkStatus, Links};

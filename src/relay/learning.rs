@@ -56,6 +56,9 @@ impl Relay {
     /// Asks the local server whether somebody is still there. `probe` has
     /// global addresses.
     pub fn probe(&self, mut probe: Stanza) {
+        if let (Some(viewer), Some(user)) = (probe.from(), probe.to()) {
+            self.views.asked(user.to_bare(), viewer.to_bare());
+        }
         match self.translator.inbound(&mut probe) {
             Ok(()) => self.components.send_own(probe),
             Err(refusal) => warn!(text = refusal.text, "a probe could not be sent"),

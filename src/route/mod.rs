@@ -240,7 +240,10 @@ fn to_user(question: &Question<'_>) -> Decision {
 /// Nobody claims the recipient: a claim may be on its way, so wait a little;
 /// then leave the stanza where the user was last.
 fn to_nobody_known(question: &Question<'_>) -> Decision {
-    if question.rules.bounce_enabled && question.retries < question.rules.max_retries {
+    if question.rules.bounce_enabled
+        && question.retries < question.rules.max_retries
+        && !is_probe_for_us(question)
+    {
         return Decision::Bounce;
     }
     match question.whereabouts.home {
@@ -249,6 +252,16 @@ fn to_nobody_known(question: &Question<'_>) -> Decision {
             why: Why::LastResort,
         },
     }
+}
+
+/// A peer's server asks who is online here (RFC 6121 §4.3): ours knows at once,
+/// and answers also for those who are not.
+fn is_probe_for_us(question: &Question<'_>) -> bool {
+    let local = &question.rules.local;
+    question.kind == Kind::Presence
+        && question.stanza_type == Some("probe")
+        && matches!(question.arrival, Arrival::Link(_))
+        && question.whereabouts.home.is_none_or(|home| home == local)
 }
 
 /// To every one of `hosts`.

@@ -407,6 +407,23 @@ fn nobody_known_bounces_then_goes_home() {
 }
 
 #[test]
+fn a_peer_that_asks_for_presence_is_answered_at_once() {
+    let probe = |name, want| row(name, ALICE, want).kind(Kind::Presence, Some("probe"));
+    let at_once = Reinject(Why::LastResort);
+    check(vec![
+        probe("no home", at_once.clone()).link("dc2.test"),
+        probe("home here", at_once).home(LOCAL).link("dc2.test"),
+        probe("home elsewhere", Bounce)
+            .home("dc3.test")
+            .link("dc2.test"),
+        probe("of our server", Bounce).home(LOCAL),
+        probe("found", To("dc3.test"))
+            .bare(&["dc3.test"])
+            .link("dc2.test"),
+    ]);
+}
+
+#[test]
 fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_that_asks() {
     let room = "room@muc.example.test/nick";
     let began_here = row("the answer to what began here", room, Reinject(Why::Routed));

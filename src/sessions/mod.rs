@@ -13,11 +13,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use jid::Jid;
-use tokio::sync::Notify;
+use jid::{FullJid, Jid};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,8 @@ pub struct Sessions {
     state: Mutex<State>,
     /// Tells the writer that there is something new to write.
     news: Notify,
+    /// Who wants to know which sessions end here.
+    ends: OnceLock<mpsc::UnboundedSender<FullJid>>,
 }
 
 struct State {
@@ -92,7 +94,14 @@ impl Sessions {
                 ledger: Ledger::new(times.expire_after),
             }),
             news: Notify::new(),
+            ends: OnceLock::new(),
         })
+    }
+
+    /// Tells `ends` of each session that ends here, for whatever reason; the
+    /// first who asks is told.
+    pub fn tell_ends(&self, ends: mpsc::UnboundedSender<FullJid>) {
+        self.ends.get_or_init(|| ends);
     }
 
     /// Writes claims and withdrawals to the store and refreshes them, until
@@ -191,8 +200,23 @@ impl Sessions {
             tracing::debug!(?change, "a session began or ended here");
             self.lookups.forget(jid.as_str());
         }
+        self.pass_on_ends(&changes);
         self.news.notify_one();
         true
+    }
+
+    fn pass_on_ends(&self, changes: &[Change]) {
+        let Some(ends) = self.ends.get() else {
+            return;
+        };
+        for change in changes {
+            if let Change::Offline { jid } = change
+                && let Ok(session) = jid.try_as_full()
+            {
+                // Nobody listens any more only when the gateway stops.
+                let _ = ends.send(session.clone());
+            }
+        }
     }
 
     /// Where `jid` (user at the global domain) is. Never fails: when the store does not answer in

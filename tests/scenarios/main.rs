@@ -12,6 +12,7 @@ mod chat;
 mod clean_stop;
 mod components;
 mod connections;
+mod contacts;
 mod control;
 mod control_mongooseim;
 mod copies;

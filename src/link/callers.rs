@@ -1,0 +1,111 @@
+//! Which processes have connections to us.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::host::Host;
+
+/// The processes (node and epoch) of each host that have connections to us.
+pub type Heard = BTreeMap<Host, BTreeSet<(String, u64)>>;
+
+/// Counts connections by process.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Callers(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    connections: Mutex<HashMap<Caller, usize>>,
+    heard: watch::Sender<Heard>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Caller {
+    host: Host,
+    node: String,
+    epoch: u64,
+}
+
+/// One connection, until dropped.
+#[derive(Debug)]
+pub(super) struct Stay {
+    callers: Callers,
+    caller: Caller,
+}
+
+impl Callers {
+    pub(super) fn enter(&self, host: Host, node: String, epoch: u64) -> Stay {
+        let caller = Caller { host, node, epoch };
+        self.count(&caller, |count| count + 1);
+        Stay {
+            callers: self.clone(),
+            caller,
+        }
+    }
+
+    pub(super) fn heard(&self) -> watch::Receiver<Heard> {
+        self.0.heard.subscribe()
+    }
+
+    fn count(&self, caller: &Caller, change: impl FnOnce(usize) -> usize) {
+        let connections = self.0.connections.lock();
+        let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
+        let before = connections.get(caller).copied().unwrap_or(0);
+        let after = change(before);
+        if after == 0 {
+            connections.remove(caller);
+        } else {
+            connections.insert(caller.clone(), after);
+        }
+        if (before == 0) == (after == 0) {
+            return;
+        }
+        // While it is locked, or two changes could be told in the wrong order.
+        self.0.heard.send_modify(|heard| {
+            let process = (caller.node.clone(), caller.epoch);
+            let processes = heard.entry(caller.host.clone()).or_default();
+            if after > 0 {
+                processes.insert(process);
+            } else {
+                processes.remove(&process);
+            }
+            if processes.is_empty() {
+                heard.remove(&caller.host);
+            }
+        });
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.callers.count(&self.caller, |count| count - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_heard_until_its_last_connection_is_gone() {
+        let callers = Callers::default();
+        let heard = callers.heard();
+        let host = Host::new("dc1.test").unwrap();
+        let enter = |epoch| callers.enter(host.clone(), "n1".to_owned(), epoch);
+        let (one, other, restarted) = (enter(1), enter(1), enter(2));
+        let processes = |epochs: &[u64]| -> BTreeSet<(String, u64)> {
+            epochs
+                .iter()
+                .map(|epoch| ("n1".to_owned(), *epoch))
+                .collect()
+        };
+        assert_eq!(heard.borrow()[&host], processes(&[1, 2]));
+        drop(one);
+        assert_eq!(heard.borrow()[&host], processes(&[1, 2]));
+        drop(other);
+        assert_eq!(heard.borrow()[&host], processes(&[2]));
+        drop(restarted);
+        assert!(heard.borrow().is_empty());
+    }
+}

@@ -1,0 +1,160 @@
+//! What users were shown of each other's presence across datacenters.
+//!
+//! A *view* is what one viewer was told of one session through this gateway: of
+//! a session elsewhere (*in*: the local server was handed its presence) or of a
+//! local one (*out*). When a datacenter, its server or its gateway goes away,
+//! nobody is left to tell the viewers; then the gateway does, and when it is
+//! back, it asks the servers in the viewers' names. `docs/presence.md` tells
+//! what follows from what.
+
+mod book;
+mod endings;
+mod hosts;
+mod key;
+mod peers;
+mod pending;
+mod round;
+mod sighting;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jid::{BareJid, FullJid, Jid};
+use tokio::time::Instant;
+
+use self::book::Book;
+pub use self::peers::{Nodes, Peers};
+pub use self::round::{Cause, Round};
+pub use self::sighting::{Occupant, Sighting};
+pub use self::step::{Question, Side, Step, Why, Withdrawal};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::Stanza;
+
+/// What a room says of its occupants in (XEP-0045).
+const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+
+/// All views that this gateway knows of. Addresses are global ones.
+#[derive(Debug)]
+pub struct Views {
+    book: Mutex<Book>,
+    metrics: Arc<Metrics>,
+}
+
+impl Views {
+    /// None yet. `global` is the shared domain.
+    #[must_use]
+    pub fn new(global: Host, metrics: Arc<Metrics>) -> Self {
+        Self {
+            book: Mutex::new(Book::new(global)),
+            metrics,
+        }
+    }
+
+    /// The local server was handed this, which came from `host`.
+    pub fn came_in(&self, host: &Host, sighting: &Sighting) {
+        self.book().came_in(host, sighting);
+    }
+
+    /// The local server sent this, and it was given to a link to `host`; `None`
+    /// if that is one of several.
+    pub fn went_out(&self, host: Option<&Host>, sighting: &Sighting) {
+        self.book().went_out(host, sighting);
+    }
+
+    /// The local server sent this, and was handed it again.
+    pub fn stayed(&self, sighting: &Sighting) {
+        self.book().stayed(sighting);
+    }
+
+    /// This was refused because it could not be delivered in time. `host`:
+    /// where it came from; `None` for the local server.
+    pub fn missed(&self, host: Option<&Host>, sighting: &Sighting) {
+        self.book().missed(host, sighting);
+    }
+
+    /// Whether `stanza`, which came over a link, tells somebody of an end that
+    /// this gateway has told of already.
+    #[must_use]
+    pub fn is_repeated(&self, stanza: &Stanza) -> bool {
+        let is_end = stanza.stanza_type() == Some("unavailable");
+        is_end && Sighting::of(stanza).is_some_and(|sighting| self.book().is_repeated(&sighting))
+    }
+
+    /// A probe for `user` in the name of `viewer` is on its way that only this
+    /// gateway has sent.
+    pub fn asked(&self, user: BareJid, viewer: BareJid) {
+        self.book().asked(user, viewer, Instant::now());
+    }
+
+    /// If `stanza` says that nobody is there (RFC 6121 §4.3.2), and this gateway
+    /// alone wanted to know: what follows. Nobody else waits for that answer.
+    #[must_use]
+    pub fn answers_us(&self, stanza: &Stanza) -> Option<Vec<Withdrawal>> {
+        if stanza.stanza_type() != Some("unavailable") {
+            return None;
+        }
+        let user = stanza.from()?.try_as_full().err()?;
+        let viewer = stanza.to()?.to_bare();
+        self.book().nobody_home(user, &viewer, Instant::now())
+    }
+
+    /// Whoever was not named in answer to a question in time.
+    #[must_use]
+    pub fn answered(&self) -> Vec<Withdrawal> {
+        self.book().answered(Instant::now())
+    }
+
+    /// Whether somebody elsewhere was shown a session of `user`.
+    #[must_use]
+    pub fn is_shown_elsewhere(&self, user: &BareJid) -> bool {
+        self.book().is_shown_elsewhere(user)
+    }
+
+    /// `session` has ended here some time ago: who was not told.
+    #[must_use]
+    pub fn over(&self, session: &FullJid) -> Vec<Withdrawal> {
+        self.book().over(session)
+    }
+
+    /// Whether `withdrawal` is still to be made: nothing else was said since it
+    /// was decided. To be asked where what the session sends is carried, right
+    /// before it is made.
+    #[must_use]
+    pub fn confirm(&self, withdrawal: &Withdrawal) -> bool {
+        let confirmed = self.book().confirm(withdrawal);
+        if confirmed {
+            let why = withdrawal.why.label();
+            self.metrics
+                .presence_withdrawn
+                .with_label_values(&[why])
+                .inc();
+        }
+        confirmed
+    }
+
+    /// Goes on with a round: returns some `most` steps, or fewer.
+    #[must_use]
+    pub fn advance(
+        &self,
+        round: &mut Round,
+        most: usize,
+        is_here: &dyn Fn(&Jid) -> bool,
+    ) -> Vec<Step> {
+        self.book().advance(round, most, is_here)
+    }
+
+    /// Shows in the metrics how many views there are, and returns it.
+    pub fn count(&self) -> usize {
+        let count = self.book().len();
+        let shown = i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.presence_views.set(shown);
+        count
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,149 @@
+//! What is to be said to put views right.
+
+use jid::{BareJid, FullJid, Jid};
+use minidom::Element;
+use minidom::rxml::xml_ncname;
+
+use super::{MUC_USER, Occupant};
+use crate::host::Host;
+use crate::stanza::{Kind, Stanza};
+
+/// Whose sessions a view is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Another datacenter's; the viewer is known to the local server.
+    In,
+    /// The local server's; the viewer is in another datacenter.
+    Out,
+}
+
+/// One thing to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// That a session is gone.
+    Withdraw(Withdrawal),
+    /// A question to another datacenter.
+    Ask(Question),
+    /// A question to the local server.
+    AskHere(Question),
+}
+
+/// That `session` is gone is to be told to `viewer`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Who is gone.
+    pub session: FullJid,
+    /// Who is to be told.
+    pub viewer: Jid,
+    /// Where the viewer is.
+    pub side: Side,
+    /// The other datacenter, as far as it is known.
+    pub host: Option<Host>,
+    /// Whether the viewer knows the session from a room.
+    pub occupant: Occupant,
+    /// For the counters.
+    pub why: Why,
+}
+
+/// A probe (RFC 6121 §4.3) in the name of `viewer`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Who wants to know.
+    pub viewer: BareJid,
+    /// Whose presence.
+    pub user: BareJid,
+    /// Where the question goes, as far as that is known.
+    pub host: Option<Host>,
+}
+
+/// Why the gateway itself says that a session is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its datacenter can't be reached.
+    Peer,
+    /// The local server is away.
+    Server,
+    /// The local server has it no more, and did not say so.
+    Session,
+    /// Its server was asked and did not name it.
+    Unanswered,
+    /// It was said, and did not get through.
+    Missed,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Peer,
+        Self::Server,
+        Self::Session,
+        Self::Unanswered,
+        Self::Missed,
+    ];
+
+    /// The counter's label.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Server => "server",
+            Self::Session => "session",
+            Self::Unanswered => "unanswered",
+            Self::Missed => "missed",
+        }
+    }
+}
+
+impl Withdrawal {
+    /// The presence that says so, under global addresses.
+    #[must_use]
+    pub fn stanza(&self) -> Stanza {
+        let room = match self.occupant {
+            Occupant::No => None,
+            Occupant::Other => Some(left_room(&[])),
+            // "Removed because the service is being shut down": clients know
+            // from it that they have to join again (XEP-0045 §9.8).
+            Occupant::Oneself => Some(left_room(&["110", "332"])),
+        };
+        Stanza::new(
+            Kind::Presence,
+            Some("unavailable"),
+            None,
+            Some(self.session.clone().into()),
+            Some(self.viewer.clone()),
+            room.as_slice(),
+        )
+    }
+}
+
+impl Question {
+    /// The probe, under global addresses.
+    #[must_use]
+    pub fn stanza(&self) -> Stanza {
+        let (from, to) = (self.viewer.clone().into(), self.user.clone().into());
+        Stanza::new(
+            Kind::Presence,
+            Some("probe"),
+            None,
+            Some(from),
+            Some(to),
+            &[],
+        )
+    }
+}
+
+/// What a room says of who is in it no more.
+fn left_room(codes: &[&str]) -> Element {
+    let item = Element::builder("item", MUC_USER)
+        .attr(xml_ncname!("affiliation").to_owned(), "none")
+        .attr(xml_ncname!("role").to_owned(), "none");
+    let statuses = codes.iter().map(|code| {
+        Element::builder("status", MUC_USER)
+            .attr(xml_ncname!("code").to_owned(), *code)
+            .build()
+    });
+    Element::builder("x", MUC_USER)
+        .append(item.build())
+        .append_all(statuses)
+        .build()
+}
