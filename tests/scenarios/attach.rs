@@ -56,7 +56,7 @@ async fn a_wrong_secret_names_both_settings(kind: Kind) {
     let wrong = |s: &mut Settings| s.secret = "a wrong one".to_owned();
     let setting = match kind {
         Kind::Prosody => "component_secret",
-        Kind::Ejabberd => "password",
+        Kind::Ejabberd | Kind::MongooseIm => "password",
     };
     says(
         &cluster,
@@ -74,6 +74,7 @@ async fn a_domain_that_the_server_does_not_know_names_what_to_add(kind: Kind) {
     let (reason, setting) = match kind {
         Kind::Prosody => ("host_unknown", "Component \"unknown.test\""),
         Kind::Ejabberd => ("not_authorized", "unknown.test is not among its `hosts`"),
+        Kind::MongooseIm => unreachable!("it knows every domain"),
     };
     says(&cluster, unknown, reason, &[setting]).await;
 }
@@ -90,12 +91,13 @@ async fn a_domain_that_the_server_itself_has_is_told_about(kind: Kind) {
             let server = server.option("hosts", json!(["dc1.test", OTHER]));
             server.service(OTHER, SECRET)
         }),
+        Kind::MongooseIm => unreachable!("the stand-in has one domain"),
     };
     let cluster = cluster.prepare().await;
     let hosted = |s: &mut Settings| s.global_host = OTHER.to_owned();
     let (reason, advice) = match kind {
         Kind::Prosody => ("host_unknown", "not `VirtualHost`"),
-        Kind::Ejabberd => ("conflict", "itself host it"),
+        Kind::Ejabberd | Kind::MongooseIm => ("conflict", "itself host it"),
     };
     says(&cluster, hosted, reason, &[advice]).await;
 }
@@ -110,6 +112,7 @@ async fn a_wrong_port_names_the_right_one(kind: Kind) {
     let (reason, advice) = match kind {
         Kind::Prosody => ("host_unknown", "not the clients'"),
         Kind::Ejabberd => ("wrong_port", "ejabberd_service"),
+        Kind::MongooseIm => unreachable!("its clients' port was not tried"),
     };
     says(&cluster, |s| s.server = clients, reason, &[advice]).await;
 }

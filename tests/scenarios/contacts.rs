@@ -246,15 +246,15 @@ async fn server_goes_and_returns(backend: Backend, killed: bool) {
     let mut cluster = two(backend, SHORT).start().await;
     let (alice, bob) = friends(&cluster).await;
     if killed {
-        cluster.dc_mut("dc1.test").prosody.kill9().await;
+        cluster.dc_mut("dc1.test").server.kill9().await;
     } else {
-        cluster.dc_mut("dc1.test").prosody.stop().await;
+        cluster.dc_mut("dc1.test").server.stop().await;
     }
     drop(alice);
     bob.expect_presence("alice@example.test/r1", Some("unavailable"))
         .await;
     bob.send("<presence><show>dnd</show></presence>").await;
-    cluster.dc_mut("dc1.test").prosody.start().await;
+    cluster.dc_mut("dc1.test").server.start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.until_attached("example.test").await;
     let alice = cluster.login("alice", "dc1.test", "r2").await;
@@ -270,9 +270,9 @@ async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(bac
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc1.test", "c1").await;
     befriend(&carol, CAROL, &bob, BOB).await;
-    cluster.dc_mut("dc1.test").prosody.kill9().await;
+    cluster.dc_mut("dc1.test").server.kill9().await;
     drop((alice, carol));
-    cluster.dc_mut("dc1.test").prosody.start().await;
+    cluster.dc_mut("dc1.test").server.start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.until_attached("example.test").await;
     let carol = cluster.login("carol", "dc1.test", "c1").await;

@@ -146,7 +146,11 @@ impl Builder {
 
     /// Answers [`Server::sessions`].
     pub fn listed(self) -> Self {
-        rebuilt!(self, server => server.listed())
+        match self {
+            Self::Prosody(server) => Self::Prosody(server.listed()),
+            Self::Ejabberd(server) => Self::Ejabberd(server.listed()),
+            Self::MongooseIm(server) => Self::MongooseIm(server),
+        }
     }
 
     /// With rooms (XEP-0045), which are archived.
@@ -225,7 +229,11 @@ impl Server {
     /// # Errors
     /// When it does not answer.
     pub async fn sessions(&self) -> Result<BTreeSet<String>, String> {
-        each!(Self, self, server => server.sessions().await)
+        match self {
+            Self::Prosody(server) => server.sessions().await,
+            Self::Ejabberd(server) => server.sessions().await,
+            Self::MongooseIm(server) => Ok(server.sessions().into_iter().collect()),
+        }
     }
 
     /// Whether it runs.
