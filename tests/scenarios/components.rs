@@ -3,6 +3,7 @@
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, SECRET};
+use crate::support::pair::Pair;
 use crate::support::xml::child;
 
 crate::on_each_backend!(
@@ -14,15 +15,23 @@ crate::on_each_backend!(
     a_service_that_is_gone_for_long_loses_its_stream,
 );
 
+crate::on_two_ejabberds!(
+    component_on_one_host,
+    components_in_different_regions_with_local_names,
+);
+
 const BOT: &str = "bot.example.test";
 
 /// Two datacenters; a component at the first is for all.
-async fn with_bot(backend: Backend, config: &str) -> Cluster {
+async fn with_bot(pair: impl Into<Pair>, config: &str) -> Cluster {
+    let Pair { backend, kinds } = pair.into();
     let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
+        .its_server(kinds[0])
         .its(|server| server.component(BOT, SECRET))
         .its_config(&format!("services = [{{ domain = '{BOT}' }}]"))
         .datacenter("dc2.test")
+        .its_server(kinds[1])
         .its(|server| server.service(BOT, SECRET))
         .config(config)
         .start()
@@ -45,8 +54,8 @@ async fn error_for(client: &Client, text: &str) -> String {
         .to_owned()
 }
 
-async fn component_on_one_host(backend: Backend) {
-    let cluster = with_bot(backend, "").await;
+async fn component_on_one_host(pair: impl Into<Pair>) {
+    let cluster = with_bot(pair, "").await;
     let bot = cluster.component(BOT, "dc1.test").await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
@@ -81,8 +90,9 @@ async fn component_on_one_host(backend: Backend) {
 }
 
 /// A component at each datacenter, of one name or of two at home.
-async fn speak(backend: Backend, locals: [Option<&'static str>; 2]) {
+async fn speak(pair: impl Into<Pair>, locals: [Option<&'static str>; 2]) {
     const NAMES: [&str; 2] = ["left.example.test", "right.example.test"];
+    let Pair { backend, kinds } = pair.into();
     let mut builder = Cluster::on(backend);
     for (n, host) in ["dc1.test", "dc2.test"].into_iter().enumerate() {
         let (own, other) = (NAMES[n], NAMES[1 - n]);
@@ -90,6 +100,7 @@ async fn speak(backend: Backend, locals: [Option<&'static str>; 2]) {
         let named = local.map_or(String::new(), |local| format!(", local = '{local}'"));
         builder = builder
             .datacenter(host)
+            .its_server(kinds[n])
             .its_config(&format!("services = [{{ domain = '{own}'{named} }}]"))
             .its(move |server| {
                 let server = server.component(own, SECRET).service(other, SECRET);
@@ -122,16 +133,12 @@ async fn speak(backend: Backend, locals: [Option<&'static str>; 2]) {
     cluster.assert_balanced().await;
 }
 
-async fn components_in_different_regions(backend: Backend) {
-    speak(backend, [None, None]).await;
+async fn components_in_different_regions(pair: impl Into<Pair>) {
+    speak(pair, [None, None]).await;
 }
 
-async fn components_in_different_regions_with_local_names(backend: Backend) {
-    speak(
-        backend,
-        [Some("left.dc1.test"), Some("robot.internal.test")],
-    )
-    .await;
+async fn components_in_different_regions_with_local_names(pair: impl Into<Pair>) {
+    speak(pair, [Some("left.dc1.test"), Some("robot.internal.test")]).await;
 }
 
 async fn component_disconnect(backend: Backend) {

@@ -6,9 +6,13 @@ use crate::support::backend::Backend;
 use crate::support::cluster::{Builder, Cluster};
 use crate::support::control;
 use crate::support::gateway::Gateway;
+use crate::support::pair::Pair;
+use crate::support::port::Port;
+use crate::support::server::Kind;
 
 crate::on_each_backend!(
     a_session_without_presence_is_claimed_and_reaped,
+    a_lost_connection_is_claimed_no_more,
     a_hibernating_session_stays_claimed,
     after_a_gateway_restart_everybody_is_claimed_again,
     presence_by_privilege_alone_comes_and_goes_with_the_session,
@@ -16,26 +20,52 @@ crate::on_each_backend!(
     what_is_used_is_told_and_its_stream_has_its_own_line,
     without_its_secret_it_says_what_to_change_and_the_gateway_is_ready,
     a_server_that_refuses_its_list_is_told_about,
+    a_control_component_may_have_a_port_of_its_own,
+    the_control_component_serves_nobody,
+);
+
+crate::on_two_ejabberds!(
+    a_session_without_presence_is_claimed_and_reaped,
+    a_lost_connection_is_claimed_no_more,
+    a_hibernating_session_stays_claimed,
+    after_a_gateway_restart_everybody_is_claimed_again,
+    what_is_used_is_told_and_its_stream_has_its_own_line,
+    without_its_secret_it_says_what_to_change_and_the_gateway_is_ready,
+    a_control_component_may_have_a_port_of_its_own,
     the_control_component_serves_nobody,
 );
 
 const LISTS: &str = "strait_control_lists_total";
-const OK: [(&str, &str); 2] = [("source", "admin"), ("outcome", "ok")];
+
+/// The source of lists that this server has, when it works.
+fn ok(pair: Pair) -> [(&'static str, &'static str); 2] {
+    [("source", list_of(pair)), ("outcome", "ok")]
+}
+
+fn list_of(pair: Pair) -> &'static str {
+    match pair.kinds[0] {
+        Kind::Prosody => "admin",
+        Kind::Ejabberd => "disco",
+        Kind::MongooseIm => "graphql",
+    }
+}
 
 /// One datacenter whose users' presence goes nowhere by itself.
-fn silent(backend: Backend, config: &str) -> Builder {
-    Cluster::on(backend)
+fn silent(pair: Pair, config: &str) -> Builder {
+    Cluster::on(pair.backend)
         .datacenter("dc1.test")
+        .its_server(pair.kinds[0])
         .its(|server| server.unwatched())
         .its_config(&control::config("dc1.test"))
         .its_config(config)
 }
 
 /// Waits until two lists were asked for after now, and read.
-async fn two_lists(gateway: &Gateway) {
-    let before = gateway.metric(LISTS, &OK).await;
+async fn two_lists(gateway: &Gateway, pair: Pair) {
+    let ok = ok(pair);
+    let before = gateway.metric(LISTS, &ok).await;
     gateway
-        .until_metric(LISTS, &OK, |lists| lists >= before + 2.0)
+        .until_metric(LISTS, &ok, |lists| lists >= before + 2.0)
         .await;
 }
 
@@ -52,8 +82,9 @@ fn words(used: &Value) -> Vec<&str> {
         .collect()
 }
 
-async fn a_session_without_presence_is_claimed_and_reaped(backend: Backend) {
-    let cluster = silent(backend, "").start().await;
+async fn a_session_without_presence_is_claimed_and_reaped(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let cluster = silent(pair, "").start().await;
     let alice = cluster
         .login_without_presence("alice", "dc1.test", "quiet")
         .await;
@@ -68,8 +99,37 @@ async fn a_session_without_presence_is_claimed_and_reaped(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
-async fn a_hibernating_session_stays_claimed(backend: Backend) {
-    let cluster = silent(backend, "").start().await;
+/// Of which ejabberd says nothing to who sees all presence.
+async fn a_lost_connection_is_claimed_no_more(pair: impl Into<Pair>) {
+    let cluster = silent(pair.into(), "").start().await;
+    let alice = cluster.login("alice", "dc1.test", "r").await;
+    let claim = "alice@example.test/r";
+    cluster.until_claimed(claim, Some("dc1.test")).await;
+    alice.kill().await;
+    cluster.until_claimed(claim, None).await;
+    cluster.until_claimed("alice@example.test", None).await;
+    cluster.assert_balanced().await;
+}
+
+async fn a_control_component_may_have_a_port_of_its_own(pair: impl Into<Pair>) {
+    let (pair, port) = (pair.into(), Port::take());
+    let server = format!("control.server = '{}'", port.address());
+    let cluster = silent(pair, &server).start().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway
+        .until_metric(LISTS, &ok(pair), |lists| lists >= 1.0)
+        .await;
+    let _alice = cluster
+        .login_without_presence("alice", "dc1.test", "quiet")
+        .await;
+    cluster
+        .until_claimed("alice@example.test/quiet", Some("dc1.test"))
+        .await;
+}
+
+async fn a_hibernating_session_stays_claimed(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let cluster = silent(pair, "").start().await;
     let alice = cluster.login("alice", "dc1.test", "phone").await;
     alice
         .send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
@@ -80,12 +140,13 @@ async fn a_hibernating_session_stays_claimed(backend: Backend) {
     let claim = "alice@example.test/phone";
     cluster.until_claimed(claim, Some("dc1.test")).await;
     alice.kill().await;
-    two_lists(&cluster.dc("dc1.test").gateway).await;
+    two_lists(&cluster.dc("dc1.test").gateway, pair).await;
     assert_eq!(cluster.claimed_by(claim).await, ["dc1.test"]);
 }
 
-async fn after_a_gateway_restart_everybody_is_claimed_again(backend: Backend) {
-    let mut cluster = silent(backend, "").start().await;
+async fn after_a_gateway_restart_everybody_is_claimed_again(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let mut cluster = silent(pair, "").start().await;
     let mut clients = Vec::new();
     for user in ["alice", "bob", "carol"] {
         clients.push(cluster.login(user, "dc1.test", "r").await);
@@ -106,7 +167,7 @@ async fn after_a_gateway_restart_everybody_is_claimed_again(backend: Backend) {
 }
 
 async fn presence_by_privilege_alone_comes_and_goes_with_the_session(backend: Backend) {
-    let cluster = silent(backend, "sessions.sources = ['privilege']")
+    let cluster = silent(backend.into(), "sessions.sources = ['privilege']")
         .start()
         .await;
     let alice = cluster.login("alice", "dc1.test", "r").await;
@@ -123,7 +184,7 @@ async fn presence_by_privilege_alone_comes_and_goes_with_the_session(backend: Ba
 }
 
 async fn only_the_sources_that_are_named_are_used(backend: Backend) {
-    let cluster = silent(backend, "sessions.sources = ['traffic']")
+    let cluster = silent(backend.into(), "sessions.sources = ['traffic']")
         .start()
         .await;
     let gateway = &cluster.dc("dc1.test").gateway;
@@ -138,10 +199,13 @@ async fn only_the_sources_that_are_named_are_used(backend: Backend) {
         .await;
 }
 
-async fn what_is_used_is_told_and_its_stream_has_its_own_line(backend: Backend) {
-    let cluster = silent(backend, "").start().await;
+async fn what_is_used_is_told_and_its_stream_has_its_own_line(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let cluster = silent(pair, "").start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
-    gateway.until_metric(LISTS, &OK, |lists| lists >= 1.0).await;
+    gateway
+        .until_metric(LISTS, &ok(pair), |lists| lists >= 1.0)
+        .await;
     let domain = control::domain("dc1.test");
     let attached = [("domain", domain.as_str())];
     gateway
@@ -153,9 +217,13 @@ async fn what_is_used_is_told_and_its_stream_has_its_own_line(backend: Backend) 
     let status = status(gateway).await;
     assert_eq!(status["control"]["attached"], true, "{status}");
     assert_eq!(status["component"]["attached"], true, "{status}");
-    assert_eq!(status["sources"]["server"], "Prosody", "{status}");
+    assert_eq!(
+        status["sources"]["server"],
+        pair.kinds[0].name(),
+        "{status}"
+    );
     let used = words(&status["sources"]["used"]);
-    let all = ["traffic", "probe", "presence", "privilege", "admin"];
+    let all = ["traffic", "probe", "presence", "privilege", list_of(pair)];
     assert_eq!(used, all, "{status}");
     assert_eq!(
         status["sources"]["unseen"],
@@ -165,8 +233,9 @@ async fn what_is_used_is_told_and_its_stream_has_its_own_line(backend: Backend) 
     assert!(!gateway.log().contains(control::SECRET));
 }
 
-async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready(backend: Backend) {
-    let mut cluster = silent(backend, "").prepare().await;
+async fn without_its_secret_it_says_what_to_change_and_the_gateway_is_ready(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let mut cluster = silent(pair, "").prepare().await;
     let gateway = &cluster.dc("dc1.test").gateway;
     gateway.reconfigure("control.secret = 'wrong'");
     cluster.launch_gateways();
@@ -203,10 +272,13 @@ async fn a_server_that_refuses_its_list_is_told_about(backend: Backend) {
     );
 }
 
-async fn the_control_component_serves_nobody(backend: Backend) {
-    let cluster = silent(backend, "").start().await;
+async fn the_control_component_serves_nobody(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let cluster = silent(pair, "").start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
-    gateway.until_metric(LISTS, &OK, |lists| lists >= 1.0).await;
+    gateway
+        .until_metric(LISTS, &ok(pair), |lists| lists >= 1.0)
+        .await;
     let alice = cluster.login("alice", "dc1.test", "r").await;
     let domain = control::domain("dc1.test");
     let answer = alice

@@ -3,8 +3,10 @@
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, PASSWORD, SECRET};
+use crate::support::pair::Pair;
 use crate::support::port::Port;
 use crate::support::prosody::Prosody;
+use crate::support::server::Kind;
 use crate::support::xml::child;
 
 crate::on_each_backend!(
@@ -13,6 +15,8 @@ crate::on_each_backend!(
     a_server_that_checks_senders_is_found_out_and_harms_nobody,
     a_peer_cannot_speak_for_the_servers_own_domains,
 );
+
+crate::on_two_ejabberds!(a_server_that_checks_senders_is_found_out_and_harms_nobody,);
 
 const ON: &str = "component.foreign_from = true";
 /// Over what the snippet says for that.
@@ -109,15 +113,22 @@ async fn with_it_off_a_federated_sender_is_told_so(backend: Backend) {
     cluster.assert_balanced().await;
 }
 
-async fn a_server_that_checks_senders_is_found_out_and_harms_nobody(backend: Backend) {
-    let cluster = Cluster::on(backend)
+async fn a_server_that_checks_senders_is_found_out_and_harms_nobody(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let cluster = Cluster::on(pair.backend)
         .datacenter("dc1.test")
-        .its_prosody(|prosody| prosody.component_options(GLOBAL, CHECKS))
-        .config(ON)
-        .start()
-        .await;
+        .its_server(pair.kinds[0]);
+    let (cluster, setting) = if pair.kinds[0] == Kind::Ejabberd {
+        let (right, wrong) = ("check_from: false", "check_from: true");
+        let cluster = cluster.its_ejabberd(|ejabberd| ejabberd.mistaken(right, wrong));
+        (cluster, "`check_from: false`")
+    } else {
+        let cluster = cluster.its_prosody(|prosody| prosody.component_options(GLOBAL, CHECKS));
+        (cluster, "`validate_from_addresses = false`")
+    };
+    let cluster = cluster.config(ON).start().await;
     let gateway = &cluster.dc("dc1.test").gateway;
-    gateway.until_logged("validate_from_addresses").await;
+    gateway.until_logged(setting).await;
     let (server, other) = cluster.join_with_fake_server("dc2.test", "").await;
     let stream = server.attach(SECRET).await;
     other.until_ready().await;

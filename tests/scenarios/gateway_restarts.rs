@@ -23,6 +23,11 @@ crate::on_pairs_with_mongooseim!(
     messages_to_a_killed_gateway_arrive_when_it_is_back,
 );
 
+crate::on_two_ejabberds!(
+    a_restarted_gateway_finds_its_place_again,
+    messages_to_a_killed_gateway_arrive_when_it_is_back,
+);
+
 const BACK: Duration = Duration::from_secs(5);
 /// What is promised holds with the default; other tests refresh more often.
 const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";

@@ -3,12 +3,16 @@
 use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, PASSWORD};
 use crate::support::control;
+use crate::support::pair::Pair;
+use crate::support::server::Kind;
 use crate::support::xml::child;
 
 crate::on_each_backend!(
     a_message_to_a_user_who_never_logged_in_waits_at_the_account,
     without_a_list_of_accounts_that_is_said,
 );
+
+crate::on_two_ejabberds!(a_message_to_a_user_who_never_logged_in_waits_at_the_account,);
 
 /// What Prosody lacks: the list of accounts.
 const PLUGINS: &str = concat!(
@@ -17,14 +21,17 @@ const PLUGINS: &str = concat!(
     "/packaging/prosody\" }"
 );
 
-async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .its_prosody(|prosody| {
-            let prosody = prosody.user("erin", PASSWORD).global_options(PLUGINS);
+async fn a_message_to_a_user_who_never_logged_in_waits_at_the_account(pair: impl Into<Pair>) {
+    let pair = pair.into();
+    let cluster = Cluster::of(pair).its(|server| server.user("erin", PASSWORD));
+    let cluster = match pair.kinds[1] {
+        Kind::Prosody => cluster.its_prosody(|prosody| {
+            let prosody = prosody.global_options(PLUGINS);
             control::with_only(prosody, &["admin_adhoc", "strait_accounts"])
-        })
+        }),
+        Kind::Ejabberd | Kind::MongooseIm => cluster,
+    };
+    let cluster = cluster
         .its_config(&control::config("dc2.test"))
         .start()
         .await;

@@ -1,11 +1,16 @@
 //! `component.replay`: what a server may have lost when it died comes again.
 
+use std::collections::BTreeSet;
+
 use minidom::Element;
 
 use crate::support::backend::Backend;
-use crate::support::cluster::{Cluster, SECRET};
+use crate::support::cluster::{Cluster, GLOBAL, SECRET};
 use crate::support::fake_server::{Connection, FakeServer};
 use crate::support::gateway::Gateway;
+use crate::support::inbox::Inbox;
+use crate::support::patience::until;
+use crate::support::server::Kind;
 use crate::support::xml::{body, child};
 
 crate::on_each_backend!(
@@ -96,4 +101,52 @@ async fn without_replay_nothing_comes_twice(backend: Backend) {
     stream.kill().await;
     let (_stream, first) = world.first_after().await;
     assert_eq!(body(&first).as_deref(), Some("nothing to do with it"));
+}
+
+/// ejabberd has read more than it has dealt with, and dies with the rest.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_when_an_ejabberd_is_killed_in_a_flood() {
+    const COUNT: usize = 1000;
+    let mut cluster = Cluster::pair(Backend::Mesh, [Kind::Prosody, Kind::Ejabberd])
+        .config("component.replay = 60")
+        .start()
+        .await;
+    let alice = cluster.login("alice", "dc1.test", "a").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bare = "bob@example.test";
+    cluster.until_claimed(bare, Some("dc2.test")).await;
+    for n in 0..COUNT {
+        alice.chat(bare, &n.to_string()).await;
+    }
+    let gateway = &cluster.dc("dc2.test").gateway;
+    let reinjected = "strait_stanzas_reinjected_total";
+    gateway
+        .until_metric(reinjected, &[("kind", "message")], |n| n >= 300.0)
+        .await;
+    cluster.dc_mut("dc2.test").server.kill9().await;
+    bob.inbox().closed().await;
+    cluster.dc_mut("dc2.test").server.start().await;
+
+    // What it stores while he logs in stays there until his next login.
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_attached(GLOBAL).await;
+    gateway.until_settled().await;
+    let again = cluster.login("bob", "dc2.test", "b2").await;
+    let numbers = |inbox: &Inbox| -> Vec<usize> {
+        let said = inbox.pending();
+        let said = said.iter().filter_map(body);
+        said.filter_map(|text| text.parse().ok()).collect()
+    };
+    until("everything to come, before or after", async || {
+        let heard: BTreeSet<usize> = [&bob, &again]
+            .into_iter()
+            .flat_map(|client| numbers(client.inbox()))
+            .collect();
+        let missing = COUNT - heard.len();
+        (missing == 0)
+            .then_some(())
+            .ok_or_else(|| format!("{missing} are missing"))
+    })
+    .await;
+    cluster.assert_balanced().await;
 }

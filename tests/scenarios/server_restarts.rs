@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, GLOBAL};
 use crate::support::pair::Pair;
 
 crate::on_each_backend!(
@@ -11,6 +11,11 @@ crate::on_each_backend!(
 );
 
 crate::on_pairs_with_mongooseim!(
+    everything_works_again_soon_after_the_server_returns,
+    a_killed_server_leaves_no_session_behind,
+);
+
+crate::on_two_ejabberds!(
     everything_works_again_soon_after_the_server_returns,
     a_killed_server_leaves_no_session_behind,
 );
@@ -35,6 +40,11 @@ async fn everything_works_again_soon_after_the_server_returns(pair: impl Into<Pa
     cluster.dc_mut("dc2.test").server.start().await;
 
     let returned = Instant::now();
+    // An ejabberd that is storing a message for him while he logs in keeps it
+    // until his next login.
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_attached(GLOBAL).await;
+    gateway.until_settled().await;
     let bob = cluster.login("bob", "dc2.test", "b2").await;
     bob.expect_chat("alice@example.test", "while it was away")
         .await;

@@ -8,6 +8,7 @@ use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, GLOBAL, SECRET};
 use crate::support::flood::{cut, numbers};
+use crate::support::pair::Pair;
 use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms};
 use crate::support::xml::{body, child};
@@ -20,6 +21,8 @@ crate::on_each_backend!(
     a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again,
     order_and_no_loss_on_service_streams_while_links_are_cut,
 );
+
+crate::on_two_ejabberds!(all_streams_are_attached_again_after_the_server_restarts,);
 
 const ROOM: &str = "lobby@muc.example.test";
 const LOCAL: &str = "conference.dc1.test";
@@ -77,8 +80,8 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backe
     cluster.assert_balanced().await;
 }
 
-async fn all_streams_are_attached_again_after_the_server_restarts(backend: Backend) {
-    let mut cluster = start_with_rooms(backend, Some(LOCAL)).await;
+async fn all_streams_are_attached_again_after_the_server_restarts(pair: impl Into<Pair>) {
+    let mut cluster = start_with_rooms(pair, Some(LOCAL)).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
 

@@ -246,7 +246,7 @@ impl Builder {
     fn config(&self, snippet: Option<PathBuf>, commands: &Port) -> Value {
         let mut config = json!({
             "hosts": [self.site.domain()],
-            "loglevel": "debug",
+            "loglevel": "info",
             "log_rotate_size": "infinity",
             "acme": {"auto": false},
             "auth_method": "mnesia",

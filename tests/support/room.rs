@@ -2,9 +2,9 @@
 
 use minidom::Element;
 
-use super::backend::Backend;
 use super::client::Client;
 use super::cluster::{Builder, Cluster, SECRET};
+use super::pair::Pair;
 use super::server;
 use super::xml::{body, child, children, escape};
 
@@ -135,7 +135,8 @@ pub const ROOMS: &str = "muc.example.test";
 
 /// Two datacenters. The server of `dc1.test` has the rooms, under its own name
 /// `local` or under their global one; that of `dc2.test` knows them as a component.
-pub fn cluster_with_rooms(backend: Backend, local: Option<&str>) -> Builder {
+pub fn cluster_with_rooms(pair: impl Into<Pair>, local: Option<&str>) -> Builder {
+    let Pair { backend, kinds } = pair.into();
     let name = local.unwrap_or(ROOMS).to_owned();
     let has_stream = local.is_some();
     let local = local.map_or(String::new(), |local| format!("local = '{local}', "));
@@ -149,15 +150,17 @@ pub fn cluster_with_rooms(backend: Backend, local: Option<&str>) -> Builder {
     };
     Cluster::on(backend)
         .datacenter("dc1.test")
+        .its_server(kinds[0])
         .its(rooms)
         .its_config(&format!("services = [{{ {local}domain = '{ROOMS}' }}]"))
         .datacenter("dc2.test")
+        .its_server(kinds[1])
         .its(|server| server.service(ROOMS, SECRET))
 }
 
 /// Starts it, and waits until both servers reach the rooms.
-pub async fn start_with_rooms(backend: Backend, local: Option<&str>) -> Cluster {
-    let cluster = cluster_with_rooms(backend, local).start().await;
+pub async fn start_with_rooms(pair: impl Into<Pair>, local: Option<&str>) -> Cluster {
+    let cluster = cluster_with_rooms(pair, local).start().await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;
     if local.is_some() {
         cluster.dc("dc1.test").gateway.until_attached(ROOMS).await;

@@ -327,3 +327,11 @@ macro_rules! on_pairs_with_mongooseim {
         $crate::on_each_pair! { @with two_mongooseims MongooseIm MongooseIm $($scenario)+ }
     };
 }
+
+/// Makes a test with two ejabberds of each scenario, as [`on_each_pair`] does.
+#[macro_export]
+macro_rules! on_two_ejabberds {
+    ($($scenario:ident),+ $(,)?) => {
+        $crate::on_each_pair! { @with two_ejabberds Ejabberd Ejabberd $($scenario)+ }
+    };
+}
