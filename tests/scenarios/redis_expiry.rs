@@ -1,5 +1,6 @@
 //! What is not refreshed expires, what is refreshed comes back, and what long
-//! dead nodes left is cleared away.
+//! dead nodes left is cleared away: in Redis, as mod_global_distrib has it. The
+//! same without a database: `mesh`, `partitions`, tests/store_mesh.rs.
 
 use std::time::{Duration, Instant};
 

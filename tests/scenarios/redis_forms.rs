@@ -1,4 +1,5 @@
-//! The session table in Redis in all its forms, and what fails over there.
+//! The session table in Redis in all its forms, and what fails over there: about
+//! nothing but Redis.
 
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;

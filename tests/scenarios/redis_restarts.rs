@@ -1,4 +1,4 @@
-//! Redis goes away, loses everything, and comes back.
+//! Redis goes away, loses everything, and comes back: about nothing but Redis.
 
 use std::time::{Duration, Instant};
 

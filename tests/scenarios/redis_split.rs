@@ -1,4 +1,5 @@
-//! A datacenter is cut off from Redis and from the other one, and back.
+//! A datacenter is cut off from Redis and from the other one, and back. Without a
+//! database: `partitions`.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,5 @@
 //! What redis-cli shows: the layout of mod_global_distrib, with its lifetimes.
+//! About nothing but Redis.
 
 use crate::support::cluster::Cluster;
 

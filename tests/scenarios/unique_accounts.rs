@@ -1,7 +1,12 @@
 //! `accounts = "unique"`: nobody can register their way into someone's address.
+//! That is for Redis alone: gateways that keep the table themselves refuse it
+//! (docs/accounts.md).
 
+use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::{body, child};
+
+crate::on_each_backend!(shared_accounts_are_one_person);
 
 const UNIQUE: &str = "accounts = 'unique'";
 
@@ -61,9 +66,8 @@ async fn the_second_account_of_a_name_neither_speaks_nor_hears() {
     cluster.assert_balanced().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn shared_accounts_are_one_person() {
-    let cluster = Cluster::builder()
+async fn shared_accounts_are_one_person(backend: Backend) {
+    let cluster = Cluster::on(backend)
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .config("accounts = 'shared'")
@@ -74,11 +78,12 @@ async fn shared_accounts_are_one_person() {
     let bob = cluster.login("bob", "dc1.test", "b").await;
     for (client, host) in [("r1", "dc1.test"), ("r2", "dc2.test")] {
         let claim = format!("alice@example.test/{client}");
-        cluster.redis.until_value(&claim, Some(host)).await;
+        cluster.until_claimed(&claim, Some(host)).await;
     }
     bob.chat("alice@example.test", "to both").await;
     here.expect_chat("bob@example.test", "to both").await;
     there.expect_chat("bob@example.test", "to both").await;
     there.chat("bob@example.test", "from there").await;
     bob.expect_chat("alice@example.test", "from there").await;
+    cluster.assert_balanced().await;
 }
