@@ -17,7 +17,6 @@ logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
 PATIENCE = 60
 
 CHAT = "{jabber:client}message"
-DELAY = "{urn:xmpp:delay}delay"
 RECEIPT = "{urn:xmpp:receipts}received"
 
 
@@ -29,6 +28,7 @@ class User(slixmpp.ClientXMPP):
         self.inbox = []
         # All of it, for those who look for what must not be there.
         self.received = []
+        self.texts = []
         self._changed = asyncio.Event()
         self._failure = None
         self.register_plugin("xep_0184")
@@ -78,6 +78,10 @@ class User(slixmpp.ClientXMPP):
             and stanza.findtext("{jabber:client}body") == text
             and bare(stanza) == sender,
         )
+
+    def heard(self, text):
+        """How many times it has come."""
+        return self.texts.count(text)
 
     async def receipt(self, sender, identifier):
         """Takes the receipt for a message that was sent to that user."""
@@ -147,6 +151,8 @@ class User(slixmpp.ClientXMPP):
     def _receive(self, stanza):
         self.inbox.append(stanza.xml)
         self.received.append(str(stanza))
+        if stanza.xml.tag == CHAT and stanza.xml.get("type") != "error":
+            self.texts.append(stanza.xml.findtext("{jabber:client}body"))
         self._changed.set()
         return stanza
 
