@@ -175,9 +175,89 @@ async fn after_a_gateway_restart_everybody_is_claimed_again() {
     cluster.assert_balanced().await;
 }
 
-/// It never learns that the first connection is gone, and refuses the second.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_stream_waits_or_takes_over_as_the_server_is_told() {
+async fn a_hibernating_session_stays_claimed() {
+    let cluster = listed(Backend::Mesh).await;
+    let alice = cluster.login("alice", "dc1.test", "phone").await;
+    alice
+        .send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+        .await;
+    alice
+        .until("stream management", |element| element.name() == "enabled")
+        .await;
+    let claim = "alice@example.test/phone";
+    cluster.until_claimed(claim, Some("dc1.test")).await;
+    alice.kill().await;
+    let gateway = &cluster.dc("dc1.test").gateway;
+    let ok = [("source", "graphql"), ("outcome", "ok")];
+    let lists = "strait_control_lists_total";
+    let before = gateway.metric(lists, &ok).await;
+    gateway
+        .until_metric(lists, &ok, |lists| lists >= before + 2.0)
+        .await;
+    assert_eq!(cluster.claimed_by(claim).await, ["dc1.test"]);
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_senders_pass_where_its_check_is_off() {
+    let cluster = Cluster::of([Kind::Prosody, Kind::MongooseIm])
+        .its_config("component.foreign_from = true")
+        .start()
+        .await;
+    let gateway = &cluster.dc("dc2.test").gateway;
+    let domain = [("domain", "example.test")];
+    gateway
+        .until_metric("strait_component_foreign_from", &domain, |passes| {
+            passes == 1.0
+        })
+        .await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_is_on_is_found_out_by_its_error() {
+    let mut cluster = beside_prosody().await;
+    let gateway = &mut cluster.dc_mut("dc2.test").gateway;
+    gateway.reconfigure("component.foreign_from = true");
+    gateway.restart().await;
+    gateway.until_logged("MongooseIM `check_from: false`").await;
+    let domain = [("domain", "example.test")];
+    let passes = gateway.metric("strait_component_foreign_from", &domain);
+    assert_eq!(passes.await, 0.0);
+    cluster.until_ready().await;
+    cluster.assert_balanced().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_outlives_a_kill() {
+    let mut cluster = beside_prosody().await;
+    let alice = cluster.login("alice", "dc1.test", "r1").await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    cluster
+        .until_claimed("bob@example.test", Some("dc2.test"))
+        .await;
+    bob.close().await;
+    cluster.until_claimed("bob@example.test", None).await;
+    alice.chat("bob@example.test", "for later").await;
+    let to_bob = [("host", "dc2.test")];
+    let forwarded = "strait_stanzas_forwarded_total";
+    let gateway = &cluster.dc("dc1.test").gateway;
+    gateway.until_metric(forwarded, &to_bob, |n| n >= 1.0).await;
+    for dc in cluster.datacenters() {
+        dc.gateway.until_settled().await;
+    }
+    cluster.dc_mut("dc2.test").server.kill9().await;
+    cluster.dc_mut("dc2.test").server.start().await;
+    let bob = cluster.login("bob", "dc2.test", "b2").await;
+    bob.expect_chat("alice@example.test", "for later").await;
+    cluster.assert_balanced().await;
+}
+
+/// The snippet without a standby says kick_old: the gateway's own dead
+/// connection must not keep it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_takes_its_domain_back() {
     let cluster = Cluster::on(Backend::Mesh)
         .datacenter("dc1.test")
         .its_server(Kind::MongooseIm)
@@ -185,8 +265,6 @@ async fn a_second_stream_waits_or_takes_over_as_the_server_is_told() {
         .await;
     let dc = cluster.dc("dc1.test");
     let other = Component::attach(&dc.server, "example.test", SECRET).await;
-    // The snippet without a standby says kick_old: the gateway's own dead
-    // connection must not keep it out.
     dc.gateway.until_logged("Replaced by new connection").await;
     other.inbox().closed().await;
     dc.gateway.until_ready().await;

@@ -6,12 +6,16 @@ use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::Cluster;
 use crate::support::interests::Interests;
+use crate::support::pair::Pair;
 use crate::support::pubsub::{fetch, is_event, publish, request};
 
 crate::on_each_backend!(
     device_list_is_fetched_and_subscribed_to,
     plus_notify_reaches_a_contact_elsewhere,
 );
+
+// Not `+notify`: MongooseIM asks nobody elsewhere for capabilities.
+crate::on_pairs_with_mongooseim!(device_list_is_fetched_and_subscribed_to);
 
 const DEVICES: &str = "eu.siacs.conversations.axolotl.devicelist";
 
@@ -25,12 +29,8 @@ fn is_event_from(stanza: &Element, from: &str, device: &str) -> bool {
     is_event(stanza, from, &format!("<device id='{device}'"))
 }
 
-async fn device_list_is_fetched_and_subscribed_to(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+async fn device_list_is_fetched_and_subscribed_to(pair: impl Into<Pair>) {
+    let cluster = Cluster::of(pair).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
