@@ -19,8 +19,11 @@ const CARBONS: &str = "<enable xmlns='urn:xmpp:carbons:2'/>";
 
 /// A Prosody, and a MongooseIM that is not asked who is online.
 async fn beside_prosody() -> Cluster {
-    let cluster = Cluster::of([Kind::Prosody, Kind::MongooseIm]);
-    cluster.start().await
+    Cluster::of([Kind::Prosody, Kind::MongooseIm])
+        // Who is asked for and offline is looked for sooner.
+        .config("bounce.resend_after_ms = 5")
+        .start()
+        .await
 }
 
 /// A MongooseIM whose gateway asks it, and learns nothing of presence by itself.
