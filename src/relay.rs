@@ -153,8 +153,9 @@ impl Relay {
         next.push_back(on_its_way(envelope));
     }
 
-    async fn step(&self, held: Held, next: &mut Next) {
+    async fn step(&self, mut held: Held, next: &mut Next) {
         let decision = self.decide(&held).await;
+        let decision = self.with_who_wants_it(decision, &mut held.envelope);
         debug!(
             id = %held.envelope.id,
             kind = held.envelope.stanza.kind().name(),

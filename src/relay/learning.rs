@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::{Relay, shows_presence};
 use crate::envelope::Envelope;
+use crate::host::Host;
 use crate::route::Decision;
 use crate::stanza::{Kind, Stanza};
 
@@ -55,9 +56,14 @@ impl Relay {
 
     /// Asks the local server whether somebody is still there. `probe` has
     /// global addresses.
-    pub fn probe(&self, mut probe: Stanza) {
+    pub fn probe(&self, probe: Stanza) {
+        self.probe_for(probe, None);
+    }
+
+    /// The same; the answers are wanted by `host`.
+    pub(super) fn probe_for(&self, mut probe: Stanza, host: Option<&Host>) {
         if let (Some(viewer), Some(user)) = (probe.from(), probe.to()) {
-            self.views.asked(user.to_bare(), viewer.to_bare());
+            self.views.asked(user.to_bare(), viewer.to_bare(), host);
         }
         match self.translator.inbound(&mut probe) {
             Ok(()) => self.components.send_own(probe),

@@ -7,7 +7,7 @@ use super::{Next, Relay, on_its_way};
 use crate::bounce::Pair;
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
-use crate::route::Why;
+use crate::route::{Decision, Why};
 use crate::stanza::{Kind, Stanza};
 use crate::views::{self, Question, Side, Sighting, Step, Withdrawal};
 
@@ -67,32 +67,67 @@ impl Relay {
         match (withdrawal.side, &withdrawal.host) {
             _ if is_held => next.push_back(on_its_way(envelope)),
             (Side::In, _) => self.reinject(envelope, Why::Routed, next),
-            (Side::Out, Some(host)) => self.send_towards(envelope, host, next),
-            (Side::Out, None) => next.push_back(on_its_way(envelope)),
+            (Side::Out, host) => self.send_to_its_server(envelope, host.as_ref(), next),
         }
     }
 
-    /// To the datacenter that showed the user last: its server knows.
-    fn ask(&self, question: &Question, next: &mut Next) {
-        self.metrics
-            .presence_asked
-            .with_label_values(&["peer"])
-            .inc();
-        self.views
-            .asked(question.user.clone(), question.viewer.clone());
-        let envelope = self.say_for(&self.rules.local, question.stanza());
-        match &question.host {
-            Some(host) => self.send_towards(envelope, host, next),
+    /// For the server of that datacenter, even if its gateway does not know yet
+    /// that the recipient is there.
+    fn send_to_its_server(&self, mut envelope: Envelope, host: Option<&Host>, next: &mut Next) {
+        match host {
+            Some(host) => {
+                envelope.copy_for = Some(host.clone());
+                self.send_towards(envelope, host, next);
+            }
             None => next.push_back(on_its_way(envelope)),
         }
     }
 
+    /// What the local server answers to a question that was asked for one host
+    /// goes there too, whether or not that host is known to have the viewer.
+    pub(super) fn with_who_wants_it(
+        &self,
+        decision: Decision,
+        envelope: &mut Envelope,
+    ) -> Decision {
+        if envelope.arrival != Arrival::Component || envelope.copy_for.is_some() {
+            return decision;
+        }
+        let Some(host) = self.views.wanted_at(&envelope.stanza) else {
+            return decision;
+        };
+        let (mut hosts, here_too) = match decision {
+            Decision::Forward { hosts, here_too } => (hosts, here_too),
+            Decision::Bounce
+            | Decision::Reinject {
+                why: Why::LastResort,
+            } => (Vec::new(), false),
+            Decision::Reinject { why: Why::Routed } => (Vec::new(), true),
+            other => return other,
+        };
+        if !hosts.contains(&host) {
+            hosts.push(host.clone());
+        }
+        if hosts.len() == 1 && !here_too {
+            envelope.copy_for = Some(host);
+        }
+        Decision::Forward { hosts, here_too }
+    }
+
+    /// To the datacenter that showed the user last: its server knows.
+    fn ask(&self, question: &Question, next: &mut Next) {
+        let Question { user, viewer, host } = question;
+        let asked = &self.metrics.presence_asked;
+        asked.with_label_values(&["peer"]).inc();
+        self.views.asked(user.clone(), viewer.clone(), None);
+        let envelope = self.say_for(&self.rules.local, question.stanza());
+        self.send_to_its_server(envelope, host.as_ref(), next);
+    }
+
     fn ask_here(&self, question: &Question) {
-        self.metrics
-            .presence_asked
-            .with_label_values(&["server"])
-            .inc();
-        self.probe(question.stanza());
+        let asked = &self.metrics.presence_asked;
+        asked.with_label_values(&["server"]).inc();
+        self.probe_for(question.stanza(), question.host.as_ref());
     }
 
     fn say_for(&self, origin: &Host, stanza: Stanza) -> Envelope {
@@ -139,17 +174,20 @@ impl Relay {
         if let Some(glimpse) = glimpse
             && glimpse.arrival == Arrival::Component
         {
-            let host = (!glimpse.is_copy).then_some(host);
-            self.views.went_out(host, &glimpse.sighting);
+            self.views
+                .went_out(host, glimpse.is_copy, &glimpse.sighting);
         }
     }
 
     /// It could not be delivered in time.
     pub(super) fn note_missed(&self, envelope: &Envelope) {
         if let Some(sighting) = Sighting::of(&envelope.stanza) {
-            let is_local = envelope.origin == self.rules.local;
-            let host = (!is_local).then_some(&envelope.origin);
-            self.views.missed(host, &sighting);
+            let (side, host) = if envelope.origin == self.rules.local {
+                (Side::Out, envelope.copy_for.as_ref())
+            } else {
+                (Side::In, Some(&envelope.origin))
+            };
+            self.views.missed(side, host, &sighting);
         }
     }
 }

@@ -210,6 +210,9 @@ fn to_foreign_domain(question: &Question<'_>) -> Decision {
 
 /// The recipient is a user of the shared domain.
 fn to_user(question: &Question<'_>) -> Decision {
+    if is_presence_for_us(question) {
+        return Decision::Reinject { why: Why::Routed };
+    }
     let candidates = Candidates::of(question);
     if candidates.hosts.is_empty() {
         return to_nobody_known(question);
@@ -252,6 +255,16 @@ fn to_nobody_known(question: &Question<'_>) -> Decision {
             why: Why::LastResort,
         },
     }
+}
+
+/// A presence that was made for us in particular: our server knows whether the
+/// user is here, this gateway may only just have started. If they are not it is
+/// of no use anywhere: a server asks for it when somebody comes online.
+fn is_presence_for_us(question: &Question<'_>) -> bool {
+    question.kind == Kind::Presence
+        && matches!(question.stanza_type, None | Some("unavailable" | "probe"))
+        && matches!(question.arrival, Arrival::Link(_))
+        && question.copy_for == Some(&question.rules.local)
 }
 
 /// A peer's server asks who is online here (RFC 6121 §4.3): ours knows at once,

@@ -424,6 +424,23 @@ fn a_peer_that_asks_for_presence_is_answered_at_once() {
 }
 
 #[test]
+fn presence_that_was_made_for_us_goes_no_further() {
+    let copy = |stanza_type, want| Row {
+        copy_for: Some(LOCAL),
+        ..row("a copy", ALICE, want)
+            .kind(Kind::Presence, stanza_type)
+            .bare(&["dc3.test"])
+            .link("dc2.test")
+    };
+    check(vec![
+        copy(None, Reinject(Why::Routed)),
+        copy(Some("unavailable"), Reinject(Why::Routed)),
+        copy(Some("probe"), Reinject(Why::Routed)),
+        copy(Some("subscribe"), To("dc3.test")),
+    ]);
+}
+
+#[test]
 fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_that_asks() {
     let room = "room@muc.example.test/nick";
     let began_here = row("the answer to what began here", room, Reinject(Why::Routed));

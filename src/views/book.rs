@@ -13,7 +13,7 @@ use super::step::{Question, Side, Step};
 use super::{Occupant, Sighting};
 use crate::host::Host;
 
-/// As many are kept; what comes on top is not remembered: some 130 MB.
+/// As many are kept; what comes on top is not remembered: some 150 MB.
 const MOST: usize = 1_000_000;
 /// As many are looked at in one go, so that nobody waits for long.
 const LOOK: usize = 5_000;
@@ -84,20 +84,32 @@ impl Book {
         }
     }
 
-    /// The local server sent this, and it goes to `host`; none if it goes to several.
-    pub(super) fn went_out(&mut self, host: Option<&Host>, sighting: &Sighting) {
-        let host = self.hosts.id(host);
+    /// The local server sent this, and it goes to `host`, perhaps to others too.
+    pub(super) fn went_out(&mut self, host: &Host, is_copy: bool, sighting: &Sighting) {
+        let host = self.hosts.id(Some(host));
         match sighting {
             Sighting::Available {
                 session,
                 viewer,
                 occupant,
-            } => self.show(Side::Out, host, session, viewer, *occupant),
+            } => {
+                let host = self.or_several(Key::of(session, viewer), Side::Out, host, is_copy);
+                self.show(Side::Out, host, session, viewer, *occupant);
+            }
             Sighting::Unavailable { session, viewer } => self.forget(session, viewer),
             Sighting::Cancelled { user, viewer } => self.cut(user, viewer),
             Sighting::Probe { user, viewer } => {
+                let host = self.or_several(Key::between(user, viewer), Side::In, host, is_copy);
                 self.relate(Side::In, host, State::Shown, user, viewer);
             }
+        }
+    }
+
+    /// None, if a copy went to another host than the one before.
+    fn or_several(&self, key: Key, side: Side, host: HostId, is_copy: bool) -> HostId {
+        match self.views.get(&key) {
+            Some(view) if is_copy && view.side == side && view.host != host => HostId::NONE,
+            _ => host,
         }
     }
 
@@ -113,12 +125,11 @@ impl Book {
         }
     }
 
-    /// This did not get through in time. `host`: where it came from, or none if
-    /// that is the local server.
-    pub(super) fn missed(&mut self, host: Option<&Host>, sighting: &Sighting) {
-        let (side, other) = match host {
-            Some(_) => (Side::In, Side::Out),
-            None => (Side::Out, Side::In),
+    /// This did not get through in time. `host`: the other one, as far as it is known.
+    pub(super) fn missed(&mut self, side: Side, host: Option<&Host>, sighting: &Sighting) {
+        let other = match side {
+            Side::In => Side::Out,
+            Side::Out => Side::In,
         };
         let id = self.hosts.id(host);
         match sighting {
@@ -132,7 +143,12 @@ impl Book {
             }
             Sighting::Unavailable { session, viewer } => {
                 let mut told = self.told_of(session, viewer);
-                told.iter_mut().for_each(|view| view.state = State::Missed);
+                for view in &mut told {
+                    view.state = State::Missed;
+                    if side == Side::Out {
+                        view.host = id;
+                    }
+                }
                 if told.is_empty() && side == Side::Out {
                     // Said by us, and forgotten then.
                     let view = View {
@@ -280,16 +296,25 @@ impl Book {
                 break;
             }
         }
-        let carry_out = |(key, view, verdict)| self.carry_out(&key, &view, verdict);
+        let host = round.host();
+        let carry_out = |(key, view, verdict)| self.carry_out(&key, &view, verdict, host);
         verdicts.into_iter().filter_map(carry_out).collect()
     }
 
-    fn carry_out(&mut self, key: &Key, view: &View, verdict: Verdict) -> Option<Step> {
+    /// `host`: that of the round, for what goes to no host in particular.
+    fn carry_out(
+        &mut self,
+        key: &Key,
+        view: &View,
+        verdict: Verdict,
+        host: Option<&Host>,
+    ) -> Option<Step> {
+        let host = self.hosts.find(view.host).or(host).cloned();
         let question = || {
             Some(Question {
                 viewer: key.viewer()?.into_bare(),
                 user: key.user()?,
-                host: self.hosts.find(view.host).cloned(),
+                host: host.clone(),
             })
         };
         match verdict {

@@ -7,6 +7,7 @@ use super::book::{Book, State, View};
 use super::key::Key;
 use super::step::{Side, Why, Withdrawal};
 use super::{Occupant, Sighting};
+use crate::host::Host;
 
 impl Book {
     /// Whether the viewer was told by us already that the session is gone.
@@ -23,10 +24,17 @@ impl Book {
         repeated
     }
 
-    /// A probe is on its way that nobody but us has sent.
-    pub(super) fn asked(&mut self, user: BareJid, viewer: BareJid, now: Instant) {
+    /// A probe is on its way that nobody but us has sent. `wanted_at`: the host
+    /// that misses the answers, if one does.
+    pub(super) fn asked(
+        &mut self,
+        user: BareJid,
+        viewer: BareJid,
+        wanted_at: Option<Host>,
+        now: Instant,
+    ) {
         if self.is_user(&user) && self.is_user(&viewer) {
-            self.pending.ask((user, viewer), now);
+            self.pending.ask((user, viewer), wanted_at, now);
         }
     }
 

@@ -31,7 +31,7 @@ pub use self::sighting::{Occupant, Sighting};
 pub use self::step::{Question, Side, Step, Why, Withdrawal};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::stanza::Stanza;
+use crate::stanza::{Kind, Stanza};
 
 /// What a room says of its occupants in (XEP-0045).
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
@@ -58,10 +58,10 @@ impl Views {
         self.book().came_in(host, sighting);
     }
 
-    /// The local server sent this, and it was given to a link to `host`; `None`
-    /// if that is one of several.
-    pub fn went_out(&self, host: Option<&Host>, sighting: &Sighting) {
-        self.book().went_out(host, sighting);
+    /// The local server sent this, and it was given to a link to `host`, perhaps
+    /// as one of several copies.
+    pub fn went_out(&self, host: &Host, is_copy: bool, sighting: &Sighting) {
+        self.book().went_out(host, is_copy, sighting);
     }
 
     /// The local server sent this, and was handed it again.
@@ -69,10 +69,10 @@ impl Views {
         self.book().stayed(sighting);
     }
 
-    /// This was refused because it could not be delivered in time. `host`:
-    /// where it came from; `None` for the local server.
-    pub fn missed(&self, host: Option<&Host>, sighting: &Sighting) {
-        self.book().missed(host, sighting);
+    /// This was refused because it could not be delivered in time. `side`: in, if
+    /// it was for the local server. `host`: the other one, as far as it is known.
+    pub fn missed(&self, side: Side, host: Option<&Host>, sighting: &Sighting) {
+        self.book().missed(side, host, sighting);
     }
 
     /// Whether `stanza`, which came over a link, tells somebody of an end that
@@ -84,9 +84,22 @@ impl Views {
     }
 
     /// A probe for `user` in the name of `viewer` is on its way that only this
-    /// gateway has sent.
-    pub fn asked(&self, user: BareJid, viewer: BareJid) {
-        self.book().asked(user, viewer, Instant::now());
+    /// gateway has sent. `wanted_at`: the host that misses the answers, if one does.
+    pub fn asked(&self, user: BareJid, viewer: BareJid, wanted_at: Option<&Host>) {
+        let wanted_at = wanted_at.cloned();
+        self.book().asked(user, viewer, wanted_at, Instant::now());
+    }
+
+    /// Which host misses `stanza`, from the local server, if it answers a
+    /// question that this gateway has asked for that host.
+    #[must_use]
+    pub fn wanted_at(&self, stanza: &Stanza) -> Option<Host> {
+        if stanza.kind() != Kind::Presence || stanza.stanza_type().is_some() {
+            return None;
+        }
+        let pair = (stanza.from()?.to_bare(), stanza.to()?.to_bare());
+        let book = self.book();
+        book.pending.wanted_at(&pair, Instant::now()).cloned()
     }
 
     /// If `stanza` says that nobody is there (RFC 6121 §4.3.2), and this gateway

@@ -6,6 +6,8 @@ use std::time::Duration;
 use jid::BareJid;
 use tokio::time::Instant;
 
+use crate::host::Host;
+
 /// So long may a server, and the way there and back, take to answer a probe.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -24,15 +26,21 @@ pub(super) struct Pending {
 struct Asked {
     until: Instant,
     is_answered: bool,
+    /// Where the answers are wanted.
+    wanted_at: Option<Host>,
 }
 
 impl Pending {
-    /// A question is on its way.
-    pub(super) fn ask(&mut self, pair: Pair, now: Instant) {
+    /// A question is on its way; the answers are wanted by a host in particular,
+    /// perhaps.
+    pub(super) fn ask(&mut self, pair: Pair, wanted_at: Option<Host>, now: Instant) {
         let until = now + PATIENCE;
+        let before = self.asked.get(&pair).filter(|asked| asked.until > now);
+        let wanted_at = wanted_at.or_else(|| before?.wanted_at.clone());
         let asked = Asked {
             until,
             is_answered: false,
+            wanted_at,
         };
         self.asked.insert(pair.clone(), asked);
         self.order.push_back((until, pair));
@@ -45,6 +53,12 @@ impl Pending {
             Some(asked) if asked.until > now => !std::mem::replace(&mut asked.is_answered, true),
             _ => false,
         }
+    }
+
+    /// Which host wants the answers to a question of ours.
+    pub(super) fn wanted_at(&self, pair: &Pair, now: Instant) -> Option<&Host> {
+        let asked = self.asked.get(pair).filter(|asked| asked.until > now)?;
+        asked.wanted_at.as_ref()
     }
 
     /// Takes the questions whose time is over, answered or not.
@@ -82,13 +96,13 @@ mod tests {
         let now = Instant::now();
         let mut pending = Pending::default();
         assert!(!pending.answer(&pair(), now));
-        pending.ask(pair(), now);
+        pending.ask(pair(), None, now);
         assert!(pending.answer(&pair(), now));
         assert!(
             !pending.answer(&pair(), now),
             "the second is the server's own"
         );
-        pending.ask(pair(), now);
+        pending.ask(pair(), None, now);
         assert!(!pending.answer(&pair(), now + PATIENCE), "too late");
     }
 
@@ -96,8 +110,8 @@ mod tests {
     fn a_question_that_is_asked_again_has_its_time_again() {
         let now = Instant::now();
         let mut pending = Pending::default();
-        pending.ask(pair(), now);
-        pending.ask(pair(), now + PATIENCE / 2);
+        pending.ask(pair(), None, now);
+        pending.ask(pair(), None, now + PATIENCE / 2);
         assert_eq!(pending.take_over(now + PATIENCE), []);
         assert_eq!(pending.take_over(now + 2 * PATIENCE), [pair()]);
         assert!(pending.asked.is_empty() && pending.order.is_empty());

@@ -58,7 +58,7 @@ impl World {
     }
 
     fn goes_out(&mut self, sighting: &Sighting) {
-        self.book.went_out(Some(&host("dc1.test")), sighting);
+        self.book.went_out(&host("dc1.test"), false, sighting);
     }
 
     /// Goes through all views, in parts of one step.
@@ -94,7 +94,7 @@ impl World {
 
     /// Dooms nobody: only says what was asked.
     fn asked(&mut self, user: &str, viewer: &str) {
-        self.book.asked(bare(user), bare(viewer), self.now);
+        self.book.asked(bare(user), bare(viewer), None, self.now);
     }
 }
 
@@ -225,20 +225,21 @@ fn a_fresh_gateway_is_shown_our_sessions_again() {
 #[test]
 fn a_viewer_in_several_datacenters_is_shown_our_sessions_in_each() {
     let mut world = World::new();
-    world
-        .book
-        .went_out(None, &available("bob@x.test/b1", "alice@x.test"));
-    let asked = Step::AskHere(Question {
-        host: None,
-        ..question("alice@x.test", BOB)
-    });
+    for name in ["dc1.test", "dc3.test"] {
+        let to_alice = available("bob@x.test/b1", "alice@x.test");
+        world.book.went_out(&host(name), true, &to_alice);
+    }
     for name in ["dc1.test", "dc3.test"] {
         let cause = Cause::PeerBack {
             host: host(name),
             fresh: true,
             lost: false,
         };
-        assert_eq!(world.round(cause), std::slice::from_ref(&asked), "{name}");
+        let asked = Step::AskHere(Question {
+            host: Some(host(name)),
+            ..question("alice@x.test", BOB)
+        });
+        assert_eq!(world.round(cause), [asked]);
     }
 }
 
@@ -274,14 +275,19 @@ fn a_session_that_ends_without_a_word_is_told_to_those_who_were_not() {
 fn what_did_not_get_through_is_said_when_the_way_is_open() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
-    world
-        .book
-        .missed(None, &unavailable("bob@x.test/b1", "alice@x.test"));
-    // Of a session that nobody had heard of yet, and a question.
-    world
-        .book
-        .missed(None, &available("carol@x.test/c1", "alice@x.test"));
     world.book.missed(
+        Side::Out,
+        None,
+        &unavailable("bob@x.test/b1", "alice@x.test"),
+    );
+    // Of a session that nobody had heard of yet, and a question.
+    world.book.missed(
+        Side::Out,
+        None,
+        &available("carol@x.test/c1", "alice@x.test"),
+    );
+    world.book.missed(
+        Side::Out,
         None,
         &Sighting::Probe {
             user: bare("dave@x.test"),
@@ -289,19 +295,13 @@ fn what_did_not_get_through_is_said_when_the_way_is_open() {
         },
     );
     let steps = world.back(false, false);
-    let nowhere = |viewer, user| Question {
-        host: None,
-        ..question(viewer, user)
-    };
     let expected = [
-        Step::Withdraw(withdrawal(
-            "bob@x.test/b1",
-            "alice@x.test",
-            Side::Out,
-            Why::Missed,
-        )),
-        Step::AskHere(nowhere("alice@x.test", "carol@x.test")),
-        Step::Ask(nowhere(BOB, "dave@x.test")),
+        Step::Withdraw(Withdrawal {
+            host: None,
+            ..withdrawal("bob@x.test/b1", "alice@x.test", Side::Out, Why::Missed)
+        }),
+        Step::AskHere(question("alice@x.test", "carol@x.test")),
+        Step::Ask(question(BOB, "dave@x.test")),
     ];
     assert_eq!(steps, expected);
     assert_eq!(world.told(steps).len(), 1);
@@ -313,10 +313,12 @@ fn what_the_local_server_was_not_told_while_it_was_away_it_is_told_then() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
     let peer = host("dc1.test");
-    world.book.missed(Some(&peer), &unavailable(ALICE, BOB));
     world
         .book
-        .missed(Some(&peer), &available("carol@x.test/c", BOB));
+        .missed(Side::In, Some(&peer), &unavailable(ALICE, BOB));
+    world
+        .book
+        .missed(Side::In, Some(&peer), &available("carol@x.test/c", BOB));
     let steps = world.round(Cause::ServerBack);
     let expected = [
         Step::Withdraw(withdrawal(ALICE, BOB, Side::In, Why::Missed)),
