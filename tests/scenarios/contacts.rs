@@ -7,6 +7,7 @@ use crate::support::client::{Client, befriend};
 use crate::support::cluster::{Builder, Cluster};
 use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, has_status};
+use crate::support::server::Kind;
 use crate::support::xml::{child, is_jid};
 
 crate::on_each_backend!(
@@ -24,6 +25,18 @@ crate::on_each_backend!(
     who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only,
 );
 
+crate::on_each_pair!(
+    a_killed_gateway_takes_its_users_offline_and_brings_them_back,
+    a_stopped_gateway_does_the_same,
+    a_gateway_that_is_back_soon_is_not_noticed,
+    what_changes_while_a_gateway_is_away_is_seen_when_it_is_back,
+    a_stopped_server_takes_its_users_offline,
+    a_killed_server_takes_its_users_offline,
+    a_killed_server_that_is_back_soon_takes_offline_who_does_not_return,
+    a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back,
+    who_only_watches_is_told_too,
+);
+
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@example.test";
 const CAROL: &str = "carol@example.test";
@@ -31,11 +44,30 @@ const CAROL: &str = "carol@example.test";
 /// The grace time is short, so that the tests are.
 const SHORT: &str = "presence.unavailable_after = 2\n";
 
-fn two(backend: Backend, config: &str) -> Builder {
-    Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .config(config)
+/// Which session table and which servers.
+#[derive(Debug, Clone, Copy)]
+struct Setup {
+    backend: Backend,
+    kinds: [Kind; 2],
+}
+
+impl From<Backend> for Setup {
+    fn from(backend: Backend) -> Self {
+        let kinds = [Kind::Prosody, Kind::Prosody];
+        Self { backend, kinds }
+    }
+}
+
+impl From<[Kind; 2]> for Setup {
+    fn from(kinds: [Kind; 2]) -> Self {
+        let backend = Backend::Mesh;
+        Self { backend, kinds }
+    }
+}
+
+fn two(setup: impl Into<Setup>, config: &str) -> Builder {
+    let Setup { backend, kinds } = setup.into();
+    Cluster::pair(backend, kinds).config(config)
 }
 
 /// Alice in the first datacenter, bob in the second: friends.
@@ -135,16 +167,16 @@ async fn assert_end(cluster: &Cluster) {
     cluster.assert_balanced().await;
 }
 
-async fn a_killed_gateway_takes_its_users_offline_and_brings_them_back(backend: Backend) {
-    gateway_goes_and_returns(backend, true).await;
+async fn a_killed_gateway_takes_its_users_offline_and_brings_them_back(setup: impl Into<Setup>) {
+    gateway_goes_and_returns(setup, true).await;
 }
 
-async fn a_stopped_gateway_does_the_same(backend: Backend) {
-    gateway_goes_and_returns(backend, false).await;
+async fn a_stopped_gateway_does_the_same(setup: impl Into<Setup>) {
+    gateway_goes_and_returns(setup, false).await;
 }
 
-async fn gateway_goes_and_returns(backend: Backend, killed: bool) {
-    let mut cluster = two(backend, SHORT).start().await;
+async fn gateway_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
+    let mut cluster = two(setup, SHORT).start().await;
     let (alice, bob) = friends(&cluster).await;
     let sessions = [
         ("dc1.test", &bob, "alice@example.test/r1"),
@@ -168,9 +200,9 @@ async fn gateway_goes_and_returns(backend: Backend, killed: bool) {
     assert_end(&cluster).await;
 }
 
-async fn a_gateway_that_is_back_soon_is_not_noticed(backend: Backend) {
+async fn a_gateway_that_is_back_soon_is_not_noticed(setup: impl Into<Setup>) {
     // The default: far more than a restart takes.
-    let mut cluster = two(backend, "").start().await;
+    let mut cluster = two(setup, "").start().await;
     let (alice, bob) = friends(&cluster).await;
     let seen = Seen::by(&alice, &bob);
     cluster.dc_mut("dc1.test").gateway.restart().await;
@@ -194,9 +226,9 @@ async fn a_gateway_that_is_back_soon_is_not_noticed(backend: Backend) {
     assert_end(&cluster).await;
 }
 
-async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(backend: Backend) {
+async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(setup: impl Into<Setup>) {
     let config = "presence.unavailable_after = 1\nconnections.max_wait = 1\n";
-    let mut cluster = two(backend, config).start().await;
+    let mut cluster = two(setup, config).start().await;
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc2.test", "c1").await;
     befriend(&alice, ALICE, &carol, CAROL).await;
@@ -234,16 +266,16 @@ async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(backend: B
     assert_end(&cluster).await;
 }
 
-async fn a_stopped_server_takes_its_users_offline(backend: Backend) {
-    server_goes_and_returns(backend, false).await;
+async fn a_stopped_server_takes_its_users_offline(setup: impl Into<Setup>) {
+    server_goes_and_returns(setup, false).await;
 }
 
-async fn a_killed_server_takes_its_users_offline(backend: Backend) {
-    server_goes_and_returns(backend, true).await;
+async fn a_killed_server_takes_its_users_offline(setup: impl Into<Setup>) {
+    server_goes_and_returns(setup, true).await;
 }
 
-async fn server_goes_and_returns(backend: Backend, killed: bool) {
-    let mut cluster = two(backend, SHORT).start().await;
+async fn server_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
+    let mut cluster = two(setup, SHORT).start().await;
     let (alice, bob) = friends(&cluster).await;
     if killed {
         cluster.dc_mut("dc1.test").server.kill9().await;
@@ -265,8 +297,10 @@ async fn server_goes_and_returns(backend: Backend, killed: bool) {
     assert_end(&cluster).await;
 }
 
-async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(backend: Backend) {
-    let mut cluster = two(backend, "").start().await;
+async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(
+    setup: impl Into<Setup>,
+) {
+    let mut cluster = two(setup, "").start().await;
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc1.test", "c1").await;
     befriend(&carol, CAROL, &bob, BOB).await;
@@ -283,18 +317,20 @@ async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(bac
     assert_end(&cluster).await;
 }
 
-async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(backend: Backend) {
-    cut_off(backend, Cable::sever).await;
+async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(
+    setup: impl Into<Setup>,
+) {
+    cut_off(setup, Cable::sever).await;
 }
 
 async fn a_datacenter_that_falls_silent_is_offline_on_both_sides_until_it_is_back(
-    backend: Backend,
+    setup: impl Into<Setup>,
 ) {
-    cut_off(backend, Cable::cut).await;
+    cut_off(setup, Cable::cut).await;
 }
 
-async fn cut_off(backend: Backend, cut: fn(&Cable)) {
-    let mut cluster = two(backend, "presence.unavailable_after = 1\n")
+async fn cut_off(setup: impl Into<Setup>, cut: fn(&Cable)) {
+    let mut cluster = two(setup, "presence.unavailable_after = 1\n")
         .prepare()
         .await;
     let mut cables = Vec::new();
@@ -335,8 +371,8 @@ async fn cut_off(backend: Backend, cut: fn(&Cable)) {
     assert_end(&cluster).await;
 }
 
-async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(backend: Backend) {
-    let mut cluster = cluster_with_rooms(backend, Some("conference.dc1.test"))
+async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(setup: impl Into<Setup>) {
+    let mut cluster = cluster_with_rooms(setup.into().backend, Some("conference.dc1.test"))
         .config(SHORT)
         .start()
         .await;
@@ -380,8 +416,8 @@ async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(backend: 
 }
 
 /// Bob sees alice, and she does not see him: nothing of his ever goes to her.
-async fn who_only_watches_is_told_too(backend: Backend) {
-    let mut cluster = two(backend, SHORT).start().await;
+async fn who_only_watches_is_told_too(setup: impl Into<Setup>) {
+    let mut cluster = two(setup, SHORT).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     bob.befriend(BOB, &alice, ALICE).await;
@@ -399,8 +435,8 @@ async fn who_only_watches_is_told_too(backend: Backend) {
     assert_end(&cluster).await;
 }
 
-async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(backend: Backend) {
-    let mut cluster = two(backend, SHORT).datacenter("dc3.test").start().await;
+async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(setup: impl Into<Setup>) {
+    let mut cluster = two(setup, SHORT).datacenter("dc3.test").start().await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let phone = cluster.login("alice", "dc1.test", "r1").await;
     befriend(&phone, ALICE, &bob, BOB).await;
