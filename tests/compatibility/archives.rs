@@ -4,13 +4,13 @@ use minidom::Element;
 use xmpp_parsers::ns;
 
 use super::limit::Verdict;
-use super::pair::{Pair, Person};
+use super::meeting::{Meeting, Person};
 use crate::support::patience::until;
 use crate::support::xml::{body, child};
 
-pub async fn carbons(pair: &Pair) -> Verdict {
-    let alice = pair.alice("a1").await;
-    let (phone, desk) = tokio::join!(pair.bob("phone"), pair.bob("desk"));
+pub async fn carbons(meeting: &Meeting) -> Verdict {
+    let alice = meeting.alice("a1").await;
+    let (phone, desk) = tokio::join!(meeting.bob("phone"), meeting.bob("desk"));
     for client in [&phone, &desk] {
         let enable = format!("<enable xmlns='{}'/>", ns::CARBONS);
         let answer = client.iq(None, "set", &enable).await;
@@ -44,8 +44,8 @@ fn copied<'a>(stanza: &'a Element, kind: &str) -> Option<&'a Element> {
     child(forwarded, "message")
 }
 
-pub async fn archive(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn archive(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     alice.chat(&bob.name, "for the record").await;
     bob.expect_chat(&alice.name, "for the record").await;
     bob.chat(&alice.full, "so noted").await;
@@ -92,21 +92,21 @@ pub async fn archived(client: &Person, to: Option<&str>, other: Option<&str>) ->
     messages
 }
 
-pub async fn offline(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn offline(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     // From here on the gateways know where his home is.
     bob.chat(&alice.name, "good night").await;
     alice.expect_chat(&bob.name, "good night").await;
     let name = bob.name.clone();
     bob.close().await;
-    pair.until_gone(&name).await;
+    meeting.until_gone(&name).await;
 
     alice.chat(&name, "for later").await;
     // Behind it on the same way: when his server answers this, it has dealt with that.
     alice
         .iq(Some(&name), "get", "<vCard xmlns='vcard-temp'/>")
         .await;
-    let bob = pair.bob("b2").await;
+    let bob = meeting.bob("b2").await;
     let late = bob.expect_chat(&alice.name, "for later").await;
     assert!(late.get_child("delay", ns::DELAY).is_some(), "{late:?}");
     Verdict::Given

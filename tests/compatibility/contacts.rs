@@ -3,8 +3,8 @@
 use minidom::Element;
 
 use super::limit::{Limit, Verdict};
+use super::meeting::{Meeting, Person};
 use super::messages::condition;
-use super::pair::{Pair, Person};
 use crate::support::client::befriend;
 use crate::support::server::Kind;
 use crate::support::xml::{body, child};
@@ -21,8 +21,8 @@ async fn subscription(own: &Person, other: &Person) -> Option<String> {
     entry.and_then(|entry| entry.attr("subscription").map(str::to_owned))
 }
 
-pub async fn roster(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.friends().await;
+pub async fn roster(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.friends().await;
     assert_eq!(subscription(&alice, &bob).await.as_deref(), Some("both"));
     assert_eq!(subscription(&bob, &alice).await.as_deref(), Some("both"));
 
@@ -53,9 +53,9 @@ pub async fn roster(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn presence(pair: &Pair) -> Verdict {
+pub async fn presence(meeting: &Meeting) -> Verdict {
     // Strangers see each other by directed presence only.
-    let (alice, bob) = pair.strangers().await;
+    let (alice, bob) = meeting.strangers().await;
     alice
         .send(&format!(
             "<presence to='{}'><status>psst</status></presence>",
@@ -99,7 +99,7 @@ pub async fn presence(pair: &Pair) -> Verdict {
     let gone = bob.full.clone();
     bob.kill().await;
     alice.expect_presence(&gone, Some("unavailable")).await;
-    let bob = pair.bob("b2").await;
+    let bob = meeting.bob("b2").await;
     alice.expect_presence(&bob.full, None).await;
     let gone = alice.full.clone();
     alice.kill().await;
@@ -107,15 +107,15 @@ pub async fn presence(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn probes(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.friends().await;
-    let desk = pair.bob("desk").await;
+pub async fn probes(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.friends().await;
+    let desk = meeting.bob("desk").await;
     // Whoever comes online later is told who is there already, and as what.
     desk.send("<presence><show>dnd</show></presence>").await;
     alice
         .until("the desk to be busy", |s| child(s, "show").is_some())
         .await;
-    let tablet = pair.alice("tablet").await;
+    let tablet = meeting.alice("tablet").await;
     tablet.expect_presence(&bob.full, None).await;
     let busy = tablet.expect_presence(&desk.full, None).await;
     assert_eq!(
@@ -127,7 +127,7 @@ pub async fn probes(pair: &Pair) -> Verdict {
     let gone = bob.full.clone();
     bob.close().await;
     alice.expect_presence(&gone, Some("unavailable")).await;
-    let watch = pair.alice("watch").await;
+    let watch = meeting.alice("watch").await;
     watch.expect_presence(&desk.full, None).await;
     let chat = "only one of me";
     desk.chat(&watch.full, chat).await;
@@ -138,9 +138,9 @@ pub async fn probes(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn blocking(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.friends().await;
-    let is_told = pair.far() != Kind::Ejabberd;
+pub async fn blocking(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.friends().await;
+    let is_told = meeting.far() != Kind::Ejabberd;
     block(&bob, "block", &alice.name).await;
     if is_told {
         alice.expect_presence(&bob.full, Some("unavailable")).await;
@@ -169,8 +169,12 @@ pub async fn blocking(pair: &Pair) -> Verdict {
     }
     // It would have come before what he has just said.
     let seen = alice.inbox().pending();
-    let gone = |s: &Element| s.name() == "presence" && s.attr("type") == Some("unavailable");
-    assert!(!seen.iter().any(gone), "{seen:?}");
+    let is_gone = |s: &Element| {
+        s.name() == "presence"
+            && s.attr("type") == Some("unavailable")
+            && s.attr("from") == Some(&bob.full)
+    };
+    assert!(!seen.iter().any(is_gone), "{seen:?}");
     Verdict::But(Limit::BlockedUnseen)
 }
 

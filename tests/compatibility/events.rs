@@ -4,8 +4,8 @@ use minidom::Element;
 use xmpp_parsers::ns;
 
 use super::limit::{Limit, Verdict};
+use super::meeting::{Meeting, Person};
 use super::messages::condition;
-use super::pair::{Pair, Person};
 use crate::support::client::befriend;
 use crate::support::interests::Interests;
 use crate::support::pubsub::{configure, events_until, fetch, publish, publish_openly, request};
@@ -61,15 +61,15 @@ async fn is_told_by_subscription_only(
     assert_eq!(last.count(), 0, "{told:?}");
 }
 
-pub async fn notify(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.friends().await;
-    if pair.far() == Kind::MongooseIm {
+pub async fn notify(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.friends().await;
+    if meeting.far() == Kind::MongooseIm {
         is_told_by_subscription_only([&alice, &bob], [TUNE, "current"], tune).await;
         return Verdict::Not(Limit::NoNotify);
     }
     publish(&bob, TUNE, "current", &tune("Starship Trooper")).await;
     let interests = Interests::new(&alice.name, &[TUNE]);
-    let is_late = pair.far() == Kind::Ejabberd;
+    let is_late = meeting.far() == Kind::Ejabberd;
     let told = interests
         .while_answering(&alice, async {
             introduce(&interests, &alice, &bob).await;
@@ -91,8 +91,8 @@ pub async fn notify(pair: &Pair) -> Verdict {
     Verdict::But(Limit::FirstCapabilities)
 }
 
-pub async fn avatar(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.friends().await;
+pub async fn avatar(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.friends().await;
     // XEP-0084 §4.2: the item's id is the SHA-1 of the image.
     let (id, image) = ("357a8123a30844a3aa99861b6349264ba67a5694", "AAECAwQFBgc=");
     let data = format!("<data xmlns='{AVATAR}'>{image}</data>");
@@ -103,7 +103,7 @@ pub async fn avatar(pair: &Pair) -> Verdict {
         )
     };
     publish(&bob, AVATAR, id, &data).await;
-    let verdict = if pair.far() == Kind::MongooseIm {
+    let verdict = if meeting.far() == Kind::MongooseIm {
         is_told_by_subscription_only([&alice, &bob], [AVATAR_METADATA, id], metadata).await;
         Verdict::But(Limit::NoNotify)
     } else {
@@ -122,17 +122,17 @@ pub async fn avatar(pair: &Pair) -> Verdict {
     verdict
 }
 
-pub async fn omemo(pair: &Pair) -> Verdict {
+pub async fn omemo(meeting: &Meeting) -> Verdict {
     let devices = format!("{OMEMO}.devicelist");
     let bundles = format!("{OMEMO}.bundles:31337");
     let list = |id: &str| format!("<list xmlns='{OMEMO}'><device id='{id}'/></list>");
-    let (alice, bob) = pair.strangers().await;
+    let (alice, bob) = meeting.strangers().await;
     publish_openly(&bob, &devices, "current", &list("31337")).await;
     let key = "BVAxNbnRnsQ0HMwPX2iE9SdMRbhkD0z1c2nVsXNcGyQB";
     let bundle = format!("<bundle xmlns='{OMEMO}'><identityKey>{key}</identityKey></bundle>");
     publish_openly(&bob, &bundles, "current", &bundle).await;
     let mut verdict = Verdict::Given;
-    if pair.far() == Kind::MongooseIm {
+    if meeting.far() == Kind::MongooseIm {
         is_shown_to_contacts_only(&alice, &bob, &devices).await;
         verdict = Verdict::But(Limit::ContactsOnly);
     }
@@ -173,10 +173,10 @@ async fn is_shown_to_contacts_only(alice: &Person, bob: &Person, node: &str) {
     befriend(alice, &alice.name, bob, &bob.name).await;
 }
 
-pub async fn subscribe(pair: &Pair) -> Verdict {
+pub async fn subscribe(meeting: &Meeting) -> Verdict {
     const NODE: &str = "urn:strait:test:notes";
     let note = |text: &str| format!("<note xmlns='{NODE}'>{text}</note>");
-    let (alice, bob) = pair.friends().await;
+    let (alice, bob) = meeting.friends().await;
     publish(&bob, NODE, "n1", &note("before")).await;
 
     let own = alice.jid().split('/').next().expect("a bare JID");
@@ -187,7 +187,7 @@ pub async fn subscribe(pair: &Pair) -> Verdict {
     assert_eq!(subscription.attr("subscription"), Some("subscribed"));
     assert_eq!(subscription.attr("jid"), Some(&*alice.name), "{answer:?}");
     let mut verdict = Verdict::Given;
-    if pair.far() == Kind::Ejabberd {
+    if meeting.far() == Kind::Ejabberd {
         publish(&bob, NODE, "n2", &note("to nobody")).await;
         configure(&bob, NODE, "presence_based_delivery", "0").await;
         verdict = Verdict::But(Limit::PresenceBased);

@@ -10,9 +10,9 @@ mod contacts;
 mod events;
 mod limit;
 mod matrix;
+mod meeting;
 mod messages;
 mod page;
-mod pair;
 mod queries;
 mod report;
 mod rooms;
@@ -20,44 +20,28 @@ mod table;
 
 use support::server::Kind::{self, Ejabberd, MongooseIm, Prosody};
 
-/// Every two kinds of servers, each also with its like.
-const PAIRS: [(Kind, Kind); 6] = [
-    (Prosody, Prosody),
-    (Prosody, Ejabberd),
-    (Ejabberd, Ejabberd),
-    (MongooseIm, Prosody),
-    (MongooseIm, Ejabberd),
-    (MongooseIm, MongooseIm),
-];
+/// A test of each pair, and the list of them.
+macro_rules! pairs {
+    ($($test:ident: $first:ident $second:ident;)+) => {
+        /// Every two kinds of servers, each also with its like.
+        const PAIRS: &[(Kind, Kind)] = &[$(($first, $second)),+];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn prosody_and_prosody() {
-    holds(Prosody, Prosody).await;
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                holds($first, $second).await;
+            }
+        )+
+    };
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn prosody_and_ejabberd() {
-    holds(Prosody, Ejabberd).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn ejabberd_and_ejabberd() {
-    holds(Ejabberd, Ejabberd).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mongooseim_and_prosody() {
-    holds(MongooseIm, Prosody).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mongooseim_and_ejabberd() {
-    holds(MongooseIm, Ejabberd).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn mongooseim_and_mongooseim() {
-    holds(MongooseIm, MongooseIm).await;
+pairs! {
+    prosody_and_prosody: Prosody Prosody;
+    prosody_and_ejabberd: Prosody Ejabberd;
+    ejabberd_and_ejabberd: Ejabberd Ejabberd;
+    mongooseim_and_prosody: MongooseIm Prosody;
+    mongooseim_and_ejabberd: MongooseIm Ejabberd;
+    mongooseim_and_mongooseim: MongooseIm MongooseIm;
 }
 
 /// Every row between servers of these kinds is as the page says, in each

@@ -10,7 +10,7 @@ use futures::future::LocalBoxFuture;
 use futures::stream::{self, StreamExt};
 
 use super::limit::Verdict;
-use super::pair::{Direction, Pair, start};
+use super::meeting::{Direction, Meeting, start};
 use super::table::Column;
 use super::{archives, contacts, events, messages, queries, rooms};
 use crate::support::cluster::Cluster;
@@ -25,7 +25,7 @@ pub struct Row {
     pub key: &'static str,
     /// In the table.
     pub title: &'static str,
-    check: fn(Pair) -> LocalBoxFuture<'static, Verdict>,
+    check: fn(Meeting) -> LocalBoxFuture<'static, Verdict>,
 }
 
 macro_rules! rows {
@@ -33,7 +33,7 @@ macro_rules! rows {
         &[$(Row {
             key: $key,
             title: $title,
-            check: |pair| Box::pin(async move { $check(&pair).await }),
+            check: |meeting| Box::pin(async move { $check(&meeting).await }),
         }),+]
     };
 }
@@ -94,7 +94,7 @@ impl Outcome {
     async fn run_column(&mut self, title: String, direction: Direction) {
         let cluster = &self.cluster;
         let verdicts = stream::iter(ROWS)
-            .map(|row| row.run(Pair::new(cluster, direction, row.key)))
+            .map(|row| row.run(Meeting::new(cluster, direction, row.key)))
             .buffered(AT_A_TIME);
         let verdicts: Vec<_> = verdicts.collect().await;
         let mut cells = Vec::new();
@@ -128,10 +128,10 @@ impl Outcome {
 
 impl Row {
     /// The verdict, or what a failed check saw.
-    async fn run(&self, pair: Pair) -> Result<Verdict, String> {
+    async fn run(&self, meeting: Meeting) -> Result<Verdict, String> {
         let verdict = AssertUnwindSafe(async {
-            let verdict = (self.check)(pair.clone()).await;
-            pair.assert_no_leaks();
+            let verdict = (self.check)(meeting.clone()).await;
+            meeting.assert_no_leaks();
             verdict
         });
         let verdict = verdict.catch_unwind().await;

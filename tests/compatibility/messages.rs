@@ -3,7 +3,7 @@
 use minidom::Element;
 
 use super::limit::Verdict;
-use super::pair::{Pair, Person};
+use super::meeting::{Meeting, Person};
 use crate::support::xml::{body, child};
 
 const MARKERS: &str = "urn:xmpp:chat-markers:0";
@@ -17,8 +17,8 @@ pub fn condition(stanza: &Element) -> String {
     condition.map_or_else(String::new, |condition| condition.name().to_owned())
 }
 
-pub async fn chat(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn chat(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     let text = "hello <&> \"Bob\" 😀";
     let id = alice.chat(&bob.name, text).await;
     let heard = bob.expect_chat(&alice.name, text).await;
@@ -40,8 +40,8 @@ pub async fn chat(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn receipts_and_markers(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn receipts_and_markers(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     for (from, to) in [(&alice, &bob), (&bob, &alice)] {
         from.send(&format!(
             "<message type='chat' to='{}' id='marked'><body>read me</body>\
@@ -68,8 +68,8 @@ pub async fn receipts_and_markers(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn chat_states(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn chat_states(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     alice
         .send(&format!(
             "<message type='chat' to='{}'><body>hi</body><active xmlns='{STATES}'/></message>",
@@ -97,9 +97,9 @@ pub async fn chat_states(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn file_links(pair: &Pair) -> Verdict {
+pub async fn file_links(meeting: &Meeting) -> Verdict {
     const OOB: &str = "jabber:x:oob";
-    let (alice, bob) = pair.strangers().await;
+    let (alice, bob) = meeting.strangers().await;
     let url = "https://upload.example.net/ab%20c/holiday.jpg?a=1&b=2";
     let escaped = crate::support::xml::escape(url);
     for (from, to) in [(&alice, &bob), (&bob, &alice)] {
@@ -116,8 +116,8 @@ pub async fn file_links(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn errors(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn errors(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     not_there(&alice, &bob).await;
     not_there(&bob, &alice).await;
     Verdict::Given

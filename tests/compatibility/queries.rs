@@ -4,8 +4,8 @@ use minidom::Element;
 use xmpp_parsers::ns;
 
 use super::limit::Verdict;
+use super::meeting::{Meeting, Person};
 use super::messages::condition;
-use super::pair::{Pair, Person};
 use crate::support::cluster::GLOBAL;
 use crate::support::interests::Interests;
 use crate::support::xml::{child, children};
@@ -37,8 +37,8 @@ async fn answer(client: &Person, asker: &str, wanted: &str, payload: &str) -> El
     request
 }
 
-pub async fn vcard(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn vcard(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     let get = "<vCard xmlns='vcard-temp'/>";
     let local = bob.jid().split('/').next().expect("a bare JID");
     let vcard = format!(
@@ -65,8 +65,8 @@ pub async fn vcard(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn disco(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.friends().await;
+pub async fn disco(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.friends().await;
     for (asker, other) in [(&alice, &bob), (&bob, &alice)] {
         let account = asker.iq(Some(&other.name), "get", INFO).await;
         is_result(&account);
@@ -87,7 +87,7 @@ pub async fn disco(pair: &Pair) -> Verdict {
         is_result(&domain);
         let services = asker.iq(Some(GLOBAL), "get", ITEMS).await;
         let query = child(&services, "query").unwrap_or_else(|| panic!("{services:?}"));
-        let (own, others) = pair.all_rooms();
+        let (own, others) = meeting.all_rooms();
         for rooms in [&own, &others] {
             let listed = |item: &Element| item.attr("jid") == Some(rooms);
             assert!(children(query, "item").any(listed), "{rooms}: {services:?}");
@@ -96,8 +96,8 @@ pub async fn disco(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn ping(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
+pub async fn ping(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
     for (asker, other) in [(&alice, &bob), (&bob, &alice)] {
         is_result(&asker.iq(Some(GLOBAL), "get", PING).await);
         let (pong, _) = tokio::join!(
@@ -113,9 +113,9 @@ pub async fn ping(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn jingle(pair: &Pair) -> Verdict {
+pub async fn jingle(meeting: &Meeting) -> Verdict {
     const PROPOSALS: &str = "urn:xmpp:jingle-message:0";
-    let (alice, bob) = pair.strangers().await;
+    let (alice, bob) = meeting.strangers().await;
     // It rings everywhere, and one session takes it.
     alice
         .send(&format!(

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::PAIRS;
-use super::pair::Direction;
+use super::meeting::Direction;
 use super::table::{Column, Table};
 
 /// The columns of all pairs.
 pub fn titles() -> Vec<String> {
     let directions = |(first, second)| {
-        let directions = Direction::of(first, second);
-        directions.into_iter().map(move |d| d.title(first, second))
+        let directions = Direction::of(first, second).into_iter();
+        directions.map(move |direction| direction.title(first, second))
     };
-    PAIRS.into_iter().flat_map(directions).collect()
+    PAIRS.iter().copied().flat_map(directions).collect()
 }
 
 /// Prints the whole table, if all the others of this run have come to an end; else these columns.

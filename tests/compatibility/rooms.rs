@@ -5,25 +5,25 @@ use xmpp_parsers::ns;
 
 use super::archives::archived;
 use super::limit::{Limit, Verdict};
-use super::pair::{Pair, Person};
+use super::meeting::{Meeting, Person};
 use crate::support::room::{Occupant, has_status};
 use crate::support::server::Kind;
 use crate::support::xml::{body, child};
 
-pub async fn talk(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
-    let bobby = Occupant::join(&bob, &pair.room(), "bobby").await;
-    conversation(pair, &alice, &bobby).await;
+pub async fn talk(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
+    let bobby = Occupant::join(&bob, &meeting.room(), "bobby").await;
+    conversation(meeting, &alice, &bobby).await;
     // And who is cut off is gone too.
-    Occupant::join(&alice, &pair.room(), "ally").await;
+    Occupant::join(&alice, &meeting.room(), "ally").await;
     bobby.see("ally").await;
     alice.kill().await;
     bobby.see_leave("ally").await;
     Verdict::Given
 }
 
-async fn conversation(pair: &Pair, alice: &Person, bobby: &Occupant<'_>) {
-    let room = pair.room();
+async fn conversation(meeting: &Meeting, alice: &Person, bobby: &Occupant<'_>) {
+    let room = meeting.room();
     let ally = Occupant::join(alice, &room, "ally").await;
     // The owner is shown who they are: users of the shared domain.
     assert_eq!(bobby.see("ally").await.as_deref(), Some(&*alice.full));
@@ -49,9 +49,9 @@ async fn conversation(pair: &Pair, alice: &Person, bobby: &Occupant<'_>) {
     bobby.see_leave("ally").await;
 }
 
-pub async fn history(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
-    let room = pair.room();
+pub async fn history(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
+    let room = meeting.room();
     let bobby = Occupant::join(&bob, &room, "bobby").await;
     for text in ["first", "second", "third"] {
         bobby.say(text).await;
@@ -65,7 +65,7 @@ pub async fn history(pair: &Pair) -> Verdict {
     let third = ally.hear("bobby", "third").await;
     assert!(child(&third, "delay").is_some(), "{third:?}");
 
-    if pair.far() == Kind::MongooseIm {
+    if meeting.far() == Kind::MongooseIm {
         let question = format!("<query xmlns='{}'/>", ns::MAM);
         let answer = alice.iq(Some(&room), "set", &question).await;
         assert_eq!(answer.attr("type"), Some("error"), "{answer:?}");
@@ -82,9 +82,9 @@ pub async fn history(pair: &Pair) -> Verdict {
     Verdict::Given
 }
 
-pub async fn invite_and_kick(pair: &Pair) -> Verdict {
-    let (alice, bob) = pair.strangers().await;
-    let room = pair.room();
+pub async fn invite_and_kick(meeting: &Meeting) -> Verdict {
+    let (alice, bob) = meeting.strangers().await;
+    let room = meeting.room();
     let bobby = Occupant::join(&bob, &room, "bobby").await;
     bob.send(&format!(
         "<message to='{room}'><x xmlns='http://jabber.org/protocol/muc#user'>\
@@ -115,7 +115,7 @@ pub async fn invite_and_kick(pair: &Pair) -> Verdict {
     assert!(has_status(&kicked, "307"), "{kicked:?}");
     bobby.see_leave("ally").await;
     let text = body(&invitation).unwrap_or_default();
-    if text.contains(pair.far_host()) {
+    if text.contains(meeting.far_host()) {
         return Verdict::But(Limit::InvitationText);
     }
     Verdict::Given

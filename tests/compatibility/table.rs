@@ -1,4 +1,4 @@
-//! The table: a row a thing that users do, a column a direction of a pair.
+//! The table: a row a thing that users do, a column a direction of a meeting.
 
 use std::fmt::Write as _;
 

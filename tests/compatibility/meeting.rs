@@ -4,12 +4,13 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
+use crate::support::backend::Backend;
 use crate::support::client::{Client, befriend};
 use crate::support::cluster::{Cluster, GLOBAL, PASSWORD, SECRET};
 use crate::support::inbox::Inbox;
 use crate::support::server::{self, Kind};
 
-/// The datacenters of every pair.
+/// The datacenters of every meeting.
 pub const HOSTS: [&str; 2] = ["dc1.test", "dc2.test"];
 
 /// Which way round: alice's datacenter and bob's.
@@ -59,7 +60,7 @@ fn name(kind: Kind) -> String {
 
 /// One row's part of a cluster: nobody else uses its two accounts.
 #[derive(Clone)]
-pub struct Pair {
+pub struct Meeting {
     cluster: Arc<Cluster>,
     direction: Direction,
     row: &'static str,
@@ -102,19 +103,19 @@ fn account(who: &str, row: &str, direction: Direction) -> String {
 }
 
 /// The shared domain's name for the rooms of `host`.
-pub fn rooms_of(host: &str) -> String {
+fn rooms_of(host: &str) -> String {
     format!("rooms-{}.{GLOBAL}", &host[..3])
 }
 
 /// What the server of `host` calls its rooms.
-pub fn local_rooms_of(host: &str) -> String {
+fn local_rooms_of(host: &str) -> String {
     format!("conference.{host}")
 }
 
 /// A cluster with a server of each kind, rooms at both, and an account for
 /// each of `rows` and direction.
 pub async fn start(first: Kind, second: Kind, rows: &[&'static str]) -> Arc<Cluster> {
-    let mut builder = Cluster::on(crate::support::backend::Backend::Mesh);
+    let mut builder = Cluster::on(Backend::Mesh);
     for (host, kind) in HOSTS.into_iter().zip([first, second]) {
         let mut accounts = Vec::new();
         for direction in Direction::of(first, second) {
@@ -154,7 +155,7 @@ fn with_rooms(mut server: server::Builder, accounts: &[String], local: &str) -> 
     server.rooms(local)
 }
 
-impl Pair {
+impl Meeting {
     /// For the row of that name.
     pub fn new(cluster: &Arc<Cluster>, direction: Direction, row: &'static str) -> Self {
         Self {
