@@ -42,6 +42,14 @@ crate::on_each_server!(
     a_wrong_port_names_the_right_one,
 );
 
+// It takes any domain that it does not have itself.
+crate::on_each_server! {
+    @with on_mongooseim MongooseIm
+    a_wrong_secret_names_both_settings
+    a_domain_that_the_server_itself_has_is_told_about
+    a_wrong_port_names_the_right_one
+}
+
 /// A datacenter whose gateway does not run.
 async fn server(kind: Kind) -> Cluster {
     Cluster::on(Backend::Mesh)
@@ -56,7 +64,8 @@ async fn a_wrong_secret_names_both_settings(kind: Kind) {
     let wrong = |s: &mut Settings| s.secret = "a wrong one".to_owned();
     let setting = match kind {
         Kind::Prosody => "component_secret",
-        Kind::Ejabberd | Kind::MongooseIm => "password",
+        Kind::Ejabberd => "password",
+        Kind::MongooseIm => "[[listen.component]]",
     };
     says(
         &cluster,
@@ -74,7 +83,7 @@ async fn a_domain_that_the_server_does_not_know_names_what_to_add(kind: Kind) {
     let (reason, setting) = match kind {
         Kind::Prosody => ("host_unknown", "Component \"unknown.test\""),
         Kind::Ejabberd => ("not_authorized", "unknown.test is not among its `hosts`"),
-        Kind::MongooseIm => unreachable!("it knows every domain"),
+        Kind::MongooseIm => panic!("a MongooseIM takes any domain"),
     };
     says(&cluster, unknown, reason, &[setting]).await;
 }
@@ -91,7 +100,7 @@ async fn a_domain_that_the_server_itself_has_is_told_about(kind: Kind) {
             let server = server.option("hosts", json!(["dc1.test", OTHER]));
             server.service(OTHER, SECRET)
         }),
-        Kind::MongooseIm => unreachable!("the stand-in has one domain"),
+        Kind::MongooseIm => cluster.its(|server| server.rooms(OTHER)),
     };
     let cluster = cluster.prepare().await;
     let hosted = |s: &mut Settings| s.global_host = OTHER.to_owned();
@@ -110,9 +119,8 @@ async fn a_wrong_port_names_the_right_one(kind: Kind) {
 
     let clients = cluster.dc("dc1.test").server.c2s();
     let (reason, advice) = match kind {
-        Kind::Prosody => ("host_unknown", "not the clients'"),
+        Kind::Prosody | Kind::MongooseIm => ("host_unknown", "not the clients'"),
         Kind::Ejabberd => ("wrong_port", "ejabberd_service"),
-        Kind::MongooseIm => unreachable!("its clients' port was not tried"),
     };
     says(&cluster, |s| s.server = clients, reason, &[advice]).await;
 }

@@ -23,6 +23,7 @@ const MODULES: &str = r#"
   "smacks", "blocklist", "csi", "time", "version", "private", "presence", "message", "iq","#;
 
 const FEDERATION: &str = r#" "dialback", "test_names","#;
+const TLS: &str = r#" "tls","#;
 /// What `prosodyctl shell` talks to.
 const SHELL: &str = r#" "admin_shell","#;
 const PLUGINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/prosody_plugins");
@@ -41,6 +42,7 @@ pub struct Builder {
     /// Its port for other servers, and theirs.
     federation: Option<(u16, Vec<(String, u16)>)>,
     has_shell: bool,
+    has_tls: bool,
     host_options: String,
     more: String,
     /// Where it runs, if not here.
@@ -154,11 +156,12 @@ impl Builder {
     }
 
     /// Offers clients TLS with that certificate, beside plain connections.
-    pub fn tls(self, identity: &Identity) -> Self {
+    pub fn tls(mut self, identity: &Identity) -> Self {
         let (certificate, key) = (&identity.certfile, &identity.keyfile);
+        // Not under the host, where the gateway's snippet has a list of its own.
+        self.has_tls = true;
         self.host_options(&format!(
-            "  modules_enabled = {{ \"tls\" }}\n  \
-             ssl = {{ certificate = {certificate:?}; key = {key:?} }}"
+            "  ssl = {{ certificate = {certificate:?}; key = {key:?} }}"
         ))
     }
 
@@ -233,7 +236,8 @@ impl Builder {
     fn more_modules(&self) -> String {
         let federation = self.federation.as_ref().map(|_| FEDERATION);
         let shell = self.has_shell.then_some(SHELL);
-        federation.into_iter().chain(shell).collect()
+        let tls = self.has_tls.then_some(TLS);
+        [federation, shell, tls].into_iter().flatten().collect()
     }
 
     fn federation_options(&self) -> String {
@@ -329,6 +333,7 @@ impl Prosody {
             global_options: String::new(),
             federation: None,
             has_shell: false,
+            has_tls: false,
             host_options: String::new(),
             more: String::new(),
             machine: None,

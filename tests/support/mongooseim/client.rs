@@ -50,7 +50,12 @@ async fn log_in(incoming: &mut Incoming, out: &Outgoing, shared: &Shared) -> Res
             "{header}<stream:features>{features}</stream:features>"
         ));
     };
-    incoming.next().await?;
+    let asked = incoming.next().await?;
+    if asked.attr("to") != Some(&domain) {
+        out.write(header("", NS).with("version", "1.0").open());
+        out.write(stream_error("host-unknown", None));
+        return Err(End::Stream);
+    }
     open(&format!(
         "<mechanisms xmlns='{SASL}'><mechanism>PLAIN</mechanism></mechanisms>"
     ));
