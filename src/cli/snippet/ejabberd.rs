@@ -55,6 +55,10 @@ fn listeners(wish: &Wish) -> String {
          # for each domain: set no domain_balancing.\n\
          listen:\n",
     );
+    if component.foreign_from && control.is_some() && apart.is_none() {
+        text += "  # check_from is for all of a listener: with another port in control.server, the\n  \
+                 # control component gets a listener of its own, where it stays on.\n";
+    }
     text += &listener(&component.server, !component.foreign_from, &shared);
     if let Some(control) = apart {
         let only = [(control.domain.as_str(), secret_of(control))];
@@ -199,6 +203,9 @@ mod tests {
         let (shared, control) = text.split_once("- port: 5348").unwrap();
         assert!(shared.contains("check_from: false"), "{text}");
         assert!(control.contains("check_from: true"), "{text}");
-        assert!(!shared.contains("gw.dc1.test"), "{text}");
+        assert!(
+            !shared.contains("gw.dc1.test") && !shared.contains("control.server"),
+            "{text}"
+        );
     }
 }

@@ -88,8 +88,10 @@ fn rights(wish: &Wish) -> String {
     };
     let domain = lua(control.domain.as_str());
     format!(
-        "  -- {domain} may see all presence and list who is online. With \"strait_accounts\"\n  \
-         -- too (packaging/prosody/mod_strait_accounts.lua), who never logged in has a home.\n  \
+        "  -- {domain} may see all presence and list who is online.\n  \
+         -- \"privilege\" is one of the community's modules, in Debian's package prosody-modules.\n  \
+         -- With \"strait_accounts\" too (packaging/prosody/mod_strait_accounts.lua), who never\n  \
+         -- logged in has a home.\n  \
          modules_enabled = {{ \"privilege\", \"admin_adhoc\" }}\n  \
          admins = {{ {domain} }}\n  \
          privileged_entities = {{ [{domain}] = {{ presence = \"managed_entity\" }} }}\n"
