@@ -118,7 +118,9 @@ impl Meeting {
             let now = Oddities::of(info);
             let is_news = |before: &mut Oddities| std::mem::replace(before, now.clone()) != now;
             if self.known.send_if_modified(is_news) {
-                tracing::info!(?now, "the server is one of its own kind");
+                let is_odd = now != Oddities::default();
+                let kind = if is_odd { "a" } else { "no" };
+                tracing::info!("the server is {kind} {MONGOOSEIM} (docs/mongooseim.md)");
             }
         }
         true

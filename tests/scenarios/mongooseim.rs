@@ -13,17 +13,23 @@ use crate::support::mongooseim_admin::PASSWORD;
 use crate::support::server::Kind;
 use crate::support::xml::{child, children};
 
+/// What a gateway logs when its server has said who it is.
+const RECOGNISED: &str = "the server is a MongooseIM";
+
 const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
 const CARBONS: &str = "<enable xmlns='urn:xmpp:carbons:2'/>";
 
 /// A Prosody, and a MongooseIM that is not asked who is online.
 async fn beside_prosody() -> Cluster {
-    Cluster::of([Kind::Prosody, Kind::MongooseIm])
+    let cluster = Cluster::of([Kind::Prosody, Kind::MongooseIm])
         // Who is asked for and offline is looked for sooner.
         .config("bounce.resend_after_ms = 5")
         .start()
-        .await
+        .await;
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_logged(RECOGNISED).await;
+    cluster
 }
 
 /// A MongooseIM whose gateway asks it, and learns nothing of presence by itself.
@@ -114,9 +120,11 @@ async fn a_restarted_gateway_knows_its_server_again() {
     let _bob = cluster.login("bob", "dc2.test", "b1").await;
     cluster.dc_mut("dc2.test").gateway.restart().await;
     cluster.until_ready().await;
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_logged_times(RECOGNISED, 2).await;
     let info = alice.iq(Some("bob@example.test"), "get", INFO).await;
     query(&info);
-    // And a restarted server is asked again.
+    // What is known of the server outlives the server's own restart.
     cluster.dc_mut("dc2.test").server.restart().await;
     let gateway = &cluster.dc("dc2.test").gateway;
     gateway
