@@ -4,6 +4,7 @@ use minidom::Element;
 use xmpp_parsers::ns;
 
 use super::client::Client;
+use super::patience::until;
 use super::xml::child;
 
 /// Asks the pubsub service or account `to`; `None` is the own account.
@@ -11,15 +12,34 @@ use super::xml::child;
 /// # Panics
 /// When it refuses.
 pub async fn request(client: &Client, to: Option<&str>, kind: &str, payload: &str) -> Element {
-    let payload = format!("<pubsub xmlns='{}'>{payload}</pubsub>", ns::PUBSUB);
-    let answer = client.iq(to, kind, &payload).await;
+    let answer = ask(client, to, kind, payload).await;
     assert_eq!(answer.attr("type"), Some("result"), "{payload}: {answer:?}");
     answer
 }
 
+async fn ask(client: &Client, to: Option<&str>, kind: &str, payload: &str) -> Element {
+    let payload = format!("<pubsub xmlns='{}'>{payload}</pubsub>", ns::PUBSUB);
+    client.iq(to, kind, &payload).await
+}
+
 /// Publishes `payload` at a node of the own account.
 pub async fn publish(client: &Client, node: &str, id: &str, payload: &str) {
-    request(client, None, "set", &publication(node, id, payload)).await;
+    create_by(client, &publication(node, id, payload)).await;
+}
+
+/// Publishes at a node that may not exist yet. While other accounts create nodes,
+/// ejabberd 23.01 now and then says of a new one that it is not found.
+async fn create_by(client: &Client, publication: &str) {
+    until("a publication to be accepted", async || {
+        let answer = ask(client, None, "set", publication).await;
+        if answer.attr("type") == Some("result") {
+            return Ok(());
+        }
+        let answer = String::from(&answer);
+        assert!(answer.contains("item-not-found"), "{publication}: {answer}");
+        Err(answer)
+    })
+    .await;
 }
 
 /// Publishes it where everybody may look, not only contacts (XEP-0060 §7.1.5).
@@ -32,7 +52,7 @@ pub async fn publish_openly(client: &Client, node: &str, id: &str, payload: &str
         ns::DATA_FORMS,
         ns::PUBSUB
     );
-    request(client, None, "set", &format!("{publication}{form}")).await;
+    create_by(client, &format!("{publication}{form}")).await;
 }
 
 fn publication(node: &str, id: &str, payload: &str) -> String {
