@@ -72,6 +72,7 @@ impl Book {
     /// The local server was handed this from `host`.
     pub(super) fn came_in(&mut self, host: &Host, sighting: &Sighting) {
         let host = self.hosts.id(Some(host));
+        self.note_answer(sighting);
         match sighting {
             Sighting::Available {
                 session,
@@ -87,6 +88,7 @@ impl Book {
     /// The local server sent this, and it goes to `host`, perhaps to others too.
     pub(super) fn went_out(&mut self, host: &Host, is_copy: bool, sighting: &Sighting) {
         let host = self.hosts.id(Some(host));
+        self.note_answer(sighting);
         match sighting {
             Sighting::Available {
                 session,
@@ -102,6 +104,19 @@ impl Book {
                 let host = self.or_several(Key::between(user, viewer), Side::In, host, is_copy);
                 self.relate(Side::In, host, State::Shown, user, viewer);
             }
+        }
+    }
+
+    /// Whoever is shown or told something of a session may see its user: if they
+    /// may not any more later, that is news, and no answer to a question of ours.
+    fn note_answer(&mut self, sighting: &Sighting) {
+        if let Sighting::Available {
+            session, viewer, ..
+        }
+        | Sighting::Unavailable { session, viewer } = sighting
+        {
+            let pair = (session.to_bare(), viewer.to_bare());
+            self.pending.note_answer(&pair);
         }
     }
 
@@ -301,7 +316,9 @@ impl Book {
         verdicts.into_iter().filter_map(carry_out).collect()
     }
 
-    /// `host`: that of the round, for what goes to no host in particular.
+    /// `host`: that of the round, for what the local server is to say to no host in
+    /// particular. Another server is only asked for users that it has shown: of
+    /// others it might say that nobody may see them.
     fn carry_out(
         &mut self,
         key: &Key,
@@ -309,7 +326,13 @@ impl Book {
         verdict: Verdict,
         host: Option<&Host>,
     ) -> Option<Step> {
-        let host = self.hosts.find(view.host).or(host).cloned();
+        let its = self.hosts.find(view.host);
+        let host = if view.side == Side::Out {
+            its.or(host)
+        } else {
+            its
+        };
+        let host = host.cloned();
         let question = || {
             Some(Question {
                 viewer: key.viewer()?.into_bare(),

@@ -102,11 +102,14 @@ impl Views {
         book.pending.wanted_at(&pair, Instant::now()).cloned()
     }
 
-    /// If `stanza` says that nobody is there (RFC 6121 §4.3.2), and this gateway
-    /// alone wanted to know: what follows. Nobody else waits for that answer.
+    /// If `stanza` says that nobody is there, or nobody whom the viewer may see
+    /// (RFC 6121 §4.3.2), and this gateway alone wanted to know: what follows.
+    /// Nobody else waits for that answer; and a viewer who has only been shown a
+    /// presence that was directed to them must not be told that they have no
+    /// subscription, which could end a request for one.
     #[must_use]
     pub fn answers_us(&self, stanza: &Stanza) -> Option<Vec<Withdrawal>> {
-        if stanza.stanza_type() != Some("unavailable") {
+        if !matches!(stanza.stanza_type(), Some("unavailable" | "unsubscribed")) {
             return None;
         }
         let user = stanza.from()?.try_as_full().err()?;

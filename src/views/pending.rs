@@ -55,6 +55,13 @@ impl Pending {
         }
     }
 
+    /// The question has its answer: another one is a server's own.
+    pub(super) fn note_answer(&mut self, pair: &Pair) {
+        if let Some(asked) = self.asked.get_mut(pair) {
+            asked.is_answered = true;
+        }
+    }
+
     /// Which host wants the answers to a question of ours.
     pub(super) fn wanted_at(&self, pair: &Pair, now: Instant) -> Option<&Host> {
         let asked = self.asked.get(pair).filter(|asked| asked.until > now)?;

@@ -93,14 +93,15 @@ impl Round {
     ) -> Verdict {
         let is_its = view.host == host;
         // It went to several, or nobody knows where it was to go.
-        let may_be_its = is_its || view.host == HostId::NONE;
+        let is_nobodys = view.host == HostId::NONE;
         match self.cause {
             Cause::PeerLost(_) if is_its => peer_lost(key, view),
             Cause::PeerLost(_) => Verdict::Keep,
             Cause::PeerBack { fresh, lost, .. } => {
                 let verdict = match view.side {
-                    Side::In if may_be_its => told_by_peer(key, view, fresh || lost),
-                    Side::Out if may_be_its => told_to_peer(key, view, fresh, global),
+                    Side::In if is_its => told_by_peer(key, view, fresh || lost),
+                    Side::In if is_nobodys => told_by_peer(key, view, false),
+                    Side::Out if is_its || is_nobodys => told_to_peer(key, view, fresh, global),
                     Side::In | Side::Out => Verdict::Keep,
                 };
                 self.once(key, verdict)

@@ -212,6 +212,46 @@ fn nobody_home_is_an_answer_that_only_we_wait_for() {
 }
 
 #[test]
+fn who_is_shown_anything_may_see_it_and_what_is_said_after_is_news() {
+    let (alice, bob) = (bare("alice@x.test"), bare(BOB));
+    for seen in [available(ALICE, BOB), unavailable(ALICE, BOB)] {
+        let mut world = World::new();
+        world.asked("alice@x.test", BOB);
+        world.comes_in(&seen);
+        assert_eq!(world.book.nobody_home(&alice, &bob, world.now), None);
+    }
+}
+
+#[test]
+fn a_server_is_only_asked_for_those_whom_it_has_shown() {
+    let mut world = World::new();
+    // Their server asks both datacenters that have alice.
+    for name in ["dc1.test", "dc3.test"] {
+        let probe = Sighting::Probe {
+            user: bare("alice@x.test"),
+            viewer: bare(BOB),
+        };
+        world.book.went_out(&host(name), true, &probe);
+    }
+    let back = |name| Cause::PeerBack {
+        host: host(name),
+        fresh: true,
+        lost: true,
+    };
+    let asked = Step::Ask(question(BOB, "alice@x.test"));
+    assert_eq!(world.round(back("dc1.test")), [asked], "one of them");
+    assert_eq!(world.round(back("dc4.test")), []);
+    let three = host("dc3.test");
+    world.book.came_in(&three, &available(ALICE, BOB));
+    let asked = Step::Ask(Question {
+        host: Some(three),
+        ..question(BOB, "alice@x.test")
+    });
+    assert_eq!(world.round(back("dc3.test")), [asked]);
+    assert_eq!(world.round(back("dc4.test")), []);
+}
+
+#[test]
 fn a_fresh_gateway_is_shown_our_sessions_again() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
@@ -301,7 +341,10 @@ fn what_did_not_get_through_is_said_when_the_way_is_open() {
             ..withdrawal("bob@x.test/b1", "alice@x.test", Side::Out, Why::Missed)
         }),
         Step::AskHere(question("alice@x.test", "carol@x.test")),
-        Step::Ask(question(BOB, "dave@x.test")),
+        Step::Ask(Question {
+            host: None,
+            ..question(BOB, "dave@x.test")
+        }),
     ];
     assert_eq!(steps, expected);
     assert_eq!(world.told(steps).len(), 1);
