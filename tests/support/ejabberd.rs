@@ -9,10 +9,12 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::http;
+use super::patience::PATIENCE;
 use super::port::Port;
 use super::process::Process;
 use super::site::{Site, User};
@@ -20,6 +22,10 @@ use super::workdir::Workdir;
 
 /// The program of Debian's package, which knows where its libraries are.
 const CONTROL_SCRIPT: &str = "/usr/sbin/ejabberdctl";
+
+/// How long its start may take. Two seconds of a processor do, of which a busy
+/// machine has little to give.
+const START: Duration = PATIENCE.saturating_mul(3);
 
 /// What a client needs, and what remote users need.
 const MODULES: [&str; 18] = [
@@ -353,7 +359,7 @@ impl Ejabberd {
         self.process.launch();
         let what = format!("ejabberd to serve {}", self.domain());
         self.process
-            .until(&what, async || self.serves().await)
+            .until_within(START, &what, async || self.serves().await)
             .await;
     }
 

@@ -15,13 +15,25 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// After [`PATIENCE`], saying `what` was awaited and what the last look gave.
-pub async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+    until_within(PATIENCE, what, look).await
+}
+
+/// The same for what takes long.
+///
+/// # Panics
+/// After `patience`.
+pub async fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         match look().await {
             Ok(found) => return found,
             Err(instead) if Instant::now() >= deadline => {
-                panic!("waited {PATIENCE:?} for {what}; instead: {instead}")
+                panic!("waited {patience:?} for {what}; instead: {instead}")
             }
             Err(_) => sleep(LOOK_EVERY).await,
         }

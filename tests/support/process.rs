@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use super::patience::{PATIENCE, until};
+use super::patience::{PATIENCE, until_within};
 
 /// A program that can be started, stopped in several ways, and started again.
 /// Its output is appended to one log file.
@@ -151,12 +151,21 @@ impl Process {
     ///
     /// # Panics
     /// At once when it does not run; when it takes too long.
-    pub async fn until<T>(
+    pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
+        self.until_within(PATIENCE, what, look).await
+    }
+
+    /// The same for what takes long.
+    ///
+    /// # Panics
+    /// At once when it does not run; after `patience`.
+    pub async fn until_within<T>(
         &self,
+        patience: Duration,
         what: &str,
         mut look: impl AsyncFnMut() -> Result<T, String>,
     ) -> T {
-        until(what, async || {
+        until_within(patience, what, async || {
             assert!(
                 self.is_running(),
                 "waited for {what}, but {} has ended; {}",
