@@ -208,8 +208,11 @@ impl Builder {
         let quiet = "+sbwt none +sbwtdcpu none +sbwtdio none -noinput \
                      -os_mon start_memsup false start_cpu_sup false start_disksup false";
         all.extend(quiet.split_whitespace().map(str::to_owned));
-        let spool = format!("{:?}", path("spool"));
-        all.extend(["-mnesia", "dir", &spool, "-s", "ejabberd", "-eval"].map(str::to_owned));
+        let (spool, cores) = (format!("{:?}", path("spool")), format!("{:?}", path("")));
+        // A core is what Mnesia leaves behind when it breaks down.
+        let mnesia = ["-mnesia", "dir", &spool, "-mnesia", "core_dir", &cores];
+        all.extend(mnesia.map(str::to_owned));
+        all.extend(["-s", "ejabberd", "-eval"].map(str::to_owned));
         all.push(self.provisioning(ready));
         all
     }
