@@ -160,7 +160,8 @@ impl Presence {
             }
             self.begin(cause);
         }
-        if relay.views.count() > self.sweep_at {
+        // While the server is away nobody is here, and everybody is to be asked for.
+        if relay.views.count() > self.sweep_at && self.away.is_none() {
             self.begin(Cause::Sweep);
             self.sweep_at = usize::MAX;
         }

@@ -197,7 +197,7 @@ impl Book {
             occupant,
         };
         self.put(Key::of(session, viewer), view);
-        if let (Side::In, Err(viewer)) = (side, viewer.try_as_full()) {
+        if let Err(viewer) = viewer.try_as_full() {
             self.relate(side, host, State::Shown, &session.to_bare(), viewer);
         }
     }

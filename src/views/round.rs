@@ -106,7 +106,7 @@ impl Round {
                 };
                 self.once(key, verdict)
             }
-            Cause::ServerLost => server_lost(view),
+            Cause::ServerLost => server_lost(key, view),
             Cause::ServerBack => {
                 let verdict = server_back(key, view, global);
                 self.once(key, verdict)
@@ -174,31 +174,37 @@ fn told_by_peer(key: &Key, view: &mut View, all: bool) -> Verdict {
 fn told_to_peer(key: &Key, view: &mut View, all: bool, global: &str) -> Verdict {
     match view.state {
         State::Missed => doom(view, Why::Missed),
-        State::Unsaid => Verdict::AskHereAndForget,
+        State::Unsaid => {
+            view.state = State::Shown;
+            Verdict::AskHere
+        }
         State::Shown if all && is_user(key, global) => Verdict::AskHere,
         _ => Verdict::Keep,
     }
 }
 
-fn server_lost(view: &mut View) -> Verdict {
+fn server_lost(key: &Key, view: &mut View) -> Verdict {
     match (view.side, view.state) {
-        (Side::Out, State::Shown) => doom(view, Why::Server),
+        (Side::Out, State::Shown) if has_session(key) => doom(view, Why::Server),
         _ => Verdict::Keep,
     }
 }
 
+/// What it sent and was asked while nobody was attached is lost; also of those who
+/// came back to it sooner than we did, and of those who were not there before. If it
+/// was started anew it knows nothing of others.
 fn server_back(key: &Key, view: &mut View, global: &str) -> Verdict {
     match (view.side, view.state) {
-        (Side::Out, State::Shown) if is_user(key, global) => Verdict::AskHere,
+        (_, State::Unsaid | State::Shown) if !has_session(key) => {
+            view.state = State::Shown;
+            match view.side {
+                Side::In => Verdict::Ask,
+                Side::Out => Verdict::AskHere,
+            }
+        }
         (Side::Out, State::Withdrawn) if is_user(key, global) => Verdict::AskHereAndForget,
         (Side::Out, State::Withdrawn) => Verdict::Forget,
-        // A question for one of its users.
-        (Side::Out, State::Unsaid) => Verdict::AskHereAndForget,
         (Side::In, State::Missed) => doom(view, Why::Missed),
-        (Side::In, State::Unsaid) => {
-            view.state = State::Shown;
-            Verdict::Ask
-        }
         _ => Verdict::Keep,
     }
 }
@@ -206,7 +212,8 @@ fn server_back(key: &Key, view: &mut View, global: &str) -> Verdict {
 /// Nobody tells when a session is gone that was shown others.
 fn sweep(key: &Key, view: &View, is_here: &dyn Fn(&Jid) -> bool) -> Verdict {
     let is_of_use = match view.side {
-        Side::Out => true,
+        Side::Out if has_session(key) => true,
+        Side::Out => key.user().is_some_and(|user| is_here(&user.into())),
         Side::In if has_session(key) && is_contact(key) => true,
         Side::In => key.viewer().is_some_and(|viewer| is_here(&viewer)),
     };

@@ -294,8 +294,22 @@ fn when_the_server_is_lost_everybody_elsewhere_is_told_and_then_asked_for() {
     assert_eq!(world.told(steps), told);
     let asked = [Step::AskHere(question("alice@x.test", BOB))];
     assert_eq!(world.round(Cause::ServerBack), asked);
-    assert_eq!(world.round(Cause::ServerBack), []);
-    assert_eq!(world.book.len(), 0);
+    assert_eq!(world.book.len(), 1, "alice may ask for bob");
+}
+
+#[test]
+fn a_server_that_is_back_is_asked_also_for_those_who_were_offline_and_tells_them_of_others() {
+    let mut world = World::new();
+    world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
+    world.goes_out(&unavailable("bob@x.test/b1", "alice@x.test"));
+    world.comes_in(&available(ALICE, BOB));
+    let expected = [
+        // He may be there already, and not know of her.
+        Step::Ask(question(BOB, "alice@x.test")),
+        Step::AskHere(question("alice@x.test", BOB)),
+    ];
+    assert_eq!(world.round(Cause::ServerLost), [], "he was told to be gone");
+    assert_eq!(world.round(Cause::ServerBack), expected);
 }
 
 #[test]
@@ -364,6 +378,7 @@ fn what_the_local_server_was_not_told_while_it_was_away_it_is_told_then() {
         .missed(Side::In, Some(&peer), &available("carol@x.test/c", BOB));
     let steps = world.round(Cause::ServerBack);
     let expected = [
+        Step::Ask(question(BOB, "alice@x.test")),
         Step::Withdraw(withdrawal(ALICE, BOB, Side::In, Why::Missed)),
         Step::Ask(question(BOB, "carol@x.test")),
     ];

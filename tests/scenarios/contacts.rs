@@ -18,6 +18,7 @@ crate::on_each_backend!(
     a_stopped_server_takes_its_users_offline,
     a_killed_server_takes_its_users_offline,
     a_killed_server_that_is_back_soon_takes_offline_who_does_not_return,
+    who_logs_in_before_the_gateway_is_back_sees_and_is_seen,
     a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back,
     a_datacenter_that_falls_silent_is_offline_on_both_sides_until_it_is_back,
     who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it,
@@ -33,6 +34,7 @@ crate::on_each_pair!(
     a_stopped_server_takes_its_users_offline,
     a_killed_server_takes_its_users_offline,
     a_killed_server_that_is_back_soon_takes_offline_who_does_not_return,
+    who_logs_in_before_the_gateway_is_back_sees_and_is_seen,
     a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back,
     who_only_watches_is_told_too,
 );
@@ -460,5 +462,44 @@ async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(setup: 
     seen.each_other_again().await;
     assert_eq!(times_gone(&bob, "alice@example.test/r1"), 1);
     assert_eq!(times_gone(&bob, "alice@example.test/r3"), 0);
+    assert_end(&cluster).await;
+}
+
+/// Clients are often quicker than the gateway to find a server that is back: what
+/// their server sends then reaches nobody.
+async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(setup: impl Into<Setup>) {
+    let mut cluster = two(setup, "").start().await;
+    let (alice, bob) = friends(&cluster).await;
+    // Dave is not online when it happens.
+    let dave = cluster.login("dave", "dc1.test", "d1").await;
+    befriend(&dave, "dave@example.test", &bob, BOB).await;
+    dave.close().await;
+    bob.expect_presence("dave@example.test/d1", Some("unavailable"))
+        .await;
+
+    // They have asked each other already: that would put things right by chance.
+    for host in ["dc1.test", "dc2.test"] {
+        let gateway = &cluster.dc(host).gateway;
+        gateway.until_logged("heard again").await;
+        gateway.until_settled().await;
+    }
+    // It can't attach before it is thawed.
+    cluster.dc("dc1.test").gateway.process.freeze();
+    cluster.dc_mut("dc1.test").server.kill9().await;
+    drop(alice);
+    cluster.dc_mut("dc1.test").server.start().await;
+    let alice = cluster.login("alice", "dc1.test", "r2").await;
+    let dave = cluster.login("dave", "dc1.test", "d2").await;
+    alice.sync().await;
+    dave.sync().await;
+    cluster.dc("dc1.test").gateway.process.thaw();
+
+    for (client, session) in [
+        (&alice, "alice@example.test/r2"),
+        (&dave, "dave@example.test/d2"),
+    ] {
+        client.expect_presence("bob@example.test/b1", None).await;
+        bob.expect_presence(session, None).await;
+    }
     assert_end(&cluster).await;
 }
