@@ -16,7 +16,7 @@ use jid::Jid;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use self::showing::{Glimpse, is_own_probe};
+use self::showing::{Glimpse, is_own_probe, own_question};
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Components;
 use crate::copies::Copies;
@@ -289,9 +289,10 @@ impl Relay {
     }
 
     fn forward_one(&self, envelope: Envelope, host: &Host, next: &mut Next) {
-        let glimpse = Glimpse::of(&envelope);
+        let (glimpse, question) = (Glimpse::of(&envelope), own_question(&envelope));
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
+                self.note_asked(question);
                 self.note_forwarded(glimpse, host);
                 let forwarded = &self.metrics.forwarded;
                 forwarded.with_label_values(&[host.as_str()]).inc();

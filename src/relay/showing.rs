@@ -1,6 +1,6 @@
 //! Which presence goes by, and what is said of those who can't say it themselves.
 
-use jid::Jid;
+use jid::{BareJid, Jid};
 use tracing::debug;
 
 use super::{Next, Relay, on_its_way};
@@ -116,12 +116,10 @@ impl Relay {
 
     /// To the datacenter that showed the user last: its server knows.
     fn ask(&self, question: &Question, next: &mut Next) {
-        let Question { user, viewer, host } = question;
         let asked = &self.metrics.presence_asked;
         asked.with_label_values(&["peer"]).inc();
-        self.views.asked(user.clone(), viewer.clone(), None);
         let envelope = self.say_for(&self.rules.local, question.stanza());
-        self.send_to_its_server(envelope, host.as_ref(), next);
+        self.send_to_its_server(envelope, question.host.as_ref(), next);
     }
 
     fn ask_here(&self, question: &Question) {
@@ -179,6 +177,13 @@ impl Relay {
         }
     }
 
+    /// A link has a question of ours: from now on there is an answer to wait for.
+    pub(super) fn note_asked(&self, question: Option<(BareJid, BareJid)>) {
+        if let Some((user, viewer)) = question {
+            self.views.asked(user, viewer, None);
+        }
+    }
+
     /// It could not be delivered in time.
     pub(super) fn note_missed(&self, envelope: &Envelope) {
         if let Some(sighting) = Sighting::of(&envelope.stanza) {
@@ -190,6 +195,16 @@ impl Relay {
             self.views.missed(side, host, &sighting);
         }
     }
+}
+
+/// For whom and in whose name `envelope` asks, if it is a question of ours.
+pub(super) fn own_question(envelope: &Envelope) -> Option<(BareJid, BareJid)> {
+    // First: this is looked at for each stanza.
+    if !is_own_probe(envelope) {
+        return None;
+    }
+    let stanza = &envelope.stanza;
+    Some((stanza.to()?.to_bare(), stanza.from()?.to_bare()))
 }
 
 fn pair_of(stanza: &Stanza) -> Pair {

@@ -210,8 +210,8 @@ fn to_foreign_domain(question: &Question<'_>) -> Decision {
 
 /// The recipient is a user of the shared domain.
 fn to_user(question: &Question<'_>) -> Decision {
-    if is_presence_for_us(question) {
-        return Decision::Reinject { why: Why::Routed };
+    if let Some(host) = presence_made_for(question) {
+        return towards(question, host);
     }
     let candidates = Candidates::of(question);
     if candidates.hosts.is_empty() {
@@ -257,14 +257,19 @@ fn to_nobody_known(question: &Question<'_>) -> Decision {
     }
 }
 
-/// A presence that was made for us in particular: our server knows whether the
-/// user is here, this gateway may only just have started. If they are not it is
-/// of no use anywhere: a server asks for it when somebody comes online.
-fn is_presence_for_us(question: &Question<'_>) -> bool {
-    question.kind == Kind::Presence
-        && matches!(question.stanza_type, None | Some("unavailable" | "probe"))
-        && matches!(question.arrival, Arrival::Link(_))
-        && question.copy_for == Some(&question.rules.local)
+/// The host that a presence was made for in particular, if it was: that one's
+/// server knows whether the user is there, its gateway may only just have started.
+/// If they are not, it is of no use anywhere else: a server asks for presence when
+/// somebody comes online.
+fn presence_made_for<'a>(question: &Question<'a>) -> Option<&'a Host> {
+    let is_shown = matches!(question.stanza_type, None | Some("unavailable" | "probe"));
+    let is_presence = question.kind == Kind::Presence && is_shown;
+    let host = question.copy_for.filter(|_| is_presence)?;
+    match question.arrival {
+        // It is where it was to go.
+        Arrival::Link(_) => (*host == question.rules.local).then_some(host),
+        Arrival::Component | Arrival::Own => Some(host),
+    }
 }
 
 /// A peer's server asks who is online here (RFC 6121 §4.3): ours knows at once,

@@ -441,6 +441,23 @@ fn presence_that_was_made_for_us_goes_no_further() {
 }
 
 #[test]
+fn presence_that_was_made_for_a_host_goes_there_when_it_had_to_wait() {
+    let made = |arrival: Arrival, bare| Row {
+        copy_for: Some("dc2.test"),
+        arrival,
+        ..row("held before", ALICE, To("dc2.test"))
+            .kind(Kind::Presence, Some("probe"))
+            .bare(bare)
+    };
+    check(vec![
+        made(Arrival::Own, &[]),
+        made(Arrival::Own, &["dc3.test"]),
+        made(Arrival::Component, &[]),
+        made(Arrival::Component, &["dc2.test", "dc3.test"]),
+    ]);
+}
+
+#[test]
 fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_that_asks() {
     let room = "room@muc.example.test/nick";
     let began_here = row("the answer to what began here", room, Reinject(Why::Routed));
