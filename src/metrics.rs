@@ -185,9 +185,6 @@ impl Metrics {
         for from in ["component", "link", "own"] {
             self.taken.with_label_values(&[from]);
         }
-        for why in ["peer", "server", "session", "unanswered", "missed"] {
-            self.presence_withdrawn.with_label_values(&[why]);
-        }
         for whom in ["peer", "server"] {
             self.presence_asked.with_label_values(&[whom]);
         }

@@ -319,15 +319,7 @@ impl Sessions {
 }
 
 fn write_probe(probe: Probe) -> Stanza {
-    let (from, to) = (Jid::from(probe.from), Jid::from(probe.to));
-    Stanza::new(
-        Kind::Presence,
-        Some("probe"),
-        None,
-        Some(from),
-        Some(to),
-        &[],
-    )
+    Stanza::probe(probe.from.into(), probe.to.into())
 }
 
 /// Ms since the Unix epoch.

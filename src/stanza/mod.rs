@@ -125,6 +125,13 @@ impl Stanza {
         }
     }
 
+    /// A probe: `viewer` asks for the presence of `user` (RFC 6121 §4.3).
+    #[must_use]
+    pub fn probe(viewer: Jid, user: Jid) -> Self {
+        let probe = Some("probe");
+        Self::new(Kind::Presence, probe, None, Some(viewer), Some(user), &[])
+    }
+
     /// A stanza built from its parts. Elements of `payload` that are in
     /// [`NAMESPACE`] are written as the stanza's own.
     #[must_use]

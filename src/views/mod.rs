@@ -47,6 +47,10 @@ impl Views {
     /// None yet. `global` is the shared domain.
     #[must_use]
     pub fn new(global: Host, metrics: Arc<Metrics>) -> Self {
+        // Series whose labels are known show from the start.
+        for why in Why::ALL {
+            metrics.presence_withdrawn.with_label_values(&[why.label()]);
+        }
         Self {
             book: Mutex::new(Book::new(global)),
             metrics,

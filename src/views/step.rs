@@ -120,15 +120,7 @@ impl Question {
     /// The probe, under global addresses.
     #[must_use]
     pub fn stanza(&self) -> Stanza {
-        let (from, to) = (self.viewer.clone().into(), self.user.clone().into());
-        Stanza::new(
-            Kind::Presence,
-            Some("probe"),
-            None,
-            Some(from),
-            Some(to),
-            &[],
-        )
+        Stanza::probe(self.viewer.clone().into(), self.user.clone().into())
     }
 }
 
