@@ -280,6 +280,7 @@ async fn server_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
     let mut cluster = two(setup, SHORT).start().await;
     let (alice, bob) = friends(&cluster).await;
     if killed {
+        cluster.dc("dc1.test").server.until_saved().await;
         cluster.dc_mut("dc1.test").server.kill9().await;
     } else {
         cluster.dc_mut("dc1.test").server.stop().await;
@@ -306,6 +307,7 @@ async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc1.test", "c1").await;
     befriend(&carol, CAROL, &bob, BOB).await;
+    cluster.dc("dc1.test").server.until_saved().await;
     cluster.dc_mut("dc1.test").server.kill9().await;
     drop((alice, carol));
     cluster.dc_mut("dc1.test").server.start().await;
@@ -485,6 +487,7 @@ async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(setup: impl Int
     }
     // It can't attach before it is thawed.
     cluster.dc("dc1.test").gateway.process.freeze();
+    cluster.dc("dc1.test").server.until_saved().await;
     cluster.dc_mut("dc1.test").server.kill9().await;
     drop(alice);
     cluster.dc_mut("dc1.test").server.start().await;

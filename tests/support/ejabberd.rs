@@ -71,7 +71,7 @@ pub struct Builder {
 #[derive(Debug)]
 pub struct Ejabberd {
     site: Site,
-    /// Exists when everything is done that is done at the start.
+    /// Exists when everything is done that is done at the start, and stored.
     ready: PathBuf,
     /// Where its commands are (`mod_http_api`).
     commands: Port,
@@ -233,8 +233,13 @@ impl Builder {
             .expect("a string grows");
         }
         let ready = binary(&ready.display().to_string());
-        // What is not on disk is lost when a test kills it.
-        all + &format!("ok = mnesia:sync_log(), ok = file:write_file({ready}, <<>>).")
+        // Whenever that file is missing: all that was stored before is on disk, and
+        // not lost when a test kills it.
+        all + &format!(
+            "spawn(fun Save() -> case filelib:is_regular({ready}) of true -> ok; \
+             false -> ok = mnesia:sync_log(), ok = file:write_file({ready}, <<>>) end, \
+             timer:sleep(20), Save() end)."
+        )
     }
 
     /// In Erlang: gives a user the contact that all of them have.
@@ -353,6 +358,18 @@ impl Ejabberd {
             (200, list) => serde_json::from_str(&list).map_err(|error| error.to_string()),
             (status, body) => Err(format!("{status} {body}")),
         }
+    }
+
+    /// Waits until all that it has stored is on disk.
+    pub async fn until_saved(&self) {
+        std::fs::remove_file(&self.ready).expect("an ejabberd that runs");
+        let what = format!("ejabberd of {} to save", self.domain());
+        self.process
+            .until(&what, async || {
+                let saved = self.ready.exists();
+                saved.then_some(()).ok_or_else(|| "not yet".to_owned())
+            })
+            .await;
     }
 
     /// Starts it again after it was stopped or killed, with the same data and ports.

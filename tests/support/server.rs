@@ -236,6 +236,16 @@ impl Server {
         }
     }
 
+    /// Waits until all that it has stored is on disk, as it is when a server runs
+    /// for longer than a test does: rosters outlive a kill.
+    pub async fn until_saved(&self) {
+        match self {
+            Self::Ejabberd(server) => server.until_saved().await,
+            // They write at once.
+            Self::Prosody(_) | Self::MongooseIm(_) => {}
+        }
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         match self {
