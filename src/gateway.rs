@@ -27,7 +27,7 @@ use self::status::status;
 use self::table::Table;
 use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
-use crate::component::{self, Components, ComponentsTask, Oddities, Role};
+use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::registry::{self, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
+use crate::servers::ServerQuirks;
 use crate::services::Services;
 use crate::sessions::Sessions;
 use crate::translate::{Senders, Translator};
@@ -231,8 +232,8 @@ fn component_settings(config: &Config) -> component::Settings {
         queue_bytes: config.connections.queue_bytes,
         echoes: true,
         presumed: match config.control.mongooseim {
-            Some(_) => Oddities::mongooseim(),
-            None => Oddities::default(),
+            Some(_) => ServerQuirks::mongooseim(),
+            None => ServerQuirks::default(),
         },
     }
 }

@@ -36,8 +36,8 @@
 //! when a datacenter, its server or its gateway is gone, and asked for when it is back.
 //!
 //! [`services`] answers what is addressed to the shared domain itself, and what a
-//! server can't answer for its accounts: [`component`] finds out what the attached
-//! one does as others don't.
+//! server can't answer for its accounts. All that is special to one server
+//! software stands in [`servers`].
 //!
 //! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
 //! wrote, and [`gateway`] builds, starts and stops it all; it is the only place
@@ -50,13 +50,14 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 9 | `main`, `cli` |
-//! | 8 | [`gateway`] |
-//! | 7 | [`admin`] |
-//! | 6 | [`workers`] |
-//! | 5 | [`control`], [`relay`] |
-//! | 4 | [`bounce`], [`copies`], [`registry`], [`sessions`], [`views`] |
-//! | 3 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
+//! | 10 | `main`, `cli` |
+//! | 9 | [`gateway`] |
+//! | 8 | [`admin`] |
+//! | 7 | [`workers`] |
+//! | 6 | [`control`], [`relay`] |
+//! | 5 | [`bounce`], [`copies`], [`registry`], [`sessions`], [`views`] |
+//! | 4 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
+//! | 3 | [`servers`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`] |
@@ -76,6 +77,7 @@ pub mod registry;
 pub mod relay;
 pub mod replication;
 pub mod route;
+pub mod servers;
 pub mod services;
 pub mod sessions;
 pub mod stanza;

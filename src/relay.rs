@@ -3,7 +3,7 @@
 mod accounts;
 mod copying;
 mod learning;
-mod oddities;
+mod quirks;
 mod showing;
 mod waiting;
 

@@ -10,6 +10,7 @@ const FLOORS: &[&[&str]] = &[
     &["host"],
     &["stanza"],
     &["config", "envelope", "metrics", "replication"],
+    &["servers"],
     &[
         "component",
         "link",

@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Attachment, Component, ComponentTask, Oddities, Role, Settings};
+use super::{Attachment, Component, ComponentTask, Role, Settings};
 use crate::envelope::{Envelope, Intake, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::servers::ServerQuirks;
 use crate::stanza::Stanza;
 
 /// The streams of the service domains.
@@ -103,10 +104,10 @@ impl Components {
         self.shared.send_own(stanza);
     }
 
-    /// What the server does as others don't, as far as is known.
+    /// The quirks of the attached server, as far as they are known.
     #[must_use]
-    pub fn oddities(&self) -> watch::Ref<'_, Oddities> {
-        self.shared.oddities.borrow()
+    pub fn quirks(&self) -> watch::Ref<'_, ServerQuirks> {
+        self.shared.quirks.borrow()
     }
 
     /// Follows whether the stream of the shared domain is up.

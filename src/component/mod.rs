@@ -11,10 +11,10 @@ mod advice;
 mod attach;
 mod barrier;
 mod components;
+mod discovery;
 mod echo;
 mod failure;
 mod foreign;
-mod oddities;
 mod outbox;
 mod queue;
 mod reader;
@@ -32,7 +32,6 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 pub use self::components::{Components, ComponentsTask};
-pub use self::oddities::Oddities;
 pub use self::task::ComponentTask;
 
 use self::outbox::Outbox;
@@ -40,6 +39,7 @@ use crate::config;
 use crate::envelope::{Envelope, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::servers::ServerQuirks;
 use crate::stanza::Stanza;
 
 /// What a stream is for.
@@ -76,8 +76,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Whether to find out if all stanzas for the domain come to this stream.
     pub echoes: bool,
-    /// What the server is taken for until it says who it is.
-    pub presumed: Oddities,
+    /// The quirks that are assumed until the server has answered.
+    pub presumed: ServerQuirks,
 }
 
 /// A handle to one component stream; the task behind it attaches, reconnects,
@@ -86,7 +86,7 @@ pub struct Settings {
 pub struct Component {
     outbox: Arc<Outbox>,
     attachment: watch::Receiver<Attachment>,
-    oddities: watch::Receiver<Oddities>,
+    quirks: watch::Receiver<ServerQuirks>,
 }
 
 /// Whether the stream is up.
@@ -120,7 +120,7 @@ impl Component {
         let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
         let passes = &metrics.component_foreign_from;
         let passes = passes.with_label_values(&[settings.domain.as_str()]);
-        let (met, oddities) = watch::channel(settings.presumed.clone());
+        let (met, quirks) = watch::channel(settings.presumed.clone());
         let outbox = Arc::new(Outbox::new(&settings, unsettled, passes, met));
         let (announce, attachment) = watch::channel(Attachment::Detached {
             taken: true,
@@ -130,7 +130,7 @@ impl Component {
         let component = Self {
             outbox,
             attachment,
-            oddities,
+            quirks,
         };
         (component, task)
     }

@@ -9,16 +9,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::barrier::{Answer, Barriers};
+use super::discovery::ServerDiscovery;
 use super::echo::{Astray, Echoes};
 use super::failure::shown;
 use super::foreign::{Foreign, Verdict};
-use super::oddities::{Meeting, Oddities};
 use super::queue::{Ending, Entry, Rejected, State, Stream};
 use super::replay::Replay;
 use super::{Role, Settings};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
+use crate::servers::ServerQuirks;
 use crate::stanza::{Reason, Refusal, Stanza};
 
 /// Bytes written and not confirmed at most: bounds what is written twice when
@@ -56,7 +57,7 @@ impl Outbox {
         settings: &Settings,
         unsettled: IntGauge,
         passes: IntGauge,
-        oddities: watch::Sender<Oddities>,
+        quirks: watch::Sender<ServerQuirks>,
     ) -> Self {
         let is_shared = settings.role == Role::Shared;
         let wanted = settings.config.foreign_from && is_shared;
@@ -71,7 +72,7 @@ impl Outbox {
             unsettled,
             state: Mutex::new(State::new(
                 Foreign::new(wanted, passes),
-                Meeting::new(is_shared, oddities),
+                ServerDiscovery::new(is_shared, quirks),
                 Replay::new(settings.config.replay, settings.queue_bytes),
                 Echoes::new(&settings.domain),
             )),
@@ -203,7 +204,7 @@ impl Outbox {
             ping_wanted: None,
         });
         let questions = [
-            state.meeting.question(&self.domain, &self.local),
+            state.discovery.question(&self.domain, &self.local),
             // In front: it may end the stream.
             state.foreign.question(&self.domain, &self.local),
         ];
@@ -263,7 +264,7 @@ impl Outbox {
     pub fn detached(&self, ending: Ending) -> usize {
         let mut state = self.state();
         let refused = state.foreign.detached(ending == Ending::BlamedSender);
-        state.meeting.detached();
+        state.discovery.detached();
         let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
         state.stream = None;
         state.echoes.detached();
@@ -396,7 +397,7 @@ impl Outbox {
 
     /// Whether `stanza`, from the server, only says who the server is.
     pub fn met_by(&self, stanza: &Stanza) -> bool {
-        self.state().meeting.recognise(stanza)
+        self.state().discovery.recognise(stanza)
     }
 
     /// Wants a ping although nothing waits for one.

@@ -6,9 +6,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::barrier::Barriers;
+use super::discovery::ServerDiscovery;
 use super::echo::Echoes;
 use super::foreign::Foreign;
-use super::oddities::Meeting;
 use super::replay::Replay;
 use crate::envelope::{Envelope, Obstacle};
 use crate::host::Host;
@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) own_bytes: usize,
     pub(super) rejected: Vec<Rejected>,
     pub(super) foreign: Foreign,
-    pub(super) meeting: Meeting,
+    pub(super) discovery: ServerDiscovery,
     pub(super) replay: Replay,
     pub(super) echoes: Echoes,
 }
@@ -82,7 +82,12 @@ pub(super) struct Rejected {
 }
 
 impl State {
-    pub(super) fn new(foreign: Foreign, meeting: Meeting, replay: Replay, echoes: Echoes) -> Self {
+    pub(super) fn new(
+        foreign: Foreign,
+        discovery: ServerDiscovery,
+        replay: Replay,
+        echoes: Echoes,
+    ) -> Self {
         Self {
             closed: false,
             stream: None,
@@ -95,7 +100,7 @@ impl State {
             own_bytes: 0,
             rejected: Vec::new(),
             foreign,
-            meeting,
+            discovery,
             replay,
             echoes,
         }

@@ -2,7 +2,7 @@
 
 use jid::BareJid;
 
-use super::desk::{Desk, NoAnswer};
+use super::client::{ControlClient, NoAnswer};
 use super::{list, question};
 
 /// ejabberd's node of all accounts.
@@ -11,31 +11,31 @@ const NODE: &str = "all users";
 const NODES: usize = 10_000;
 
 /// By the command of XEP-0133.
-pub(super) async fn by_command(desk: &Desk) -> Result<Vec<BareJid>, NoAnswer> {
+pub(super) async fn by_command(client: &ControlClient) -> Result<Vec<BareJid>, NoAnswer> {
     let node = question::REGISTERED;
-    let answer = desk.ask("set", question::execute(node)).await?;
+    let answer = client.ask("set", question::execute(node)).await?;
     let strange = NoAnswer::Strange("a command");
     let mut command = question::read_command(&answer).ok_or(strange.clone())?;
     if !command.completed {
         let session = command.session.as_deref().unwrap_or_default();
         let all = question::submit(node, session, &[("max_items", "none")]);
-        let answer = desk.ask("set", all).await?;
+        let answer = client.ask("set", all).await?;
         command = question::read_command(&answer).ok_or(strange)?;
     }
     let jids = command.values("registereduserjids");
     let jids = jids.ok_or(NoAnswer::Strange("registereduserjids"))?;
-    Ok(list::bare(jids, desk.names()))
+    Ok(list::bare(jids, client.names()))
 }
 
 /// By ejabberd's node, which names ranges as nodes of their own when there are
 /// many accounts.
-pub(super) async fn by_disco(desk: &Desk) -> Result<Vec<BareJid>, NoAnswer> {
+pub(super) async fn by_disco(client: &ControlClient) -> Result<Vec<BareJid>, NoAnswer> {
     let mut jids = Vec::new();
     let mut nodes = vec![NODE.to_owned()];
     let mut asked = 0;
     while let Some(node) = nodes.pop() {
         asked += 1;
-        let answer = desk.ask("get", question::items(Some(&node))).await?;
+        let answer = client.ask("get", question::items(Some(&node))).await?;
         let items = question::read_items(&answer).ok_or(NoAnswer::Strange("items"))?;
         for item in items {
             match item.node {
@@ -46,5 +46,5 @@ pub(super) async fn by_disco(desk: &Desk) -> Result<Vec<BareJid>, NoAnswer> {
             }
         }
     }
-    Ok(list::bare(&jids, desk.names()))
+    Ok(list::bare(&jids, client.names()))
 }

@@ -55,7 +55,7 @@ pub(super) fn with_details(values: &[String], users: &[String], names: &Names) -
     listing
 }
 
-/// The resource in ` - resource: available(0), IP: [127.0.0.1]`, whose parts
+/// The resource in ` - resource: available(0), IP: [127.0.0.1]`, whose settings
 /// behind it Prosody writes.
 fn resource(line: &str) -> Option<&str> {
     let (rest, _address) = line.strip_suffix(']')?.rsplit_once("), IP: [")?;

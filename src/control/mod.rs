@@ -6,7 +6,7 @@
 //! session table; a MongooseIM is asked over HTTP.
 
 mod accounts;
-mod desk;
+mod client;
 mod graphql;
 mod list;
 mod poll;
@@ -19,9 +19,9 @@ use jid::{BareJid, DomainPart, FullJid};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::desk::Desk;
-pub use self::poll::Poll;
-pub use self::status::{Accounts, Status, Used};
+pub use self::client::ControlClient;
+pub use self::poll::ListPoller;
+pub use self::status::{AccountsStatus, ControlStatus, SourceInUse};
 
 use self::graphql::MongooseIm;
 use crate::component::{Attachment, Component};
@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::sessions::Sessions;
 
 /// What this room needs of the rest.
-pub struct Parts {
+pub struct ControlSettings {
     /// `global_host`
     pub global: Host,
     /// `local_host`
@@ -55,10 +55,10 @@ pub struct Parts {
 /// component's stream.
 pub struct Control {
     /// Where the control component's stream hands over; `None` without one.
-    pub desk: Option<Arc<Desk>>,
+    pub client: Option<Arc<ControlClient>>,
     /// Follows what is used and what can't be seen.
-    pub status: watch::Receiver<Status>,
-    poll: Poll,
+    pub status: watch::Receiver<ControlStatus>,
+    poll: ListPoller,
 }
 
 impl Control {
@@ -66,34 +66,38 @@ impl Control {
     ///
     /// # Errors
     /// When the client for MongooseIM can't be set up.
-    pub fn new(parts: Parts) -> Result<Self, graphql::Unusable> {
-        let names = Names::new(&parts.global, &parts.local);
-        let desk = parts.component.map(|(domain, component)| {
-            Arc::new(Desk::new(
+    pub fn new(settings: ControlSettings) -> Result<Self, graphql::Unusable> {
+        let names = Names::new(&settings.global, &settings.local);
+        let client = settings.component.map(|(domain, component)| {
+            Arc::new(ControlClient::new(
                 domain,
-                parts.local.clone(),
+                settings.local.clone(),
                 names.clone(),
                 component,
-                parts.sources.allow(Source::Privilege),
-                Arc::clone(&parts.sessions),
-                Arc::clone(&parts.metrics),
+                settings.sources.allow(Source::Privilege),
+                Arc::clone(&settings.sessions),
+                Arc::clone(&settings.metrics),
             ))
         });
-        let mongooseim = match &parts.mongooseim {
-            Some(config) if parts.sources.allow(Source::GraphQl) => {
-                Some(MongooseIm::new(config, parts.local.clone(), names)?)
+        let mongooseim = match &settings.mongooseim {
+            Some(config) if settings.sources.allow(Source::GraphQl) => {
+                Some(MongooseIm::new(config, settings.local.clone(), names)?)
             }
             _ => None,
         };
-        let (poll, status) = Poll::new(
-            parts.sources,
-            parts.sessions,
-            parts.metrics,
-            desk.clone(),
+        let (poll, status) = ListPoller::new(
+            settings.sources,
+            settings.sessions,
+            settings.metrics,
+            client.clone(),
             mongooseim,
-            parts.shared,
+            settings.shared,
         );
-        Ok(Self { desk, status, poll })
+        Ok(Self {
+            client,
+            status,
+            poll,
+        })
     }
 
     /// Asks until `shutdown`.

@@ -7,9 +7,9 @@ use jid::BareJid;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::desk::{Desk, NoAnswer};
+use super::client::{ControlClient, NoAnswer};
 use super::graphql::MongooseIm;
-use super::status::{self, Accounts, Offer, Status};
+use super::status::{self, AccountsStatus, ControlStatus, Offer};
 use super::{accounts, list, question};
 use crate::component::Attachment;
 use crate::config::{Source, Sources};
@@ -31,18 +31,18 @@ const ACCOUNTS_EVERY: Duration = Duration::from_secs(300);
 const ONLINE_NODE: &str = "online users";
 
 /// Asks for lists; behind a [`super::Control`].
-pub struct Poll {
+pub struct ListPoller {
     sources: Sources,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
-    desk: Option<Arc<Desk>>,
+    client: Option<Arc<ControlClient>>,
     mongooseim: Option<MongooseIm>,
     shared: watch::Receiver<Attachment>,
     control: Option<watch::Receiver<Attachment>>,
     privilege: Option<watch::Receiver<bool>>,
-    status: watch::Sender<Status>,
+    status: watch::Sender<ControlStatus>,
     /// What is told at last.
-    now: Status,
+    now: ControlStatus,
     /// The list that works.
     lists: Option<Source>,
     silent_ends: bool,
@@ -52,27 +52,27 @@ pub struct Poll {
 /// Why there is no list; for people.
 type Why = String;
 
-impl Poll {
+impl ListPoller {
     pub(super) fn new(
         sources: Sources,
         sessions: Arc<Sessions>,
         metrics: Arc<Metrics>,
-        desk: Option<Arc<Desk>>,
+        client: Option<Arc<ControlClient>>,
         mongooseim: Option<MongooseIm>,
         shared: watch::Receiver<Attachment>,
-    ) -> (Self, watch::Receiver<Status>) {
-        let (status, told) = watch::channel(Status::default());
+    ) -> (Self, watch::Receiver<ControlStatus>) {
+        let (status, told) = watch::channel(ControlStatus::default());
         let poll = Self {
             sources,
             sessions,
             metrics,
-            control: desk.as_ref().map(|desk| desk.attachment()),
-            privilege: desk.as_ref().map(|desk| desk.privilege()),
-            desk,
+            control: client.as_ref().map(|client| client.attachment()),
+            privilege: client.as_ref().map(|client| client.privilege()),
+            client,
             mongooseim,
             shared,
             status,
-            now: Status::default(),
+            now: ControlStatus::default(),
             lists: None,
             silent_ends: false,
             accounts_at: None,
@@ -105,10 +105,10 @@ impl Poll {
     }
 
     async fn go_round(&mut self) {
-        if let Some(desk) = &self.desk
+        if let Some(client) = &self.client
             && !is_up(self.control.as_ref())
         {
-            desk.detached();
+            client.detached();
             self.now.server = None;
             if self.lists != Some(Source::GraphQl) {
                 self.stop();
@@ -136,10 +136,10 @@ impl Poll {
     /// Finds out which list the server has.
     async fn choose(&mut self) {
         self.now.missing.clear();
-        if let Some(desk) = self.desk.clone()
+        if let Some(client) = self.client.clone()
             && is_up(self.control.as_ref())
         {
-            self.meet(&desk).await;
+            self.meet(&client).await;
         }
         for source in [Source::Admin, Source::Disco, Source::GraphQl] {
             if self.lists.is_none() && self.sources.allow(source) {
@@ -159,13 +159,13 @@ impl Poll {
     }
 
     /// Which server it is tells what its presence is worth.
-    async fn meet(&mut self, desk: &Desk) {
-        let answer = desk.ask("get", question::info()).await;
+    async fn meet(&mut self, client: &ControlClient) {
+        let answer = client.ask("get", question::info()).await;
         self.now.server = answer.ok().as_ref().and_then(question::read_name);
         // It sends no end of a connection that is lost or closed.
         let name = self.now.server.as_deref().unwrap_or_default();
         self.silent_ends = name.to_lowercase().contains("ejabberd");
-        desk.set_silent_ends(self.silent_ends);
+        client.set_silent_ends(self.silent_ends);
     }
 
     /// Whether the server gives this list; `None` without a way to ask at present.
@@ -175,28 +175,28 @@ impl Poll {
             let sessions = mongooseim.sessions().await;
             return Some(sessions.map(drop).map_err(|error| error.to_string()));
         }
-        let desk = self.desk.as_ref()?;
+        let client = self.client.as_ref()?;
         if !is_up(self.control.as_ref()) {
             return None;
         }
         let tried = match source {
-            Source::Admin => online_by_command(desk, true).await.map(drop),
-            _ => online_by_disco(desk).await.map(drop),
+            Source::Admin => online_by_command(client, true).await.map(drop),
+            _ => online_by_disco(client).await.map(drop),
         };
-        Some(tried.map_err(|error| advice(source, desk, &error)))
+        Some(tried.map_err(|error| advice(source, client, &error)))
     }
 
     async fn list(&mut self, source: Source) {
         let asked_at = Instant::now();
-        let listing = match (source, &self.desk, &self.mongooseim) {
+        let listing = match (source, &self.client, &self.mongooseim) {
             (Source::GraphQl, _, Some(mongooseim)) => mongooseim
                 .sessions()
                 .await
                 .map_err(|error| error.to_string()),
-            (Source::Admin, Some(desk), _) => {
-                with_details(desk).await.map_err(|error| error.to_string())
-            }
-            (_, Some(desk), _) => online_by_disco(desk)
+            (Source::Admin, Some(client), _) => with_details(client)
+                .await
+                .map_err(|error| error.to_string()),
+            (_, Some(client), _) => online_by_disco(client)
                 .await
                 .map_err(|error| error.to_string()),
             (_, None, _) => return,
@@ -221,11 +221,11 @@ impl Poll {
             Ok(accounts) => accounts,
             Err(why) => {
                 self.accounts_at = Some(Instant::now() + ACCOUNTS_EVERY);
-                self.now.accounts = Accounts::Unknown(why);
+                self.now.accounts = AccountsStatus::Unknown(why);
                 return;
             }
         };
-        self.now.accounts = Accounts::Known(accounts.len());
+        self.now.accounts = AccountsStatus::Known(accounts.len());
         let again = match self.sessions.settle_homes(&accounts).await {
             Ok(()) => ACCOUNTS_EVERY,
             Err(error) => {
@@ -237,7 +237,7 @@ impl Poll {
     }
 
     async fn ask_accounts(&self) -> Result<Vec<BareJid>, Why> {
-        if self.lists == Some(Source::GraphQl) || self.desk.is_none() {
+        if self.lists == Some(Source::GraphQl) || self.client.is_none() {
             let Some(mongooseim) = &self.mongooseim else {
                 return Err("nobody to ask".to_owned());
             };
@@ -246,12 +246,12 @@ impl Poll {
                 .await
                 .map_err(|error| error.to_string());
         }
-        let Some(desk) = &self.desk else {
+        let Some(client) = &self.client else {
             return Err("nobody to ask".to_owned());
         };
-        let found = match accounts::by_disco(desk).await {
+        let found = match accounts::by_disco(client).await {
             Ok(accounts) => Ok(accounts),
-            Err(_) => accounts::by_command(desk).await,
+            Err(_) => accounts::by_command(client).await,
         };
         found.map_err(|error| {
             format!(
@@ -310,9 +310,9 @@ fn is_up(attachment: Option<&watch::Receiver<Attachment>>) -> bool {
 }
 
 /// XEP-0133's list as Prosody gives it; `details` for sessions, not only users.
-async fn online_by_command(desk: &Desk, details: bool) -> Result<Vec<String>, NoAnswer> {
+async fn online_by_command(client: &ControlClient, details: bool) -> Result<Vec<String>, NoAnswer> {
     let node = question::ONLINE;
-    let answer = desk.ask("set", question::execute(node)).await?;
+    let answer = client.ask("set", question::execute(node)).await?;
     let form = question::read_command(&answer).ok_or(NoAnswer::Strange("a command"))?;
     if form.completed || !form.has("details") {
         return Err(NoAnswer::Strange(
@@ -322,7 +322,7 @@ async fn online_by_command(desk: &Desk, details: bool) -> Result<Vec<String>, No
     let session = form.session.as_deref().unwrap_or_default();
     let details = if details { "1" } else { "0" };
     let fields = [("max_items", "all"), ("details", details)];
-    let answer = desk
+    let answer = client
         .ask("set", question::submit(node, session, &fields))
         .await?;
     let command = question::read_command(&answer).ok_or(NoAnswer::Strange("a command"))?;
@@ -332,22 +332,24 @@ async fn online_by_command(desk: &Desk, details: bool) -> Result<Vec<String>, No
         .ok_or(NoAnswer::Strange("onlineuserjids"))
 }
 
-async fn with_details(desk: &Desk) -> Result<Listing, NoAnswer> {
-    let users = online_by_command(desk, false).await?;
-    let sessions = online_by_command(desk, true).await?;
-    Ok(list::with_details(&sessions, &users, desk.names()))
+async fn with_details(client: &ControlClient) -> Result<Listing, NoAnswer> {
+    let users = online_by_command(client, false).await?;
+    let sessions = online_by_command(client, true).await?;
+    Ok(list::with_details(&sessions, &users, client.names()))
 }
 
-async fn online_by_disco(desk: &Desk) -> Result<Listing, NoAnswer> {
-    let answer = desk.ask("get", question::items(Some(ONLINE_NODE))).await?;
+async fn online_by_disco(client: &ControlClient) -> Result<Listing, NoAnswer> {
+    let answer = client
+        .ask("get", question::items(Some(ONLINE_NODE)))
+        .await?;
     let items = question::read_items(&answer).ok_or(NoAnswer::Strange("items"))?;
     let jids = items.iter().map(|item| item.jid.as_str());
-    Ok(list::full(jids, desk.names()))
+    Ok(list::full(jids, client.names()))
 }
 
 /// What to change for the server to give this list.
-fn advice(source: Source, desk: &Desk, error: &NoAnswer) -> Why {
-    let us = desk.domain();
+fn advice(source: Source, client: &ControlClient, error: &NoAnswer) -> Why {
+    let us = client.domain();
     match (source, error) {
         (_, NoAnswer::Detached | NoAnswer::Late(_)) => error.to_string(),
         (Source::Admin, _) => format!(

@@ -6,22 +6,22 @@ use crate::config::{Source, Sources};
 
 /// What is used at present, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct ControlStatus {
     /// The server's name for itself, if it tells.
     pub server: Option<String>,
     /// The sources in use.
-    pub used: Vec<Used>,
+    pub used: Vec<SourceInUse>,
     /// What they can't see.
     pub unseen: Vec<&'static str>,
     /// Allowed sources that do not work, and why.
     pub missing: Vec<(Source, String)>,
     /// Whether the server's accounts are known.
-    pub accounts: Accounts,
+    pub accounts: AccountsStatus,
 }
 
 /// A source in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Used {
+pub struct SourceInUse {
     /// Which.
     pub source: Source,
     /// What it tells.
@@ -30,7 +30,7 @@ pub struct Used {
 
 /// Whether the server's accounts are known, for the homes of who never logged in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Accounts {
+pub enum AccountsStatus {
     /// Nobody was asked yet.
     #[default]
     Unasked,
@@ -52,7 +52,7 @@ pub(super) struct Offer {
 }
 
 /// The sources in use.
-pub(super) fn used(sources: &Sources, offer: Offer) -> Vec<Used> {
+pub(super) fn used(sources: &Sources, offer: Offer) -> Vec<SourceInUse> {
     let is_used = |source: &Source| match source {
         Source::Traffic | Source::Probe | Source::Presence => sources.allow(*source),
         Source::Privilege => offer.privilege,
@@ -60,7 +60,7 @@ pub(super) fn used(sources: &Sources, offer: Offer) -> Vec<Used> {
     };
     let sources = Source::ALL.into_iter().filter(is_used);
     sources
-        .map(|source| Used {
+        .map(|source| SourceInUse {
             source,
             tells: tells(source),
         })
@@ -78,7 +78,7 @@ fn tells(source: Source) -> &'static str {
 }
 
 /// What the sources in use can't see.
-pub(super) fn unseen(used: &[Used], offer: Offer) -> Vec<&'static str> {
+pub(super) fn unseen(used: &[SourceInUse], offer: Offer) -> Vec<&'static str> {
     let used: BTreeSet<Source> = used.iter().map(|used| used.source).collect();
     let has = |source| used.contains(&source);
     if offer.lists.is_some() {

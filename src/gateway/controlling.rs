@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::component_settings;
 use crate::component::{Attachment, Component, ComponentTask, Components, Role, Settings};
 use crate::config::{self, Config, ControlComponent};
-use crate::control::{Control, Parts, Status};
+use crate::control::{Control, ControlSettings, ControlStatus};
 use crate::envelope::Intake;
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -42,7 +42,7 @@ impl Controlling {
     ) -> anyhow::Result<Self> {
         let control = config.control.component.as_ref();
         let stream = control.map(|control| stream(config, control, metrics));
-        let control = Control::new(Parts {
+        let control = Control::new(ControlSettings {
             global: config.global_host.clone(),
             local: config.local_host.clone(),
             sources: config.sessions.sources.clone(),
@@ -58,7 +58,7 @@ impl Controlling {
     }
 
     /// Follows what is used.
-    pub(super) fn status(&self) -> watch::Receiver<Status> {
+    pub(super) fn status(&self) -> watch::Receiver<ControlStatus> {
         self.control.status.clone()
     }
 
@@ -70,11 +70,11 @@ impl Controlling {
 
     /// Starts both; they end with `end`.
     pub(super) fn start(self, tasks: &TaskTracker, end: &CancellationToken) {
-        if let (Some(stream), Some(desk)) = (self.stream, &self.control.desk) {
-            let desk: Arc<dyn Intake> = Arc::clone(desk) as Arc<dyn Intake>;
+        if let (Some(stream), Some(client)) = (self.stream, &self.control.client) {
+            let client: Arc<dyn Intake> = Arc::clone(client) as Arc<dyn Intake>;
             let end = end.clone();
             // Nothing is left in it: the gateway's own stanzas are not kept.
-            tasks.spawn(async move { drop(stream.task.run(desk, end).await) });
+            tasks.spawn(async move { drop(stream.task.run(client, end).await) });
         }
         tasks.spawn(self.control.run(end.clone()));
     }

@@ -9,7 +9,7 @@ use super::controlling::Controlling;
 use crate::admin::Statuses;
 use crate::component::{Attachment, Components};
 use crate::config::Config;
-use crate::control::{self, Accounts};
+use crate::control::{self, AccountsStatus};
 use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::registry::{Peers, Registry};
@@ -67,7 +67,7 @@ fn with_domain(domain: &str, attachment: &Attachment) -> Value {
     shown
 }
 
-fn sources_shown(sources: &watch::Receiver<control::Status>) -> Value {
+fn sources_shown(sources: &watch::Receiver<control::ControlStatus>) -> Value {
     let sources = sources.borrow();
     let used = sources.used.iter();
     let used = used.map(|used| json!({ "source": used.source.word(), "tells": used.tells }));
@@ -79,9 +79,9 @@ fn sources_shown(sources: &watch::Receiver<control::Status>) -> Value {
         "unseen": sources.unseen,
         "missing": missing.collect::<Value>(),
         "accounts": match &sources.accounts {
-            Accounts::Unasked => Value::Null,
-            Accounts::Known(count) => json!({ "known": count }),
-            Accounts::Unknown(why) => json!({ "why": why }),
+            AccountsStatus::Unasked => Value::Null,
+            AccountsStatus::Known(count) => json!({ "known": count }),
+            AccountsStatus::Unknown(why) => json!({ "why": why }),
         },
     })
 }

@@ -16,11 +16,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use self::server::Server;
-use super::{Attachment, Component, Oddities, Role, Settings};
+use super::{Attachment, Component, Role, Settings};
 use crate::config::{self, Endpoint, Secret};
 use crate::envelope::{Arrival, Envelope, Intake, Receipt, Settle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::servers::ServerQuirks;
 use crate::stanza::{Limits, Stanza};
 
 /// A component that attaches to a [`Server`], and all that it gives out.
@@ -76,7 +77,7 @@ fn settings(host: &str, port: u16) -> Settings {
         queue_bytes: 1024 * 1024,
         // A script would have to return them.
         echoes: false,
-        presumed: Oddities::default(),
+        presumed: ServerQuirks::default(),
     }
 }
 

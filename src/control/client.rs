@@ -40,7 +40,7 @@ pub(super) enum NoAnswer {
 }
 
 /// Asks the server, and takes what comes on the control component's stream.
-pub struct Desk {
+pub struct ControlClient {
     us: Host,
     server: Host,
     names: Names,
@@ -55,7 +55,7 @@ pub struct Desk {
     privilege: watch::Sender<bool>,
 }
 
-impl Desk {
+impl ControlClient {
     pub(super) fn new(
         us: Host,
         server: Host,
@@ -217,7 +217,7 @@ impl Desk {
 }
 
 #[async_trait]
-impl Intake for Desk {
+impl Intake for ControlClient {
     async fn take(&self, mut envelope: Envelope) {
         let stanza = &envelope.stanza;
         let what = match (stanza.kind(), stanza.stanza_type()) {
