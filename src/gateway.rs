@@ -72,7 +72,7 @@ struct Gateway {
     components_task: ComponentsTask,
     controlling: Controlling,
     presence: Presence,
-    own_services: Vec<config::Service>,
+    own_services: Vec<config::ServiceConfig>,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
     admin: Option<(Admin, Arc<Statuses>)>,

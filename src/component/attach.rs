@@ -37,7 +37,10 @@ pub(super) struct Attached {
 ///
 /// # Errors
 /// When it does not work; says why.
-pub(super) async fn attach(config: &config::Component, domain: &Host) -> Result<Attached, Failure> {
+pub(super) async fn attach(
+    config: &config::ComponentConfig,
+    domain: &Host,
+) -> Result<Attached, Failure> {
     let socket = connect(&config.server).await?;
     let handshake = authenticate(socket, domain, &config.secret);
     match timeout(STEP, handshake).await {

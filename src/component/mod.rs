@@ -67,7 +67,7 @@ pub struct Settings {
     /// where barriers go.
     pub local_host: Host,
     /// `[component]`
-    pub config: config::Component,
+    pub config: config::ComponentConfig,
     /// `message_ttl`, for what the server sends.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for the stream.

@@ -13,11 +13,11 @@ const PASSWORD: &str = "control.mongooseim.password";
 
 /// `[control]`
 #[derive(Debug, Clone, Default)]
-pub struct Control {
+pub struct ControlConfig {
     /// The control component.
     pub component: Option<ControlComponent>,
     /// `[control.mongooseim]`
-    pub mongooseim: Option<MongooseIm>,
+    pub mongooseim: Option<MongooseImConfig>,
 }
 
 /// A component of its own, so that no remote user's address can use what the
@@ -34,7 +34,7 @@ pub struct ControlComponent {
 
 /// MongooseIM's admin GraphQL.
 #[derive(Debug, Clone)]
-pub struct MongooseIm {
+pub struct MongooseImConfig {
     /// `url`, http or https.
     pub url: String,
     /// `username`
@@ -44,8 +44,12 @@ pub struct MongooseIm {
 }
 
 /// Nothing of it is mandatory; what is begun must be whole.
-pub(super) fn read(reading: &mut Reading, global: Option<&Host>, local: Option<&Host>) -> Control {
-    Control {
+pub(super) fn read(
+    reading: &mut Reading,
+    global: Option<&Host>,
+    local: Option<&Host>,
+) -> ControlConfig {
+    ControlConfig {
         component: component(reading, global, local),
         mongooseim: mongooseim(reading),
     }
@@ -87,7 +91,7 @@ fn component(
     })
 }
 
-fn mongooseim(reading: &mut Reading) -> Option<MongooseIm> {
+fn mongooseim(reading: &mut Reading) -> Option<MongooseImConfig> {
     let keys = [URL, USERNAME, PASSWORD];
     if !keys.into_iter().any(|key| reading.is_set(key)) {
         return None;
@@ -105,7 +109,7 @@ fn mongooseim(reading: &mut Reading) -> Option<MongooseIm> {
                     user or password in it";
         reading.refuse(URL, what);
     }
-    Some(MongooseIm {
+    Some(MongooseImConfig {
         url: url?,
         username: reading.get(USERNAME)?,
         password: reading.get(PASSWORD)?,

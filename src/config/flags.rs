@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
-use super::kind::Kind;
+use super::kind::OptionKind;
 use super::options::{Fallback, OPTIONS, OptionSpec};
 
 /// `--config` and a flag for every option, for a command that needs the
@@ -33,7 +33,7 @@ pub fn given(matches: &ArgMatches) -> (Option<PathBuf>, BTreeMap<&'static str, S
 fn arg(option: &'static OptionSpec) -> Option<Arg> {
     let flag = option.flag()?;
     let heading = match option.section() {
-        "" if option.kind == Kind::Services => "[[services]]".to_owned(),
+        "" if option.kind == OptionKind::Services => "[[services]]".to_owned(),
         "" => "Top level".to_owned(),
         section => format!("[{section}]"),
     };

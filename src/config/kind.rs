@@ -18,7 +18,7 @@ use crate::host::Host;
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum OptionKind {
     /// `true` or `false`.
     Bool,
     /// A whole number.
@@ -74,24 +74,24 @@ pub enum Unit {
 /// A year in seconds. Longer times are mistakes, and some clocks overflow on them.
 pub(super) const YEAR: u64 = 365 * 24 * 60 * 60;
 
-pub(super) const fn count(min: u64, max: u64) -> Kind {
+pub(super) const fn count(min: u64, max: u64) -> OptionKind {
     let unit = Unit::Count;
-    Kind::Number { unit, min, max }
+    OptionKind::Number { unit, min, max }
 }
 
-pub(super) const fn bytes(min: u64, max: u64) -> Kind {
+pub(super) const fn bytes(min: u64, max: u64) -> OptionKind {
     let unit = Unit::Bytes;
-    Kind::Number { unit, min, max }
+    OptionKind::Number { unit, min, max }
 }
 
-pub(super) const fn seconds(min: u64, max: u64) -> Kind {
+pub(super) const fn seconds(min: u64, max: u64) -> OptionKind {
     let unit = Unit::Seconds;
-    Kind::Number { unit, min, max }
+    OptionKind::Number { unit, min, max }
 }
 
-pub(super) const fn millis() -> Kind {
+pub(super) const fn millis() -> OptionKind {
     let (unit, min, max) = (Unit::Millis, 1, YEAR * 1000);
-    Kind::Number { unit, min, max }
+    OptionKind::Number { unit, min, max }
 }
 
 /// Why a value in the file cannot be read.
@@ -103,7 +103,7 @@ pub(super) struct Misread {
     pub(super) what: String,
 }
 
-impl Kind {
+impl OptionKind {
     /// Reads what the file says. `origin` tells where in the file a byte is.
     pub(super) fn read_toml(
         self,
@@ -213,7 +213,7 @@ impl Kind {
 }
 
 /// What is allowed.
-impl fmt::Display for Kind {
+impl fmt::Display for OptionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bool => f.write_str("true or false"),
@@ -285,7 +285,7 @@ pub(super) fn kind_of(value: &DeValue<'_>) -> String {
 /// `"host:port"` or `{ host = "…", port = 5555 }`.
 fn endpoint(entry: &Spanned<DeValue<'_>>) -> Result<Endpoint, Misread> {
     let misread = |at: usize, what: String| {
-        let what = format!("{what}; allowed: {}", Kind::Endpoints);
+        let what = format!("{what}; allowed: {}", OptionKind::Endpoints);
         Misread { at, what }
     };
     let at = entry.span().start;
@@ -384,7 +384,8 @@ mod tests {
 
     #[test]
     fn endpoints_are_split_at_commas() {
-        let Ok(Value::Endpoints(endpoints)) = Kind::Endpoints.read_text("a.test:1, [::1]:2") else {
+        let Ok(Value::Endpoints(endpoints)) = OptionKind::Endpoints.read_text("a.test:1, [::1]:2")
+        else {
             panic!("not read")
         };
         assert_eq!(
@@ -394,8 +395,15 @@ mod tests {
                 .collect::<Vec<_>>(),
             ["a.test:1", "[::1]:2"]
         );
-        assert_eq!(Kind::Endpoints.read_text(""), Ok(Value::Endpoints(vec![])));
-        assert!(Kind::Endpoints.read_text("a.test:1,,b.test:1").is_err());
+        assert_eq!(
+            OptionKind::Endpoints.read_text(""),
+            Ok(Value::Endpoints(vec![]))
+        );
+        assert!(
+            OptionKind::Endpoints
+                .read_text("a.test:1,,b.test:1")
+                .is_err()
+        );
     }
 
     #[test]
@@ -411,8 +419,8 @@ mod tests {
     #[test]
     fn ciphers_that_rustls_lacks_are_named() {
         let good = "TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES256-GCM-SHA384";
-        assert!(Kind::Ciphers.read_text(good).is_ok());
-        let what = Kind::Ciphers
+        assert!(OptionKind::Ciphers.read_text(good).is_ok());
+        let what = OptionKind::Ciphers
             .read_text("TLS_AES_128_GCM_SHA256:DHE-RSA-AES256-SHA")
             .unwrap_err();
         assert!(

@@ -27,9 +27,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use control::{Control, ControlComponent, MongooseIm};
+pub use control::{ControlComponent, ControlConfig, MongooseImConfig};
 pub use endpoint::{Endpoint, InvalidEndpoint};
-pub use kind::{Kind, Unit};
+pub use kind::{OptionKind, Unit};
 pub use load::{Inputs, Loaded};
 pub use mesh::Mesh;
 pub use problem::{Origin, Problem, Problems};
@@ -70,11 +70,11 @@ pub struct Config {
     /// `hosts_refresh_interval`: how often the table is asked for new hosts.
     pub hosts_refresh_interval: Duration,
     /// `[component]`
-    pub component: Component,
+    pub component: ComponentConfig,
     /// `[control]`
-    pub control: Control,
+    pub control: ControlConfig,
     /// `[sessions]`
-    pub sessions: Sessions,
+    pub sessions: SessionsConfig,
     /// `[redis]`, if the session table is kept there.
     pub redis: Option<Redis>,
     /// `[mesh]`
@@ -84,15 +84,15 @@ pub struct Config {
     /// `[bounce]`
     pub bounce: Bounce,
     /// `[presence]`
-    pub presence: Presence,
+    pub presence: PresenceConfig,
     /// `[connections]`
     pub connections: Connections,
     /// `[disco]`
     pub disco: Disco,
     /// `[[services]]`: what this datacenter offers, in the file's order.
-    pub services: Vec<Service>,
+    pub services: Vec<ServiceConfig>,
     /// `[admin]`
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// `[log]`
     pub log: Log,
 }
@@ -109,7 +109,7 @@ impl Config {
 
 /// `[component]`: the attachment to the local server.
 #[derive(Debug, Clone)]
-pub struct Component {
+pub struct ComponentConfig {
     /// `server`: where the server accepts components, `host:port`.
     pub server: Endpoint,
     /// `secret`, or the first line of `secret_file`.
@@ -124,7 +124,7 @@ pub struct Component {
 
 /// `[sessions]`
 #[derive(Debug, Clone)]
-pub struct Sessions {
+pub struct SessionsConfig {
     /// `backend`: where the session table is kept.
     pub backend: Backend,
     /// `sources`: what tells who is online here.
@@ -177,7 +177,7 @@ pub struct Bounce {
 
 /// `[presence]`: what users see of those who can't be reached.
 #[derive(Debug, Clone)]
-pub struct Presence {
+pub struct PresenceConfig {
     /// `unavailable_after`: how long nothing may be heard of a datacenter, or of
     /// the local server, until its users count as unavailable elsewhere.
     pub unavailable_after: Duration,
@@ -235,7 +235,7 @@ pub struct Disco {
 /// `[[services]]`: a component or service of this datacenter that all others
 /// reach too.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Service {
+pub struct ServiceConfig {
     /// `domain`: its address for everybody, `muc.example.com`.
     pub domain: Host,
     /// `local`: what the local server calls it, `conference.dc1.example.com`;
@@ -247,7 +247,7 @@ pub struct Service {
 
 /// `[admin]`
 #[derive(Debug, Clone)]
-pub struct Admin {
+pub struct AdminConfig {
     /// `listen`: for `/metrics`, `/healthz`, `/readyz`.
     pub listen: Option<SocketAddr>,
 }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use super::options::OptionSpec;
 use super::reading::{Reading, mandatory};
 use super::{
-    Accounts, Admin, Backend, Bounce, Cache, Component, Config, Connections, Disco, Endpoint, Log,
-    LogFormat, Presence, Sessions, control, mesh, redis, secrets, services, sources, tls,
+    Accounts, AdminConfig, Backend, Bounce, Cache, ComponentConfig, Config, Connections, Disco,
+    Endpoint, Log, LogFormat, PresenceConfig, SessionsConfig, control, mesh, redis, secrets,
+    services, sources, tls,
 };
 use crate::host::Host;
 
@@ -52,7 +53,7 @@ pub(super) fn config(reading: &mut Reading) -> Option<Config> {
         mesh: mesh?,
         cache: cache?,
         bounce: bounce?,
-        presence: Presence {
+        presence: PresenceConfig {
             unavailable_after: reading.get("presence.unavailable_after")?,
         },
         connections: connections?,
@@ -123,7 +124,7 @@ fn accounts(reading: &mut Reading) -> Option<Accounts> {
     Some(Accounts::Unique)
 }
 
-fn component(reading: &mut Reading) -> Option<Component> {
+fn component(reading: &mut Reading) -> Option<ComponentConfig> {
     let secret = secrets::read(reading, secrets::COMPONENT);
     let server: Option<Endpoint> = reading.get("component.server");
     if server.as_ref().is_some_and(|server| server.port == 0) {
@@ -132,7 +133,7 @@ fn component(reading: &mut Reading) -> Option<Component> {
             "has port 0; give the server's component port, often 5347",
         );
     }
-    Some(Component {
+    Some(ComponentConfig {
         server: server?,
         secret: secret?,
         foreign_from: reading.get("component.foreign_from")?,
@@ -141,10 +142,10 @@ fn component(reading: &mut Reading) -> Option<Component> {
     })
 }
 
-fn sessions(reading: &mut Reading) -> Option<Sessions> {
+fn sessions(reading: &mut Reading) -> Option<SessionsConfig> {
     let backend: String = reading.get("sessions.backend")?;
     let sources = sources::read(reading);
-    Some(Sessions {
+    Some(SessionsConfig {
         backend: match backend.as_str() {
             "redis" => Backend::Redis,
             _ => Backend::Mesh,
@@ -244,7 +245,7 @@ fn duplicates(reading: &mut Reading, key: &'static str) {
     }
 }
 
-fn admin(reading: &mut Reading) -> Admin {
+fn admin(reading: &mut Reading) -> AdminConfig {
     let listen: Option<std::net::SocketAddr> = reading.get("admin.listen");
     if let Some(address) = listen.filter(|address| !address.ip().is_loopback()) {
         let what = format!(
@@ -252,7 +253,7 @@ fn admin(reading: &mut Reading) -> Admin {
         );
         reading.warn("admin.listen", what);
     }
-    Admin { listen }
+    AdminConfig { listen }
 }
 
 fn log(reading: &mut Reading) -> Option<Log> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Service;
-use super::kind::{Kind, Misread, kind_of};
+use super::ServiceConfig;
+use super::kind::{Misread, OptionKind, kind_of};
 use super::problem::{Origin, Problem};
 use super::reading::Reading;
 use crate::host::Host;
@@ -95,7 +95,7 @@ fn name(
 }
 
 fn misread(at: usize, what: String) -> Misread {
-    let what = format!("{what}; allowed: {}", Kind::Services);
+    let what = format!("{what}; allowed: {}", OptionKind::Services);
     Misread { at, what }
 }
 
@@ -128,7 +128,10 @@ pub(super) fn read_text(text: &str) -> Option<Entry> {
 
 /// The services, each with names that nobody else has. `hosts` are the global
 /// and the local one, if they could be read.
-pub(super) fn read(reading: &mut Reading, hosts: (Option<&Host>, Option<&Host>)) -> Vec<Service> {
+pub(super) fn read(
+    reading: &mut Reading,
+    hosts: (Option<&Host>, Option<&Host>),
+) -> Vec<ServiceConfig> {
     let entries: Vec<Entry> = reading.get("services").unwrap_or_default();
     let (global, local) = hosts;
     let mut taken: BTreeMap<Host, &str> = BTreeMap::new();
@@ -150,7 +153,7 @@ pub(super) fn read(reading: &mut Reading, hosts: (Option<&Host>, Option<&Host>))
     for named in entries.iter().filter_map(|entry| entry.local.as_ref()) {
         claim(reading, &mut taken, "services.local", named);
     }
-    let service = |entry: Entry| Service {
+    let service = |entry: Entry| ServiceConfig {
         domain: entry.domain.host,
         local: entry.local.map(|named| named.host),
         hidden: entry.hidden,

@@ -155,7 +155,10 @@ fn every_key_and_every_flag_reaches_its_option() {
         // A value that no kind takes shows that the layer reaches the option.
         let bad = if option.never.is_some() { "a:1" } else { "" };
         let (_folder, empty) = file("");
-        if option.flag().is_some() && option.kind != Kind::Endpoints && option.key != "services" {
+        if option.flag().is_some()
+            && option.kind != OptionKind::Endpoints
+            && option.key != "services"
+        {
             let said = refusals(&inputs(&empty, &[], &[(option.key, bad)]));
             assert!(
                 said.contains(&format!("--{}: ", option.flag().unwrap())),
@@ -178,7 +181,7 @@ fn a_wrong_variable_is_named() {
     let (_folder, path) = file("component.secret = \"hunter2\"\n");
     for option in OPTIONS
         .iter()
-        .filter(|option| matches!(option.kind, Kind::Number { .. } | Kind::Bool))
+        .filter(|option| matches!(option.kind, OptionKind::Number { .. } | OptionKind::Bool))
     {
         let name = option.variable();
         let problems = Config::load(&inputs(&path, &[(&name, "x")], &[])).map(|_| ());
@@ -236,7 +239,7 @@ fn services_come_from_the_file_or_in_one_word_each() {
          [[services]]\ndomain = \"upload.example.com\"\nhidden = true\n",
     );
     let host = |name: &str| Host::new(name).unwrap();
-    let service = |domain: &str, local: Option<&str>, hidden| Service {
+    let service = |domain: &str, local: Option<&str>, hidden| ServiceConfig {
         domain: host(domain),
         local: local.map(host),
         hidden,
@@ -322,7 +325,7 @@ fn the_reference_has_every_option_and_no_other() {
     let services = ["services.domain", "services.local", "services.hidden"];
     for option in OPTIONS
         .iter()
-        .filter(|option| option.kind != Kind::Services)
+        .filter(|option| option.kind != OptionKind::Services)
     {
         assert!(
             written.contains(option.key),

@@ -33,14 +33,14 @@ pub(super) enum NoAnswer {
 #[derive(Debug)]
 pub(super) struct MongooseIm {
     client: reqwest::Client,
-    config: config::MongooseIm,
+    config: config::MongooseImConfig,
     local: Host,
     names: Names,
 }
 
 impl MongooseIm {
     pub(super) fn new(
-        config: &config::MongooseIm,
+        config: &config::MongooseImConfig,
         local: Host,
         names: Names,
     ) -> Result<Self, Unusable> {

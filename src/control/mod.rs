@@ -45,7 +45,7 @@ pub struct ControlSettings {
     /// The control component's stream, if there is one.
     pub component: Option<(Host, Component)>,
     /// `[control.mongooseim]`
-    pub mongooseim: Option<config::MongooseIm>,
+    pub mongooseim: Option<config::MongooseImConfig>,
     /// Whether the shared domain's stream is up: when it comes up, the server
     /// is asked at once.
     pub shared: watch::Receiver<Attachment>,

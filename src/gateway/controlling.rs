@@ -84,7 +84,7 @@ fn stream(config: &Config, control: &ControlComponent, metrics: &Arc<Metrics>) -
     let settings = Settings {
         role: Role::Control,
         domain: control.domain.clone(),
-        config: config::Component {
+        config: config::ComponentConfig {
             server: control.server.clone(),
             secret: control.secret.clone(),
             foreign_from: false,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::component::Attachment;
-use crate::config::{Endpoint, Service};
+use crate::config::{Endpoint, ServiceConfig};
 use crate::host::Host;
 use crate::link::Links;
 use crate::registry::{Directory, Peers, Registry};
@@ -88,7 +88,7 @@ fn listed(endpoints: &[Endpoint]) -> String {
 /// Makes the component streams follow the directory of services.
 pub(super) async fn follow_services(
     mut directory: watch::Receiver<Arc<Directory>>,
-    own: Vec<Service>,
+    own: Vec<ServiceConfig>,
     streams: watch::Sender<BTreeSet<Host>>,
     end: CancellationToken,
 ) {
@@ -110,7 +110,7 @@ pub(super) async fn follow_services(
 
 /// The service domains that the local server does not have itself: those of
 /// others, and our own that it knows under another name.
-fn domains_with_streams(directory: &Directory, own: &[Service]) -> BTreeSet<Host> {
+fn domains_with_streams(directory: &Directory, own: &[ServiceConfig]) -> BTreeSet<Host> {
     let has_itself = |domain: &Host| {
         own.iter()
             .any(|service| service.domain == *domain && service.local.is_none())
@@ -147,12 +147,12 @@ mod tests {
             (host("gone.example.test"), listing(&[])),
         ]));
         let own = [
-            Service {
+            ServiceConfig {
                 domain: host("muc.example.test"),
                 local: Some(host("rooms.dc1.test")),
                 hidden: false,
             },
-            Service {
+            ServiceConfig {
                 domain: host("bot.example.test"),
                 local: None,
                 hidden: false,

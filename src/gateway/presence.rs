@@ -60,7 +60,7 @@ struct Away {
 
 impl Presence {
     pub(super) fn new(
-        config: &config::Presence,
+        config: &config::PresenceConfig,
         relay: &Arc<Relay>,
         heard: watch::Receiver<Heard>,
     ) -> Self {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::catalogue::Catalogue;
-use crate::config::{Endpoint, Service};
+use crate::config::{Endpoint, ServiceConfig};
 use crate::host::Host;
 use crate::store::{Announcement, Offer, Store, StoreError, within};
 
@@ -56,7 +56,7 @@ pub struct Settings {
     /// Where peers may dial links to this node.
     pub endpoints: Vec<Endpoint>,
     /// `[[services]]`: what this host offers.
-    pub services: Vec<Service>,
+    pub services: Vec<ServiceConfig>,
     /// How often things are read and written.
     pub intervals: Intervals,
     /// `cache.domain_lifetime_seconds`: for so long a domain that nobody offers

@@ -12,7 +12,7 @@ use jid::Jid;
 
 use self::mention::Mention;
 use self::rename::Rename;
-use crate::config::Service;
+use crate::config::ServiceConfig;
 use crate::host::Host;
 use crate::stanza::{Reason, Refusal, Stanza};
 
@@ -45,7 +45,7 @@ pub struct Translator {
 impl Translator {
     /// Between `global` and `local`, for a host that offers `services`.
     #[must_use]
-    pub fn new(global: Host, local: Host, services: &[Service], senders: Senders) -> Self {
+    pub fn new(global: Host, local: Host, services: &[ServiceConfig], senders: Senders) -> Self {
         let named = services
             .iter()
             .filter_map(|service| Some((service.local.as_ref()?, &service.domain)));

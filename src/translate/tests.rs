@@ -11,7 +11,7 @@ use crate::stanza::Limits;
 /// Of a host with rooms of another name and a bot of the same.
 fn translator() -> Translator {
     let host = |name: &str| Host::new(name).unwrap();
-    let service = |domain: &str, local: Option<&str>| Service {
+    let service = |domain: &str, local: Option<&str>| ServiceConfig {
         domain: host(domain),
         local: local.map(host),
         hidden: false,
@@ -382,7 +382,7 @@ fn services_below_the_shared_domain_are_no_foreign_senders() {
 #[test]
 fn our_servers_names_are_nobody_elses_even_below_the_shared_domain() {
     let host = |name: &str| Host::new(name).unwrap();
-    let services = [Service {
+    let services = [ServiceConfig {
         domain: host("muc.example.test"),
         local: Some(host("rooms.dc1.example.test")),
         hidden: false,

@@ -10,7 +10,7 @@ mod prosody;
 use std::net::{IpAddr, Ipv4Addr};
 
 use clap::{Arg, ArgAction, ArgMatches};
-use strait::config::{Config, Endpoint, Loaded, Secret, Service};
+use strait::config::{Config, Endpoint, Loaded, Secret, ServiceConfig};
 use strait::host::Host;
 
 const SERVERS: [&str; 3] = ["prosody", "ejabberd", "mongooseim"];
@@ -87,7 +87,7 @@ impl Wish {
     /// The domains under which the gateway attaches with `component.secret`,
     /// each once: the shared one first.
     fn streams(&self) -> Vec<&Host> {
-        let own = |service: &&Service| service.local.is_none();
+        let own = |service: &&ServiceConfig| service.local.is_none();
         let (own, translated): (Vec<_>, Vec<_>) = self.config.services.iter().partition(own);
         let mut taken: Vec<&Host> = own.iter().map(|service| &service.domain).collect();
         let mut streams = vec![&self.config.global_host];

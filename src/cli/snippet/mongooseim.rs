@@ -1,6 +1,6 @@
 //! MongooseIM: parts of its mongooseim.toml.
 
-use strait::config::{Endpoint, MongooseIm};
+use strait::config::{Endpoint, MongooseImConfig};
 
 use super::{Interface, Wish, interface, quoted};
 
@@ -51,7 +51,7 @@ fn address(endpoint: &Endpoint) -> String {
 }
 
 /// The admin interface that `[control.mongooseim]` asks.
-fn graphql(wish: &Wish, mongooseim: &MongooseIm) -> String {
+fn graphql(wish: &Wish, mongooseim: &MongooseImConfig) -> String {
     // Whatever can't be read from the URL, which was checked, is the listener's default.
     let url = reqwest::Url::parse(&mongooseim.url).ok();
     let url = url.as_ref();

@@ -62,7 +62,7 @@ fn settings(host: &str, port: u16) -> Settings {
         domain: Host::new("example.test").unwrap(),
         global_host: Host::new("example.test").unwrap(),
         local_host: Host::new("dc1.test").unwrap(),
-        config: config::Component {
+        config: config::ComponentConfig {
             server: Endpoint {
                 host: host.to_owned(),
                 port,

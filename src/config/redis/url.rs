@@ -59,7 +59,7 @@ impl RedisUrl {
         if form.is_empty() {
             return Self::server(url);
         }
-        let parts = Parts::split(base, rest)?;
+        let parts = ServerList::split(base, rest)?;
         match form {
             "sentinel" => parts.sentinel(),
             _ => parts.cluster(),
@@ -134,7 +134,7 @@ impl fmt::Display for RedisUrl {
 }
 
 /// A URL of several servers, cut into its parts.
-struct Parts<'a> {
+struct ServerList<'a> {
     base: &'a str,
     user: Option<&'a str>,
     hosts: Vec<&'a str>,
@@ -142,7 +142,7 @@ struct Parts<'a> {
     parameters: Vec<(&'a str, &'a str)>,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> ServerList<'a> {
     fn split(base: &'a str, rest: &'a str) -> Result<Self, String> {
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));

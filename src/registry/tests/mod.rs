@@ -44,7 +44,7 @@ fn settings() -> Settings {
         global_host: host("example.test"),
         local_host: host("dc1.test"),
         endpoints: vec![endpoint(5555)],
-        services: vec![Service {
+        services: vec![ServiceConfig {
             domain: host(OWN),
             local: None,
             hidden: false,
