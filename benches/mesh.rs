@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use strait::config::{Endpoint, Mesh};
 use strait::envelope::{Arrival, Envelope, Intake};
 use strait::host::Host;
-use strait::link::{Identity, Lanes, Links, Listener, Tables};
+use strait::link::{Identity, Lanes, Links, Listener, ReplicationDialer};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::stanza::{Limits, Stanza};
@@ -220,7 +220,7 @@ async fn child(arguments: &[String]) {
     let before = resident();
     latencies.begin();
     let started = Instant::now();
-    let tables = Tables::new(
+    let tables = ReplicationDialer::new(
         half.identity.clone(),
         &connections(&half.certificate),
         Arc::clone(&half.store) as _,
@@ -238,7 +238,7 @@ async fn child(arguments: &[String]) {
     let took = started.elapsed();
     println!("stanzas beside the table: {}", latencies.summary());
     let after = resident();
-    let known: usize = half.store.parts().iter().map(|part| part.claims).sum();
+    let known: usize = half.store.replicas().iter().map(|part| part.claims).sum();
     println!(
         "copy of a peer's table: {known} claims in step after {:.2} s; {:.1} MB",
         took.as_secs_f64(),

@@ -4,8 +4,8 @@ mod controlling;
 mod follow;
 mod presence;
 mod readiness;
+mod session_store;
 mod status;
-mod table;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
 use self::presence::Presence;
 use self::readiness::readiness;
+use self::session_store::SessionStore;
 use self::status::status;
-use self::table::Table;
 use crate::admin::{Admin, Statuses};
 use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask, Role};
@@ -62,7 +62,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<
 /// A gateway, built and not started: every address bound, nothing connected.
 struct Gateway {
     metrics: Arc<Metrics>,
-    table: Table,
+    table: SessionStore,
     sessions: Arc<Sessions>,
     registry: Arc<Registry>,
     links: Arc<Links>,
@@ -92,7 +92,7 @@ impl Gateway {
         };
         let limit = config.component.stanza_size_limit;
 
-        let table = Table::new(config, &identity, &metrics)?;
+        let table = SessionStore::new(config, &identity, &metrics)?;
         let store = Arc::clone(&table.store);
         let (from_links, links_gave_back) = mpsc::unbounded_channel();
         let (from_component, component_gave_back) = mpsc::unbounded_channel();

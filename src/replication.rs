@@ -1,11 +1,11 @@
-//! The session table between gateways, without what it is kept in and without
-//! what carries it: a store keeps and compares tables, links dial and carry
-//! messages, and neither knows the other.
+//! Replication of the session table between gateways, without the store that
+//! keeps tables and without the links that carry the messages: neither knows
+//! the other.
 //!
-//! A gateway that dials another one for its table *follows* it: the listener
-//! tells what stands in its own part of the table, the dialler keeps a copy.
-//! So who has the table of a peer can also send stanzas there: both need the
-//! same way, in the same direction.
+//! A gateway that dials another one *replicates* that one's table: the
+//! listener sends its own part of the session table, the dialler keeps a
+//! replica. A gateway with the table of a peer can therefore also send stanzas
+//! there: both need the same route, in the same direction.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::host::Host;
 
-/// The longest message of a dialogue, in bytes.
+/// The longest message, in bytes.
 pub const MESSAGE_LIMIT: usize = (1 << 20) + 64;
 
 /// One process among those of its host.
@@ -33,54 +33,53 @@ impl fmt::Display for Node {
     }
 }
 
-/// The store's side: keeps this gateway's own table, and copies of others.
+/// The store's side: this gateway's own table, and replicas of others.
 #[async_trait]
 pub trait Replication: Send + Sync {
-    /// `peer`, in the process of that `epoch`, dialled us to follow our table.
-    fn serve(self: Arc<Self>, peer: &Node, epoch: u64) -> Dialogue;
+    /// `peer`, in the process of that `epoch`, dialled us for our table.
+    fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> ReplicationSession;
 
-    /// We dialled `peer`, to follow its table.
+    /// We dialled `peer` for its table.
     ///
     /// # Errors
-    /// [`Taken`] when another connection of ours does already.
-    fn follow(self: Arc<Self>, peer: &Node) -> Result<Dialogue, Taken>;
+    /// [`AlreadyReplicated`] when another connection of ours replicates it.
+    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, AlreadyReplicated>;
 
-    /// Completes when no connection of ours follows `peer`.
-    async fn until_vacant(&self, peer: &Node);
+    /// Completes when no connection of ours replicates `peer`.
+    async fn until_not_replicated(&self, peer: &Node);
 }
 
-/// What the two sides of one connection say; it ends when either is dropped.
-pub struct Dialogue {
-    /// What we say.
-    pub speaker: Box<dyn Speaker>,
-    /// What is said to us.
-    pub hearer: Box<dyn Hearer>,
+/// Both directions of one connection; it ends when either is dropped.
+pub struct ReplicationSession {
+    /// Messages to the peer.
+    pub source: Box<dyn MessageSource>,
+    /// Messages from the peer.
+    pub sink: Box<dyn MessageSink>,
 }
 
-/// One half of a [`Dialogue`].
+/// The outgoing half of a [`ReplicationSession`].
 #[async_trait]
-pub trait Speaker: Send {
-    /// Waits for the next thing to say; at most [`MESSAGE_LIMIT`] bytes.
-    /// `None` when nothing more will ever be said. Dropping the pending
-    /// future loses nothing.
+pub trait MessageSource: Send {
+    /// Waits for the next message to send; at most [`MESSAGE_LIMIT`] bytes.
+    /// `None` when no more will follow. Dropping the pending future loses nothing.
     async fn next(&mut self) -> Option<Bytes>;
 }
 
-/// The other half of a [`Dialogue`].
-pub trait Hearer: Send {
-    /// Takes in what the other side said.
+/// The incoming half of a [`ReplicationSession`].
+pub trait MessageSink: Send {
+    /// Applies a message from the peer.
     ///
     /// # Errors
-    /// When it makes no sense: the connection is of no use any more.
-    fn hear(&mut self, message: Bytes) -> Result<(), Garbled>;
+    /// When it is invalid: the connection must be closed.
+    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage>;
 }
 
-/// The peer is followed already, over another connection.
+/// Another connection replicates the peer's table already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("its table is followed already")]
-pub struct Taken;
+#[error("its table is replicated already")]
+pub struct AlreadyReplicated;
 
-/// A message that makes no sense; says what is wrong with it.
+/// An invalid message; the text says what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a message about the session table {0}")]
-pub struct Garbled(pub String);
+pub struct InvalidMessage(pub String);

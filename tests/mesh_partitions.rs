@@ -115,8 +115,8 @@ impl World {
                 if !one.is_in_step_with(other) {
                     return Err(format!(
                         "{:?} of {:?}",
-                        one.store.parts(),
-                        other.store.parts()
+                        one.store.replicas(),
+                        other.store.replicas()
                     ));
                 }
             }
@@ -144,7 +144,7 @@ fn pairs_both_ways() -> impl Iterator<Item = (usize, usize)> {
 async fn each_pair_is_cut_off_in_turn_and_each_node_killed() {
     let mut world = World::begin("mesh-partitions").await;
     world.until_in_step().await;
-    assert_eq!(world.node(0).store.parts()[2].claims as u64, MANY);
+    assert_eq!(world.node(0).store.replicas()[2].claims as u64, MANY);
 
     for (one, other) in [(0, 1), (1, 2), (0, 2)] {
         let third = 3 - one - other;

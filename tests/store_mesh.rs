@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use store_contract::Bench;
 use strait::config::Endpoint;
 use strait::host::Host;
-use strait::store::{Announcement, Claim, MeshStore, Offer, OwnClaim, Part, Store, StoreError};
+use strait::store::{
+    Announcement, Claim, MeshStore, Offer, OwnClaim, ReplicaStatus, Store, StoreError,
+};
 use support::certs::Authority;
 use support::mesh_node::{MeshNode, Plan, endpoint};
 use support::port::Port;
@@ -113,7 +115,7 @@ impl Settled {
 /// All that a node knows and others should, too.
 #[derive(PartialEq)]
 struct Knowledge {
-    parts: Vec<Part>,
+    parts: Vec<ReplicaStatus>,
     hosts: Vec<(Host, Vec<Endpoint>, Vec<Offer>)>,
 }
 
@@ -125,7 +127,7 @@ async fn knowledge(store: &MeshStore) -> Knowledge {
         hosts.push((host, endpoints, offers));
     }
     Knowledge {
-        parts: store.parts(),
+        parts: store.replicas(),
         hosts,
     }
 }

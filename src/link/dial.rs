@@ -14,7 +14,7 @@ use super::reader::{FrameReader, ReadError};
 use super::resolver::Resolver;
 use super::tls::{self, Accepted, Security, Socket};
 use super::trouble::{Failure, Mismatch};
-use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity, certificate, table};
+use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity, certificate, replication_link};
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::replication::Node;
@@ -146,7 +146,7 @@ impl Dialler {
                 Failure::refused(Mismatch::WrongHost, text)
             })?;
         }
-        reader.set_limit(table::FRAME_LIMIT);
+        reader.set_limit(replication_link::FRAME_LIMIT);
         Ok(TableLink {
             node: Node {
                 host,

@@ -14,9 +14,9 @@ use super::reader::{FrameReader, ReadError};
 use super::tls::{self, Accepted, Certificate, Security, Socket};
 use super::trouble::{Failure, Mismatch};
 use super::wire::RawFrame;
-use super::{Identity, LINGER, certificate, table};
+use super::{Identity, LINGER, certificate, replication_link};
 use crate::host::Host;
-use crate::replication::{Dialogue, Node, Replication};
+use crate::replication::{Node, Replication, ReplicationSession};
 
 /// What a connection is measured by, before it is a link.
 pub(super) struct Gate {
@@ -44,7 +44,7 @@ pub(super) enum Role {
     /// To bring stanzas.
     Stanzas(Seat),
     /// To follow our session table.
-    Table(Dialogue),
+    Table(ReplicationSession),
 }
 
 impl Gate {
@@ -156,8 +156,8 @@ impl Gate {
                 host: host.clone(),
                 name: hello.node.clone(),
             };
-            let dialogue = Arc::clone(replication).serve(&node, hello.epoch);
-            return Ok((Role::Table(dialogue), table::FRAME_LIMIT));
+            let dialogue = Arc::clone(replication).send_to(&node, hello.epoch);
+            return Ok((Role::Table(dialogue), replication_link::FRAME_LIMIT));
         }
         let key = LaneKey {
             host: host.clone(),

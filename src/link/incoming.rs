@@ -22,7 +22,7 @@ use super::sightings::Sign;
 use super::tls::Security;
 use super::trouble::{Ending, Failure};
 use super::wire::WireError;
-use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, table};
+use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
 use crate::host::Host;
@@ -241,7 +241,8 @@ impl Reception {
             },
             Role::Table(dialogue) => {
                 // It ends when the store has told that this node retires.
-                table::converse(dialogue, reader, writer, &CancellationToken::new()).await
+                replication_link::converse(dialogue, reader, writer, &CancellationToken::new())
+                    .await
             }
         };
         match &ending {

@@ -12,9 +12,9 @@
 //! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
 //! → `lanes` (who may take from a lane; `callers`: who is heard at all) → `ledger` (what has come over it and
 //! what is settled; pure) and `sightings` (what has come over any).
-//! Tables: a connection of its own carries what two nodes say about their
-//! session tables, so that a long table delays no stanza: `tables` dials,
-//! `table` talks, on both sides.
+//! Session tables: a connection of its own replicates a peer's session table,
+//! so that a long table delays no stanza: `replication_dialer` dials,
+//! `replication_link` carries the messages, on both sides.
 //! Below all: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
 //! `any_name`, `trouble`, `complaints`.
 
@@ -39,10 +39,10 @@ mod outgoing;
 mod peer;
 mod pool;
 mod reader;
+mod replication_dialer;
+mod replication_link;
 mod resolver;
 mod sightings;
-mod table;
-mod tables;
 mod tls;
 mod trouble;
 mod wire;
@@ -54,7 +54,7 @@ pub use callers::Heard;
 pub use incoming::Listener;
 pub use lanes::Lanes;
 pub use links::{LinkStatus, Links};
-pub use tables::Tables;
+pub use replication_dialer::ReplicationDialer;
 
 /// From TCP to the end of the greeting: who takes longer is dropped, so that
 /// silent connections can't pile up.

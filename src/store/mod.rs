@@ -5,7 +5,7 @@ mod mesh;
 mod redis;
 
 pub use memory::{MemoryCluster, MemoryStore};
-pub use mesh::{MeshStatus, MeshStore, Part};
+pub use mesh::{MeshStatus, MeshStore, ReplicaStatus};
 pub use redis::RedisStore;
 
 use std::future::Future;

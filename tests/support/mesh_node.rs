@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use strait::config::{Connections, Endpoint, Mesh, Tls};
 use strait::envelope::{Envelope, Intake};
 use strait::host::Host;
-use strait::link::{self, Lanes, Listener, Tables};
+use strait::link::{self, Lanes, Listener, ReplicationDialer};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::store::MeshStore;
@@ -73,7 +73,8 @@ impl MeshNode {
         let listener = listener.await.expect("a listener");
         let address = listener.local_addr();
         let replication = Arc::clone(&store) as _;
-        let tables = Tables::new(identity, &connections, replication, Arc::clone(&metrics));
+        let tables =
+            ReplicationDialer::new(identity, &connections, replication, Arc::clone(&metrics));
         let tables = tables.expect("good TLS files");
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let run = listener.run(Arc::new(NoStanzas), shutdown.clone());
@@ -108,7 +109,7 @@ impl MeshNode {
 
     /// The fingerprint of the table of `other`, as it is known here.
     pub fn fingerprint_of(&self, other: &Self) -> Option<u32> {
-        let mut parts = self.store.parts().into_iter();
+        let mut parts = self.store.replicas().into_iter();
         parts
             .find(|part| part.node == other.node)
             .map(|part| part.fingerprint)

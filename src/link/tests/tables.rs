@@ -19,14 +19,17 @@ use super::super::reader::FrameReader;
 use super::super::resolver::Resolver;
 use super::super::tls::Security;
 use super::super::trouble::{Failure, Mismatch};
-use super::super::{Identity, Lanes, Listener, Tables, wire};
+use super::super::{Identity, Lanes, Listener, ReplicationDialer, wire};
 use super::LONG;
 use super::gateways::{Ca, STANZA_SIZE_LIMIT, connections, endpoint, host, identity, until};
 use super::hostile::RawPeer;
 use crate::config::{Endpoint, Tls};
 use crate::envelope::{Envelope, Intake};
 use crate::metrics::Metrics;
-use crate::replication::{Dialogue, Garbled, Hearer, Node, Replication, Speaker, Taken};
+use crate::replication::{
+    AlreadyReplicated, InvalidMessage, MessageSink, MessageSource, Node, Replication,
+    ReplicationSession,
+};
 
 /// Says hello once, and notes what it hears.
 #[derive(Default)]
@@ -42,15 +45,15 @@ struct Half {
 }
 
 impl Talker {
-    fn dialogue(self: Arc<Self>, peer: &Node) -> Dialogue {
+    fn dialogue(self: Arc<Self>, peer: &Node) -> ReplicationSession {
         let half = |said| Half {
             talker: Arc::clone(&self),
             peer: peer.clone(),
             said,
         };
-        Dialogue {
-            speaker: Box::new(half(false)),
-            hearer: Box::new(half(true)),
+        ReplicationSession {
+            source: Box::new(half(false)),
+            sink: Box::new(half(true)),
         }
     }
 
@@ -65,19 +68,19 @@ impl Talker {
 
 #[async_trait]
 impl Replication for Talker {
-    fn serve(self: Arc<Self>, peer: &Node, _: u64) -> Dialogue {
+    fn send_to(self: Arc<Self>, peer: &Node, _: u64) -> ReplicationSession {
         self.dialogue(peer)
     }
 
-    fn follow(self: Arc<Self>, peer: &Node) -> Result<Dialogue, Taken> {
+    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, AlreadyReplicated> {
         Ok(self.dialogue(peer))
     }
 
-    async fn until_vacant(&self, _: &Node) {}
+    async fn until_not_replicated(&self, _: &Node) {}
 }
 
 #[async_trait]
-impl Speaker for Half {
+impl MessageSource for Half {
     async fn next(&mut self) -> Option<Bytes> {
         if self.said {
             std::future::pending().await
@@ -87,10 +90,10 @@ impl Speaker for Half {
     }
 }
 
-impl Hearer for Half {
-    fn hear(&mut self, message: Bytes) -> Result<(), Garbled> {
+impl MessageSink for Half {
+    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
         if &message[..] == b"nonsense" {
-            return Err(Garbled("is nonsense".to_owned()));
+            return Err(InvalidMessage("is nonsense".to_owned()));
         }
         let mut heard = self.talker.heard.lock().unwrap();
         heard.push((self.peer.clone(), message));
@@ -145,7 +148,8 @@ impl Gateway {
         let stop = CancellationToken::new();
         tokio::spawn(listener.run(Arc::new(NoStanzas), CancellationToken::new()));
         let (contacts, follows) = watch::channel(Arc::default());
-        let tables = Tables::new(identity, &config, replication, Arc::clone(&metrics)).unwrap();
+        let tables =
+            ReplicationDialer::new(identity, &config, replication, Arc::clone(&metrics)).unwrap();
         let following = tokio::spawn(tables.run(follows, stop.clone()));
         Self {
             talker,

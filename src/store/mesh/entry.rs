@@ -7,7 +7,7 @@ use std::ops::{AddAssign, SubAssign};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
 
-use crate::replication::Garbled;
+use crate::replication::InvalidMessage;
 
 /// The longest JID: three parts of 1023 bytes (RFC 7622 §3.1) and what is between them.
 pub(super) const JID_LIMIT: usize = 3 * 1023 + 2;
@@ -102,12 +102,12 @@ impl<'a> Entry<'a> {
     }
 
     /// Reads entries that came from elsewhere.
-    pub(super) fn check_all(bytes: &'a [u8]) -> Result<Vec<Entry<'a>>, Garbled> {
+    pub(super) fn check_all(bytes: &'a [u8]) -> Result<Vec<Entry<'a>>, InvalidMessage> {
         let mut raws = Raw::all_in(bytes);
         let entries = raws.by_ref().map(Raw::entry).collect::<Result<_, _>>()?;
         match raws.rest.len() {
             0 => Ok(entries),
-            more => Err(Garbled(format!(
+            more => Err(InvalidMessage(format!(
                 "has an entry that ends early, {more} bytes before the end"
             ))),
         }
@@ -141,12 +141,15 @@ impl<'a> Raw<'a> {
         Standing::from_bits(self.bits)
     }
 
-    fn entry(self) -> Result<Entry<'a>, Garbled> {
+    fn entry(self) -> Result<Entry<'a>, InvalidMessage> {
         if self.jid.is_empty() || self.jid.len() > JID_LIMIT {
-            return Err(Garbled(format!("has a JID of {} bytes", self.jid.len())));
+            return Err(InvalidMessage(format!(
+                "has a JID of {} bytes",
+                self.jid.len()
+            )));
         }
         let jid = std::str::from_utf8(self.jid)
-            .map_err(|_| Garbled("has a JID that is not UTF-8".to_owned()))?;
+            .map_err(|_| InvalidMessage("has a JID that is not UTF-8".to_owned()))?;
         Ok(Entry {
             jid,
             standing: self.standing(),

@@ -6,7 +6,7 @@ use bytes::{Buf, BufMut, Bytes, TryGetError};
 use super::entry::{BUCKETS, Digest, Entry};
 use crate::config::Endpoint;
 use crate::host::Host;
-use crate::replication::{Garbled, Node};
+use crate::replication::{InvalidMessage, Node};
 use crate::store::{Announcement, Offer};
 
 /// The longest name, in bytes, as on all links.
@@ -87,7 +87,7 @@ impl Message {
 
     /// Reads a message. What is in [`Message::Parts`], [`Message::Changes`],
     /// [`Message::Kept`] and [`Message::Former`] is left to be read.
-    pub(super) fn read(mut body: Bytes) -> Result<Self, Garbled> {
+    pub(super) fn read(mut body: Bytes) -> Result<Self, InvalidMessage> {
         let message = match body.try_get_u8().map_err(truncated)? {
             PROCESS => Self::Process {
                 epoch: body.try_get_u64().map_err(truncated)?,
@@ -113,18 +113,20 @@ impl Message {
                 let ms = body.try_get_u32().map_err(truncated)?;
                 return Ok(Self::Former { ms, entries: body });
             }
-            other => return Err(Garbled(format!("is of the unknown kind {other}"))),
+            other => return Err(InvalidMessage(format!("is of the unknown kind {other}"))),
         };
         match body.len() {
             0 => Ok(message),
-            more => Err(Garbled(format!("has {more} bytes more than its fields"))),
+            more => Err(InvalidMessage(format!(
+                "has {more} bytes more than its fields"
+            ))),
         }
     }
 }
 
 impl Message {
     /// It may not come now; `where_from` ends the sentence.
-    pub(super) fn out_of_place(&self, where_from: &str) -> Garbled {
+    pub(super) fn out_of_place(&self, where_from: &str) -> InvalidMessage {
         let kind = match self {
             Self::Process { .. } => PROCESS,
             Self::Nodes(_) => NODES,
@@ -135,7 +137,7 @@ impl Message {
             Self::Kept { .. } => KEPT,
             Self::Former { .. } => FORMER,
         };
-        Garbled(format!(
+        InvalidMessage(format!(
             "is of kind {kind}, which may not come {where_from}"
         ))
     }
@@ -150,7 +152,7 @@ pub(super) fn put_part(out: &mut Vec<u8>, index: usize, entries: &[u8]) {
 }
 
 /// The parts in a [`Message::Parts`].
-pub(super) fn take_parts(bytes: &[u8]) -> Result<Vec<(usize, Vec<Entry<'_>>)>, Garbled> {
+pub(super) fn take_parts(bytes: &[u8]) -> Result<Vec<(usize, Vec<Entry<'_>>)>, InvalidMessage> {
     let mut rest = bytes;
     let mut parts = Vec::new();
     while !rest.is_empty() {
@@ -190,7 +192,7 @@ fn put_nodes(out: &mut Vec<u8>, nodes: &[(Node, Vec<Endpoint>)]) {
     }
 }
 
-fn take_announcement(body: &mut Bytes) -> Result<Option<Announcement>, Garbled> {
+fn take_announcement(body: &mut Bytes) -> Result<Option<Announcement>, InvalidMessage> {
     if body.try_get_u8().map_err(truncated)? == 0 {
         return Ok(None);
     }
@@ -200,10 +202,10 @@ fn take_announcement(body: &mut Bytes) -> Result<Option<Announcement>, Garbled> 
     }))
 }
 
-fn take_digests(body: &mut Bytes) -> Result<Vec<Digest>, Garbled> {
+fn take_digests(body: &mut Bytes) -> Result<Vec<Digest>, InvalidMessage> {
     if body.len() != 16 * BUCKETS {
         let what = format!("has {} bytes of digests, not {}", body.len(), 16 * BUCKETS);
-        return Err(Garbled(what));
+        return Err(InvalidMessage(what));
     }
     let digest = |_| body.try_get_u128().map(Digest).map_err(truncated);
     (0..BUCKETS).map(digest).collect()
@@ -218,11 +220,11 @@ fn put_endpoints(out: &mut Vec<u8>, endpoints: &[Endpoint]) {
     }
 }
 
-fn take_endpoint(body: &mut Bytes) -> Result<Endpoint, Garbled> {
+fn take_endpoint(body: &mut Bytes) -> Result<Endpoint, InvalidMessage> {
     let host = take_text(body)?;
     let port = body.try_get_u16().map_err(truncated)?;
     Endpoint::new(&host, port)
-        .ok_or_else(|| Garbled(format!("has an endpoint that is none: {host:?}")))
+        .ok_or_else(|| InvalidMessage(format!("has an endpoint that is none: {host:?}")))
 }
 
 fn put_offers(out: &mut Vec<u8>, offers: &[Offer]) {
@@ -234,16 +236,17 @@ fn put_offers(out: &mut Vec<u8>, offers: &[Offer]) {
     }
 }
 
-fn take_offer(body: &mut Bytes) -> Result<Offer, Garbled> {
+fn take_offer(body: &mut Bytes) -> Result<Offer, InvalidMessage> {
     Ok(Offer {
         domain: take_host(body)?,
         hidden: body.try_get_u8().map_err(truncated)? != 0,
     })
 }
 
-fn take_host(body: &mut Bytes) -> Result<Host, Garbled> {
+fn take_host(body: &mut Bytes) -> Result<Host, InvalidMessage> {
     let text = take_text(body)?;
-    Host::new(&text).map_err(|error| Garbled(format!("names a domain that is none: {error}")))
+    Host::new(&text)
+        .map_err(|error| InvalidMessage(format!("names a domain that is none: {error}")))
 }
 
 /// What the other side would read of it.
@@ -253,11 +256,11 @@ fn cut<T>(list: &[T]) -> &[T] {
 
 fn take_list<T>(
     body: &mut Bytes,
-    mut take: impl FnMut(&mut Bytes) -> Result<T, Garbled>,
-) -> Result<Vec<T>, Garbled> {
+    mut take: impl FnMut(&mut Bytes) -> Result<T, InvalidMessage>,
+) -> Result<Vec<T>, InvalidMessage> {
     let count = usize::from(body.try_get_u16().map_err(truncated)?);
     if count > LIST_LIMIT {
-        return Err(Garbled(format!(
+        return Err(InvalidMessage(format!(
             "has a list of {count} things, more than {LIST_LIMIT}"
         )));
     }
@@ -273,10 +276,10 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-fn take_text(body: &mut Bytes) -> Result<String, Garbled> {
+fn take_text(body: &mut Bytes) -> Result<String, InvalidMessage> {
     let length = usize::from(body.try_get_u16().map_err(truncated)?);
     if length > TEXT_LIMIT {
-        return Err(Garbled(format!("has a text of {length} bytes")));
+        return Err(InvalidMessage(format!("has a text of {length} bytes")));
     }
     if body.len() < length {
         return Err(too_short());
@@ -284,15 +287,15 @@ fn take_text(body: &mut Bytes) -> Result<String, Garbled> {
     let text = body.split_to(length);
     std::str::from_utf8(&text)
         .map(str::to_owned)
-        .map_err(|_| Garbled("has a text that is not UTF-8".to_owned()))
+        .map_err(|_| InvalidMessage("has a text that is not UTF-8".to_owned()))
 }
 
-fn truncated(_: TryGetError) -> Garbled {
+fn truncated(_: TryGetError) -> InvalidMessage {
     too_short()
 }
 
-fn too_short() -> Garbled {
-    Garbled("ends before its fields do".to_owned())
+fn too_short() -> InvalidMessage {
+    InvalidMessage("ends before its fields do".to_owned())
 }
 
 #[cfg(test)]

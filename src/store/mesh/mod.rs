@@ -1,26 +1,26 @@
 //! The session table that the gateways keep themselves.
 //!
-//! Each node has its own part of the table ([`own`]) and copies of the other
+//! Each node has its own part of the table ([`local_table`]) and copies of the other
 //! nodes' ([`replicas`]), and tells only of its own. A *followed* node tells
 //! those who dial it what changes, and every `refresh_after` a digest of all;
 //! a *follower* that finds another digest says what it has, part by part
 //! ([`table`]), and gets the parts that differ. So also at the beginning, when
 //! it has nothing, or what it had before the connection broke.
 //!
-//! The pieces: [`entry`] → [`bucket`] → [`table`] → [`own`] (with its [`log`])
+//! The pieces: [`entry`] → [`bucket`] → [`table`] → [`local_table`] (with its [`log`])
 //! and [`replica`] → [`replicas`]; [`contacts`]: whom to dial; [`message`]:
-//! what is said; [`feed`] says it as the followed, [`follower`] hears it.
+//! what is said; [`replica_sender`] says it as the followed, [`replica_receiver`] hears it.
 //! `docs/mesh.md` tells operators.
 
 mod bucket;
 mod contacts;
 mod entry;
-mod feed;
-mod follower;
+mod local_table;
 mod log;
 mod message;
-mod own;
 mod replica;
+mod replica_receiver;
+mod replica_sender;
 mod replicas;
 mod state;
 mod table;
@@ -38,14 +38,14 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::entry::BUCKETS;
-use self::feed::Feed;
-use self::follower::Follower;
-use self::state::State;
+use self::replica_receiver::ReplicaReceiver;
+use self::replica_sender::ReplicaSender;
+use self::state::MeshState;
 use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::replication::{Dialogue, Node, Replication, Taken};
+use crate::replication::{AlreadyReplicated, Node, Replication, ReplicationSession};
 
 /// The own table is looked over in so many rounds.
 const ROUNDS: usize = 4;
@@ -60,7 +60,7 @@ pub struct MeshStore {
     expire_after: Duration,
     refresh_after: Duration,
     metrics: Arc<Metrics>,
-    state: Mutex<State>,
+    state: Mutex<MeshState>,
     /// Hosts or endpoints may have changed.
     news: Notify,
     /// A node is no longer followed.
@@ -77,12 +77,12 @@ pub struct MeshStatus {
     /// Those among them whose table was not yet seen to be the same here.
     pub behind: Vec<Node>,
     /// Whether a node was followed ever since the start.
-    pub met_anybody: bool,
+    pub ever_linked: bool,
 }
 
 /// One node's part of the session table, as it is known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct ReplicaStatus {
     /// Whose.
     pub node: Node,
     /// Equal at two gateways when they know the same of it.
@@ -98,7 +98,7 @@ impl MeshStore {
     #[must_use]
     pub fn new(node: Node, epoch: u64, config: &Mesh, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State::new(node.clone(), epoch, config)),
+            state: Mutex::new(MeshState::new(node.clone(), epoch, config)),
             node,
             epoch,
             expire_after: config.expire_after,
@@ -124,8 +124,8 @@ impl MeshStore {
 
     /// What is known of each node, this one included.
     #[must_use]
-    pub fn parts(&self) -> Vec<Part> {
-        self.state().parts()
+    pub fn replicas(&self) -> Vec<ReplicaStatus> {
+        self.state().replicas()
     }
 
     /// Lets expire what is due, until `shutdown`.
@@ -136,13 +136,13 @@ impl MeshStore {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut round = 0;
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            self.keep_house(round).await;
+            self.run_maintenance(round).await;
             round += 1;
         }
     }
 
     /// In small steps: others wait for the lock.
-    async fn keep_house(&self, round: usize) {
+    async fn run_maintenance(&self, round: usize) {
         let parts = BUCKETS / ROUNDS;
         let begin = (round % ROUNDS) * parts;
         for begin in (begin..begin + parts).step_by(STEP) {
@@ -160,7 +160,7 @@ impl MeshStore {
         let (claims, fingerprints) = (&self.metrics.mesh_claims, &self.metrics.mesh_fingerprint);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let mut gone = std::mem::take(&mut *shown);
-        for part in self.parts() {
+        for part in self.replicas() {
             let label = [part.node.host.as_str(), &part.node.name];
             let online = i64::try_from(part.claims).unwrap_or(i64::MAX);
             claims.with_label_values(&label).set(online);
@@ -179,22 +179,22 @@ impl MeshStore {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MeshState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Replication for MeshStore {
-    fn serve(self: Arc<Self>, peer: &Node, epoch: u64) -> Dialogue {
-        Feed::open(self, peer, epoch)
+    fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> ReplicationSession {
+        ReplicaSender::open(self, peer, epoch)
     }
 
-    fn follow(self: Arc<Self>, peer: &Node) -> Result<Dialogue, Taken> {
-        Follower::open(self, peer)
+    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, AlreadyReplicated> {
+        ReplicaReceiver::open(self, peer)
     }
 
-    async fn until_vacant(&self, peer: &Node) {
+    async fn until_not_replicated(&self, peer: &Node) {
         loop {
             let vacated = self.vacated.notified();
             if !self.state().seats.contains(peer) {
@@ -219,7 +219,7 @@ impl Store for MeshStore {
         let mut state = self.state();
         let now = Instant::now();
         let homes = bares.iter().map(|bare| state.settle(bare, now)).collect();
-        state.spread();
+        state.notify_replicas();
         Ok(homes)
     }
 
@@ -229,7 +229,7 @@ impl Store for MeshStore {
         for claim in claims {
             state.claim(&claim.jid, claim.since, now)?;
         }
-        state.spread();
+        state.notify_replicas();
         Ok(())
     }
 
@@ -239,7 +239,7 @@ impl Store for MeshStore {
         for jid in jids {
             state.withdraw(jid, now);
         }
-        state.spread();
+        state.notify_replicas();
         Ok(())
     }
 

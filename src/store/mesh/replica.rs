@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::entry::{BUCKETS, Digest, Entry, Standing};
-use super::own::is_bare;
-use super::table::Table;
-use crate::replication::{Garbled, Node};
+use super::local_table::is_bare;
+use super::table::ReplicaTable;
+use crate::replication::{InvalidMessage, Node};
 use crate::store::Announcement;
 
 /// What one process of one node has told.
@@ -18,7 +18,7 @@ pub(super) struct Replica {
     pub(super) epoch: u64,
     /// What it told about itself; `None` when it has retired, or is gone.
     pub(super) announcement: Option<Announcement>,
-    table: Table,
+    table: ReplicaTable,
     life: Life,
     /// Once it was seen to be equal to the original over this connection.
     pub(super) in_step: bool,
@@ -43,7 +43,7 @@ impl Replica {
             node,
             epoch,
             announcement: None,
-            table: Table::default(),
+            table: ReplicaTable::default(),
             life: Life::Over(0),
             in_step: false,
         }
@@ -129,8 +129,8 @@ impl Replica {
     }
 
     /// How `jid` stands there from now on, says its original.
-    pub(super) fn set(&mut self, entry: Entry<'_>) -> Result<(), Garbled> {
-        let full = |_| Garbled("makes a part of the table too large".to_owned());
+    pub(super) fn set(&mut self, entry: Entry<'_>) -> Result<(), InvalidMessage> {
+        let full = |_| InvalidMessage("makes a part of the table too large".to_owned());
         self.table
             .set(entry.jid, entry.standing)
             .map(drop)
@@ -138,7 +138,11 @@ impl Replica {
     }
 
     /// Makes part `index` be exactly `entries`. Whether that changed anything.
-    pub(super) fn replace(&mut self, index: usize, entries: &[Entry<'_>]) -> Result<bool, Garbled> {
+    pub(super) fn replace(
+        &mut self,
+        index: usize,
+        entries: &[Entry<'_>],
+    ) -> Result<bool, InvalidMessage> {
         self.table.replace(index, entries)
     }
 

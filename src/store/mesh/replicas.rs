@@ -9,7 +9,7 @@ use super::entry::{BUCKETS, Entry, Standing};
 use super::replica::Replica;
 use crate::config::Endpoint;
 use crate::host::Host;
-use crate::replication::{Garbled, Node};
+use crate::replication::{InvalidMessage, Node};
 use crate::store::Announcement;
 
 /// Parts of a table that are tidied up in one go.
@@ -85,7 +85,7 @@ impl Replicas {
         node: &Node,
         epoch: u64,
         entries: &[Entry<'_>],
-    ) -> Result<(), Garbled> {
+    ) -> Result<(), InvalidMessage> {
         let replica = self.entry(node, epoch);
         for entry in entries {
             replica.set(*entry)?;
@@ -101,7 +101,7 @@ impl Replicas {
         node: &Node,
         epoch: u64,
         (index, entries): &(usize, Vec<Entry<'_>>),
-    ) -> Result<bool, Garbled> {
+    ) -> Result<bool, InvalidMessage> {
         let changed = self.entry(node, epoch).replace(*index, entries)?;
         self.settle(node, epoch, entries);
         Ok(changed)
@@ -150,7 +150,7 @@ impl Replicas {
         entries: &[Entry<'_>],
         left: Duration,
         now: Instant,
-    ) -> Result<(), Garbled> {
+    ) -> Result<(), InvalidMessage> {
         let lifetime = self.lifetime;
         let former = self.entry(node, FORMER);
         former.count_for(left, lifetime, now);

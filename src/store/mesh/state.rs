@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::contacts::Contacts;
 use super::entry::{JID_LIMIT, Standing};
-use super::own::{Own, is_bare};
+use super::local_table::{LocalTable, is_bare};
 use super::replica::Replica;
 use super::replicas::{Replicas, add_offers};
 use super::table::Full;
-use super::{MeshStatus, Part};
+use super::{MeshStatus, ReplicaStatus};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::replication::Node;
@@ -23,21 +23,21 @@ use crate::store::{Announcement, Claim, Offer, StoreError, newest_first};
 pub(super) type Directory = Vec<(Node, Vec<Endpoint>)>;
 
 /// What this node has and knows of others.
-pub(super) struct State {
+pub(super) struct MeshState {
     node: Node,
     epoch: u64,
-    pub(super) own: Own,
+    pub(super) own: LocalTable,
     pub(super) replicas: Replicas,
     pub(super) contacts: Contacts,
     /// This node takes no part any more.
     pub(super) retired: bool,
     /// Nodes that a connection of ours follows.
     pub(super) seats: BTreeSet<Node>,
-    met_anybody: bool,
+    ever_linked: bool,
     speakers: BTreeMap<u64, Listening>,
     next_speaker: u64,
     /// Counts what changed in [`Self::directory`] or the announcement.
-    pub(super) edition: u64,
+    pub(super) version: u64,
 }
 
 /// Somebody who waits for something to say.
@@ -47,20 +47,20 @@ struct Listening {
     cursor: Option<u64>,
 }
 
-impl State {
+impl MeshState {
     pub(super) fn new(node: Node, epoch: u64, config: &Mesh) -> Self {
         Self {
             node,
             epoch,
-            own: Own::new(config.expire_after),
+            own: LocalTable::new(config.expire_after),
             replicas: Replicas::new(config.expire_after),
             contacts: Contacts::new(&config.peers, config.expire_after),
             retired: false,
             seats: BTreeSet::new(),
-            met_anybody: false,
+            ever_linked: false,
             speakers: BTreeMap::new(),
             next_speaker: 0,
-            edition: 0,
+            version: 0,
         }
     }
 
@@ -134,14 +134,14 @@ impl State {
         self.retired = false;
         if self.own.announce(Some(announcement), now) {
             self.contacts.set_own(&announcement.endpoints);
-            self.turn_page();
+            self.bump_version();
         }
     }
 
     pub(super) fn retire(&mut self, now: Instant) {
         self.own.announce(None, now);
         self.retired = true;
-        self.turn_page();
+        self.bump_version();
     }
 
     /// All hosts with a live node, this one's included if it has announced itself.
@@ -185,7 +185,7 @@ impl State {
             self.take_homes_over(index, now);
         }
         if self.own.log().head() != before {
-            self.spread();
+            self.notify_replicas();
         }
     }
 
@@ -212,7 +212,7 @@ impl State {
         }
         self.contacts.expire(now);
         if changed {
-            self.turn_page();
+            self.bump_version();
         }
         changed
     }
@@ -232,27 +232,27 @@ impl State {
 
     /// We follow that process now.
     pub(super) fn found(&mut self, node: &Node, epoch: u64, now: Instant) {
-        self.met_anybody = true;
+        self.ever_linked = true;
         self.replicas.found(node, epoch, now);
-        self.turn_page();
+        self.bump_version();
     }
 
     /// We don't any more.
     pub(super) fn lost(&mut self, node: &Node, epoch: u64, now: Instant) {
         self.replicas.lost(node, epoch, now);
-        self.turn_page();
+        self.bump_version();
     }
 
     /// There is something new to say about nodes.
-    pub(super) fn turn_page(&mut self) {
-        self.edition += 1;
-        self.spread();
+    pub(super) fn bump_version(&mut self) {
+        self.version += 1;
+        self.notify_replicas();
     }
 
     /// There are changes to tell.
-    pub(super) fn spread(&mut self) {
-        for speaker in self.speakers.values() {
-            speaker.wake.notify_one();
+    pub(super) fn notify_replicas(&mut self) {
+        for source in self.speakers.values() {
+            source.wake.notify_one();
         }
         // Without anybody to tell, at once.
         self.forget_told();
@@ -263,11 +263,11 @@ impl State {
         let id = self.next_speaker;
         self.next_speaker += 1;
         let wake = Arc::new(Notify::new());
-        let speaker = Listening {
+        let source = Listening {
             wake: Arc::clone(&wake),
             cursor: None,
         };
-        self.speakers.insert(id, speaker);
+        self.speakers.insert(id, source);
         (id, wake)
     }
 
@@ -279,8 +279,8 @@ impl State {
 
     /// That one has told all changes before `cursor`.
     pub(super) fn told(&mut self, id: u64, cursor: u64) {
-        if let Some(speaker) = self.speakers.get_mut(&id) {
-            speaker.cursor = Some(cursor);
+        if let Some(source) = self.speakers.get_mut(&id) {
+            source.cursor = Some(cursor);
         }
         self.forget_told();
     }
@@ -297,16 +297,16 @@ impl State {
         MeshStatus {
             behind: behind.map(|it| it.node.clone()).collect(),
             followed: followed.iter().map(|it| it.node.clone()).collect(),
-            met_anybody: self.met_anybody,
+            ever_linked: self.ever_linked,
         }
     }
 
-    pub(super) fn parts(&self) -> Vec<Part> {
-        let mut parts: BTreeMap<&Node, Part> = BTreeMap::new();
+    pub(super) fn replicas(&self) -> Vec<ReplicaStatus> {
+        let mut parts: BTreeMap<&Node, ReplicaStatus> = BTreeMap::new();
         for replica in self.replicas.iter().filter(|it| !it.is_over()) {
             let before = parts.get(&replica.node).map_or(0, |part| part.claims);
             // Of several processes of one node, the newest stands last.
-            let part = Part {
+            let part = ReplicaStatus {
                 node: replica.node.clone(),
                 fingerprint: replica.digest().fingerprint(),
                 claims: before + replica.online(),
@@ -314,7 +314,7 @@ impl State {
             };
             parts.insert(&replica.node, part);
         }
-        let own = Part {
+        let own = ReplicaStatus {
             node: self.node.clone(),
             fingerprint: self.own.table().digest().fingerprint(),
             claims: self.own.table().online(),

@@ -2,12 +2,12 @@
 
 use super::bucket::{BUCKET_LIMIT, Bucket, Place};
 use super::entry::{BUCKETS, Digest, Entry, Standing, bucket_of};
-use crate::replication::Garbled;
+use crate::replication::InvalidMessage;
 
 /// JIDs and how they stand at one node, in [`BUCKETS`] parts that are
 /// compared one by one.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct ReplicaTable {
     buckets: Box<[Bucket]>,
     digest: Digest,
     online: usize,
@@ -31,7 +31,7 @@ impl Spot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-impl Default for Table {
+impl Default for ReplicaTable {
     fn default() -> Self {
         Self {
             buckets: (0..BUCKETS).map(|_| Bucket::default()).collect(),
@@ -42,7 +42,7 @@ impl Default for Table {
     }
 }
 
-impl Table {
+impl ReplicaTable {
     pub(super) fn get(&self, jid: &str) -> Standing {
         self.find(jid).standing()
     }
@@ -115,18 +115,22 @@ impl Table {
     }
 
     /// Makes part `index` be exactly `entries`. Whether that changed anything.
-    pub(super) fn replace(&mut self, index: usize, entries: &[Entry<'_>]) -> Result<bool, Garbled> {
+    pub(super) fn replace(
+        &mut self,
+        index: usize,
+        entries: &[Entry<'_>],
+    ) -> Result<bool, InvalidMessage> {
         let Some(old) = self.buckets.get(index) else {
-            return Err(Garbled(format!("names part {index} of {BUCKETS}")));
+            return Err(InvalidMessage(format!("names part {index} of {BUCKETS}")));
         };
         let mut new = Bucket::default();
         for entry in entries {
             if entry.bucket() != index || entry.standing == Standing::Nowhere {
                 let what = "has an entry that does not belong into its part";
-                return Err(Garbled(what.to_owned()));
+                return Err(InvalidMessage(what.to_owned()));
             }
             if new.is_full_for(*entry) {
-                return Err(Garbled(format!(
+                return Err(InvalidMessage(format!(
                     "has a part of more than {BUCKET_LIMIT} bytes"
                 )));
             }

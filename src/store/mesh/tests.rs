@@ -98,7 +98,7 @@ impl Member {
     }
 
     fn fingerprint_of(&self, member: &Self) -> Option<u32> {
-        let mut parts = self.store.parts().into_iter();
+        let mut parts = self.store.replicas().into_iter();
         parts
             .find(|part| part.node == member.store.node)
             .map(|part| part.fingerprint)
@@ -128,14 +128,14 @@ struct Wire {
 impl Wire {
     fn between(follower: &Member, followed: &Member) -> Self {
         let (follows, is_followed) = (&follower.store, &followed.store);
-        let Dialogue {
-            speaker: asks,
-            hearer: hears,
-        } = Arc::clone(follows).follow(&is_followed.node).unwrap();
-        let Dialogue {
-            speaker: tells,
-            hearer: is_asked,
-        } = Arc::clone(is_followed).serve(&follows.node, follows.epoch);
+        let ReplicationSession {
+            source: asks,
+            sink: hears,
+        } = Arc::clone(follows).receive_from(&is_followed.node).unwrap();
+        let ReplicationSession {
+            source: tells,
+            sink: is_asked,
+        } = Arc::clone(is_followed).send_to(&follows.node, follows.epoch);
         let loses_changes = Arc::new(AtomicBool::new(false));
         let nothing = Arc::new(AtomicBool::new(false));
         Self {
@@ -161,14 +161,14 @@ impl Wire {
 }
 
 async fn carry(
-    mut from: Box<dyn crate::replication::Speaker>,
-    mut to: Box<dyn crate::replication::Hearer>,
+    mut from: Box<dyn crate::replication::MessageSource>,
+    mut to: Box<dyn crate::replication::MessageSink>,
     loses_changes: Arc<AtomicBool>,
 ) {
     while let Some(message) = from.next().await {
         let is_change = matches!(Message::read(message.clone()), Ok(Message::Changes(_)));
         if !(is_change && loses_changes.load(Ordering::SeqCst)) {
-            to.hear(message).unwrap();
+            to.accept(message).unwrap();
         }
     }
 }
@@ -302,7 +302,7 @@ async fn a_lost_node_is_forgotten_after_expire_after_but_not_whose_home_it_was()
     assert!(dc2.seen("a@x").await.is_empty());
     let home = dc2.store.home("a@x").await.unwrap();
     assert_eq!(home.unwrap().as_str(), "dc1.test");
-    assert_eq!(dc2.store.parts().len(), 1);
+    assert_eq!(dc2.store.replicas().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -457,7 +457,7 @@ async fn a_peer_far_behind_is_brought_up() {
         !dc2.seen("u0@x").await.is_empty()
     })
     .await;
-    assert_eq!(dc2.store.parts()[0].claims, 70_000);
+    assert_eq!(dc2.store.replicas()[0].claims, 70_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -485,17 +485,21 @@ async fn a_retired_node_says_so_and_its_claims_wait_for_its_return() {
 async fn a_node_is_followed_over_one_connection() {
     let dc1 = Member::new("dc1.test", 1);
     let dc2 = Member::new("dc2.test", 1);
-    let first = Arc::clone(&dc2.store).follow(&dc1.store.node);
-    assert!(Arc::clone(&dc2.store).follow(&dc1.store.node).is_err());
+    let first = Arc::clone(&dc2.store).receive_from(&dc1.store.node);
+    assert!(
+        Arc::clone(&dc2.store)
+            .receive_from(&dc1.store.node)
+            .is_err()
+    );
     let vacant = tokio::spawn({
         let (store, node) = (Arc::clone(&dc2.store), dc1.store.node.clone());
-        async move { store.until_vacant(&node).await }
+        async move { store.until_not_replicated(&node).await }
     });
     tokio::task::yield_now().await;
     assert!(!vacant.is_finished());
     drop(first);
     vacant.await.unwrap();
-    assert!(Arc::clone(&dc2.store).follow(&dc1.store.node).is_ok());
+    assert!(Arc::clone(&dc2.store).receive_from(&dc1.store.node).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -540,25 +544,25 @@ async fn whom_one_knows_all_find_and_the_dead_are_forgotten() {
     .await;
 }
 
-fn hostile(message: Bytes) -> Result<(), crate::replication::Garbled> {
+fn hostile(message: Bytes) -> Result<(), crate::replication::InvalidMessage> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
     runtime.block_on(async {
         let dc1 = Member::new("dc1.test", 1);
         let dc2 = Member::new("dc2.test", 1);
-        let mut hearer = Arc::clone(&dc2.store)
-            .follow(&dc1.store.node)
+        let mut sink = Arc::clone(&dc2.store)
+            .receive_from(&dc1.store.node)
             .unwrap()
-            .hearer;
+            .sink;
         let process = Message::Process {
             epoch: 1,
             announcement: None,
         };
-        hearer.hear(process.write())?;
-        hearer.hear(message.clone())?;
-        let mut hearer = Arc::clone(&dc2.store).serve(&dc1.store.node, 1).hearer;
-        hearer.hear(message)
+        sink.accept(process.write())?;
+        sink.accept(message.clone())?;
+        let mut sink = Arc::clone(&dc2.store).send_to(&dc1.store.node, 1).sink;
+        sink.accept(message)
     })
 }
 

@@ -11,7 +11,7 @@ use super::reader::FrameReader;
 use super::trouble::Ending;
 use super::wire::{self, RawFrame};
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
-use crate::replication::{Dialogue, Hearer, MESSAGE_LIMIT, Speaker};
+use crate::replication::{MESSAGE_LIMIT, MessageSink, MessageSource, ReplicationSession};
 
 /// The longest frame: its kind and a message.
 pub(super) const FRAME_LIMIT: usize = 1 + MESSAGE_LIMIT;
@@ -23,14 +23,14 @@ const TABLE: u8 = 32;
 /// Hearing and speaking don't wait for each other, or two nodes with much to
 /// say would both wait for ever.
 pub(super) async fn converse(
-    dialogue: Dialogue,
+    dialogue: ReplicationSession,
     reader: FrameReader<impl AsyncRead + Unpin>,
     writer: impl AsyncWrite + Unpin,
     end: &CancellationToken,
 ) -> Ending {
     tokio::select! {
-        ending = hear(dialogue.hearer, reader) => ending,
-        ending = speak(dialogue.speaker, writer, end) => ending,
+        ending = hear(dialogue.sink, reader) => ending,
+        ending = speak(dialogue.source, writer, end) => ending,
         () = overdue(end) => Ending::WeLeft,
     }
 }
@@ -54,7 +54,7 @@ pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
 }
 
 async fn hear(
-    mut hearer: Box<dyn Hearer>,
+    mut sink: Box<dyn MessageSink>,
     mut reader: FrameReader<impl AsyncRead + Unpin>,
 ) -> Ending {
     loop {
@@ -64,7 +64,7 @@ async fn hear(
             Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
         };
         if raw.kind == TABLE {
-            if let Err(garbled) = hearer.hear(raw.body) {
+            if let Err(garbled) = sink.accept(raw.body) {
                 return Ending::Broken(garbled.to_string());
             }
             // A long table must not keep stanzas from the other tasks of this thread.
@@ -92,7 +92,7 @@ fn control(raw: RawFrame) -> Result<Frame, Ending> {
 }
 
 async fn speak(
-    mut speaker: Box<dyn Speaker>,
+    mut source: Box<dyn MessageSource>,
     mut writer: impl AsyncWrite + Unpin,
     end: &CancellationToken,
 ) -> Ending {
@@ -100,7 +100,7 @@ async fn speak(
     let mut ping_at = Instant::now() + PING_AFTER;
     loop {
         let has_ended = tokio::select! {
-            message = speaker.next() => {
+            message = source.next() => {
                 if let Some(message) = &message {
                     wire::put(&mut out, TABLE, |out| out.put_slice(message));
                 }

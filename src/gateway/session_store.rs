@@ -8,13 +8,13 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::config::Config;
-use crate::link::{Identity, Tables};
+use crate::link::{Identity, ReplicationDialer};
 use crate::metrics::Metrics;
 use crate::replication::{Node, Replication};
 use crate::store::{MeshStore, RedisStore, Store};
 
 /// The session table's store, and what keeps it alive.
-pub(super) struct Table {
+pub(super) struct SessionStore {
     pub(super) store: Arc<dyn Store>,
     mesh: Option<Mesh>,
 }
@@ -22,11 +22,11 @@ pub(super) struct Table {
 /// What only the mesh needs.
 struct Mesh {
     store: Arc<MeshStore>,
-    tables: Tables,
+    dialer: ReplicationDialer,
     has_peers: bool,
 }
 
-impl Table {
+impl SessionStore {
     /// Connects to nothing yet.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Table {
             name: identity.node.clone(),
         };
         let store = MeshStore::new(node, identity.epoch, &config.mesh, Arc::clone(metrics));
-        let tables = Tables::new(
+        let dialer = ReplicationDialer::new(
             identity.clone(),
             &config.connections,
             Arc::clone(&store) as _,
@@ -60,7 +60,7 @@ impl Table {
             store: Arc::clone(&store) as _,
             mesh: Some(Mesh {
                 store,
-                tables,
+                dialer,
                 has_peers,
             }),
         })
@@ -102,14 +102,14 @@ impl Table {
         }
         let contacts = mesh.store.contacts();
         tasks.spawn(mesh.store.run(end.clone()));
-        tasks.spawn(mesh.tables.run(contacts, end.clone()));
+        tasks.spawn(mesh.dialer.run(contacts, end.clone()));
     }
 }
 
 /// Who has just come knows nothing; who lost a peer still knows what it said.
 fn in_step(store: &MeshStore, has_peers: bool) -> Result<(), String> {
     let status = store.status();
-    if has_peers && !status.met_anybody {
+    if has_peers && !status.ever_linked {
         return Err("none of mesh.peers was reached yet".to_owned());
     }
     if status.behind.is_empty() {

@@ -15,13 +15,13 @@ use super::outgoing::backoff;
 use super::resolver::Resolver;
 use super::tls::Security;
 use super::trouble::{Ending, Failure, Mismatch};
-use super::{Identity, SetupError, table};
+use super::{Identity, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
 use crate::metrics::Metrics;
 use crate::replication::Replication;
 
 /// Dials nodes for their session tables, and follows each over one connection.
-pub struct Tables {
+pub struct ReplicationDialer {
     dialler: Dialler,
     replication: Arc<dyn Replication>,
     /// How often an endpoint is looked at again that leads to a node which is
@@ -30,7 +30,7 @@ pub struct Tables {
     metrics: Arc<Metrics>,
 }
 
-impl Tables {
+impl ReplicationDialer {
     /// Follows nobody yet.
     ///
     /// # Errors
@@ -127,19 +127,19 @@ impl Tables {
             reader,
             writer,
         } = link;
-        let Ok(dialogue) = Arc::clone(&self.replication).follow(&node) else {
-            table::leave(writer).await;
+        let Ok(dialogue) = Arc::clone(&self.replication).receive_from(&node) else {
+            replication_link::leave(writer).await;
             drop(reader);
             tracing::debug!(peer = %node, %endpoint, "followed already, over another connection");
             tokio::select! {
-                () = self.replication.until_vacant(&node) => {}
+                () = self.replication.until_not_replicated(&node) => {}
                 () = sleep(self.look_again) => {}
                 () = end.cancelled() => {}
             }
             return;
         };
         tracing::info!(peer = %node, %endpoint, "table link up");
-        match table::converse(dialogue, reader, writer, end).await {
+        match replication_link::converse(dialogue, reader, writer, end).await {
             Ending::Broken(text) => {
                 tracing::warn!(peer = %node, %endpoint, "table link lost: {text}; trying again");
             }

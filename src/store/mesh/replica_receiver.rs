@@ -12,15 +12,17 @@ use super::MeshStore;
 use super::entry::{Digest, Entry, Standing};
 use super::message::{self, Message};
 use super::replica::outlived;
-use super::state::State;
-use crate::replication::{Dialogue, Garbled, Hearer, Node, Speaker, Taken};
+use super::state::MeshState;
+use crate::replication::{
+    AlreadyReplicated, InvalidMessage, MessageSink, MessageSource, Node, ReplicationSession,
+};
 use crate::store::Announcement;
 
 /// Parts that differ are asked for so often before the next digest is waited for.
 const TRIES: u32 = 3;
 
 /// One whom we follow.
-pub(super) struct Follower {
+pub(super) struct ReplicaReceiver {
     store: Arc<MeshStore>,
     peer: Node,
     id: u64,
@@ -40,16 +42,19 @@ struct Progress {
     in_vain: u32,
     /// Nothing was compared yet on this connection.
     is_first: bool,
-    edition: Option<u64>,
+    version: Option<u64>,
     nodes_at: Instant,
 }
 
-impl Follower {
-    pub(super) fn open(store: Arc<MeshStore>, peer: &Node) -> Result<Dialogue, Taken> {
+impl ReplicaReceiver {
+    pub(super) fn open(
+        store: Arc<MeshStore>,
+        peer: &Node,
+    ) -> Result<ReplicationSession, AlreadyReplicated> {
         let (id, wake) = {
             let mut state = store.state();
             if !state.seats.insert(peer.clone()) {
-                return Err(Taken);
+                return Err(AlreadyReplicated);
             }
             state.enter()
         };
@@ -69,13 +74,13 @@ impl Follower {
                 said: 0,
                 in_vain: 0,
                 is_first: true,
-                edition: None,
+                version: None,
                 nodes_at: Instant::now(),
             }),
         });
-        Ok(Dialogue {
-            speaker: Box::new(FollowerSpeaker(Arc::clone(&follower))),
-            hearer: Box::new(FollowerHearer(follower)),
+        Ok(ReplicationSession {
+            source: Box::new(ReceiverSource(Arc::clone(&follower))),
+            sink: Box::new(ReceiverSink(follower)),
         })
     }
 
@@ -88,8 +93,8 @@ impl Follower {
         let mut progress = self.progress();
         let state = self.store.state();
         let now = Instant::now();
-        if progress.edition != Some(state.edition) || progress.nodes_at <= now {
-            progress.edition = Some(state.edition);
+        if progress.version != Some(state.version) || progress.nodes_at <= now {
+            progress.version = Some(state.version);
             progress.nodes_at = now + self.store.refresh_after;
             return Ok(Message::Nodes(state.directory()));
         }
@@ -105,7 +110,7 @@ impl Follower {
         Err(progress.nodes_at)
     }
 
-    fn hear(&self, message: Message) -> Result<(), Garbled> {
+    fn accept(&self, message: Message) -> Result<(), InvalidMessage> {
         let mut progress = self.progress();
         let mut state = self.store.state();
         let now = Instant::now();
@@ -150,10 +155,10 @@ impl Follower {
     fn replace(
         &self,
         progress: &Progress,
-        state: &mut State,
+        state: &mut MeshState,
         epoch: u64,
         bytes: &[u8],
-    ) -> Result<(), Garbled> {
+    ) -> Result<(), InvalidMessage> {
         let mut repaired = 0;
         for part in &message::take_parts(bytes)? {
             repaired += u64::from(state.replicas.replace(&self.peer, epoch, part)?);
@@ -166,10 +171,10 @@ impl Follower {
     fn meet(
         &self,
         progress: &mut Progress,
-        state: &mut State,
+        state: &mut MeshState,
         epoch: u64,
         announcement: Option<Announcement>,
-    ) -> Result<(), Garbled> {
+    ) -> Result<(), InvalidMessage> {
         match progress.epoch {
             None => {
                 progress.epoch = Some(epoch);
@@ -179,20 +184,25 @@ impl Follower {
             Some(known) if known == epoch => {}
             Some(_) => {
                 let what = "says that it is another process than before";
-                return Err(Garbled(what.to_owned()));
+                return Err(InvalidMessage(what.to_owned()));
             }
         }
         let replica = state.replicas.entry(&self.peer, epoch);
         if replica.announcement != announcement {
             replica.announcement = announcement;
-            state.turn_page();
+            state.bump_version();
             self.store.news.notify_one();
         }
         Ok(())
     }
 
     /// Others had kept what we were before.
-    fn adopt(&self, state: &mut State, left: Duration, bytes: &[u8]) -> Result<(), Garbled> {
+    fn adopt(
+        &self,
+        state: &mut MeshState,
+        left: Duration,
+        bytes: &[u8],
+    ) -> Result<(), InvalidMessage> {
         let mut entries = Entry::check_all(bytes)?;
         // What we know of ourselves by now is better.
         let own = state.own.table();
@@ -210,11 +220,11 @@ impl Follower {
     /// until the peer has found its users again.
     fn adopt_of_peer(
         &self,
-        state: &mut State,
+        state: &mut MeshState,
         epoch: u64,
         left: Duration,
         bytes: &[u8],
-    ) -> Result<(), Garbled> {
+    ) -> Result<(), InvalidMessage> {
         let mut entries = Entry::check_all(bytes)?;
         let now = state.replicas.entry(&self.peer, epoch);
         entries.retain(|entry| now.standing(entry.jid) == Standing::Nowhere);
@@ -226,7 +236,7 @@ impl Follower {
     fn compare(
         &self,
         progress: &mut Progress,
-        state: &mut State,
+        state: &mut MeshState,
         epoch: u64,
         heard: u32,
         digest: Digest,
@@ -278,7 +288,7 @@ impl Follower {
     }
 }
 
-impl Drop for Follower {
+impl Drop for ReplicaReceiver {
     fn drop(&mut self) {
         let epoch = self.progress().epoch;
         let mut state = self.store.state();
@@ -297,10 +307,10 @@ impl Drop for Follower {
     }
 }
 
-struct FollowerSpeaker(Arc<Follower>);
+struct ReceiverSource(Arc<ReplicaReceiver>);
 
 #[async_trait]
-impl Speaker for FollowerSpeaker {
+impl MessageSource for ReceiverSource {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             match self.0.compose() {
@@ -314,11 +324,11 @@ impl Speaker for FollowerSpeaker {
     }
 }
 
-struct FollowerHearer(Arc<Follower>);
+struct ReceiverSink(Arc<ReplicaReceiver>);
 
-impl Hearer for FollowerHearer {
-    fn hear(&mut self, message: Bytes) -> Result<(), Garbled> {
-        self.0.hear(Message::read(message)?)?;
+impl MessageSink for ReceiverSink {
+    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
+        self.0.accept(Message::read(message)?)?;
         // It may have to be answered.
         self.0.wake.notify_one();
         Ok(())

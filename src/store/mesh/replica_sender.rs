@@ -14,8 +14,8 @@ use super::entry::{BUCKETS, Digest, Entry};
 use super::message::{self, Message};
 use super::replica::Replica;
 use super::replicas::FORMER;
-use super::state::State;
-use crate::replication::{Dialogue, Garbled, Hearer, Node, Speaker};
+use super::state::MeshState;
+use crate::replication::{InvalidMessage, MessageSink, MessageSource, Node, ReplicationSession};
 use crate::store::Announcement;
 
 /// As much is put into one message, if there is as much: little enough for
@@ -26,7 +26,7 @@ const CHUNK: usize = 64 * 1024;
 const TOGETHER: Duration = Duration::from_millis(10);
 
 /// One who follows us.
-pub(super) struct Feed {
+pub(super) struct ReplicaSender {
     store: Arc<MeshStore>,
     peer: Node,
     id: u64,
@@ -38,7 +38,7 @@ pub(super) struct Feed {
 /// What was said and what is to be said.
 struct Progress {
     process: Option<Option<Announcement>>,
-    edition: Option<u64>,
+    version: Option<u64>,
     nodes_at: Instant,
     /// Of processes that the peer's node was before: those to tell of, each
     /// from which part on.
@@ -54,15 +54,15 @@ struct Progress {
     digest_at: Option<Instant>,
 }
 
-/// What [`Feed::compose`] came to.
-enum Say {
+/// What [`ReplicaSender::compose`] came to.
+enum NextMessage {
     Now(Message),
     NothingBefore(Instant),
     NoMore,
 }
 
-impl Feed {
-    pub(super) fn open(store: Arc<MeshStore>, peer: &Node, epoch: u64) -> Dialogue {
+impl ReplicaSender {
+    pub(super) fn open(store: Arc<MeshStore>, peer: &Node, epoch: u64) -> ReplicationSession {
         let (id, wake, kept) = {
             let mut state = store.state();
             let (id, wake) = state.enter();
@@ -75,7 +75,7 @@ impl Feed {
             wake,
             progress: Mutex::new(Progress {
                 process: None,
-                edition: None,
+                version: None,
                 nodes_at: Instant::now(),
                 kept: kept.into_iter().map(|epoch| (epoch, 0)).collect(),
                 former: 0,
@@ -86,9 +86,9 @@ impl Feed {
                 digest_at: None,
             }),
         });
-        Dialogue {
-            speaker: Box::new(FeedSpeaker(Arc::clone(&feed))),
-            hearer: Box::new(FeedHearer(feed)),
+        ReplicationSession {
+            source: Box::new(SenderSource(Arc::clone(&feed))),
+            sink: Box::new(SenderSink(feed)),
         }
     }
 
@@ -97,15 +97,15 @@ impl Feed {
     }
 
     /// The next thing to say. What is asked for most urgently goes first.
-    fn compose(&self) -> Say {
+    fn compose(&self) -> NextMessage {
         let mut progress = self.progress();
         let mut state = self.store.state();
         let now = Instant::now();
         if let Some(message) = progress.about_nodes(&self.store, &state, now) {
-            return Say::Now(message);
+            return NextMessage::Now(message);
         }
         if let Some(message) = progress.kept(&self.store, &self.peer, &state, now) {
-            return Say::Now(message);
+            return NextMessage::Now(message);
         }
         let head = state.own.log().head();
         if let Some(cursor) = progress.cursor
@@ -113,34 +113,34 @@ impl Feed {
         {
             // A part has all changes in it: those before must have been told.
             if now < progress.changes_from && progress.parts.is_empty() && !state.retired {
-                return Say::NothingBefore(progress.changes_from);
+                return NextMessage::NothingBefore(progress.changes_from);
             }
             if let Some(message) = progress.changes(cursor, &state, now) {
                 state.told(self.id, progress.cursor.unwrap_or(cursor));
-                return Say::Now(message);
+                return NextMessage::Now(message);
             }
         }
         if let Some(message) = progress.parts(&state) {
-            return Say::Now(message);
+            return NextMessage::Now(message);
         }
         // From now on, what is found again or gone is told as a change.
         if progress.cursor.is_some()
             && let Some(message) = progress.former(&self.store, &state, now)
         {
-            return Say::Now(message);
+            return NextMessage::Now(message);
         }
         if state.retired {
-            return Say::NoMore;
+            return NextMessage::NoMore;
         }
         if progress.cursor.is_some() && progress.digest_at.is_none_or(|at| at <= now) {
             progress.digest_at = Some(now + self.store.refresh_after);
-            return Say::Now(Message::Digest {
+            return NextMessage::Now(Message::Digest {
                 heard: progress.heard,
                 digest: state.own.table().digest(),
             });
         }
         let next = [Some(progress.nodes_at), progress.digest_at];
-        Say::NothingBefore(next.into_iter().flatten().min().unwrap_or(now))
+        NextMessage::NothingBefore(next.into_iter().flatten().min().unwrap_or(now))
     }
 
     /// The peer says what it has: it gets what is different here.
@@ -162,7 +162,12 @@ impl Feed {
 }
 
 impl Progress {
-    fn about_nodes(&mut self, store: &MeshStore, state: &State, now: Instant) -> Option<Message> {
+    fn about_nodes(
+        &mut self,
+        store: &MeshStore,
+        state: &MeshState,
+        now: Instant,
+    ) -> Option<Message> {
         let announcement = state.own.announcement();
         if self.process.as_ref().map(Option::as_ref) != Some(announcement) {
             let announcement = announcement.cloned();
@@ -173,8 +178,8 @@ impl Progress {
             });
         }
         // Also from time to time: what is not mentioned is forgotten.
-        if self.edition != Some(state.edition) || self.nodes_at <= now {
-            self.edition = Some(state.edition);
+        if self.version != Some(state.version) || self.nodes_at <= now {
+            self.version = Some(state.version);
             self.nodes_at = now + store.refresh_after;
             return Some(Message::Nodes(state.directory()));
         }
@@ -185,7 +190,7 @@ impl Progress {
         &mut self,
         store: &MeshStore,
         peer: &Node,
-        state: &State,
+        state: &MeshState,
         now: Instant,
     ) -> Option<Message> {
         while let Some((epoch, part)) = self.kept.pop_front() {
@@ -204,7 +209,7 @@ impl Progress {
         None
     }
 
-    fn former(&mut self, store: &MeshStore, state: &State, now: Instant) -> Option<Message> {
+    fn former(&mut self, store: &MeshStore, state: &MeshState, now: Instant) -> Option<Message> {
         let former = state.replicas.get(&store.node, FORMER)?;
         if self.former >= BUCKETS || former.is_over() {
             return None;
@@ -215,7 +220,7 @@ impl Progress {
         (!entries.is_empty()).then_some(Message::Former { ms, entries })
     }
 
-    fn changes(&mut self, cursor: u64, state: &State, now: Instant) -> Option<Message> {
+    fn changes(&mut self, cursor: u64, state: &MeshState, now: Instant) -> Option<Message> {
         self.changes_from = now + TOGETHER;
         let log = state.own.log();
         let Some(changed) = log.since(cursor) else {
@@ -238,7 +243,7 @@ impl Progress {
         Some(Message::Changes(out.into()))
     }
 
-    fn parts(&mut self, state: &State) -> Option<Message> {
+    fn parts(&mut self, state: &MeshState) -> Option<Message> {
         let mut out = Vec::new();
         while let Some(index) = self.parts.front().copied() {
             let entries = state.own.table().bucket(index).bytes();
@@ -270,22 +275,22 @@ fn left(replica: &Replica, store: &MeshStore, now: Instant) -> u32 {
     u32::try_from(left).unwrap_or(u32::MAX)
 }
 
-impl Drop for Feed {
+impl Drop for ReplicaSender {
     fn drop(&mut self) {
         self.store.state().leave(self.id);
     }
 }
 
-struct FeedSpeaker(Arc<Feed>);
+struct SenderSource(Arc<ReplicaSender>);
 
 #[async_trait]
-impl Speaker for FeedSpeaker {
+impl MessageSource for SenderSource {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             match self.0.compose() {
-                Say::Now(message) => return Some(message.write()),
-                Say::NoMore => return None,
-                Say::NothingBefore(at) => tokio::select! {
+                NextMessage::Now(message) => return Some(message.write()),
+                NextMessage::NoMore => return None,
+                NextMessage::NothingBefore(at) => tokio::select! {
                     () = self.0.wake.notified() => {}
                     () = sleep_until(at) => {}
                 },
@@ -294,10 +299,10 @@ impl Speaker for FeedSpeaker {
     }
 }
 
-struct FeedHearer(Arc<Feed>);
+struct SenderSink(Arc<ReplicaSender>);
 
-impl Hearer for FeedHearer {
-    fn hear(&mut self, message: Bytes) -> Result<(), Garbled> {
+impl MessageSink for SenderSink {
+    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
         match Message::read(message)? {
             Message::Have(theirs) => self.0.compare(&theirs),
             Message::Nodes(nodes) => {

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::entry::{BUCKETS, Entry, Standing};
 use super::log::ChangeLog;
-use super::table::{Full, Table};
+use super::table::{Full, ReplicaTable};
 use crate::store::Announcement;
 
 /// As many former claims of bare JIDs are kept in one part of the table,
@@ -18,8 +18,8 @@ const TENTH: Duration = Duration::from_millis(100);
 
 /// This node's part of the table.
 #[derive(Debug)]
-pub(super) struct Own {
-    table: Table,
+pub(super) struct LocalTable {
+    table: ReplicaTable,
     /// When each entry was refreshed, in tenths of a second since `begun`; in
     /// the order of the entries of each part.
     refreshed: Box<[Vec<u32>]>,
@@ -29,11 +29,11 @@ pub(super) struct Own {
     log: ChangeLog,
 }
 
-impl Own {
+impl LocalTable {
     /// Empty; what is not refreshed for `lifetime` goes.
     pub(super) fn new(lifetime: Duration) -> Self {
         Self {
-            table: Table::default(),
+            table: ReplicaTable::default(),
             refreshed: (0..BUCKETS).map(|_| Vec::new()).collect(),
             begun: Instant::now(),
             lifetime,
@@ -42,7 +42,7 @@ impl Own {
         }
     }
 
-    pub(super) fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &ReplicaTable {
         &self.table
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     const LIFETIME: Duration = Duration::from_secs(120);
 
-    fn expire_all(own: &mut Own, now: Instant) {
+    fn expire_all(own: &mut LocalTable, now: Instant) {
         for index in 0..BUCKETS {
             own.expire(index, now);
         }
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn what_is_refreshed_stays_and_nothing_is_told_of_it() {
-        let mut own = Own::new(LIFETIME);
+        let mut own = LocalTable::new(LIFETIME);
         let now = Instant::now();
         own.claim("a@b/1", 5, now).unwrap();
         own.claim("c@d", 6, now).unwrap();
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn only_bare_ones_are_remembered() {
-        let mut own = Own::new(LIFETIME);
+        let mut own = LocalTable::new(LIFETIME);
         let now = Instant::now();
         for jid in ["a@b/1", "a@b"] {
             own.claim(jid, 5, now).unwrap();
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_oldest_former_claims_make_room() {
-        let mut own = Own::new(LIFETIME);
+        let mut own = LocalTable::new(LIFETIME);
         let now = Instant::now();
         let part = bucket_of("user0@b");
         let names = (0..).map(|n| format!("user{n}@b"));
