@@ -230,7 +230,7 @@ fn component_settings(config: &Config) -> component::Settings {
         message_ttl: config.message_ttl,
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
-        echoes: true,
+        probes_routing: true,
         presumed: match config.control.mongooseim {
             Some(_) => ServerQuirks::mongooseim(),
             None => ServerQuirks::default(),

@@ -117,7 +117,7 @@ metrics! {
     component_foreign_from: IntGaugeVec = "strait_component_foreign_from" ["domain"];
     /// 1 while the server gives stanzas for the domain to others too, or to this
     /// stream what is not for it.
-    component_astray: IntGaugeVec = "strait_component_stanzas_astray" ["domain"];
+    component_misrouted: IntGaugeVec = "strait_component_stanzas_astray" ["domain"];
     /// Messages written again because the server died (`component.replay`), by the stream's domain.
     component_replayed: IntCounterVec = "strait_component_replayed_total" ["domain"];
     /// Failed attempts to attach, by domain and reason.

@@ -34,7 +34,7 @@ struct Raised {
 
 /// What a stanza from the server means for the barriers.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum BarrierAnswer {
     /// The barrier is answered: this many of the oldest stanzas are the server's.
     Settles(usize),
     /// An answer that comes a second time.
@@ -85,19 +85,19 @@ impl Barriers {
     }
 
     /// Whether `stanza` is the server's answer to a barrier.
-    pub fn recognise(&mut self, stanza: &Stanza) -> Answer {
+    pub fn recognise(&mut self, stanza: &Stanza) -> BarrierAnswer {
         if stanza.kind() != Kind::Iq || !matches!(stanza.stanza_type(), Some("result" | "error")) {
-            return Answer::Unrelated;
+            return BarrierAnswer::Unrelated;
         }
         let Some(id) = stanza.id() else {
-            return Answer::Unrelated;
+            return BarrierAnswer::Unrelated;
         };
         if !id.starts_with(&self.prefix) {
-            return Answer::Unrelated;
+            return BarrierAnswer::Unrelated;
         }
         match self.raised.take_if(|raised| raised.id == id) {
-            Some(raised) => Answer::Settles(raised.covers),
-            None => Answer::Late,
+            Some(raised) => BarrierAnswer::Settles(raised.covers),
+            None => BarrierAnswer::Late,
         }
     }
 }
@@ -134,7 +134,7 @@ mod tests {
             let id = raise(&mut barriers, 3);
             assert_eq!(
                 barriers.recognise(&iq(stanza_type, &id)),
-                Answer::Settles(3)
+                BarrierAnswer::Settles(3)
             );
             assert_eq!(barriers.raised_at(), None);
         }
@@ -147,26 +147,35 @@ mod tests {
         let raised = barriers.raised_at().unwrap();
         assert!(!barriers.forget(raised));
         assert!(barriers.forget(raised + std::time::Duration::from_secs(1)));
-        assert_eq!(barriers.recognise(&iq("result", &id)), Answer::Late);
+        assert_eq!(barriers.recognise(&iq("result", &id)), BarrierAnswer::Late);
         let id = raise(&mut barriers, 4);
-        assert_eq!(barriers.recognise(&iq("result", &id)), Answer::Settles(4));
+        assert_eq!(
+            barriers.recognise(&iq("result", &id)),
+            BarrierAnswer::Settles(4)
+        );
     }
 
     #[test]
     fn nothing_else_settles_anything() {
         let mut barriers = barriers();
         let id = raise(&mut barriers, 3);
-        assert_eq!(barriers.recognise(&iq("get", &id)), Answer::Unrelated);
+        assert_eq!(
+            barriers.recognise(&iq("get", &id)),
+            BarrierAnswer::Unrelated
+        );
         assert_eq!(
             barriers.recognise(&iq("result", "strait-barrier-1")),
-            Answer::Unrelated
+            BarrierAnswer::Unrelated
         );
         assert_eq!(
             barriers.recognise(&iq("result", &format!("{id}0"))),
-            Answer::Late
+            BarrierAnswer::Late
         );
-        assert_eq!(barriers.recognise(&iq("result", &id)), Answer::Settles(3));
-        assert_eq!(barriers.recognise(&iq("result", &id)), Answer::Late);
+        assert_eq!(
+            barriers.recognise(&iq("result", &id)),
+            BarrierAnswer::Settles(3)
+        );
+        assert_eq!(barriers.recognise(&iq("result", &id)), BarrierAnswer::Late);
     }
 
     #[test]

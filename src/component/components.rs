@@ -248,7 +248,7 @@ impl Streams {
         for gauge in [
             &self.metrics.component_attached,
             &self.metrics.component_unsettled,
-            &self.metrics.component_astray,
+            &self.metrics.component_misrouted,
         ] {
             // An error means that it shows nothing already.
             gauge.remove_label_values(&[domain.as_str()]).ok();

@@ -237,7 +237,7 @@ impl Failure {
             Self::BadStanza { .. } => Ending::Blamed,
             Self::Vanished(_) | Self::Broken(_) => Ending::Died,
             Self::Silent(_) => Ending::FellSilent,
-            _ => Ending::Told,
+            _ => Ending::Orderly,
         }
     }
 }

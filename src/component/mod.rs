@@ -12,14 +12,14 @@ mod attach;
 mod barrier;
 mod components;
 mod discovery;
-mod echo;
 mod failure;
-mod foreign;
+mod from_check;
 mod outbox;
 mod queue;
 mod reader;
 mod replay;
 mod retry;
+mod routing_probe;
 mod stream;
 mod task;
 #[cfg(test)]
@@ -75,7 +75,7 @@ pub struct Settings {
     /// `connections.queue_bytes`: stanzas waiting or unconfirmed, at most.
     pub queue_bytes: usize,
     /// Whether to find out if all stanzas for the domain come to this stream.
-    pub echoes: bool,
+    pub probes_routing: bool,
     /// The quirks that are assumed until the server has answered.
     pub presumed: ServerQuirks,
 }

@@ -8,13 +8,13 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::barrier::{Answer, Barriers};
+use super::barrier::{BarrierAnswer, Barriers};
 use super::discovery::ServerDiscovery;
-use super::echo::{Astray, Echoes};
 use super::failure::shown;
-use super::foreign::{Foreign, Verdict};
-use super::queue::{Ending, Entry, Rejected, State, Stream};
+use super::from_check::{FromCheck, FromCheckResult};
+use super::queue::{Ending, OutboxState, QueuedStanza, Rejected, Stream};
 use super::replay::Replay;
+use super::routing_probe::{Misrouted, RoutingProbe};
 use super::{Role, Settings};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
@@ -40,10 +40,10 @@ pub(super) struct Outbox {
     max_wait: Duration,
     server: Endpoint,
     /// Whether echoes are sent.
-    echoes: bool,
+    probes_routing: bool,
     /// Shows how many stanzas are in here.
     unsettled: IntGauge,
-    state: Mutex<State>,
+    state: Mutex<OutboxState>,
     /// Something can be written that could not before.
     writable: Notify,
     /// Something was rejected.
@@ -68,24 +68,24 @@ impl Outbox {
             bytes_limit: settings.queue_bytes,
             max_wait: settings.max_wait,
             server: settings.config.server.clone(),
-            echoes: settings.echoes,
+            probes_routing: settings.probes_routing,
             unsettled,
-            state: Mutex::new(State::new(
-                Foreign::new(wanted, passes),
+            state: Mutex::new(OutboxState::new(
+                FromCheck::new(wanted, passes),
                 ServerDiscovery::new(is_shared, quirks),
                 Replay::new(settings.config.replay, settings.queue_bytes),
-                Echoes::new(&settings.domain),
+                RoutingProbe::new(&settings.domain),
             )),
             writable: Notify::new(),
             rejection: Notify::new(),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, OutboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show_unsettled(&self, state: &State) {
+    fn show_unsettled(&self, state: &OutboxState) {
         let count = i64::try_from(state.entries.len()).unwrap_or(i64::MAX);
         self.unsettled.set(count);
     }
@@ -108,7 +108,7 @@ impl Outbox {
             self.rejection.notify_one();
             return Ok(());
         }
-        let entry = Entry {
+        let entry = QueuedStanza {
             envelope,
             wire: serialised(local),
             since: Instant::now(),
@@ -213,7 +213,7 @@ impl Outbox {
             state.own_bytes += wire.len();
             state.own.push_front(wire);
         }
-        if self.echoes {
+        if self.probes_routing {
             let echoes = state.echoes.attached(Instant::now());
             let echoes = echoes.iter().map(serialised);
             echoes.for_each(|wire| state.write_own(wire));
@@ -223,7 +223,7 @@ impl Outbox {
     }
 
     /// Looks after the echoes; what goes astray, when that is news.
-    pub fn tend_echoes(&self, now: Instant) -> Option<Option<Astray>> {
+    pub fn tend_echoes(&self, now: Instant) -> Option<Option<Misrouted>> {
         let mut state = self.state();
         let (before, was_astray) = (state.echoes.since(), state.echoes.found().is_some());
         let echoes = state.echoes.tend(now);
@@ -313,7 +313,7 @@ impl Outbox {
     /// Moves what may be written now to `out`, with a barrier behind it.
     pub fn write_to(&self, out: &mut BytesMut, now: Instant) {
         let mut state = self.state();
-        let State {
+        let OutboxState {
             stream: Some(stream),
             entries,
             written,
@@ -351,13 +351,16 @@ impl Outbox {
     /// and settles what that covers.
     pub fn settle_by(&self, stanza: &Stanza) -> bool {
         let mut state = self.state();
-        let answer = state.stream.as_mut().map_or(Answer::Unrelated, |stream| {
-            stream.barriers.recognise(stanza)
-        });
+        let answer = state
+            .stream
+            .as_mut()
+            .map_or(BarrierAnswer::Unrelated, |stream| {
+                stream.barriers.recognise(stanza)
+            });
         let mut settled = match answer {
-            Answer::Unrelated => return false,
-            Answer::Late => return true,
-            Answer::Settles(count) => state.settle(count),
+            BarrierAnswer::Unrelated => return false,
+            BarrierAnswer::Late => return true,
+            BarrierAnswer::Settles(count) => state.settle(count),
         };
         let mut receipts = Vec::with_capacity(settled.len());
         for entry in &mut settled {
@@ -379,10 +382,10 @@ impl Outbox {
 
     /// Takes `stanza`, from the server, for what tells whether it checks
     /// senders, if it is that; what it tells.
-    pub fn check_by(&self, stanza: &Stanza) -> Option<Verdict> {
+    pub fn check_by(&self, stanza: &Stanza) -> Option<FromCheckResult> {
         let mut state = self.state();
         let verdict = state.foreign.recognise(stanza)?;
-        if verdict == Verdict::Refused {
+        if verdict == FromCheckResult::Refused {
             // What is written already has its answer on the way.
             let written = state.written;
             let later = state.entries.split_off(written);
@@ -445,13 +448,13 @@ impl Outbox {
             .range(start..)
             .take_while(|entry| now.duration_since(entry.since) >= self.max_wait)
             .count();
-        let late: Vec<Entry> = state.entries.drain(start..start + late).collect();
+        let late: Vec<QueuedStanza> = state.entries.drain(start..start + late).collect();
         if late.is_empty() {
             return Vec::new();
         }
         let end = (start + late.len()).min(state.suspects);
         state.suspects -= end.saturating_sub(start);
-        state.bytes -= late.iter().map(Entry::weight).sum::<usize>();
+        state.bytes -= late.iter().map(QueuedStanza::weight).sum::<usize>();
         self.show_unsettled(&state);
         let late = late.into_iter().filter(|entry| !entry.replayed);
         late.map(|entry| entry.envelope).collect()

@@ -7,20 +7,20 @@ use tokio::time::Instant;
 
 use super::barrier::Barriers;
 use super::discovery::ServerDiscovery;
-use super::echo::Echoes;
-use super::foreign::Foreign;
+use super::from_check::FromCheck;
 use super::replay::Replay;
+use super::routing_probe::RoutingProbe;
 use crate::envelope::{Envelope, Obstacle};
 use crate::host::Host;
 use crate::stanza::Refusal;
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct OutboxState {
     pub(super) closed: bool,
     /// The stream, while there is one.
     pub(super) stream: Option<Stream>,
     /// Oldest first: `written` ones, then those still to write.
-    pub(super) entries: VecDeque<Entry>,
+    pub(super) entries: VecDeque<QueuedStanza>,
     /// How many of `entries` are on the present stream.
     pub(super) written: usize,
     /// How many of `entries` are written one at a time, because one of them
@@ -31,10 +31,10 @@ pub(super) struct State {
     pub(super) own: VecDeque<Bytes>,
     pub(super) own_bytes: usize,
     pub(super) rejected: Vec<Rejected>,
-    pub(super) foreign: Foreign,
+    pub(super) foreign: FromCheck,
     pub(super) discovery: ServerDiscovery,
     pub(super) replay: Replay,
-    pub(super) echoes: Echoes,
+    pub(super) echoes: RoutingProbe,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Stream {
 
 /// One stanza for the server.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct QueuedStanza {
     pub(super) envelope: Envelope,
     /// As it is written to the stream.
     pub(super) wire: Bytes,
@@ -61,7 +61,7 @@ pub(super) struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     /// In order, or for a reason that the server gave.
-    Told,
+    Orderly,
     /// The same, because of something that we wrote.
     Blamed,
     /// The same, because of who we wrote for.
@@ -81,12 +81,12 @@ pub(super) struct Rejected {
     pub(super) refusal: Refusal,
 }
 
-impl State {
+impl OutboxState {
     pub(super) fn new(
-        foreign: Foreign,
+        foreign: FromCheck,
         discovery: ServerDiscovery,
         replay: Replay,
-        echoes: Echoes,
+        echoes: RoutingProbe,
     ) -> Self {
         Self {
             closed: false,
@@ -114,10 +114,10 @@ impl State {
 
     /// The server checks senders: theirs must not be written.
     pub(super) fn reject_foreign(&mut self, refusal: &Refusal) {
-        let (foreign, rest): (Vec<Entry>, Vec<Entry>) =
+        let (foreign, rest): (Vec<QueuedStanza>, Vec<QueuedStanza>) =
             self.entries.drain(..).partition(|entry| entry.foreign);
         self.entries = rest.into();
-        self.bytes -= foreign.iter().map(Entry::weight).sum::<usize>();
+        self.bytes -= foreign.iter().map(QueuedStanza::weight).sum::<usize>();
         self.reject(foreign, refusal);
     }
 
@@ -142,7 +142,7 @@ impl State {
     }
 
     /// Of what is only written again, nobody is told: it was accepted once.
-    pub(super) fn reject(&mut self, entries: Vec<Entry>, refusal: &Refusal) {
+    pub(super) fn reject(&mut self, entries: Vec<QueuedStanza>, refusal: &Refusal) {
         let entries = entries.into_iter().filter(|entry| !entry.replayed);
         self.rejected.extend(entries.map(|entry| Rejected {
             envelope: entry.envelope,
@@ -162,17 +162,17 @@ impl State {
     }
 
     /// Takes the `count` oldest, written ones out.
-    pub(super) fn settle(&mut self, count: usize) -> Vec<Entry> {
-        let settled: Vec<Entry> = self.entries.drain(..count.min(self.written)).collect();
+    pub(super) fn settle(&mut self, count: usize) -> Vec<QueuedStanza> {
+        let settled: Vec<QueuedStanza> = self.entries.drain(..count.min(self.written)).collect();
         self.written -= settled.len();
         self.suspects = self.suspects.saturating_sub(settled.len());
-        self.bytes -= settled.iter().map(Entry::weight).sum::<usize>();
+        self.bytes -= settled.iter().map(QueuedStanza::weight).sum::<usize>();
         self.written_bytes -= settled.iter().map(|entry| entry.wire.len()).sum::<usize>();
         settled
     }
 }
 
-impl Entry {
+impl QueuedStanza {
     /// What it takes of the queue's bytes: the envelope keeps a copy of its own.
     pub(super) fn weight(&self) -> usize {
         2 * self.wire.len() + size_of::<Self>()

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::failure::{Failure, Phase, shown};
-use super::foreign::Verdict;
+use super::from_check::FromCheckResult;
 use super::outbox::Outbox;
 use crate::envelope::{Arrival, Envelope, Intake};
 use crate::metrics::Metrics;
@@ -99,10 +99,10 @@ impl Reader<'_> {
         let domain = &self.settings.domain;
         match self.outbox.check_by(stanza) {
             None => return false,
-            Some(Verdict::Passes) => {
+            Some(FromCheckResult::Passes) => {
                 tracing::info!(%domain, "the server takes senders of other domains too");
             }
-            Some(Verdict::Refused) => tracing::warn!(
+            Some(FromCheckResult::Refused) => tracing::warn!(
                 %domain,
                 "component.foreign_from is true, but the server only takes senders in {domain}: \
                  others are refused. Turn its check off: Prosody `validate_from_addresses = false` \

@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::time::Instant;
 
-use super::queue::Entry;
+use super::queue::QueuedStanza;
 use crate::host::Host;
 use crate::stanza::Kind;
 
@@ -27,7 +27,7 @@ pub(super) struct Replay {
     /// Bytes kept at most; the oldest go first.
     limit: usize,
     bytes: usize,
-    kept: VecDeque<(Instant, Entry)>,
+    kept: VecDeque<(Instant, QueuedStanza)>,
     /// When the server last gave a sign of life.
     alive_at: Option<Instant>,
 }
@@ -45,7 +45,7 @@ impl Replay {
     }
 
     /// The server has accepted `entry`.
-    pub(super) fn keep(&mut self, entry: Entry, now: Instant) {
+    pub(super) fn keep(&mut self, entry: QueuedStanza, now: Instant) {
         let stanza = &entry.envelope.stanza;
         let is_message = stanza.kind() == Kind::Message && stanza.stanza_type() != Some("error");
         if self.time.is_zero() || !is_message {
@@ -65,7 +65,7 @@ impl Replay {
     }
 
     /// The server died; `silent`: some time ago, unnoticed. What to write again.
-    pub(super) fn died(&mut self, silent: bool, domain: &Host, now: Instant) -> Vec<Entry> {
+    pub(super) fn died(&mut self, silent: bool, domain: &Host, now: Instant) -> Vec<QueuedStanza> {
         if !silent {
             self.forget_before(now);
         }
@@ -96,7 +96,7 @@ impl Replay {
 }
 
 /// Says when it was first handed over, once.
-fn marked(mut entry: Entry, domain: &Host, now: Instant) -> Entry {
+fn marked(mut entry: QueuedStanza, domain: &Host, now: Instant) -> QueuedStanza {
     if !entry.replayed && entry.wire.ends_with(END) {
         let first = SystemTime::now() - now.duration_since(entry.since);
         entry.wire = with_delay(&entry.wire, domain, first);
@@ -124,11 +124,11 @@ mod tests {
 
     const TIME: Duration = Duration::from_secs(10);
 
-    fn entry(xml: &str, since: Instant) -> Entry {
+    fn entry(xml: &str, since: Instant) -> QueuedStanza {
         let wire = Bytes::copy_from_slice(xml.as_bytes());
         let stanza = Stanza::parse(wire.clone(), &Limits::default()).unwrap();
         let origin = Host::new("dc2.test").unwrap();
-        Entry {
+        QueuedStanza {
             envelope: Envelope::new(origin, Arrival::Own, 4, stanza),
             wire,
             since,
@@ -137,12 +137,12 @@ mod tests {
         }
     }
 
-    fn wires(entries: &[Entry]) -> Vec<&str> {
+    fn wires(entries: &[QueuedStanza]) -> Vec<&str> {
         let wires = entries.iter().map(|entry| str::from_utf8(&entry.wire));
         wires.collect::<Result<_, _>>().unwrap()
     }
 
-    fn died(replay: &mut Replay, silent: bool, now: Instant) -> Vec<Entry> {
+    fn died(replay: &mut Replay, silent: bool, now: Instant) -> Vec<QueuedStanza> {
         replay.died(silent, &Host::new("example.test").unwrap(), now)
     }
 

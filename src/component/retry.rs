@@ -46,7 +46,7 @@ pub(super) struct Outage {
 
 /// How much to log about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Tell {
+pub(super) enum LogDetail {
     /// What happened and what to do.
     Everything,
     /// What happened.
@@ -88,20 +88,20 @@ impl Outage {
 
     /// How much to say about `failure`: everything about each reason once,
     /// then a reminder in growing intervals.
-    pub fn tell(&mut self, failure: &Failure, now: Instant) -> Tell {
+    pub fn tell(&mut self, failure: &Failure, now: Instant) -> LogDetail {
         if self.told.insert(failure.reason()) {
             self.spoke_at = Some(now);
-            return Tell::Everything;
+            return LogDetail::Everything;
         }
         let due = self
             .spoke_at
             .is_none_or(|spoke| now.duration_since(spoke) >= self.remind_after);
         if !due {
-            return Tell::Nothing;
+            return LogDetail::Nothing;
         }
         self.spoke_at = Some(now);
         self.remind_after = (self.remind_after * 2).min(REMIND.1);
-        Tell::Briefly
+        LogDetail::Briefly
     }
 }
 
@@ -155,20 +155,20 @@ mod tests {
     fn says_everything_once_and_reminds_ever_more_seldom() {
         let mut outage = Outage::new();
         let start = Instant::now();
-        let told: Vec<(u64, Tell)> = (0..1000)
+        let told: Vec<(u64, LogDetail)> = (0..1000)
             .map(|s| {
                 (
                     s,
                     outage.tell(&Failure::ConnectionRefused, start + Duration::from_secs(s)),
                 )
             })
-            .filter(|(_, tell)| *tell != Tell::Nothing)
+            .filter(|(_, tell)| *tell != LogDetail::Nothing)
             .collect();
-        assert_eq!(told[0], (0, Tell::Everything));
-        assert_eq!(told[1], (10, Tell::Briefly));
-        assert_eq!(told[2], (30, Tell::Briefly));
+        assert_eq!(told[0], (0, LogDetail::Everything));
+        assert_eq!(told[1], (10, LogDetail::Briefly));
+        assert_eq!(told[2], (30, LogDetail::Briefly));
         assert!(told.len() < 10, "{told:?}");
         let other = Failure::Closed("end".to_owned());
-        assert_eq!(outage.tell(&other, start), Tell::Everything);
+        assert_eq!(outage.tell(&other, start), LogDetail::Everything);
     }
 }

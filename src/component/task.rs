@@ -10,12 +10,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::advice::Subject;
 use super::attach::{Attached, attach};
-use super::echo::Astray;
 use super::failure::{Failure, shown};
 use super::outbox::Outbox;
 use super::queue::{Ending, Rejected};
 use super::reader::Reader;
-use super::retry::{Outage, Tell};
+use super::retry::{LogDetail, Outage};
+use super::routing_probe::Misrouted;
 use super::stream::live;
 use super::{Attachment, Settings};
 use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Undelivered};
@@ -70,7 +70,7 @@ impl ComponentTask {
         intake: Arc<dyn Intake>,
         shutdown: CancellationToken,
     ) -> Vec<Envelope> {
-        let giving_back = GivingBack {
+        let giving_back = Returner {
             settings: self.settings.clone(),
             metrics: self.metrics.clone(),
             outbox: self.outbox.clone(),
@@ -152,7 +152,7 @@ impl ComponentTask {
         };
         let failure = live(reader, attached, shutdown).await;
         self.attached.set(0);
-        let ending = failure.as_ref().map_or(Ending::Told, Failure::ending);
+        let ending = failure.as_ref().map_or(Ending::Orderly, Failure::ending);
         self.count_replayed(self.outbox.detached(ending));
         match &failure {
             Some(failure) => {
@@ -193,15 +193,15 @@ impl ComponentTask {
         });
         let (server, reason) = (&config.server, failure.reason());
         match outage.tell(failure, Instant::now()) {
-            Tell::Everything => tracing::warn!(
+            LogDetail::Everything => tracing::warn!(
                 %server, %domain, reason,
                 "not attached to the local server: {failure}. {advice}"
             ),
-            Tell::Briefly => tracing::warn!(
+            LogDetail::Briefly => tracing::warn!(
                 %server, %domain, reason,
                 "still not attached to the local server: {failure}"
             ),
-            Tell::Nothing => tracing::debug!(
+            LogDetail::Nothing => tracing::debug!(
                 %server, %domain, reason,
                 "not attached to the local server: {failure}"
             ),
@@ -216,14 +216,14 @@ impl ComponentTask {
 }
 
 /// Gives back what can't be written, whether the stream is up or not.
-struct GivingBack {
+struct Returner {
     settings: Settings,
     metrics: Arc<Metrics>,
     outbox: Arc<Outbox>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
 }
 
-impl GivingBack {
+impl Returner {
     async fn run(&self, intake: &dyn Intake) {
         let tick =
             (self.settings.max_wait / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
@@ -246,9 +246,9 @@ impl GivingBack {
         }
     }
 
-    fn tell_of_echoes(&self, astray: Option<&Astray>) {
+    fn tell_of_echoes(&self, astray: Option<&Misrouted>) {
         let (domain, server) = (&self.settings.domain, &self.settings.config.server);
-        let gauge = &self.metrics.component_astray;
+        let gauge = &self.metrics.component_misrouted;
         let gauge = gauge.with_label_values(&[domain.as_str()]);
         gauge.set(i64::from(astray.is_some()));
         match astray {

@@ -3,7 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-mod astray;
 mod attach;
 mod bad_stanza_from_server;
 mod bounces;
@@ -27,6 +26,7 @@ mod link_identity;
 mod made_certificates;
 mod mesh;
 mod metrics;
+mod misrouted;
 mod mongooseim;
 mod moves;
 mod moving_user;

@@ -76,7 +76,7 @@ fn settings(host: &str, port: u16) -> Settings {
         max_wait: Duration::from_secs(30),
         queue_bytes: 1024 * 1024,
         // A script would have to return them.
-        echoes: false,
+        probes_routing: false,
         presumed: ServerQuirks::default(),
     }
 }

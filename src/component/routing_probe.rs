@@ -22,7 +22,7 @@ use crate::stanza::{Kind, Stanza};
 
 /// What begins the id and the address of every echo, of any gateway.
 const MARK: &str = "strait-echo-";
-/// Echoes at a time: with two streams, one time in 65,536 all come back.
+/// RoutingProbe at a time: with two streams, one time in 65,536 all come back.
 const COUNT: u64 = 16;
 /// Between two times.
 const EVERY: Duration = Duration::from_secs(10);
@@ -33,15 +33,15 @@ const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// The echoes of one component, through all its streams.
 #[derive(Debug)]
-pub(super) struct Echoes {
+pub(super) struct RoutingProbe {
     domain: Host,
     /// Random, so that those of another gateway differ.
     prefix: String,
     sent: u64,
     /// `None` while there is no stream, or nobody wants to know.
     round: Option<Round>,
-    found: Option<Astray>,
-    told: Option<Astray>,
+    found: Option<Misrouted>,
+    told: Option<Misrouted>,
 }
 
 #[derive(Debug)]
@@ -50,12 +50,12 @@ struct Round {
     missing: BTreeSet<u64>,
     /// The last that is back; all of its stream come in order.
     last_back: u64,
-    stranger: Option<Astray>,
+    stranger: Option<Misrouted>,
 }
 
 /// What goes to somebody else, or comes from there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Astray {
+pub(super) enum Misrouted {
     /// The server gives us what is for another stream: it is that domain's.
     OtherDomain(String),
     /// Another gateway is attached as our domain.
@@ -64,7 +64,7 @@ pub(super) enum Astray {
     Lost(usize),
 }
 
-impl Echoes {
+impl RoutingProbe {
     pub(super) fn new(domain: &Host) -> Self {
         Self {
             domain: domain.clone(),
@@ -132,9 +132,9 @@ impl Echoes {
             round.missing.remove(&number);
             round.last_back = round.last_back.max(number);
         } else if self.domain == *to.domain().as_str() {
-            round.stranger.get_or_insert(Astray::OtherGateway);
+            round.stranger.get_or_insert(Misrouted::OtherGateway);
         } else {
-            round.stranger = Some(Astray::OtherDomain(to.domain().to_string()));
+            round.stranger = Some(Misrouted::OtherDomain(to.domain().to_string()));
         }
         true
     }
@@ -155,7 +155,7 @@ impl Echoes {
     }
 
     /// What goes astray at present.
-    pub(super) fn found(&self) -> Option<&Astray> {
+    pub(super) fn found(&self) -> Option<&Misrouted> {
         self.found.as_ref()
     }
 
@@ -165,10 +165,10 @@ impl Echoes {
     }
 
     /// The same when it is of another sort than what was told last.
-    pub(super) fn news(&mut self) -> Option<Option<Astray>> {
+    pub(super) fn news(&mut self) -> Option<Option<Misrouted>> {
         let same = match (&self.told, &self.found) {
             // How many are lost differs each time.
-            (Some(Astray::Lost(_)), Some(Astray::Lost(_))) => true,
+            (Some(Misrouted::Lost(_)), Some(Misrouted::Lost(_))) => true,
             (told, found) => told == found,
         };
         if same {
@@ -180,17 +180,17 @@ impl Echoes {
 }
 
 impl Round {
-    fn seen(&self, age: Duration) -> Option<Astray> {
+    fn seen(&self, age: Duration) -> Option<Misrouted> {
         if self.stranger.is_some() {
             return self.stranger.clone();
         }
         // A server that is slow has not answered the last ones either.
         let lost = self.missing.range(..self.last_back).count();
-        (lost > 0 && age >= OVERTAKEN).then_some(Astray::Lost(lost))
+        (lost > 0 && age >= OVERTAKEN).then_some(Misrouted::Lost(lost))
     }
 }
 
-impl Astray {
+impl Misrouted {
     /// What it means and what to change.
     pub(super) fn advice(&self, domain: &Host, server: &Endpoint) -> String {
         let port = server.port;
@@ -225,9 +225,9 @@ mod tests {
         Host::new(name).unwrap()
     }
 
-    /// Echoes whose first round has begun.
-    fn begun(now: Instant) -> (Echoes, Vec<Stanza>) {
-        let mut echoes = Echoes::new(&host("example.test"));
+    /// RoutingProbe whose first round has begun.
+    fn begun(now: Instant) -> (RoutingProbe, Vec<Stanza>) {
+        let mut echoes = RoutingProbe::new(&host("example.test"));
         let sent = echoes.attached(now);
         (echoes, sent)
     }
@@ -261,13 +261,13 @@ mod tests {
         echoes.tend(now);
         assert_eq!(echoes.news(), None);
         echoes.tend(after(now, 1));
-        assert_eq!(echoes.news(), Some(Some(Astray::Lost(3))));
+        assert_eq!(echoes.news(), Some(Some(Misrouted::Lost(3))));
         // Next time others are lost: no news.
         let sent = echoes.tend(after(now, 2));
         echoes.recognise(&sent[15]);
         echoes.tend(after(now, 3));
         assert_eq!(echoes.news(), None);
-        assert_eq!(echoes.found(), Some(&Astray::Lost(15)));
+        assert_eq!(echoes.found(), Some(&Misrouted::Lost(15)));
         // And then none.
         let sent = echoes.tend(after(now, 4));
         for echo in &sent {
@@ -288,7 +288,7 @@ mod tests {
             assert!(echoes.recognise(if n == 4 { &error } else { echo }));
         }
         echoes.tend(after(now, 1));
-        assert_eq!(echoes.news(), Some(Some(Astray::Lost(1))));
+        assert_eq!(echoes.news(), Some(Some(Misrouted::Lost(1))));
     }
 
     #[test]
@@ -321,14 +321,14 @@ mod tests {
     fn anothers_echo_tells_who_else_is_there() {
         let now = Instant::now();
         for (other, found) in [
-            ("example.test", Astray::OtherGateway),
+            ("example.test", Misrouted::OtherGateway),
             (
                 "muc.example.test",
-                Astray::OtherDomain("muc.example.test".to_owned()),
+                Misrouted::OtherDomain("muc.example.test".to_owned()),
             ),
         ] {
             let (mut echoes, _) = begun(now);
-            let theirs = Echoes::new(&host(other)).attached(now);
+            let theirs = RoutingProbe::new(&host(other)).attached(now);
             assert!(echoes.recognise(&theirs[0]));
             echoes.tend(now);
             assert_eq!(echoes.news(), Some(Some(found)));

@@ -16,14 +16,14 @@ use crate::stanza::{Kind, Stanza};
 
 /// What is known of the server's check.
 #[derive(Debug)]
-pub(super) struct Foreign {
-    state: State,
+pub(super) struct FromCheck {
+    state: FromCheckState,
     /// Shows whether foreign senders pass.
     passes: IntGauge,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum State {
+enum FromCheckState {
     /// Nobody wants to know.
     Unwanted,
     Unknown,
@@ -36,29 +36,32 @@ enum State {
 
 /// What a stanza from the server means for the question.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum FromCheckResult {
     Passes,
     Refused,
 }
 
-impl Foreign {
+impl FromCheck {
     pub(super) fn new(wanted: bool, passes: IntGauge) -> Self {
         let state = if wanted {
-            State::Unknown
+            FromCheckState::Unknown
         } else {
-            State::Unwanted
+            FromCheckState::Unwanted
         };
         Self { state, passes }
     }
 
     /// Whether a stanza of a foreign sender may be written, as far as is known.
     pub(super) fn may_pass(&self) -> bool {
-        !matches!(self.state, State::Unwanted | State::Refused)
+        !matches!(
+            self.state,
+            FromCheckState::Unwanted | FromCheckState::Refused
+        )
     }
 
     /// A stream begins: the question to write first on it, unless the answer is known.
     pub(super) fn question(&mut self, domain: &Host, local: &Host) -> Option<Stanza> {
-        if self.state != State::Unknown {
+        if self.state != FromCheckState::Unknown {
             return None;
         }
         let id = format!("strait-from-check-{}", Uuid::new_v4().simple());
@@ -68,13 +71,13 @@ impl Foreign {
         );
         let ping = Element::bare("ping", xmpp_parsers::ns::PING);
         let question = Stanza::new(Kind::Iq, Some("get"), Some(&id), from, to, &[ping]);
-        self.state = State::Asked { id };
+        self.state = FromCheckState::Asked { id };
         Some(question)
     }
 
     /// What `stanza` from the server answers, if it answers the question.
-    pub(super) fn recognise(&mut self, stanza: &Stanza) -> Option<Verdict> {
-        let State::Asked { id } = &self.state else {
+    pub(super) fn recognise(&mut self, stanza: &Stanza) -> Option<FromCheckResult> {
+        let FromCheckState::Asked { id } = &self.state else {
             return None;
         };
         if stanza.kind() != Kind::Iq || stanza.id().as_deref() != Some(id) {
@@ -82,32 +85,32 @@ impl Foreign {
         }
         let refused = stanza.stanza_type() == Some("error");
         self.settle(if refused {
-            State::Refused
+            FromCheckState::Refused
         } else {
-            State::Passes
+            FromCheckState::Passes
         });
         Some(if refused {
-            Verdict::Refused
+            FromCheckResult::Refused
         } else {
-            Verdict::Passes
+            FromCheckResult::Passes
         })
     }
 
     /// A stream has ended; `by_sender`: because of a stanza's sender. Whether
     /// that was the question's, and answers it.
     pub(super) fn detached(&mut self, by_sender: bool) -> bool {
-        let answered = by_sender && matches!(self.state, State::Asked { .. });
+        let answered = by_sender && matches!(self.state, FromCheckState::Asked { .. });
         match self.state {
-            State::Unwanted => {}
-            _ if answered => self.settle(State::Refused),
+            FromCheckState::Unwanted => {}
+            _ if answered => self.settle(FromCheckState::Refused),
             // The next stream may be to a server with another configuration.
-            _ => self.settle(State::Unknown),
+            _ => self.settle(FromCheckState::Unknown),
         }
         answered
     }
 
-    fn settle(&mut self, state: State) {
-        self.passes.set(i64::from(state == State::Passes));
+    fn settle(&mut self, state: FromCheckState) {
+        self.passes.set(i64::from(state == FromCheckState::Passes));
         self.state = state;
     }
 }
@@ -120,9 +123,9 @@ mod tests {
         Host::new(name).unwrap()
     }
 
-    fn asked() -> (Foreign, Stanza) {
+    fn asked() -> (FromCheck, Stanza) {
         let gauge = IntGauge::new("g", "g").unwrap();
-        let mut foreign = Foreign::new(true, gauge);
+        let mut foreign = FromCheck::new(true, gauge);
         let question = foreign
             .question(&host("example.test"), &host("dc1.test"))
             .unwrap();
@@ -135,7 +138,7 @@ mod tests {
         assert_eq!(question.from().unwrap().as_str(), "dc1.test");
         assert_eq!(question.to().unwrap().as_str(), "example.test");
         assert!(foreign.may_pass());
-        assert_eq!(foreign.recognise(&question), Some(Verdict::Passes));
+        assert_eq!(foreign.recognise(&question), Some(FromCheckResult::Passes));
         assert!(foreign.may_pass());
         assert_eq!(foreign.passes.get(), 1);
         assert_eq!(foreign.recognise(&question), None);
@@ -146,7 +149,7 @@ mod tests {
         let (mut foreign, question) = asked();
         let id = question.id().unwrap().into_owned();
         let error = Stanza::new(Kind::Iq, Some("error"), Some(&id), None, None, &[]);
-        assert_eq!(foreign.recognise(&error), Some(Verdict::Refused));
+        assert_eq!(foreign.recognise(&error), Some(FromCheckResult::Refused));
         assert!(!foreign.may_pass());
 
         let (mut foreign, _) = asked();
@@ -161,7 +164,7 @@ mod tests {
 
     #[test]
     fn who_does_not_want_to_know_never_asks() {
-        let mut foreign = Foreign::new(false, IntGauge::new("g", "g").unwrap());
+        let mut foreign = FromCheck::new(false, IntGauge::new("g", "g").unwrap());
         assert!(!foreign.may_pass());
         let (domain, local) = (host("example.test"), host("dc1.test"));
         assert!(foreign.question(&domain, &local).is_none());
