@@ -3,7 +3,7 @@
 use jid::BareJid;
 
 use super::client::{ControlClient, NoAnswer};
-use super::{list, question};
+use super::{list, requests};
 
 /// ejabberd's node of all accounts.
 const NODE: &str = "all users";
@@ -12,15 +12,15 @@ const NODES: usize = 10_000;
 
 /// By the command of XEP-0133.
 pub(super) async fn by_command(client: &ControlClient) -> Result<Vec<BareJid>, NoAnswer> {
-    let node = question::REGISTERED;
-    let answer = client.ask("set", question::execute(node)).await?;
+    let node = requests::REGISTERED;
+    let answer = client.ask("set", requests::execute(node)).await?;
     let strange = NoAnswer::Strange("a command");
-    let mut command = question::read_command(&answer).ok_or(strange.clone())?;
+    let mut command = requests::read_command(&answer).ok_or(strange.clone())?;
     if !command.completed {
         let session = command.session.as_deref().unwrap_or_default();
-        let all = question::submit(node, session, &[("max_items", "none")]);
+        let all = requests::submit(node, session, &[("max_items", "none")]);
         let answer = client.ask("set", all).await?;
-        command = question::read_command(&answer).ok_or(strange)?;
+        command = requests::read_command(&answer).ok_or(strange)?;
     }
     let jids = command.values("registereduserjids");
     let jids = jids.ok_or(NoAnswer::Strange("registereduserjids"))?;
@@ -35,8 +35,8 @@ pub(super) async fn by_disco(client: &ControlClient) -> Result<Vec<BareJid>, NoA
     let mut asked = 0;
     while let Some(node) = nodes.pop() {
         asked += 1;
-        let answer = client.ask("get", question::items(Some(&node))).await?;
-        let items = question::read_items(&answer).ok_or(NoAnswer::Strange("items"))?;
+        let answer = client.ask("get", requests::items(Some(&node))).await?;
+        let items = requests::read_items(&answer).ok_or(NoAnswer::Strange("items"))?;
         for item in items {
             match item.node {
                 Some(below) if below.starts_with(NODE) && asked + nodes.len() < NODES => {

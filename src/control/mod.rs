@@ -10,7 +10,7 @@ mod client;
 mod graphql;
 mod list;
 mod poll;
-mod question;
+mod requests;
 mod status;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::client::{ControlClient, NoAnswer};
 use super::graphql::MongooseIm;
 use super::status::{self, AccountsStatus, ControlStatus, Offer};
-use super::{accounts, list, question};
+use super::{accounts, list, requests};
 use crate::component::Attachment;
 use crate::config::{Source, Sources};
 use crate::metrics::Metrics;
@@ -160,8 +160,8 @@ impl ListPoller {
 
     /// Which server it is tells what its presence is worth.
     async fn meet(&mut self, client: &ControlClient) {
-        let answer = client.ask("get", question::info()).await;
-        self.now.server = answer.ok().as_ref().and_then(question::read_name);
+        let answer = client.ask("get", requests::info()).await;
+        self.now.server = answer.ok().as_ref().and_then(requests::read_name);
         // It sends no end of a connection that is lost or closed.
         let name = self.now.server.as_deref().unwrap_or_default();
         self.silent_ends = name.to_lowercase().contains("ejabberd");
@@ -311,9 +311,9 @@ fn is_up(attachment: Option<&watch::Receiver<Attachment>>) -> bool {
 
 /// XEP-0133's list as Prosody gives it; `details` for sessions, not only users.
 async fn online_by_command(client: &ControlClient, details: bool) -> Result<Vec<String>, NoAnswer> {
-    let node = question::ONLINE;
-    let answer = client.ask("set", question::execute(node)).await?;
-    let form = question::read_command(&answer).ok_or(NoAnswer::Strange("a command"))?;
+    let node = requests::ONLINE;
+    let answer = client.ask("set", requests::execute(node)).await?;
+    let form = requests::read_command(&answer).ok_or(NoAnswer::Strange("a command"))?;
     if form.completed || !form.has("details") {
         return Err(NoAnswer::Strange(
             "a choice of details: only users, no sessions",
@@ -323,9 +323,9 @@ async fn online_by_command(client: &ControlClient, details: bool) -> Result<Vec<
     let details = if details { "1" } else { "0" };
     let fields = [("max_items", "all"), ("details", details)];
     let answer = client
-        .ask("set", question::submit(node, session, &fields))
+        .ask("set", requests::submit(node, session, &fields))
         .await?;
-    let command = question::read_command(&answer).ok_or(NoAnswer::Strange("a command"))?;
+    let command = requests::read_command(&answer).ok_or(NoAnswer::Strange("a command"))?;
     let values = command.values("onlineuserjids");
     values
         .map(<[String]>::to_vec)
@@ -340,9 +340,9 @@ async fn with_details(client: &ControlClient) -> Result<Listing, NoAnswer> {
 
 async fn online_by_disco(client: &ControlClient) -> Result<Listing, NoAnswer> {
     let answer = client
-        .ask("get", question::items(Some(ONLINE_NODE)))
+        .ask("get", requests::items(Some(ONLINE_NODE)))
         .await?;
-    let items = question::read_items(&answer).ok_or(NoAnswer::Strange("items"))?;
+    let items = requests::read_items(&answer).ok_or(NoAnswer::Strange("items"))?;
     let jids = items.iter().map(|item| item.jid.as_str());
     Ok(list::full(jids, client.names()))
 }
