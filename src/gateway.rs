@@ -238,14 +238,14 @@ fn component_settings(config: &Config) -> component::Settings {
     }
 }
 
-fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Settings {
+fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::RegistryConfig {
     let connections = &config.connections;
-    registry::Settings {
+    registry::RegistryConfig {
         global_host: config.global_host.clone(),
         local_host: config.local_host.clone(),
         endpoints: advertised(config, listeners),
         services: config.services.clone(),
-        intervals: registry::Intervals {
+        intervals: registry::RegistryIntervals {
             announce: config.times().refresh_after,
             hosts: config.hosts_refresh_interval,
             endpoints: connections.endpoint_refresh_interval,

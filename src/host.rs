@@ -1,4 +1,4 @@
-//! The name of a datacenter: its own XMPP domain.
+//! The name of a datacenter, which is its own XMPP domain, and the datacenters of a user.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -44,6 +44,18 @@ impl Host {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The hosts at which a user is, as far as this gateway knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Locations {
+    /// The hosts that claim the full JID, newest claim first; empty for a bare JID.
+    pub full: Vec<Host>,
+    /// The hosts that claim the bare JID, newest claim first. Empty if a host
+    /// claims the full one.
+    pub bare: Vec<Host>,
+    /// The last host that claimed the bare JID, ever. `None` if a host claims it now.
+    pub home: Option<Host>,
 }
 
 /// Why a text is not a [`Host`].

@@ -21,13 +21,13 @@ use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Components;
 use crate::copies::Copies;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
-use crate::host::Host;
+use crate::host::{Host, Locations};
 use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::registry::Directory;
 use crate::route::{self, Decision, Question, Rules, Service, Why};
 use crate::services::{Answer, Offered, Services};
-use crate::sessions::{Sessions, Whereabouts};
+use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 use crate::translate::Translator;
 use crate::views::Views;
@@ -192,7 +192,7 @@ impl Relay {
         let known = if to_user {
             self.sessions.locate(recipient).await
         } else {
-            Whereabouts::default()
+            Locations::default()
         };
         if let Some(refusal) = self.check_account(envelope).await {
             return Decision::Refuse(refusal);

@@ -102,14 +102,14 @@ impl ControlClient {
     pub(super) fn set_silent_ends(&self, silent: bool) {
         self.silent_ends.store(silent, Ordering::Relaxed);
         if silent {
-            self.sessions.witness_lost(&self.address());
+            self.sessions.recipient_lost(&self.address());
         }
     }
 
     /// The stream is down: nothing comes by it any more.
     pub(super) fn detached(&self) {
         self.privilege.send_if_modified(std::mem::take);
-        self.sessions.witness_lost(&self.address());
+        self.sessions.recipient_lost(&self.address());
     }
 
     fn address(&self) -> Jid {

@@ -128,7 +128,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::registry::Listing;
+    use crate::registry::ServiceListing;
 
     fn host(name: &str) -> Host {
         Host::new(name).unwrap()
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn streams_are_for_what_the_server_does_not_have_itself() {
-        let listing = |hosts: &[&str]| Listing {
+        let listing = |hosts: &[&str]| ServiceListing {
             hosts: hosts.iter().copied().map(host).collect(),
             hidden: false,
         };

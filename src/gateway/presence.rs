@@ -65,7 +65,7 @@ impl Presence {
         heard: watch::Receiver<Heard>,
     ) -> Self {
         let (tell, ends) = mpsc::unbounded_channel();
-        relay.sessions.tell_ends(tell);
+        relay.sessions.notify_ends(tell);
         Self {
             relay: Arc::clone(relay),
             unavailable_after: config.unavailable_after,

@@ -5,30 +5,30 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Directory, Listing};
+use super::{Directory, ServiceListing};
 use crate::host::Host;
 use crate::store::Offer;
 
 /// What the hosts offer, and for a while what they have offered.
-pub(super) struct Catalogue {
+pub(super) struct ServiceCatalogue {
     global: Host,
     local: Host,
     /// What this node is configured to offer, whatever the store says.
     own: Vec<Offer>,
     lifetime: Duration,
     offers: BTreeMap<Host, Vec<Offer>>,
-    known: BTreeMap<Host, Known>,
+    known: BTreeMap<Host, KnownService>,
     /// By whom, and what: to be told once.
     ignored: BTreeSet<(Host, Host)>,
 }
 
-struct Known {
-    listing: Listing,
+struct KnownService {
+    listing: ServiceListing,
     /// Since when nobody has it.
     gone_since: Option<Instant>,
 }
 
-impl Catalogue {
+impl ServiceCatalogue {
     /// For a node of `local` that offers `own`. A domain that nobody offers any
     /// more is remembered for `lifetime`.
     pub(super) fn new(global: Host, local: Host, own: Vec<Offer>, lifetime: Duration) -> Self {
@@ -85,7 +85,7 @@ impl Catalogue {
         }
         for (domain, listing) in offered {
             let gone_since = None;
-            let known = Known {
+            let known = KnownService {
                 listing,
                 gone_since,
             };
@@ -109,8 +109,8 @@ impl Catalogue {
     }
 
     /// By domain, as far as it can be a service domain at all.
-    fn offered(&mut self) -> BTreeMap<Host, Listing> {
-        let mut listings = BTreeMap::<Host, Listing>::new();
+    fn offered(&mut self) -> BTreeMap<Host, ServiceListing> {
+        let mut listings = BTreeMap::<Host, ServiceListing>::new();
         for (host, offers) in &self.offers {
             for offer in offers {
                 let domain = &offer.domain;
@@ -121,10 +121,12 @@ impl Catalogue {
                     }
                     continue;
                 }
-                let listing = listings.entry(domain.clone()).or_insert_with(|| Listing {
-                    hosts: BTreeSet::new(),
-                    hidden: true,
-                });
+                let listing = listings
+                    .entry(domain.clone())
+                    .or_insert_with(|| ServiceListing {
+                        hosts: BTreeSet::new(),
+                        hidden: true,
+                    });
                 listing.hosts.insert(host.clone());
                 listing.hidden &= offer.hidden;
             }
@@ -151,8 +153,8 @@ mod tests {
         }
     }
 
-    fn catalogue(own: Vec<Offer>) -> Catalogue {
-        Catalogue::new(host("example.test"), host("dc1.test"), own, LIFETIME)
+    fn catalogue(own: Vec<Offer>) -> ServiceCatalogue {
+        ServiceCatalogue::new(host("example.test"), host("dc1.test"), own, LIFETIME)
     }
 
     fn hosts(directory: &Directory, domain: &str) -> Option<Vec<Host>> {
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_can_be_no_service_domain_is_ignored() {
-        let mut catalogue = Catalogue::new(
+        let mut catalogue = ServiceCatalogue::new(
             host("example.test"),
             host("dc1.example.test"),
             Vec::new(),

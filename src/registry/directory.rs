@@ -7,12 +7,12 @@ use crate::host::Host;
 /// Which service domains there are, and who has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
-    listings: BTreeMap<Host, Listing>,
+    listings: BTreeMap<Host, ServiceListing>,
 }
 
 /// One service domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Listing {
+pub struct ServiceListing {
     /// The hosts that offer it now. Empty for a domain that somebody offered
     /// lately: it is still a service domain, but nobody has it.
     pub hosts: BTreeSet<Host>,
@@ -23,23 +23,23 @@ pub struct Listing {
 impl Directory {
     /// Of these service domains.
     #[must_use]
-    pub fn new(listings: BTreeMap<Host, Listing>) -> Self {
+    pub fn new(listings: BTreeMap<Host, ServiceListing>) -> Self {
         Self { listings }
     }
 
     /// The service domain `domain`, if it is one.
     #[must_use]
-    pub fn find(&self, domain: &str) -> Option<&Listing> {
+    pub fn find(&self, domain: &str) -> Option<&ServiceListing> {
         self.listings.get(domain)
     }
 
     /// All service domains, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Host, &Listing)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Host, &ServiceListing)> {
         self.listings.iter()
     }
 }
 
-impl Listing {
+impl ServiceListing {
     /// The one host that stanzas for this domain go to, seen from `local`:
     /// itself if it has the domain, else the first by name, so that all others
     /// agree. `None` if nobody has it.
@@ -57,7 +57,7 @@ mod tests {
     fn all_agree_on_the_host_of_a_service() {
         let host = |name: &str| Host::new(name).unwrap();
         let (dc1, dc2, dc3) = (host("dc1.test"), host("dc2.test"), host("dc3.test"));
-        let listing = Listing {
+        let listing = ServiceListing {
             hosts: BTreeSet::from([dc2.clone(), dc3.clone()]),
             hidden: false,
         };
@@ -65,7 +65,7 @@ mod tests {
         let listing = directory.find("muc.example.test").unwrap();
         assert_eq!(listing.host(&dc1), Some(&dc2));
         assert_eq!(listing.host(&dc3), Some(&dc3));
-        assert_eq!(Listing::default().host(&dc1), None);
+        assert_eq!(ServiceListing::default().host(&dc1), None);
         assert!(directory.find("other.example.test").is_none());
     }
 }

@@ -6,7 +6,7 @@ mod directory;
 #[cfg(test)]
 mod tests;
 
-pub use directory::{Directory, Listing};
+pub use directory::{Directory, ServiceListing};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::catalogue::Catalogue;
+use self::catalogue::ServiceCatalogue;
 use crate::config::{Endpoint, ServiceConfig};
 use crate::host::Host;
 use crate::store::{Announcement, Offer, Store, StoreError, within};
@@ -41,14 +41,14 @@ pub struct Registry {
     /// Another node of this host has the server's stream: nobody is to dial us.
     standby: watch::Sender<bool>,
     store: Arc<dyn Store>,
-    intervals: Intervals,
+    intervals: RegistryIntervals,
     peers: watch::Sender<Arc<Peers>>,
     directory: watch::Sender<Arc<Directory>>,
 }
 
 /// What a [`Registry`] needs to know.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct RegistryConfig {
     /// `global_host`: service domains are below it.
     pub global_host: Host,
     /// `local_host`: whose node this is.
@@ -58,7 +58,7 @@ pub struct Settings {
     /// `[[services]]`: what this host offers.
     pub services: Vec<ServiceConfig>,
     /// How often things are read and written.
-    pub intervals: Intervals,
+    pub intervals: RegistryIntervals,
     /// `cache.domain_lifetime_seconds`: for so long a domain that nobody offers
     /// any more is still a service domain.
     pub domain_lifetime: Duration,
@@ -66,7 +66,7 @@ pub struct Settings {
 
 /// How often the registry is read and written.
 #[derive(Debug, Clone)]
-pub struct Intervals {
+pub struct RegistryIntervals {
     /// This node is announced again: `redis.refresh_after`.
     pub announce: Duration,
     /// New hosts and services are asked for: `hosts_refresh_interval`.
@@ -79,9 +79,9 @@ pub struct Intervals {
 }
 
 /// What [`Registry::run`] knows between two rounds.
-struct Round {
-    peers: BTreeMap<Host, Peer>,
-    catalogue: Catalogue,
+struct RegistryState {
+    peers: BTreeMap<Host, PeerEndpoints>,
+    catalogue: ServiceCatalogue,
     announced: bool,
     announce_at: Instant,
     hosts_at: Instant,
@@ -91,7 +91,7 @@ struct Round {
     store_is_up: bool,
 }
 
-struct Peer {
+struct PeerEndpoints {
     endpoints: Vec<Endpoint>,
     /// `None` until they are known.
     read_at: Option<Instant>,
@@ -102,7 +102,7 @@ struct Peer {
 impl Registry {
     /// For the node that the settings tell of.
     #[must_use]
-    pub fn new(settings: Settings, store: Arc<dyn Store>) -> Self {
+    pub fn new(settings: RegistryConfig, store: Arc<dyn Store>) -> Self {
         let offers: Vec<Offer> = settings
             .services
             .into_iter()
@@ -131,8 +131,8 @@ impl Registry {
         registry
     }
 
-    fn catalogue(&self) -> Catalogue {
-        Catalogue::new(
+    fn catalogue(&self) -> ServiceCatalogue {
+        ServiceCatalogue::new(
             self.global.clone(),
             self.local.clone(),
             self.announcement.offers.clone(),
@@ -170,19 +170,19 @@ impl Registry {
         is_up: impl Fn(&Host) -> bool + Send + Sync,
         shutdown: CancellationToken,
     ) {
-        let mut round = Round::first(self.catalogue(), Instant::now());
+        let mut state = RegistryState::new(self.catalogue(), Instant::now());
         let mut standby = self.standby.subscribe();
         while !shutdown.is_cancelled() {
             let wake_at = tokio::select! {
                 () = shutdown.cancelled() => break,
-                wake_at = self.go_round(&mut round, &is_up) => wake_at,
+                wake_at = self.run_due(&mut state, &is_up) => wake_at,
             };
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = sleep_until(wake_at) => {}
                 // Never an error: the sender is ours.
-                _ = standby.changed() => round.announce_at = Instant::now(),
-                () = self.store.changed() => round.look_again(),
+                _ = standby.changed() => state.announce_at = Instant::now(),
+                () = self.store.changed() => state.look_again(),
             }
         }
         if let Err(error) = within(PATIENCE, self.store.retire()).await {
@@ -194,57 +194,57 @@ impl Registry {
     }
 
     /// Does what is due; returns when to come again.
-    async fn go_round(
+    async fn run_due(
         &self,
-        round: &mut Round,
+        state: &mut RegistryState,
         is_up: &(impl Fn(&Host) -> bool + Send + Sync),
     ) -> Instant {
-        let result = self.do_what_is_due(round, is_up).await;
-        self.publish(round);
+        let result = self.refresh_due(state, is_up).await;
+        self.publish(state);
         let now = Instant::now();
         match result {
             Ok(()) => {
-                round.store_answered();
-                let next_read = round.peers.iter().map(|(host, peer)| {
+                state.store_answered();
+                let next_read = state.peers.iter().map(|(host, peer)| {
                     let interval = self.endpoint_interval(host, peer, is_up);
                     peer.read_at.map_or(now, |read_at| read_at + interval)
                 });
                 next_read
-                    .chain([round.announce_at, round.hosts_at])
-                    .chain(round.catalogue.next_change())
+                    .chain([state.announce_at, state.hosts_at])
+                    .chain(state.catalogue.next_change())
                     .min()
                     .unwrap_or(now)
             }
             Err(error) => {
-                round.store_failed(&error);
+                state.store_failed(&error);
                 now + RETRY_AFTER.mul_f64(jitter())
             }
         }
     }
 
-    async fn do_what_is_due(
+    async fn refresh_due(
         &self,
-        round: &mut Round,
+        state: &mut RegistryState,
         is_up: &(impl Fn(&Host) -> bool + Send + Sync),
     ) -> Result<(), StoreError> {
-        if !round.store_is_up {
-            self.announce(round).await?;
-            round.grace_until = Instant::now() + GRACE * self.intervals.hosts;
-        } else if round.announce_at <= Instant::now() {
-            self.announce(round).await?;
+        if !state.store_is_up {
+            self.announce(state).await?;
+            state.grace_until = Instant::now() + GRACE * self.intervals.hosts;
+        } else if state.announce_at <= Instant::now() {
+            self.announce(state).await?;
         }
-        if round.hosts_at <= Instant::now() {
-            self.read_hosts_and_offers(round).await?;
-            round.hosts_at = Instant::now() + self.intervals.hosts;
+        if state.hosts_at <= Instant::now() {
+            self.read_hosts_and_offers(state).await?;
+            state.hosts_at = Instant::now() + self.intervals.hosts;
         }
-        for (host, peer) in &mut round.peers {
+        for (host, peer) in &mut state.peers {
             let interval = self.endpoint_interval(host, peer, is_up);
             let is_due = peer
                 .read_at
                 .is_none_or(|at| at + interval <= Instant::now());
             if is_due || peer.changed {
                 let endpoints = within(PATIENCE, self.store.endpoints(host)).await?;
-                if !endpoints.is_empty() || round.grace_until <= Instant::now() {
+                if !endpoints.is_empty() || state.grace_until <= Instant::now() {
                     peer.endpoints = endpoints;
                 }
                 peer.read_at = Some(Instant::now());
@@ -254,42 +254,42 @@ impl Registry {
         Ok(())
     }
 
-    async fn announce(&self, round: &mut Round) -> Result<(), StoreError> {
+    async fn announce(&self, state: &mut RegistryState) -> Result<(), StoreError> {
         let mut announcement = self.announcement.clone();
         if *self.standby.borrow() {
             announcement.endpoints.clear();
         }
         within(PATIENCE, self.store.announce(&announcement)).await?;
-        round.announced = true;
-        round.announce_at = Instant::now() + self.intervals.announce.mul_f64(jitter());
+        state.announced = true;
+        state.announce_at = Instant::now() + self.intervals.announce.mul_f64(jitter());
         Ok(())
     }
 
-    async fn read_hosts(&self, round: &mut Round) -> Result<(), StoreError> {
+    async fn read_hosts(&self, state: &mut RegistryState) -> Result<(), StoreError> {
         let hosts = within(PATIENCE, self.store.hosts()).await?;
         let now = Instant::now();
-        if round.announced && !hosts.contains(&self.local) {
+        if state.announced && !hosts.contains(&self.local) {
             tracing::warn!("the registry lost this node's entry; was the store emptied?");
-            round.grace_until = now + GRACE * self.intervals.hosts;
-            self.announce(round).await?;
+            state.grace_until = now + GRACE * self.intervals.hosts;
+            self.announce(state).await?;
         }
-        round.update_hosts(hosts.into_iter().filter(|host| *host != self.local), now);
+        state.update_hosts(hosts.into_iter().filter(|host| *host != self.local), now);
         Ok(())
     }
 
     /// The offers as often as the hosts: nobody should wait for a new service.
-    async fn read_hosts_and_offers(&self, round: &mut Round) -> Result<(), StoreError> {
-        let known: BTreeSet<Host> = round.peers.keys().chain([&self.local]).cloned().collect();
+    async fn read_hosts_and_offers(&self, state: &mut RegistryState) -> Result<(), StoreError> {
+        let known: BTreeSet<Host> = state.peers.keys().chain([&self.local]).cloned().collect();
         let mut offers = self.read_offers(known.iter()).await?;
         // The hosts after the offers: they show if the store was emptied
         // meanwhile, and what is missing for that is forgiven.
-        self.read_hosts(round).await?;
-        let new = round.peers.keys().filter(|host| !known.contains(*host));
+        self.read_hosts(state).await?;
+        let new = state.peers.keys().filter(|host| !known.contains(*host));
         offers.extend(self.read_offers(new).await?);
-        let lenient = Instant::now() < round.grace_until;
+        let lenient = Instant::now() < state.grace_until;
         for (host, offers) in offers {
-            if host == self.local || round.peers.contains_key(&host) {
-                round.catalogue.set(&host, offers, lenient);
+            if host == self.local || state.peers.contains_key(&host) {
+                state.catalogue.set(&host, offers, lenient);
             }
         }
         Ok(())
@@ -311,7 +311,7 @@ impl Registry {
     fn endpoint_interval(
         &self,
         host: &Host,
-        peer: &Peer,
+        peer: &PeerEndpoints,
         is_up: &impl Fn(&Host) -> bool,
     ) -> Duration {
         if peer.endpoints.is_empty() || !is_up(host) {
@@ -321,8 +321,8 @@ impl Registry {
         }
     }
 
-    fn publish(&self, round: &mut Round) {
-        let known = round
+    fn publish(&self, state: &mut RegistryState) {
+        let known = state
             .peers
             .iter()
             .filter(|(_, peer)| peer.read_at.is_some());
@@ -330,13 +330,13 @@ impl Registry {
             .map(|(host, peer)| (host.clone(), peer.endpoints.clone()))
             .collect();
         // The services first: whoever has a link to a peer knows what it offers.
-        tell(&self.directory, round.catalogue.directory(Instant::now()));
-        tell(&self.peers, peers);
+        publish_change(&self.directory, state.catalogue.directory(Instant::now()));
+        publish_change(&self.peers, peers);
     }
 }
 
-impl Round {
-    fn first(catalogue: Catalogue, now: Instant) -> Self {
+impl RegistryState {
+    fn new(catalogue: ServiceCatalogue, now: Instant) -> Self {
         Self {
             catalogue,
             peers: BTreeMap::new(),
@@ -355,7 +355,7 @@ impl Round {
             self.catalogue.keep(&hosts);
         }
         for host in hosts {
-            self.peers.entry(host).or_insert(Peer {
+            self.peers.entry(host).or_insert(PeerEndpoints {
                 endpoints: Vec::new(),
                 read_at: None,
                 changed: false,
@@ -387,7 +387,7 @@ impl Round {
 }
 
 /// Nobody is told what they know already.
-fn tell<T: PartialEq>(followers: &watch::Sender<Arc<T>>, news: T) {
+fn publish_change<T: PartialEq>(followers: &watch::Sender<Arc<T>>, news: T) {
     followers.send_if_modified(|current| {
         let changed = **current != news;
         if changed {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::shelf::{Kept, Shelf};
+use super::lookup_cache::{CachedAnswer, LookupCache};
 use crate::config;
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -27,10 +27,10 @@ pub(super) struct Lookups {
     metrics: Arc<Metrics>,
     lifetime: Duration,
     cache_missed: bool,
-    claims: Arc<Shelf<Vec<Claim>>>,
-    homes: Arc<Shelf<Option<Host>>>,
+    claims: Arc<LookupCache<Vec<Claim>>>,
+    homes: Arc<LookupCache<Option<Host>>>,
     /// Where stanzas of those came from whom the table didn't know.
-    learned: Arc<Shelf<Host>>,
+    learned: Arc<LookupCache<Host>>,
     rests_until: Mutex<Option<Instant>>,
 }
 
@@ -41,9 +41,9 @@ impl Lookups {
             metrics,
             lifetime: cache.jid_lifetime,
             cache_missed: cache.cache_missed,
-            claims: Shelf::new(cache.max_jids),
-            homes: Shelf::new(cache.max_jids),
-            learned: Shelf::new(cache.max_jids),
+            claims: LookupCache::new(cache.max_jids),
+            homes: LookupCache::new(cache.max_jids),
+            learned: LookupCache::new(cache.max_jids),
             rests_until: Mutex::new(None),
         }
     }
@@ -154,7 +154,7 @@ impl Lookups {
     }
 
     /// Without the store: what was said last, however long ago.
-    fn last_known(&self, jid: &str, known: Option<Kept<Vec<Claim>>>) -> Vec<Claim> {
+    fn last_known(&self, jid: &str, known: Option<CachedAnswer<Vec<Claim>>>) -> Vec<Claim> {
         match (self.learned.get(jid), known) {
             (Some(learned), Some(known)) if known.at > learned.at && !known.value.is_empty() => {
                 known.value
@@ -165,7 +165,7 @@ impl Lookups {
         }
     }
 
-    fn is_fresh<T>(&self, kept: &Kept<T>) -> bool {
+    fn is_fresh<T>(&self, kept: &CachedAnswer<T>) -> bool {
         !kept.doubted && kept.at.elapsed() < self.lifetime
     }
 

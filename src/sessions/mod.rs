@@ -1,12 +1,11 @@
 //! Who is online where: the session table, its cache, its refresher, and the
 //! tracker that sees who is online here.
 
-mod ledger;
+mod accounts;
+mod claims;
+mod list_source;
+mod lookup_cache;
 mod lookups;
-mod owners;
-mod ownership;
-mod shelf;
-mod told;
 pub mod tracker;
 mod writer;
 
@@ -21,14 +20,14 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::ledger::Ledger;
+pub use self::accounts::Owner;
+use self::accounts::Owners;
+use self::claims::ClaimQueue;
 use self::lookups::Lookups;
-pub use self::owners::Owner;
-use self::owners::Owners;
-use self::tracker::{Change, Probe, Sign, Tracker};
-use self::writer::Writer;
+use self::tracker::{Probe, SessionChange, SessionEvent, Tracker};
+use self::writer::ClaimWriter;
 use crate::config::{self, Accounts, Source};
-use crate::host::Host;
+use crate::host::{Host, Locations};
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
 use crate::store::{Claim, Store, newest_first};
@@ -44,28 +43,16 @@ pub struct Sessions {
     /// Only with unique accounts.
     owners: Mutex<Owners>,
     lookups: Lookups,
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     /// Tells the writer that there is something new to write.
     news: Notify,
     /// Who wants to know which sessions end here.
     ends: OnceLock<mpsc::UnboundedSender<FullJid>>,
 }
 
-struct State {
+struct SessionState {
     tracker: Tracker,
-    ledger: Ledger,
-}
-
-/// Where a JID is, as far as this gateway can know.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Whereabouts {
-    /// The hosts that claim the full JID, newest claim first; empty for a bare JID.
-    pub full: Vec<Host>,
-    /// The hosts that claim the bare JID, newest claim first. Only asked for
-    /// when nobody claims the full one.
-    pub bare: Vec<Host>,
-    /// The last host that claimed the bare JID, ever. Only asked for when nobody claims it now.
-    pub home: Option<Host>,
+    claims: ClaimQueue,
 }
 
 impl Sessions {
@@ -89,9 +76,9 @@ impl Sessions {
             sources,
             accounts,
             owners: Mutex::default(),
-            state: Mutex::new(State {
+            state: Mutex::new(SessionState {
                 tracker: Tracker::new(times.expire_after),
-                ledger: Ledger::new(times.expire_after),
+                claims: ClaimQueue::new(times.expire_after),
             }),
             news: Notify::new(),
             ends: OnceLock::new(),
@@ -100,7 +87,7 @@ impl Sessions {
 
     /// Tells `ends` of each session that ends here, for whatever reason; the
     /// first who asks is told.
-    pub fn tell_ends(&self, ends: mpsc::UnboundedSender<FullJid>) {
+    pub fn notify_ends(&self, ends: mpsc::UnboundedSender<FullJid>) {
         self.ends.get_or_init(|| ends);
     }
 
@@ -108,7 +95,7 @@ impl Sessions {
     /// `shutdown`. Then writes what is new, for at most two seconds; the
     /// claims stay, and expire unless this gateway is back in time.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        Writer::new(self).run(shutdown).await;
+        ClaimWriter::new(self).run(shutdown).await;
     }
 
     /// Learns from a stanza that the local server sent; its sender's address
@@ -127,13 +114,13 @@ impl Sessions {
         from: &Jid,
         to: Option<&Jid>,
     ) -> Option<Probe> {
-        let sign = Sign::read(kind, stanza_type, from, to);
-        if !self.is_used(&sign) {
+        let event = SessionEvent::read(kind, stanza_type, from, to);
+        if !self.is_used(&event) {
             return None;
         }
-        let changed = self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
-        match sign {
-            Sign::Traffic { session } if changed && self.may_ask() => {
+        let changed = self.update(|tracker, now| tracker.observe(&event, now, wall_clock()));
+        match event {
+            SessionEvent::Traffic { session } if changed && self.may_ask() => {
                 let user = session.to_bare();
                 self.state().tracker.unconfirmed(&user, Instant::now())
             }
@@ -166,13 +153,13 @@ impl Sessions {
         self.sources.allow(Source::Probe)
     }
 
-    /// Whether `sign` is of a source that may be used; ends always are.
-    fn is_used(&self, sign: &Sign<'_>) -> bool {
-        match sign {
-            Sign::Available { .. } => self.sources.allow(Source::Presence),
-            Sign::Traffic { .. } => self.sources.allow(Source::Traffic),
-            Sign::Unavailable { .. } | Sign::NobodyHome { .. } => true,
-            Sign::Nothing => false,
+    /// Whether `event` is of a source that may be used; ends always are.
+    fn is_used(&self, event: &SessionEvent<'_>) -> bool {
+        match event {
+            SessionEvent::Available { .. } => self.sources.allow(Source::Presence),
+            SessionEvent::Traffic { .. } => self.sources.allow(Source::Traffic),
+            SessionEvent::Unavailable { .. } | SessionEvent::NobodyHome { .. } => true,
+            SessionEvent::Nothing => false,
         }
     }
 
@@ -182,7 +169,7 @@ impl Sessions {
     }
 
     /// Whether anything changed.
-    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<Change>) -> bool {
+    fn update(&self, what: impl FnOnce(&mut Tracker, Instant) -> Vec<SessionChange>) -> bool {
         let mut state = self.state();
         let now = Instant::now();
         let changes = what(&mut state.tracker, now);
@@ -190,27 +177,27 @@ impl Sessions {
             return false;
         }
         for change in &changes {
-            state.ledger.record(change, now);
+            state.claims.record(change, now);
         }
         let online = i64::try_from(state.tracker.len()).unwrap_or(i64::MAX);
         self.metrics.sessions.set(online);
         drop(state);
         for change in &changes {
-            let (Change::Online { jid, .. } | Change::Offline { jid }) = change;
+            let (SessionChange::Online { jid, .. } | SessionChange::Offline { jid }) = change;
             tracing::debug!(?change, "a session began or ended here");
             self.lookups.forget(jid.as_str());
         }
-        self.pass_on_ends(&changes);
+        self.send_ends(&changes);
         self.news.notify_one();
         true
     }
 
-    fn pass_on_ends(&self, changes: &[Change]) {
+    fn send_ends(&self, changes: &[SessionChange]) {
         let Some(ends) = self.ends.get() else {
             return;
         };
         for change in changes {
-            if let Change::Offline { jid } = change
+            if let SessionChange::Offline { jid } = change
                 && let Ok(session) = jid.try_as_full()
             {
                 // Nobody listens any more only when the gateway stops.
@@ -221,20 +208,20 @@ impl Sessions {
 
     /// Where `jid` (user at the global domain) is. Never fails: when the store does not answer in
     /// time, what is known here counts.
-    pub async fn locate(&self, jid: &Jid) -> Whereabouts {
-        let mut whereabouts = Whereabouts::default();
+    pub async fn locate(&self, jid: &Jid) -> Locations {
+        let mut locations = Locations::default();
         if jid.is_full() {
-            whereabouts.full = self.hosts_of(jid).await;
-            if !whereabouts.full.is_empty() {
-                return whereabouts;
+            locations.full = self.hosts_of(jid).await;
+            if !locations.full.is_empty() {
+                return locations;
             }
         }
         let bare = Jid::from(jid.to_bare());
-        whereabouts.bare = self.hosts_of(&bare).await;
-        if whereabouts.bare.is_empty() {
-            whereabouts.home = self.lookups.home(bare.as_str()).await;
+        locations.bare = self.hosts_of(&bare).await;
+        if locations.bare.is_empty() {
+            locations.home = self.lookups.home(bare.as_str()).await;
         }
-        whereabouts
+        locations
     }
 
     /// What the table says, corrected by what we know better: ourselves.
@@ -242,7 +229,7 @@ impl Sessions {
         let mut claims = self.lookups.claims(jid.as_str()).await;
         let (here_since, withdrawn) = {
             let state = self.state();
-            let withdrawn = state.ledger.has_withdrawn(jid.as_str());
+            let withdrawn = state.claims.has_withdrawn(jid.as_str());
             (state.tracker.since(jid), withdrawn)
         };
         let here_since = here_since.filter(|_| self.may_be_here(jid));
@@ -313,7 +300,7 @@ impl Sessions {
         probes
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,9 +7,9 @@ use jid::Jid;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Sessions, Whereabouts};
+use super::Sessions;
 use crate::config;
-use crate::host::Host;
+use crate::host::{Host, Locations};
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
 use crate::store::{Announcement, MemoryCluster, MemoryStore, OwnClaim, Store};
@@ -124,7 +124,7 @@ impl World {
         self.dc2.claim(&[claim]).await.unwrap();
     }
 
-    async fn locate(&self, text: &str) -> Whereabouts {
+    async fn locate(&self, text: &str) -> Locations {
         self.sessions.locate(&jid(text)).await
     }
 
@@ -146,9 +146,9 @@ impl World {
     }
 }
 
-fn found(full: &[&str], bare: &[&str], home: Option<&str>) -> Whereabouts {
+fn found(full: &[&str], bare: &[&str], home: Option<&str>) -> Locations {
     let hosts = |names: &[&str]| names.iter().map(|name| host(name)).collect();
-    Whereabouts {
+    Locations {
         full: hosts(full),
         bare: hosts(bare),
         home: home.map(host),

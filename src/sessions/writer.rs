@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Sessions;
-use super::ledger::{Batch, PARTS};
+use super::claims::{ClaimBatch, REFRESH_PARTS};
 use crate::store::{StoreError, within};
 
 /// So long may one write take.
@@ -20,24 +20,24 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The state of [`Sessions::run`].
-pub(super) struct Writer {
+pub(super) struct ClaimWriter {
     sessions: Arc<Sessions>,
-    health: Health,
+    health: StoreHealth,
     next_part: usize,
     refresh_at: Instant,
 }
 
-enum Health {
+enum StoreHealth {
     Unknown,
     Up,
     Down { retry_at: Instant },
 }
 
-impl Writer {
+impl ClaimWriter {
     pub(super) fn new(sessions: Arc<Sessions>) -> Self {
         Self {
             sessions,
-            health: Health::Unknown,
+            health: StoreHealth::Unknown,
             next_part: 0,
             refresh_at: Instant::now(),
         }
@@ -48,12 +48,12 @@ impl Writer {
         while !shutdown.is_cancelled() {
             self.sessions.expire();
             match self.health {
-                Health::Unknown => self.start_over().await,
-                Health::Down { retry_at } if retry_at <= Instant::now() => {
+                StoreHealth::Unknown => self.start_over().await,
+                StoreHealth::Down { retry_at } if retry_at <= Instant::now() => {
                     self.start_over().await;
                 }
-                Health::Down { retry_at } => self.wait(retry_at, &shutdown).await,
-                Health::Up => self.write_or_wait(&shutdown).await,
+                StoreHealth::Down { retry_at } => self.wait(retry_at, &shutdown).await,
+                StoreHealth::Up => self.write_or_wait(&shutdown).await,
             }
         }
         if timeout(FAREWELL, self.write_news()).await.is_err() {
@@ -62,7 +62,7 @@ impl Writer {
     }
 
     async fn write_or_wait(&mut self, shutdown: &CancellationToken) {
-        let batch = self.sessions.state().ledger.next_batch();
+        let batch = self.sessions.state().claims.next_batch();
         if let Some(batch) = batch {
             self.write(batch).await;
         } else if self.refresh_at <= Instant::now() {
@@ -92,13 +92,14 @@ impl Writer {
         let now = Instant::now();
         self.sessions
             .state()
-            .ledger
+            .claims
             .refresh_part(self.next_part, now);
-        self.next_part = (self.next_part + 1) % PARTS;
+        self.next_part = (self.next_part + 1) % REFRESH_PARTS;
         // A little early and never the same, so that many gateways started at
         // once don't refresh in step.
         let jitter = 0.8 + 0.2 * fastrand::f64();
-        self.refresh_at = now + (self.sessions.refresh_after / PARTS as u32).mul_f64(jitter);
+        self.refresh_at =
+            now + (self.sessions.refresh_after / REFRESH_PARTS as u32).mul_f64(jitter);
 
         self.write_or_ping().await;
     }
@@ -106,14 +107,14 @@ impl Writer {
     /// Lines everything up to be written. That the store is back shows in a
     /// write: it may answer a ping and still refuse those.
     async fn start_over(&mut self) {
-        self.sessions.state().ledger.refresh_all(Instant::now());
+        self.sessions.state().claims.refresh_all(Instant::now());
         if self.write_or_ping().await {
             self.succeeded();
         }
     }
 
     async fn write_or_ping(&mut self) -> bool {
-        let batch = self.sessions.state().ledger.next_batch();
+        let batch = self.sessions.state().claims.next_batch();
         match batch {
             Some(batch) => self.write(batch).await,
             None => self.ping().await,
@@ -121,10 +122,10 @@ impl Writer {
     }
 
     /// Whether it was written.
-    async fn write(&mut self, batch: Batch) -> bool {
+    async fn write(&mut self, batch: ClaimBatch) -> bool {
         let written = self.sessions.write(&batch).await;
         if let Err((operation, error)) = &written {
-            self.sessions.state().ledger.give_back(batch);
+            self.sessions.state().claims.requeue(batch);
             self.failed(operation, error);
         }
         written.is_ok()
@@ -132,8 +133,8 @@ impl Writer {
 
     async fn write_news(&mut self) {
         loop {
-            let batch = self.sessions.state().ledger.next_news();
-            if batch == Batch::default() || !self.write(batch).await {
+            let batch = self.sessions.state().claims.next_news();
+            if batch == ClaimBatch::default() || !self.write(batch).await {
                 return;
             }
         }
@@ -148,10 +149,10 @@ impl Writer {
     }
 
     fn succeeded(&mut self) {
-        if matches!(self.health, Health::Down { .. }) {
+        if matches!(self.health, StoreHealth::Down { .. }) {
             tracing::info!("the session table is reachable again; all claims are written anew");
         }
-        self.health = Health::Up;
+        self.health = StoreHealth::Up;
         self.sessions.metrics.store_up.set(1);
     }
 
@@ -159,14 +160,14 @@ impl Writer {
         let metrics = &self.sessions.metrics;
         metrics.store_errors.with_label_values(&[operation]).inc();
         metrics.store_up.set(0);
-        if !matches!(self.health, Health::Down { .. }) {
+        if !matches!(self.health, StoreHealth::Down { .. }) {
             tracing::warn!(
                 operation, %error,
                 "the session table is not reachable; routing goes on from what is known, and \
                  claims are written when it is back"
             );
         }
-        self.health = Health::Down {
+        self.health = StoreHealth::Down {
             retry_at: Instant::now() + RETRY_AFTER.mul_f64(0.8 + 0.4 * fastrand::f64()),
         };
     }
@@ -178,20 +179,20 @@ impl Sessions {
     /// this is left to [`Self::run`].
     pub async fn write_news(&self) {
         loop {
-            let batch = self.state().ledger.next_news();
-            if batch == Batch::default() {
+            let batch = self.state().claims.next_news();
+            if batch == ClaimBatch::default() {
                 return;
             }
             // The writer says what is wrong with the store.
             if self.write(&batch).await.is_err() {
-                return self.state().ledger.give_back(batch);
+                return self.state().claims.requeue(batch);
             }
         }
     }
 
     /// # Errors
     /// What could not be done, and why.
-    async fn write(&self, batch: &Batch) -> Result<(), (&'static str, StoreError)> {
+    async fn write(&self, batch: &ClaimBatch) -> Result<(), (&'static str, StoreError)> {
         if !batch.withdrawals.is_empty() {
             within(PATIENCE, self.store.withdraw(&batch.withdrawals))
                 .await

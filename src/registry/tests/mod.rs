@@ -39,8 +39,8 @@ fn offer(domain: &str) -> Offer {
 }
 
 /// Of dc1, which offers upload.example.test.
-fn settings() -> Settings {
-    Settings {
+fn settings() -> RegistryConfig {
+    RegistryConfig {
         global_host: host("example.test"),
         local_host: host("dc1.test"),
         endpoints: vec![endpoint(5555)],
@@ -49,7 +49,7 @@ fn settings() -> Settings {
             local: None,
             hidden: false,
         }],
-        intervals: Intervals {
+        intervals: RegistryIntervals {
             announce: REFRESH_AFTER,
             hosts: HOSTS_EVERY,
             endpoints: ENDPOINTS_EVERY,

@@ -108,9 +108,9 @@ async fn senders_are_learned_for_a_short_time_unless_they_are_known() {
     for sender in [PHONE, "bob@example.test/x", "carol@example.test/x"] {
         world.sessions.learn(&jid(sender), &dc3);
     }
-    let learned = Whereabouts {
+    let learned = Locations {
         full: vec![dc3.clone()],
-        ..Whereabouts::default()
+        ..Locations::default()
     };
     assert_eq!(world.locate(PHONE).await, learned);
     assert_eq!(world.locate(ALICE).await.bare, learned.full);

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
-use super::{Change, Tracker};
+use super::{SessionChange, Tracker};
 
 /// Every session that the server has, under global addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,13 +19,13 @@ pub struct Listing {
 
 /// What was seen between two lists, so that an older list does not overrule it.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct RecentEnds {
     /// Whether lists come at all.
     on: bool,
     ended: HashMap<FullJid, Instant>,
 }
 
-impl Recent {
+impl RecentEnds {
     pub(super) fn end(&mut self, jid: &FullJid, now: Instant) {
         if self.on {
             self.ended.insert(jid.clone(), now);
@@ -64,7 +64,7 @@ impl Tracker {
         asked_at: Instant,
         now: Instant,
         wall: u64,
-    ) -> Vec<Change> {
+    ) -> Vec<SessionChange> {
         let mut changes = Vec::new();
         for jid in &listing.sessions {
             if !self.recent_ends.ended_since(jid, asked_at) {
@@ -103,17 +103,19 @@ impl Tracker {
     pub fn lists_stopped(&mut self, now: Instant) {
         self.recent_ends.stops();
         for (jid, session) in &mut self.sessions {
-            if std::mem::take(&mut session.listed) && session.witnesses.is_empty() {
+            if std::mem::take(&mut session.listed) && session.recipients.is_empty() {
                 session.end_at(now + self.lease, jid, &mut self.deadlines);
             }
         }
     }
 
-    /// `witness` will not be told any more of anybody's end: who is known by
+    /// `recipient` will not be told any more of anybody's end: who is known by
     /// that alone has the time of a lease.
-    pub fn witness_lost(&mut self, witness: &Jid, now: Instant) {
+    pub fn recipient_lost(&mut self, recipient: &Jid, now: Instant) {
         for (jid, session) in &mut self.sessions {
-            if session.witnesses.remove(witness) && session.witnesses.is_empty() && !session.listed
+            if session.recipients.remove(recipient)
+                && session.recipients.is_empty()
+                && !session.listed
             {
                 session.end_at(now + self.lease, jid, &mut self.deadlines);
             }

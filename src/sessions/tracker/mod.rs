@@ -1,16 +1,16 @@
 //! Who is online here, as told by what the gateway sees.
 //!
-//! A session is known through its *witnesses*, those who were sent its
+//! A session is known through its *recipients*, those who were sent its
 //! presence through us, through the server's own *lists*, or through its
 //! *traffic* alone, which makes a lease that must be renewed. Pure: time is an argument, and what follows from a
 //! stanza is returned.
 
-mod asked;
+mod deadlines;
+mod event;
 mod list;
-mod presence;
+mod probe_limiter;
 mod probes;
-mod sign;
-mod traffic;
+mod recipients;
 
 #[cfg(test)]
 mod tests;
@@ -21,13 +21,13 @@ use std::time::Duration;
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
-use asked::Asked;
+use deadlines::Deadlines;
+pub use event::SessionEvent;
 pub use list::Listing;
-use list::Recent;
-use presence::{Witnesses, can_ask};
+use list::RecentEnds;
+use probe_limiter::ProbeLimiter;
 pub use probes::Probe;
-pub use sign::Sign;
-use traffic::Deadlines;
+use recipients::{PresenceRecipients, can_probe};
 
 /// A server that is stopped says of everybody that they are gone, and when it
 /// is back, some may be there before we are. Whoever went so shortly before the
@@ -51,20 +51,20 @@ pub struct Tracker {
     /// Users whose sessions ended while we were detached, for nothing but
     /// that, and somebody to ask for them.
     lost: HashMap<BareJid, BareJid>,
-    recent_ends: Recent,
-    asked: Asked,
+    recent_ends: RecentEnds,
+    probe_limiter: ProbeLimiter,
 }
 
 #[derive(Debug)]
 struct Session {
     /// Ms since the Unix epoch.
     since: u64,
-    witnesses: Witnesses,
+    recipients: PresenceRecipients,
     /// Whether the server's last list had it; the next one ends it otherwise.
     listed: bool,
     /// When it was last seen.
     seen_at: Instant,
-    /// When the session ends if nothing is seen of it; never, if witnesses
+    /// When the session ends if nothing is seen of it; never, if recipients
     /// will be told, or lists come.
     ends: Option<Instant>,
     /// When [`Deadlines`] will remind us of it.
@@ -83,7 +83,7 @@ struct User {
 /// A JID went online or offline here: a full one, or a bare one with its
 /// first or last session.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum SessionChange {
     /// `since` is in ms since the Unix epoch.
     Online {
         /// Full or bare.
@@ -112,41 +112,52 @@ impl Tracker {
             detached: false,
             recent: VecDeque::new(),
             lost: HashMap::new(),
-            recent_ends: Recent::default(),
-            asked: Asked::default(),
+            recent_ends: RecentEnds::default(),
+            probe_limiter: ProbeLimiter::default(),
         }
     }
 
-    /// Draws the conclusions from `sign`; `wall` is in ms since the Unix epoch.
-    pub fn observe(&mut self, sign: &Sign<'_>, now: Instant, wall: u64) -> Vec<Change> {
-        match sign {
-            Sign::Available { session, to } => self.available(session, to, now, wall),
-            Sign::Unavailable { session, to } => self.unavailable(session, *to, now),
-            Sign::NobodyHome { user } => self.nobody_home(user, now),
-            Sign::Traffic { session } => self.traffic(session, now, wall),
-            Sign::Nothing => Vec::new(),
+    /// Draws the conclusions from `event`; `wall` is in ms since the Unix epoch.
+    pub fn observe(
+        &mut self,
+        event: &SessionEvent<'_>,
+        now: Instant,
+        wall: u64,
+    ) -> Vec<SessionChange> {
+        match event {
+            SessionEvent::Available { session, to } => self.available(session, to, now, wall),
+            SessionEvent::Unavailable { session, to } => self.unavailable(session, *to, now),
+            SessionEvent::NobodyHome { user } => self.nobody_home(user, now),
+            SessionEvent::Traffic { session } => self.traffic(session, now, wall),
+            SessionEvent::Nothing => Vec::new(),
         }
     }
 
-    fn available(&mut self, jid: &FullJid, to: &Jid, now: Instant, wall: u64) -> Vec<Change> {
+    fn available(
+        &mut self,
+        jid: &FullJid,
+        to: &Jid,
+        now: Instant,
+        wall: u64,
+    ) -> Vec<SessionChange> {
         let changes = self.begin(jid, now, wall);
         if let Some(session) = self.sessions.get_mut(jid) {
-            session.witnesses.insert(to);
+            session.recipients.insert(to);
         }
         self.confirm(jid, now);
         changes
     }
 
-    fn unavailable(&mut self, jid: &FullJid, to: Option<&Jid>, now: Instant) -> Vec<Change> {
+    fn unavailable(&mut self, jid: &FullJid, to: Option<&Jid>, now: Instant) -> Vec<SessionChange> {
         let Some(session) = self.sessions.get_mut(jid) else {
             return Vec::new();
         };
         let over = match to {
             Some(to) => {
-                let told = session.witnesses.remove(to);
+                let told = session.recipients.remove(to);
                 // Of a session that we know by its traffic only we missed who
                 // was told of it. Leaving a room is still not going offline.
-                session.witnesses.is_empty() && (told || to.is_bare())
+                session.recipients.is_empty() && (told || to.is_bare())
             }
             None => true,
         };
@@ -154,7 +165,7 @@ impl Tracker {
             return Vec::new();
         }
         let changes = self.end(jid, now);
-        if let Some(to) = to.filter(|to| can_ask(to, jid)) {
+        if let Some(to) = to.filter(|to| can_probe(to, jid)) {
             self.remember_recent(jid, to, now);
         }
         changes
@@ -179,26 +190,26 @@ impl Tracker {
     }
 
     /// The server answered a probe: none of the user's sessions is there.
-    fn nobody_home(&mut self, user: &BareJid, now: Instant) -> Vec<Change> {
+    fn nobody_home(&mut self, user: &BareJid, now: Instant) -> Vec<SessionChange> {
         let Some(sessions) = self.users.get(user).map(|user| user.sessions.clone()) else {
             return Vec::new();
         };
         let is_gone = |jid: &&FullJid| {
             self.sessions.get(*jid).is_some_and(|session| {
-                session.seen_after != self.breaks && !session.witnesses.is_empty()
+                session.seen_after != self.breaks && !session.recipients.is_empty()
             })
         };
         let gone: Vec<FullJid> = sessions.iter().filter(is_gone).cloned().collect();
         gone.iter().flat_map(|jid| self.end(jid, now)).collect()
     }
 
-    fn traffic(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<Change> {
+    fn traffic(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<SessionChange> {
         let changes = self.begin(jid, now, wall);
         self.confirm(jid, now);
         changes
     }
 
-    fn begin(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<Change> {
+    fn begin(&mut self, jid: &FullJid, now: Instant, wall: u64) -> Vec<SessionChange> {
         if self.sessions.contains_key(jid) {
             return Vec::new();
         }
@@ -206,7 +217,7 @@ impl Tracker {
             jid.clone(),
             Session {
                 since: wall,
-                witnesses: Witnesses::default(),
+                recipients: PresenceRecipients::default(),
                 listed: false,
                 seen_at: now,
                 ends: None,
@@ -214,14 +225,14 @@ impl Tracker {
                 seen_after: self.breaks,
             },
         );
-        let mut changes = vec![Change::Online {
+        let mut changes = vec![SessionChange::Online {
             jid: jid.clone().into(),
             since: wall,
         }];
         let bare = jid.to_bare();
         self.lost.remove(&bare);
         let user = self.users.entry(bare).or_insert_with_key(|bare| {
-            changes.push(Change::Online {
+            changes.push(SessionChange::Online {
                 jid: bare.clone().into(),
                 since: wall,
             });
@@ -242,17 +253,17 @@ impl Tracker {
         session.seen_after = self.breaks;
         session.seen_at = now;
         session.ends = None;
-        if session.witnesses.is_empty() && !session.listed {
+        if session.recipients.is_empty() && !session.listed {
             session.end_at(now + self.lease, jid, &mut self.deadlines);
         }
     }
 
-    fn end(&mut self, jid: &FullJid, now: Instant) -> Vec<Change> {
+    fn end(&mut self, jid: &FullJid, now: Instant) -> Vec<SessionChange> {
         if self.sessions.remove(jid).is_none() {
             return Vec::new();
         }
         self.recent_ends.end(jid, now);
-        let mut changes = vec![Change::Offline {
+        let mut changes = vec![SessionChange::Offline {
             jid: jid.clone().into(),
         }];
         let bare = jid.to_bare();
@@ -260,7 +271,7 @@ impl Tracker {
             user.sessions.remove(jid);
             if user.sessions.is_empty() {
                 self.users.remove(&bare);
-                changes.push(Change::Offline { jid: bare.into() });
+                changes.push(SessionChange::Offline { jid: bare.into() });
             }
         }
         changes
@@ -276,7 +287,7 @@ impl Tracker {
         }
         self.detached = true;
         for (jid, session) in &mut self.sessions {
-            if session.listed || !session.witnesses.is_empty() {
+            if session.listed || !session.recipients.is_empty() {
                 session.end_at(now + self.lease, jid, &mut self.deadlines);
             }
         }
@@ -289,7 +300,7 @@ impl Tracker {
     }
 
     /// Ends the sessions of which nothing was seen in time.
-    pub fn expire(&mut self, now: Instant) -> Vec<Change> {
+    pub fn expire(&mut self, now: Instant) -> Vec<SessionChange> {
         let mut changes = Vec::new();
         while let Some((at, jid)) = self.deadlines.pop(now) {
             let Some(session) = self.sessions.get_mut(&jid) else {
@@ -317,7 +328,7 @@ impl Tracker {
             return;
         }
         let session = self.sessions.get(jid);
-        if let Some(from) = session.and_then(|session| session.witnesses.someone_to_ask(jid)) {
+        if let Some(from) = session.and_then(|session| session.recipients.prober(jid)) {
             self.lost.insert(jid.to_bare(), from);
         }
     }

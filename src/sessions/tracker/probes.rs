@@ -42,10 +42,10 @@ impl Tracker {
                 .filter(|probe| !self.users.contains_key(&probe.to)),
         );
         for (jid, session) in &mut self.sessions {
-            if session.seen_after == self.breaks || session.witnesses.is_empty() {
+            if session.seen_after == self.breaks || session.recipients.is_empty() {
                 continue;
             }
-            let patience = match session.witnesses.someone_to_ask(jid) {
+            let patience = match session.recipients.prober(jid) {
                 Some(from) if may_ask => {
                     let to = jid.to_bare();
                     probes.insert(Probe { from, to });
@@ -77,7 +77,7 @@ impl Tracker {
     /// In the name of the shared domain: a user who asks could be told that
     /// they have no subscription.
     fn ask_for(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
-        if self.detached || !self.asked.may_ask(user, now) {
+        if self.detached || !self.probe_limiter.may_ask(user, now) {
             return None;
         }
         Some(Probe {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use jid::Jid;
 use tokio::time::Instant;
 
-use super::{Change, Listing, Sign, Tracker};
+use super::{Listing, SessionChange, SessionEvent, Tracker};
 use crate::stanza::Kind;
 
 const LEASE: Duration = Duration::from_secs(120);
@@ -41,9 +41,9 @@ impl World {
     fn see(&mut self, kind: Kind, stanza_type: &str, from: &str, to: &str) -> Vec<String> {
         let (from, to) = (jid(from), jid(to));
         let stanza_type = (!stanza_type.is_empty()).then_some(stanza_type);
-        let sign = Sign::read(kind, stanza_type, &from, Some(&to));
+        let event = SessionEvent::read(kind, stanza_type, &from, Some(&to));
         let wall = (self.now - self.start).as_millis() as u64;
-        told(self.tracker.observe(&sign, self.now, wall))
+        told(self.tracker.observe(&event, self.now, wall))
     }
 
     fn presence(&mut self, stanza_type: &str, from: &str, to: &str) -> Vec<String> {
@@ -87,12 +87,12 @@ impl World {
     }
 }
 
-fn told(changes: Vec<Change>) -> Vec<String> {
+fn told(changes: Vec<SessionChange>) -> Vec<String> {
     let mut told: Vec<String> = changes
         .into_iter()
         .map(|change| match change {
-            Change::Online { jid, since } => format!("+{jid} {since}"),
-            Change::Offline { jid } => format!("-{jid}"),
+            SessionChange::Online { jid, since } => format!("+{jid} {since}"),
+            SessionChange::Offline { jid } => format!("-{jid}"),
         })
         .collect();
     told.sort();
@@ -399,7 +399,7 @@ fn what_was_seen_since_a_list_was_asked_for_counts_more_than_the_list() {
     world.tracker.expect_lists();
     world.presence("", PHONE, BOB);
     world.wait(10);
-    // Asked 2 s ago; since then one logged in and one logged out.
+    // ProbeLimiter 2 s ago; since then one logged in and one logged out.
     world.wait(2);
     world.presence("", "dave@example.test/x", BOB);
     world.presence("unavailable", PHONE, BOB);
@@ -462,7 +462,7 @@ fn without_its_witness_a_session_has_a_lease() {
     world.presence("", PHONE, control);
     world.presence("", "carol@example.test/x", control);
     world.presence("", "carol@example.test/x", BOB);
-    world.tracker.witness_lost(&jid(control), world.now);
+    world.tracker.recipient_lost(&jid(control), world.now);
     assert_eq!(world.wait(120), [format!("-{ALICE}"), format!("-{PHONE}")]);
     assert!(world.is_here("carol@example.test/x"));
 }

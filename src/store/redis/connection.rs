@@ -7,24 +7,24 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
 
-use super::server::Server;
-use super::wire::Wire;
+use super::site::RedisSite;
+use super::wire::RedisWire;
 
 /// A connection that stands or is being made; all who need it wait for the same.
-type Attempt = Shared<BoxFuture<'static, RedisResult<Wire>>>;
+type Attempt = Shared<BoxFuture<'static, RedisResult<RedisWire>>>;
 
 /// A connection that is replaced whenever it fails.
 ///
 /// `redis`'s own connection manager keeps a connection whose answers time
 /// out: after a network outage without a reset, TCP would need minutes to
 /// find out. Here a timeout ends it.
-pub(super) struct Connection {
-    server: Arc<Server>,
+pub(super) struct RedisConnection {
+    server: Arc<RedisSite>,
     current: Mutex<Option<Attempt>>,
 }
 
-impl Connection {
-    pub(super) fn new(server: Server) -> Self {
+impl RedisConnection {
+    pub(super) fn new(server: RedisSite) -> Self {
         Self {
             server: Arc::new(server),
             current: Mutex::new(None),

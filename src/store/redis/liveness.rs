@@ -15,28 +15,28 @@ pub(super) type Stamps = HashMap<String, u64>;
 /// Stamps are by the clock of the node that wrote them. To tolerate wrong
 /// clocks, a stamp is compared with our clock only when it is first seen;
 /// from then on a node lives as long as its stamp keeps changing.
-pub(super) struct Liveness {
+pub(super) struct NodeLiveness {
     expire_after: Duration,
-    hosts: BTreeMap<Host, HashMap<String, Seen>>,
+    hosts: BTreeMap<Host, HashMap<String, NodeSeen>>,
     read_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
+struct NodeSeen {
     stamp: u64,
     lives_until: Instant,
 }
 
 /// What is left of nodes that are long gone.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Remains {
+pub(super) struct DeadNodes {
     /// With the stamp by which they were found dead.
     pub(super) nodes: Vec<(Host, String, u64)>,
     /// Hosts that have no nodes at all.
     pub(super) hosts: Vec<Host>,
 }
 
-impl Liveness {
+impl NodeLiveness {
     pub(super) fn new(expire_after: Duration) -> Self {
         Self {
             expire_after,
@@ -71,20 +71,20 @@ impl Liveness {
 
     fn follow(
         &self,
-        before: &HashMap<String, Seen>,
+        before: &HashMap<String, NodeSeen>,
         stamps: Stamps,
         wall: u64,
         now: Instant,
-    ) -> HashMap<String, Seen> {
+    ) -> HashMap<String, NodeSeen> {
         let judge = |node: &str, stamp: u64| match before.get(node) {
             Some(seen) if seen.stamp == stamp => *seen,
-            Some(_) => Seen {
+            Some(_) => NodeSeen {
                 stamp,
                 lives_until: now + self.expire_after,
             },
             None => {
                 let age = Duration::from_secs(wall.saturating_sub(stamp));
-                Seen {
+                NodeSeen {
                     stamp,
                     lives_until: now + self.expire_after.saturating_sub(age),
                 }
@@ -130,20 +130,22 @@ impl Liveness {
 
     /// What nobody will miss: nodes silent for ten times `expire_after` by
     /// their stamp and not alive by what we saw, and hosts without nodes.
-    pub(super) fn remains(&self, wall: u64, now: Instant) -> Remains {
+    pub(super) fn dead_nodes(&self, wall: u64, now: Instant) -> DeadNodes {
         let long_ago = wall.saturating_sub(self.expire_after.as_secs().saturating_mul(10));
-        let mut remains = Remains::default();
+        let mut dead_nodes = DeadNodes::default();
         for (host, nodes) in &self.hosts {
             if nodes.is_empty() {
-                remains.hosts.push(host.clone());
+                dead_nodes.hosts.push(host.clone());
             }
             for (node, seen) in nodes {
                 if seen.stamp < long_ago && seen.lives_until <= now {
-                    remains.nodes.push((host.clone(), node.clone(), seen.stamp));
+                    dead_nodes
+                        .nodes
+                        .push((host.clone(), node.clone(), seen.stamp));
                 }
             }
         }
-        remains
+        dead_nodes
     }
 }
 
@@ -162,8 +164,8 @@ mod tests {
         HashMap::from([("gw1".to_owned(), stamp)])
     }
 
-    fn seen_at(stamp: u64, now: Instant) -> Liveness {
-        let mut liveness = Liveness::new(EXPIRE_AFTER);
+    fn seen_at(stamp: u64, now: Instant) -> NodeLiveness {
+        let mut liveness = NodeLiveness::new(EXPIRE_AFTER);
         liveness.read_all(vec![(host("dc1.test"), node(stamp))], WALL, now);
         liveness
     }
@@ -201,7 +203,7 @@ mod tests {
     #[test]
     fn only_what_is_long_gone_is_cleared_away() {
         let now = Instant::now();
-        let mut liveness = Liveness::new(EXPIRE_AFTER);
+        let mut liveness = NodeLiveness::new(EXPIRE_AFTER);
         liveness.read_all(
             vec![
                 (host("live.test"), node(WALL)),
@@ -214,8 +216,8 @@ mod tests {
         );
         assert_eq!(liveness.live_hosts(now), [host("live.test")]);
         assert_eq!(
-            liveness.remains(WALL, now),
-            Remains {
+            liveness.dead_nodes(WALL, now),
+            DeadNodes {
                 nodes: vec![(host("gone.test"), "gw1".to_owned(), WALL - 1201)],
                 hosts: vec![host("empty.test")],
             }

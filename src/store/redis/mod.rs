@@ -6,7 +6,7 @@ mod liveness;
 mod offers;
 mod registry;
 mod script;
-mod server;
+mod site;
 mod wire;
 
 use std::collections::HashMap;
@@ -17,10 +17,10 @@ use async_trait::async_trait;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError};
 use tokio::time::Instant;
 
-use self::connection::Connection;
-use self::liveness::Liveness;
-use self::script::{Call, Stored};
-use self::server::Server;
+use self::connection::RedisConnection;
+use self::liveness::NodeLiveness;
+use self::script::{CachedScript, ScriptCall};
+use self::site::RedisSite;
 use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
 use crate::config::{self, Endpoint, RedisUrl};
 use crate::host::Host;
@@ -43,10 +43,10 @@ pub struct RedisStore {
     node: String,
     expire_after: Duration,
     address: String,
-    connection: Connection,
-    claim: Stored,
-    withdraw: Stored,
-    liveness: Mutex<Liveness>,
+    connection: RedisConnection,
+    claim: CachedScript,
+    withdraw: CachedScript,
+    liveness: Mutex<NodeLiveness>,
 }
 
 impl RedisStore {
@@ -63,10 +63,10 @@ impl RedisStore {
             expire_after: config.expire_after,
             // The URL may hold a password; this does not show it.
             address: url.to_string(),
-            connection: Connection::new(Server::plan(url, config)?),
-            claim: Stored::new(include_str!("claim.lua"), config.compat),
-            withdraw: Stored::new(include_str!("withdraw.lua"), config.compat),
-            liveness: Mutex::new(Liveness::new(config.expire_after)),
+            connection: RedisConnection::new(RedisSite::plan(url, config)?),
+            claim: CachedScript::new(include_str!("claim.lua"), config.compat),
+            withdraw: CachedScript::new(include_str!("withdraw.lua"), config.compat),
+            liveness: Mutex::new(NodeLiveness::new(config.expire_after)),
         })
     }
 
@@ -88,7 +88,12 @@ impl RedisStore {
     }
 
     /// Runs `script` once for each of `calls`.
-    async fn run(&self, purpose: &str, script: &Stored, calls: &[Call]) -> Result<(), StoreError> {
+    async fn run(
+        &self,
+        purpose: &str,
+        script: &CachedScript,
+        calls: &[ScriptCall],
+    ) -> Result<(), StoreError> {
         if let Some(commands) = script.by_hash(calls) {
             match self.connection.query(&commands).await {
                 Err(error) if script::is_unknown(&error) => {}
@@ -105,7 +110,7 @@ impl RedisStore {
         ))
     }
 
-    fn liveness(&self) -> MutexGuard<'_, Liveness> {
+    fn liveness(&self) -> MutexGuard<'_, NodeLiveness> {
         self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -181,7 +186,7 @@ impl Store for RedisStore {
 
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
         for batch in claims.chunks(BATCH) {
-            let calls: Vec<Call> = batch.iter().map(|claim| self.call_claim(claim)).collect();
+            let calls: Vec<ScriptCall> = batch.iter().map(|claim| self.call_claim(claim)).collect();
             self.run("claim JIDs", &self.claim, &calls).await?;
         }
         Ok(())
@@ -189,11 +194,11 @@ impl Store for RedisStore {
 
     async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
         for batch in jids.chunks(BATCH) {
-            let call = |jid: &String| Call {
+            let call = |jid: &String| ScriptCall {
                 keys: vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)],
                 arguments: vec![self.local.to_string()],
             };
-            let calls: Vec<Call> = batch.iter().map(call).collect();
+            let calls: Vec<ScriptCall> = batch.iter().map(call).collect();
             self.run("withdraw claims", &self.withdraw, &calls).await?;
         }
         Ok(())
@@ -230,13 +235,13 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
-    fn call_claim(&self, claim: &OwnClaim) -> Call {
+    fn call_claim(&self, claim: &OwnClaim) -> ScriptCall {
         let jid = &claim.jid;
         let mut keys = vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)];
         if !jid.contains('/') {
             keys.push(layout::home(jid));
         }
-        Call {
+        ScriptCall {
             keys,
             arguments: vec![
                 self.local.to_string(),

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redis::Cmd;
 use tokio::time::Instant;
 
-use super::liveness::{Remains, Stamps};
+use super::liveness::{DeadNodes, Stamps};
 use super::{RedisStore, layout, offers, read_host, script};
 use crate::config::Endpoint;
 use crate::host::Host;
@@ -52,11 +52,11 @@ impl RedisStore {
             .ignore();
         self.query::<()>(purpose, &commands).await?;
 
-        let mut remains = self.liveness().remains(wall_clock(), Instant::now());
-        remains
+        let mut dead_nodes = self.liveness().dead_nodes(wall_clock(), Instant::now());
+        dead_nodes
             .nodes
             .retain(|(of, name, _)| (of, name.as_str()) != (host, node));
-        self.clear_away(&remains).await
+        self.clear_away(&dead_nodes).await
     }
 
     /// Takes this node out, and its host too if it was the last one there.
@@ -161,8 +161,8 @@ impl RedisStore {
             .collect())
     }
 
-    async fn clear_away(&self, remains: &Remains) -> Result<(), StoreError> {
-        for (host, node, stamp) in &remains.nodes {
+    async fn clear_away(&self, dead_nodes: &DeadNodes) -> Result<(), StoreError> {
+        for (host, node, stamp) in &dead_nodes.nodes {
             tracing::info!(%host, %node, "taking a node out of the registry that has long been silent");
             let mut command = script(include_str!("remove_node.lua"), &[layout::nodes(host)]);
             command.arg(node).arg(stamp);
@@ -170,7 +170,7 @@ impl RedisStore {
             commands.add_command(command).ignore();
             self.query::<()>("clear the registry up", &commands).await?;
         }
-        self.remove_hosts(&remains.hosts).await
+        self.remove_hosts(&dead_nodes.hosts).await
     }
 
     /// Takes `hosts` off the list, unless they have a node by now.

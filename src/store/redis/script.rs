@@ -5,19 +5,19 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind};
 use crate::config::Compat;
 
 /// A script that Redis may know already.
-pub(super) struct Stored {
+pub(super) struct CachedScript {
     code: &'static str,
     /// By which Redis calls it. Dynomite knows no EVALSHA.
     hash: Option<String>,
 }
 
 /// One run of a script.
-pub(super) struct Call {
+pub(super) struct ScriptCall {
     pub(super) keys: Vec<String>,
     pub(super) arguments: Vec<String>,
 }
 
-impl Stored {
+impl CachedScript {
     pub(super) fn new(code: &'static str, compat: Compat) -> Self {
         let hash = match compat {
             Compat::Redis => Some(Script::new(code).get_hash().to_owned()),
@@ -27,7 +27,7 @@ impl Stored {
     }
 
     /// Runs it by its hash: half the work for Redis, a tenth of the bytes.
-    pub(super) fn by_hash(&self, calls: &[Call]) -> Option<Pipeline> {
+    pub(super) fn by_hash(&self, calls: &[ScriptCall]) -> Option<Pipeline> {
         let hash = self.hash.as_deref()?;
         Some(pipeline(calls, || {
             let mut command = redis::cmd("EVALSHA");
@@ -37,7 +37,7 @@ impl Stored {
     }
 
     /// Runs it by its code, which makes it known to the server.
-    pub(super) fn whole(&self, calls: &[Call]) -> Pipeline {
+    pub(super) fn whole(&self, calls: &[ScriptCall]) -> Pipeline {
         pipeline(calls, || {
             let mut command = redis::cmd("EVAL");
             command.arg(self.code);
@@ -46,7 +46,7 @@ impl Stored {
     }
 }
 
-fn pipeline(calls: &[Call], begin: impl Fn() -> Cmd) -> Pipeline {
+fn pipeline(calls: &[ScriptCall], begin: impl Fn() -> Cmd) -> Pipeline {
     let mut commands = redis::pipe();
     for call in calls {
         let mut command = begin();

@@ -13,12 +13,12 @@ use redis::{Arg, Cmd, Pipeline, RedisFuture, RedisResult, Value};
 /// In a pipeline, commands on keys with the same hash tag keep their order.
 /// Others may go to different shards of a cluster, and overtake each other.
 #[derive(Clone)]
-pub(super) enum Wire {
+pub(super) enum RedisWire {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
 }
 
-impl ConnectionLike for Wire {
+impl ConnectionLike for RedisWire {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::One(connection) => connection.req_packed_command(command),
@@ -49,7 +49,7 @@ impl ConnectionLike for Wire {
 /// The commands of a pipeline that must go to the same shard, and where in
 /// the pipeline they stood.
 #[derive(Default)]
-struct Group {
+struct ShardCommands {
     pipeline: Pipeline,
     places: Vec<usize>,
 }
@@ -79,14 +79,14 @@ async fn send_to_shards(
     Ok(placed.into_iter().map(|(_, answer)| answer).collect())
 }
 
-fn group(pipeline: &Pipeline) -> Vec<Group> {
-    let mut groups: Vec<Group> = Vec::new();
+fn group(pipeline: &Pipeline) -> Vec<ShardCommands> {
+    let mut groups: Vec<ShardCommands> = Vec::new();
     let mut by_tag = HashMap::new();
     for (place, command) in pipeline.cmd_iter().enumerate() {
         let tag = first_key(command).map(hash_tag);
         let at = *by_tag.entry(tag).or_insert(groups.len());
         if at == groups.len() {
-            groups.push(Group::default());
+            groups.push(ShardCommands::default());
         }
         let group = &mut groups[at];
         group.pipeline.add_command(command.clone());

@@ -13,13 +13,13 @@ const USERS: usize = 100_000;
 
 /// Users for whom no probe is due.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct ProbeLimiter {
     users: HashSet<BareJid>,
     /// Oldest first.
     order: VecDeque<(Instant, BareJid)>,
 }
 
-impl Asked {
+impl ProbeLimiter {
     /// Whether `user` was not asked for lately; from now on it was.
     pub(super) fn may_ask(&mut self, user: &BareJid, now: Instant) -> bool {
         while let Some((at, user)) = self.order.front()

@@ -19,14 +19,14 @@ type Answer<T> = Result<T, StoreError>;
 /// Keeps the answers to one kind of question. They never expire here, since
 /// an old answer is better than none when the store is away: who takes one
 /// judges its age. One question is asked only once at a time.
-pub(super) struct Shelf<T> {
-    kept: moka::sync::Cache<String, Kept<T>>,
+pub(super) struct LookupCache<T> {
+    kept: moka::sync::Cache<String, CachedAnswer<T>>,
     asking: Mutex<Asking<T>>,
 }
 
 /// An answer and when it was given.
 #[derive(Clone)]
-pub(super) struct Kept<T> {
+pub(super) struct CachedAnswer<T> {
     pub(super) value: T,
     pub(super) at: Instant,
     /// Something speaks against it: it only counts if there is no newer one.
@@ -45,7 +45,7 @@ struct Flight<T> {
     answer: Shared<BoxFuture<'static, Answer<T>>>,
 }
 
-impl<T: Clone + Send + Sync + 'static> Shelf<T> {
+impl<T: Clone + Send + Sync + 'static> LookupCache<T> {
     pub(super) fn new(capacity: u64) -> Arc<Self> {
         Arc::new(Self {
             kept: moka::sync::Cache::new(capacity),
@@ -56,12 +56,12 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
         })
     }
 
-    pub(super) fn get(&self, key: &str) -> Option<Kept<T>> {
+    pub(super) fn get(&self, key: &str) -> Option<CachedAnswer<T>> {
         self.kept.get(key)
     }
 
     pub(super) fn put(&self, key: &str, value: T) {
-        let kept = Kept {
+        let kept = CachedAnswer {
             value,
             at: Instant::now(),
             doubted: false,
@@ -84,7 +84,7 @@ impl<T: Clone + Send + Sync + 'static> Shelf<T> {
         match self.kept.get(key) {
             Some(kept) if kept.at.elapsed() < age => return,
             Some(kept) => {
-                let kept = Kept {
+                let kept = CachedAnswer {
                     doubted: true,
                     ..kept
                 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
-use super::tracker::{Listing, Sign};
+use super::tracker::{Listing, SessionEvent};
 use super::{Sessions, wall_clock};
 use crate::config::Accounts;
 use crate::host::Host;
@@ -25,17 +25,17 @@ impl Sessions {
         to: &Jid,
         told_of_end: bool,
     ) {
-        let sign = match (stanza_type, told_of_end) {
-            (None, true) => Sign::Available { session, to },
-            (None, false) => Sign::Traffic { session },
-            (Some(_), true) => Sign::Unavailable {
+        let event = match (stanza_type, told_of_end) {
+            (None, true) => SessionEvent::Available { session, to },
+            (None, false) => SessionEvent::Traffic { session },
+            (Some(_), true) => SessionEvent::Unavailable {
                 session,
                 to: Some(to),
             },
             // Nobody else may have been told of this session.
-            (Some(_), false) => Sign::Unavailable { session, to: None },
+            (Some(_), false) => SessionEvent::Unavailable { session, to: None },
         };
-        self.update(|tracker, now| tracker.observe(&sign, now, wall_clock()));
+        self.update(|tracker, now| tracker.observe(&event, now, wall_clock()));
     }
 
     /// The server's list of all sessions, which it was asked for at `asked_at`.
@@ -54,9 +54,11 @@ impl Sessions {
         self.news.notify_one();
     }
 
-    /// `witness` will not be told any more when a session ends.
-    pub fn witness_lost(&self, witness: &Jid) {
-        self.state().tracker.witness_lost(witness, Instant::now());
+    /// `recipient` will not be told any more when a session ends.
+    pub fn recipient_lost(&self, recipient: &Jid) {
+        self.state()
+            .tracker
+            .recipient_lost(recipient, Instant::now());
         self.news.notify_one();
     }
 

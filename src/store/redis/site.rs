@@ -11,7 +11,7 @@ use redis::{
     TlsCertificates, TlsMode,
 };
 
-use super::wire::Wire;
+use super::wire::RedisWire;
 use crate::config::{self, Compat, RedisTls, RedisUrl, Site};
 use crate::store::StoreError;
 
@@ -25,7 +25,7 @@ const CLUSTER_PATIENCE: Duration = Duration::from_millis(500);
 const CLUSTER_RETRIES: u32 = 3;
 
 /// What to connect to.
-pub(super) enum Server {
+pub(super) enum RedisSite {
     One(Box<Client>),
     /// Asked anew for each connection: the master may be another one by then.
     Sentinel(Box<SentinelPlan>),
@@ -39,7 +39,7 @@ pub(super) struct SentinelPlan {
     certificates: Option<TlsCertificates>,
 }
 
-impl Server {
+impl RedisSite {
     /// Connects to nothing yet.
     ///
     /// # Errors
@@ -67,17 +67,17 @@ impl Server {
         plan.map_err(|error| StoreError(format!("[redis] cannot be used: {error}")))
     }
 
-    pub(super) async fn connect(&self) -> RedisResult<Wire> {
+    pub(super) async fn connect(&self) -> RedisResult<RedisWire> {
         match self {
-            Self::One(client) => connect_to(client).await.map(Wire::One),
+            Self::One(client) => connect_to(client).await.map(RedisWire::One),
             Self::Sentinel(plan) => {
                 // Not kept: a client that is remembers which Sentinels it is
                 // connected with, and one of those may hang.
                 let mut sentinels = plan.client()?;
                 let master = sentinels.async_get_client().await?;
-                connect_to(&master).await.map(Wire::One)
+                connect_to(&master).await.map(RedisWire::One)
             }
-            Self::Cluster(client) => client.get_async_connection().await.map(Wire::Cluster),
+            Self::Cluster(client) => client.get_async_connection().await.map(RedisWire::Cluster),
         }
     }
 }
@@ -95,7 +95,7 @@ fn one(
     info: ConnectionInfo,
     certificates: Option<TlsCertificates>,
     compat: Compat,
-) -> RedisResult<Server> {
+) -> RedisResult<RedisSite> {
     let info = match compat {
         Compat::Redis => info,
         // It closes the connection on CLIENT SETINFO.
@@ -108,13 +108,13 @@ fn one(
         Some(certificates) => Client::build_with_tls(info, certificates),
         None => Client::open(info),
     };
-    client.map(Box::new).map(Server::One)
+    client.map(Box::new).map(RedisSite::One)
 }
 
 fn cluster(
     servers: Vec<ConnectionInfo>,
     certificates: Option<TlsCertificates>,
-) -> RedisResult<Server> {
+) -> RedisResult<RedisSite> {
     let mut builder = ClusterClient::builder(servers)
         .connection_timeout(CLUSTER_PATIENCE)
         .response_timeout(CLUSTER_PATIENCE)
@@ -125,7 +125,7 @@ fn cluster(
     if let Some(certificates) = certificates {
         builder = builder.certs(certificates);
     }
-    builder.build().map(Box::new).map(Server::Cluster)
+    builder.build().map(Box::new).map(RedisSite::Cluster)
 }
 
 impl SentinelPlan {

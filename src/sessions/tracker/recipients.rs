@@ -7,9 +7,9 @@ use jid::{BareJid, FullJid, Jid};
 /// Those who were sent a session's presence and will be told of its end: the
 /// server keeps the same list (RFC 6121 §4.6.3).
 #[derive(Debug, Default)]
-pub(super) struct Witnesses(BTreeSet<Jid>);
+pub(super) struct PresenceRecipients(BTreeSet<Jid>);
 
-impl Witnesses {
+impl PresenceRecipients {
     pub(super) fn insert(&mut self, to: &Jid) {
         if !self.0.contains(to) {
             self.0.insert(to.clone());
@@ -22,7 +22,7 @@ impl Witnesses {
     pub(super) fn remove(&mut self, to: &Jid) -> bool {
         let before = self.0.len();
         if to.is_bare() {
-            self.0.retain(|witness| !is_of(witness, to));
+            self.0.retain(|recipient| !is_of(recipient, to));
         } else {
             self.0.remove(to);
         }
@@ -36,17 +36,17 @@ impl Witnesses {
     /// Someone of the same domain (a user, or the domain itself as a contact),
     /// in whose name the server can be asked for `session`: we may write no
     /// other sender on its stream.
-    pub(super) fn someone_to_ask(&self, session: &FullJid) -> Option<BareJid> {
+    pub(super) fn prober(&self, session: &FullJid) -> Option<BareJid> {
         self.0
             .iter()
-            .find(|witness| can_ask(witness, session))
+            .find(|recipient| can_probe(recipient, session))
             .map(Jid::to_bare)
     }
 }
 
-/// Whether the server can be asked for `session` in the name of `witness`.
-pub(super) fn can_ask(witness: &Jid, session: &FullJid) -> bool {
-    witness.domain() == session.domain() && witness.node() != session.node()
+/// Whether the server can be asked for `session` in the name of `recipient`.
+pub(super) fn can_probe(recipient: &Jid, session: &FullJid) -> bool {
+    recipient.domain() == session.domain() && recipient.node() != session.node()
 }
 
 fn is_of(jid: &Jid, bare: &Jid) -> bool {

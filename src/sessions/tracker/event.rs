@@ -6,7 +6,7 @@ use crate::stanza::Kind;
 
 /// What one stanza says about its sender's session. Addresses are global ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sign<'a> {
+pub enum SessionEvent<'a> {
     /// The session's presence was sent to somebody, who will also be told of its end.
     Available {
         /// Whose presence.
@@ -36,10 +36,10 @@ pub enum Sign<'a> {
     Nothing,
 }
 
-impl<'a> Sign<'a> {
+impl<'a> SessionEvent<'a> {
     /// Reads the start tag of a stanza that the local server sent.
     ///
-    /// An error is no sign: servers also write them for a session that is
+    /// An error is no event: servers also write them for a session that is
     /// gone, under its address. Neither is what comes from a bare JID: a
     /// subscription (RFC 6121 §3), or what a server does for a user.
     #[must_use]
