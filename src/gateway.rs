@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
-use self::presence::Presence;
+use self::presence::PresenceTask;
 use self::readiness::readiness;
 use self::session_store::SessionStore;
 use self::status::status;
@@ -33,6 +33,7 @@ use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
+use crate::presence_sync::PresenceSync;
 use crate::registry::{self, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
@@ -40,7 +41,6 @@ use crate::servers::ServerQuirks;
 use crate::services::Services;
 use crate::sessions::Sessions;
 use crate::translate::{Senders, Translator};
-use crate::views::Views;
 use crate::workers::Workers;
 
 /// What the peers have not acknowledged by then goes back to its senders.
@@ -71,7 +71,7 @@ struct Gateway {
     components: Components,
     components_task: ComponentsTask,
     controlling: Controlling,
-    presence: Presence,
+    presence_task: PresenceTask,
     own_services: Vec<config::ServiceConfig>,
     relay: Arc<Relay>,
     undelivered: Undeliverable,
@@ -168,13 +168,16 @@ impl Gateway {
             components: components.clone(),
             bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
             copies: Copies::new(config.connections.max_wait),
-            views: Arc::new(Views::new(config.global_host.clone(), Arc::clone(&metrics))),
+            presence: Arc::new(PresenceSync::new(
+                config.global_host.clone(),
+                Arc::clone(&metrics),
+            )),
             message_ttl: config.message_ttl,
             max_wait: config.connections.max_wait,
             metrics: Arc::clone(&metrics),
             closing: AtomicBool::new(false),
         });
-        let presence = Presence::new(&config.presence, &relay, lanes.heard());
+        let presence_task = PresenceTask::new(&config.presence, &relay, lanes.heard());
         let status = status(
             config,
             &components,
@@ -194,7 +197,7 @@ impl Gateway {
             components,
             components_task,
             controlling,
-            presence,
+            presence_task,
             own_services: config.services.clone(),
             relay,
             undelivered: Undeliverable {
@@ -306,7 +309,7 @@ impl Gateway {
             components,
             components_task,
             controlling,
-            presence,
+            presence_task,
             own_services,
             relay,
             undelivered,
@@ -371,7 +374,7 @@ impl Gateway {
                 ends.rest.clone(),
             ));
         }
-        tasks.spawn(presence.run(workers.clone(), ends.rest.clone()));
+        tasks.spawn(presence_task.run(workers.clone(), ends.rest.clone()));
         {
             let (workers, bounce, end) = (
                 workers.clone(),

@@ -32,7 +32,7 @@
 //! of the service domains that each host offers. The store that needs no
 //! database has its copies of the other gateways' tables by [`link`]s of their
 //! own; what the two say to each other goes through [`replication`]. What users
-//! were shown of each other's presence stands in [`views`], so that they are told
+//! were shown of each other's presence stands in [`presence_sync`], so that they are told
 //! when a datacenter, its server or its gateway is gone, and asked for when it is back.
 //!
 //! [`services`] answers what is addressed to the shared domain itself, and what a
@@ -55,7 +55,7 @@
 //! | 8 | [`admin`] |
 //! | 7 | [`workers`] |
 //! | 6 | [`control`], [`relay`] |
-//! | 5 | [`bounce`], [`copies`], [`registry`], [`sessions`], [`views`] |
+//! | 5 | [`bounce`], [`copies`], [`registry`], [`sessions`], [`presence_sync`] |
 //! | 4 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
 //! | 3 | [`servers`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
@@ -73,6 +73,7 @@ pub mod gateway;
 pub mod host;
 pub mod link;
 pub mod metrics;
+pub mod presence_sync;
 pub mod registry;
 pub mod relay;
 pub mod replication;
@@ -83,5 +84,4 @@ pub mod sessions;
 pub mod stanza;
 pub mod store;
 pub mod translate;
-pub mod views;
 pub mod workers;

@@ -3,8 +3,8 @@
 mod accounts;
 mod copying;
 mod learning;
+mod presence_hooks;
 mod quirks;
-mod showing;
 mod waiting;
 
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use jid::Jid;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use self::showing::{Glimpse, is_own_probe, own_question};
+use self::presence_hooks::{PresenceSnapshot, is_own_probe, own_probe};
 use crate::bounce::{BounceQueue, Held, Lack, Pair};
 use crate::component::Components;
 use crate::copies::Copies;
@@ -24,13 +24,13 @@ use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::{Host, Locations};
 use crate::link::Links;
 use crate::metrics::Metrics;
+use crate::presence_sync::PresenceSync;
 use crate::registry::Directory;
 use crate::route::{self, Decision, Question, Rules, Service, Why};
 use crate::services::{Answer, Offered, Services};
 use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 use crate::translate::Translator;
-use crate::views::Views;
 
 /// What routing needs: each part behind its own door.
 pub struct Relay {
@@ -53,7 +53,7 @@ pub struct Relay {
     /// What went to several hosts.
     pub copies: Copies,
     /// What users were shown of each other's presence.
-    pub views: Arc<Views>,
+    pub presence: Arc<PresenceSync>,
     /// `message_ttl`, for stanzas that start here.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for its next hop.
@@ -255,11 +255,11 @@ impl Relay {
         }
         self.address_for_server(&mut local, &envelope.stanza);
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
-        let glimpse = Glimpse::of(&envelope);
+        let snapshot = PresenceSnapshot::of(&envelope);
         self.copies.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
-                self.note_reinjected(glimpse);
+                self.note_reinjected(snapshot);
                 self.metrics
                     .reinjected
                     .with_label_values(&[kind.name()])
@@ -289,11 +289,11 @@ impl Relay {
     }
 
     fn forward_one(&self, envelope: Envelope, host: &Host, next: &mut Next) {
-        let (glimpse, question) = (Glimpse::of(&envelope), own_question(&envelope));
+        let (snapshot, probe) = (PresenceSnapshot::of(&envelope), own_probe(&envelope));
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
-                self.note_asked(question);
-                self.note_forwarded(glimpse, host);
+                self.note_probed(probe);
+                self.note_forwarded(snapshot, host);
                 let forwarded = &self.metrics.forwarded;
                 forwarded.with_label_values(&[host.as_str()]).inc();
             }

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use crate::bounce::{BounceQueue, Pair};
 use crate::envelope::{Envelope, Intake, Undelivered};
 use crate::metrics::Metrics;
+use crate::presence_sync::SweepAction;
 use crate::relay::Relay;
-use crate::views::Step;
 
 /// Jobs that wait in front of one worker; then whoever hands over waits too.
 const QUEUE: usize = 1024;
@@ -29,7 +29,7 @@ enum Job {
     /// A way out gave a stanza back.
     Reroute(Undelivered),
     /// Something is to be said, if nothing else is by then.
-    Say(Step),
+    Presence(SweepAction),
     /// Somebody wants to know when all before this is done.
     Flush(oneshot::Sender<()>),
 }
@@ -76,12 +76,14 @@ impl Workers {
     }
 
     /// Says what a view needs, behind all that its session sent before.
-    pub async fn say(&self, step: Step) {
-        let sender = match &step {
-            Step::Withdraw(withdrawal) => withdrawal.session.to_bare(),
-            Step::Ask(question) | Step::AskHere(question) => question.viewer.clone(),
+    pub async fn perform(&self, action: SweepAction) {
+        let sender = match &action {
+            SweepAction::SendUnavailable(notice) => notice.session.to_bare(),
+            SweepAction::Probe(request) | SweepAction::ProbeLocal(request) => {
+                request.viewer.clone()
+            }
         };
-        self.queue(Some(&sender), Job::Say(step)).await;
+        self.queue(Some(&sender), Job::Presence(action)).await;
     }
 
     /// Waits until all that was handed over before is carried.
@@ -133,7 +135,7 @@ async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Met
             }
             Job::Retry(pair) => relay.retry(&pair).await,
             Job::Reroute(undelivered) => relay.reroute(undelivered).await,
-            Job::Say(step) => relay.say(step).await,
+            Job::Presence(action) => relay.perform(action).await,
             // Nobody waits any more: fine.
             Job::Flush(done) => done.send(()).unwrap_or_default(),
         }

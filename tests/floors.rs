@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
         "store",
         "translate",
     ],
-    &["bounce", "copies", "registry", "sessions", "views"],
+    &["bounce", "copies", "registry", "sessions", "presence_sync"],
     &["control", "relay"],
     &["workers"],
     &["admin"],

@@ -14,8 +14,8 @@ use tracing::info;
 use crate::component::Attachment;
 use crate::config;
 use crate::link::Heard;
+use crate::presence_sync::{PeerMonitor, Sweep, SweepAction, SweepCause};
 use crate::relay::Relay;
-use crate::views::{Cause, Peers, Round, Step};
 use crate::workers::Workers;
 
 /// How often it is looked whether something is due.
@@ -36,18 +36,18 @@ const FAREWELL: Duration = Duration::from_secs(5);
 const FEW: usize = 10_000;
 
 /// What waits to be said, and what is watched.
-pub(super) struct Presence {
+pub(super) struct PresenceTask {
     relay: Arc<Relay>,
     unavailable_after: Duration,
     heard: watch::Receiver<Heard>,
     attachment: watch::Receiver<Attachment>,
     ends: mpsc::UnboundedReceiver<FullJid>,
-    peers: Peers,
+    peers: PeerMonitor,
     away: Option<Away>,
     /// What ended lately, oldest first.
     over: VecDeque<(Instant, FullJid)>,
     /// Ways through all views: one after the other.
-    rounds: VecDeque<Round>,
+    sweeps: VecDeque<Sweep>,
     /// How many views there may be until some are looked for that are of no use.
     sweep_at: usize,
 }
@@ -58,7 +58,7 @@ struct Away {
     is_told: bool,
 }
 
-impl Presence {
+impl PresenceTask {
     pub(super) fn new(
         config: &config::PresenceConfig,
         relay: &Arc<Relay>,
@@ -72,10 +72,10 @@ impl Presence {
             attachment: relay.components.attachment(),
             heard,
             ends,
-            peers: Peers::new(config.unavailable_after, SPREAD),
+            peers: PeerMonitor::new(config.unavailable_after, SPREAD),
             away: None,
             over: VecDeque::new(),
-            rounds: VecDeque::new(),
+            sweeps: VecDeque::new(),
             sweep_at: FEW,
         }
     }
@@ -96,8 +96,8 @@ impl Presence {
                     Ok(()) = self.attachment.changed() => self.follow_attachment(),
                     Some(session) = self.ends.recv() => self.note_end(session),
                     _ = tick.tick() => {
-                        for step in self.due(Instant::now()) {
-                            workers.say(step).await;
+                        for action in self.due(Instant::now()) {
+                            workers.perform(action).await;
                         }
                     }
                 }
@@ -113,7 +113,7 @@ impl Presence {
         );
         if is_attached {
             self.away = None;
-            self.begin(Cause::ServerBack);
+            self.begin(SweepCause::ServerBack);
         } else {
             self.away.get_or_insert(Away {
                 since: Instant::now(),
@@ -124,20 +124,20 @@ impl Presence {
 
     /// The server tells who was shown the session by itself, mostly.
     fn note_end(&mut self, session: FullJid) {
-        if self.relay.views.is_shown_elsewhere(&session.to_bare()) {
+        if self.relay.presence.is_shown_elsewhere(&session.to_bare()) {
             self.over.push_back((Instant::now() + FAREWELL, session));
         }
     }
 
     /// Whatever is in its first part is overtaken by the newer cause.
-    fn begin(&mut self, cause: Cause) {
-        self.rounds
-            .retain(|round| !is_outdated(round.cause(), &cause));
-        self.rounds.push_back(Round::new(cause));
+    fn begin(&mut self, cause: SweepCause) {
+        self.sweeps
+            .retain(|sweep| !is_outdated(sweep.cause(), &cause));
+        self.sweeps.push_back(Sweep::new(cause));
     }
 
     /// What is to be said now.
-    fn due(&mut self, now: Instant) -> Vec<Step> {
+    fn due(&mut self, now: Instant) -> Vec<SweepAction> {
         let relay = Arc::clone(&self.relay);
         let long_ago = |since: Instant| now.duration_since(since) >= self.unavailable_after;
         if let Some(away) = &mut self.away
@@ -146,14 +146,14 @@ impl Presence {
         {
             info!("the local server is away: its users are told to be unavailable");
             away.is_told = true;
-            self.begin(Cause::ServerLost);
+            self.begin(SweepCause::ServerLost);
         }
         for cause in self.peers.due(now, |host| relay.links.is_up(host)) {
             match &cause {
-                Cause::PeerLost(host) => {
+                SweepCause::PeerLost(host) => {
                     info!(%host, "not heard for too long: its users are told to be unavailable");
                 }
-                Cause::PeerBack { host, fresh, lost } => {
+                SweepCause::PeerBack { host, fresh, lost } => {
                     info!(%host, fresh, lost, "heard again: its users are asked for");
                 }
                 _ => {}
@@ -161,63 +161,64 @@ impl Presence {
             self.begin(cause);
         }
         // While the server is away nobody is here, and everybody is to be asked for.
-        if relay.views.count() > self.sweep_at && self.away.is_none() {
-            self.begin(Cause::Sweep);
+        if relay.presence.count() > self.sweep_at && self.away.is_none() {
+            self.begin(SweepCause::Cleanup);
             self.sweep_at = usize::MAX;
         }
-        let mut steps: Vec<Step> = relay
-            .views
+        let mut actions: Vec<SweepAction> = relay
+            .presence
             .answered()
             .into_iter()
-            .map(Step::Withdraw)
+            .map(SweepAction::SendUnavailable)
             .collect();
-        steps.extend(self.farewells(now));
-        steps.extend(self.go_on());
-        steps
+        actions.extend(self.farewells(now));
+        actions.extend(self.go_on());
+        actions
     }
 
     /// Of those who are still not here.
-    fn farewells(&mut self, now: Instant) -> Vec<Step> {
-        let mut steps = Vec::new();
+    fn farewells(&mut self, now: Instant) -> Vec<SweepAction> {
+        let mut actions = Vec::new();
         while self.over.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, session)) = self.over.pop_front() else {
                 break;
             };
             if !self.relay.sessions.is_here(&session.clone().into()) {
-                let told = self.relay.views.over(&session).into_iter();
-                steps.extend(told.map(Step::Withdraw));
+                let told = self.relay.presence.over(&session).into_iter();
+                actions.extend(told.map(SweepAction::SendUnavailable));
             }
         }
-        steps
+        actions
     }
 
-    fn go_on(&mut self) -> Vec<Step> {
-        let Some(round) = self.rounds.front_mut() else {
+    fn go_on(&mut self) -> Vec<SweepAction> {
+        let Some(sweep) = self.sweeps.front_mut() else {
             return Vec::new();
         };
         let sessions = &self.relay.sessions;
         let is_here = |jid: &jid::Jid| sessions.is_here(jid);
-        let most = match round.cause() {
-            Cause::PeerLost(_) | Cause::ServerLost | Cause::Sweep => ENDS_AT_ONCE,
-            Cause::PeerBack { .. } | Cause::ServerBack => QUESTIONS_AT_ONCE,
+        let most = match sweep.cause() {
+            SweepCause::PeerLost(_) | SweepCause::ServerLost | SweepCause::Cleanup => ENDS_AT_ONCE,
+            SweepCause::PeerBack { .. } | SweepCause::ServerBack => QUESTIONS_AT_ONCE,
         };
-        let steps = self.relay.views.advance(round, most, &is_here);
-        if round.is_over() {
-            if *round.cause() == Cause::Sweep {
-                self.sweep_at = FEW.max(2 * self.relay.views.count());
+        let actions = self.relay.presence.advance(sweep, most, &is_here);
+        if sweep.is_over() {
+            if *sweep.cause() == SweepCause::Cleanup {
+                self.sweep_at = FEW.max(2 * self.relay.presence.count());
             }
-            self.rounds.pop_front();
+            self.sweeps.pop_front();
         }
-        steps
+        actions
     }
 }
 
-/// Whether a round for `old` is of no use any more, as there is `new`.
-fn is_outdated(old: &Cause, new: &Cause) -> bool {
+/// Whether a sweep for `old` is of no use any more, as there is `new`.
+fn is_outdated(old: &SweepCause, new: &SweepCause) -> bool {
     match (old, new) {
-        (Cause::ServerLost, Cause::ServerBack) | (Cause::ServerBack, Cause::ServerLost) => true,
-        (Cause::PeerLost(old), Cause::PeerBack { host: new, .. })
-        | (Cause::PeerBack { host: old, .. }, Cause::PeerLost(new)) => old == new,
+        (SweepCause::ServerLost, SweepCause::ServerBack)
+        | (SweepCause::ServerBack, SweepCause::ServerLost) => true,
+        (SweepCause::PeerLost(old), SweepCause::PeerBack { host: new, .. })
+        | (SweepCause::PeerBack { host: old, .. }, SweepCause::PeerLost(new)) => old == new,
         _ => false,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Cause;
+use super::SweepCause;
 use crate::host::Host;
 
 /// The processes of a host that have connections to us.
@@ -16,7 +16,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 /// Which datacenters can be heard.
 #[derive(Debug)]
-pub struct Peers {
+pub struct PeerMonitor {
     /// `presence.unavailable_after`
     unavailable_after: Duration,
     /// Not all gateways ask one that is back in the same instant.
@@ -37,7 +37,7 @@ struct Peer {
     is_due: bool,
 }
 
-impl Peers {
+impl PeerMonitor {
     /// None yet. Who is back is told of after a second, and up to `spread` more.
     #[must_use]
     pub fn new(unavailable_after: Duration, spread: Duration) -> Self {
@@ -72,17 +72,17 @@ impl Peers {
     }
 
     /// What follows by now. `can_send`: whether there is a connection to a host.
-    pub fn due(&mut self, now: Instant, can_send: impl Fn(&Host) -> bool) -> Vec<Cause> {
+    pub fn due(&mut self, now: Instant, can_send: impl Fn(&Host) -> bool) -> Vec<SweepCause> {
         let mut causes = Vec::new();
         for (host, peer) in &mut self.known {
             let age = now.saturating_duration_since(peer.since);
             if peer.nodes.is_empty() {
                 if !peer.is_lost && age >= self.unavailable_after {
                     peer.is_lost = true;
-                    causes.push(Cause::PeerLost(host.clone()));
+                    causes.push(SweepCause::PeerLost(host.clone()));
                 }
             } else if peer.is_due && age >= peer.settles_in && can_send(host) {
-                causes.push(Cause::PeerBack {
+                causes.push(SweepCause::PeerBack {
                     host: host.clone(),
                     fresh: peer.nodes != peer.settled_with,
                     lost: peer.is_lost,
@@ -105,18 +105,18 @@ mod tests {
         Host::new("dc1.test").unwrap()
     }
 
-    fn heard(peers: &mut Peers, epochs: &[u64], now: Instant) {
+    fn heard(peers: &mut PeerMonitor, epochs: &[u64], now: Instant) {
         let nodes = epochs.iter().map(|epoch| (format!("n{epoch}"), *epoch));
         peers.heard([(host(), nodes.collect())].into(), now);
     }
 
-    fn back(fresh: bool, lost: bool) -> Cause {
+    fn back(fresh: bool, lost: bool) -> SweepCause {
         let host = host();
-        Cause::PeerBack { host, fresh, lost }
+        SweepCause::PeerBack { host, fresh, lost }
     }
 
-    fn linked(now: Instant) -> Peers {
-        let mut peers = Peers::new(AFTER, Duration::ZERO);
+    fn linked(now: Instant) -> PeerMonitor {
+        let mut peers = PeerMonitor::new(AFTER, Duration::ZERO);
         heard(&mut peers, &[1], now);
         assert_eq!(peers.due(now + SETTLED, |_| true), [back(true, false)]);
         peers
@@ -129,7 +129,10 @@ mod tests {
         assert_eq!(peers.due(now + 2 * AFTER, |_| true), []);
         peers.heard(BTreeMap::new(), now);
         assert_eq!(peers.due(now + AFTER - SETTLED, |_| true), []);
-        assert_eq!(peers.due(now + AFTER, |_| true), [Cause::PeerLost(host())]);
+        assert_eq!(
+            peers.due(now + AFTER, |_| true),
+            [SweepCause::PeerLost(host())]
+        );
         assert_eq!(peers.due(now + 2 * AFTER, |_| true), []);
     }
 

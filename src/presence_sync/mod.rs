@@ -1,21 +1,21 @@
 //! What users were shown of each other's presence across datacenters.
 //!
-//! A *view* is what one viewer was told of one session through this gateway: of
+//! A *record* is what one viewer was told of one session through this gateway: of
 //! a session elsewhere (*in*: the local server was handed its presence) or of a
 //! local one (*out*). When a datacenter, its server or its gateway goes away,
 //! nobody is left to tell the viewers; then the gateway does, and when it is
 //! back, it asks the servers in the viewers' names. `docs/presence.md` tells
 //! what follows from what.
 
-mod book;
+mod action;
 mod endings;
+mod event;
 mod hosts;
 mod key;
 mod peers;
-mod pending;
-mod round;
-mod sighting;
-mod step;
+mod probes;
+mod sweep;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -24,11 +24,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
-use self::book::Book;
-pub use self::peers::{Nodes, Peers};
-pub use self::round::{Cause, Round};
-pub use self::sighting::{Occupant, Sighting};
-pub use self::step::{Question, Side, Step, Why, Withdrawal};
+pub use self::action::{Direction, ProbeRequest, SweepAction, UnavailableCause, UnavailableNotice};
+pub use self::event::{Occupant, PresenceEvent};
+pub use self::peers::{Nodes, PeerMonitor};
+pub use self::sweep::{Sweep, SweepCause};
+use self::table::PresenceTable;
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
@@ -36,47 +36,47 @@ use crate::stanza::{Kind, Stanza};
 /// What a room says of its occupants in (XEP-0045).
 const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
-/// All views that this gateway knows of. Addresses are global ones.
+/// All records that this gateway knows of. Addresses are global ones.
 #[derive(Debug)]
-pub struct Views {
-    book: Mutex<Book>,
+pub struct PresenceSync {
+    table: Mutex<PresenceTable>,
     metrics: Arc<Metrics>,
 }
 
-impl Views {
+impl PresenceSync {
     /// None yet. `global` is the shared domain.
     #[must_use]
     pub fn new(global: Host, metrics: Arc<Metrics>) -> Self {
         // Series whose labels are known show from the start.
-        for why in Why::ALL {
+        for why in UnavailableCause::ALL {
             metrics.presence_withdrawn.with_label_values(&[why.label()]);
         }
         Self {
-            book: Mutex::new(Book::new(global)),
+            table: Mutex::new(PresenceTable::new(global)),
             metrics,
         }
     }
 
     /// The local server was handed this, which came from `host`.
-    pub fn came_in(&self, host: &Host, sighting: &Sighting) {
-        self.book().came_in(host, sighting);
+    pub fn came_in(&self, host: &Host, event: &PresenceEvent) {
+        self.table().came_in(host, event);
     }
 
     /// The local server sent this, and it was given to a link to `host`, perhaps
     /// as one of several copies.
-    pub fn went_out(&self, host: &Host, is_copy: bool, sighting: &Sighting) {
-        self.book().went_out(host, is_copy, sighting);
+    pub fn went_out(&self, host: &Host, is_copy: bool, event: &PresenceEvent) {
+        self.table().went_out(host, is_copy, event);
     }
 
     /// The local server sent this, and was handed it again.
-    pub fn stayed(&self, sighting: &Sighting) {
-        self.book().stayed(sighting);
+    pub fn stayed(&self, event: &PresenceEvent) {
+        self.table().stayed(event);
     }
 
-    /// This was refused because it could not be delivered in time. `side`: in, if
+    /// This was refused because it could not be delivered in time. `direction`: in, if
     /// it was for the local server. `host`: the other one, as far as it is known.
-    pub fn missed(&self, side: Side, host: Option<&Host>, sighting: &Sighting) {
-        self.book().missed(side, host, sighting);
+    pub fn missed(&self, direction: Direction, host: Option<&Host>, event: &PresenceEvent) {
+        self.table().missed(direction, host, event);
     }
 
     /// Whether `stanza`, which came over a link, tells somebody of an end that
@@ -84,26 +84,26 @@ impl Views {
     #[must_use]
     pub fn is_repeated(&self, stanza: &Stanza) -> bool {
         let is_end = stanza.stanza_type() == Some("unavailable");
-        is_end && Sighting::of(stanza).is_some_and(|sighting| self.book().is_repeated(&sighting))
+        is_end && PresenceEvent::of(stanza).is_some_and(|event| self.table().is_repeated(&event))
     }
 
     /// A probe for `user` in the name of `viewer` is on its way that only this
     /// gateway has sent. `wanted_at`: the host that misses the answers, if one does.
     pub fn asked(&self, user: BareJid, viewer: BareJid, wanted_at: Option<&Host>) {
         let wanted_at = wanted_at.cloned();
-        self.book().asked(user, viewer, wanted_at, Instant::now());
+        self.table().asked(user, viewer, wanted_at, Instant::now());
     }
 
     /// Which host misses `stanza`, from the local server, if it answers a
-    /// question that this gateway has asked for that host.
+    /// request that this gateway has asked for that host.
     #[must_use]
     pub fn wanted_at(&self, stanza: &Stanza) -> Option<Host> {
         if stanza.kind() != Kind::Presence || stanza.stanza_type().is_some() {
             return None;
         }
         let pair = (stanza.from()?.to_bare(), stanza.to()?.to_bare());
-        let book = self.book();
-        book.pending.wanted_at(&pair, Instant::now()).cloned()
+        let table = self.table();
+        table.pending.wanted_at(&pair, Instant::now()).cloned()
     }
 
     /// If `stanza` says that nobody is there, or nobody whom the viewer may see
@@ -112,41 +112,41 @@ impl Views {
     /// presence that was directed to them must not be told that they have no
     /// subscription, which could end a request for one.
     #[must_use]
-    pub fn answers_us(&self, stanza: &Stanza) -> Option<Vec<Withdrawal>> {
+    pub fn answers_us(&self, stanza: &Stanza) -> Option<Vec<UnavailableNotice>> {
         if !matches!(stanza.stanza_type(), Some("unavailable" | "unsubscribed")) {
             return None;
         }
         let user = stanza.from()?.try_as_full().err()?;
         let viewer = stanza.to()?.to_bare();
-        self.book().nobody_home(user, &viewer, Instant::now())
+        self.table().nobody_home(user, &viewer, Instant::now())
     }
 
-    /// Whoever was not named in answer to a question in time.
+    /// Whoever was not named in answer to a request in time.
     #[must_use]
-    pub fn answered(&self) -> Vec<Withdrawal> {
-        self.book().answered(Instant::now())
+    pub fn answered(&self) -> Vec<UnavailableNotice> {
+        self.table().answered(Instant::now())
     }
 
     /// Whether somebody elsewhere was shown a session of `user`.
     #[must_use]
     pub fn is_shown_elsewhere(&self, user: &BareJid) -> bool {
-        self.book().is_shown_elsewhere(user)
+        self.table().is_shown_elsewhere(user)
     }
 
     /// `session` has ended here some time ago: who was not told.
     #[must_use]
-    pub fn over(&self, session: &FullJid) -> Vec<Withdrawal> {
-        self.book().over(session)
+    pub fn over(&self, session: &FullJid) -> Vec<UnavailableNotice> {
+        self.table().over(session)
     }
 
-    /// Whether `withdrawal` is still to be made: nothing else was said since it
+    /// Whether `notice` is still to be made: nothing else was said since it
     /// was decided. To be asked where what the session sends is carried, right
     /// before it is made.
     #[must_use]
-    pub fn confirm(&self, withdrawal: &Withdrawal) -> bool {
-        let confirmed = self.book().confirm(withdrawal);
+    pub fn confirm(&self, notice: &UnavailableNotice) -> bool {
+        let confirmed = self.table().confirm(notice);
         if confirmed {
-            let why = withdrawal.why.label();
+            let why = notice.why.label();
             self.metrics
                 .presence_withdrawn
                 .with_label_values(&[why])
@@ -155,26 +155,26 @@ impl Views {
         confirmed
     }
 
-    /// Goes on with a round: returns some `most` steps, or fewer.
+    /// Goes on with a sweep: returns some `most` actions, or fewer.
     #[must_use]
     pub fn advance(
         &self,
-        round: &mut Round,
+        sweep: &mut Sweep,
         most: usize,
         is_here: &dyn Fn(&Jid) -> bool,
-    ) -> Vec<Step> {
-        self.book().advance(round, most, is_here)
+    ) -> Vec<SweepAction> {
+        self.table().advance(sweep, most, is_here)
     }
 
-    /// Shows in the metrics how many views there are, and returns it.
+    /// Shows in the metrics how many records there are, and returns it.
     pub fn count(&self) -> usize {
-        let count = self.book().len();
+        let count = self.table().len();
         let shown = i64::try_from(count).unwrap_or(i64::MAX);
         self.metrics.presence_views.set(shown);
         count
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, PresenceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

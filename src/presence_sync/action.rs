@@ -1,4 +1,4 @@
-//! What is to be said to put views right.
+//! What is to be said to put records right.
 
 use jid::{BareJid, FullJid, Jid};
 use minidom::Element;
@@ -8,9 +8,9 @@ use super::{MUC_USER, Occupant};
 use crate::host::Host;
 use crate::stanza::{Kind, Stanza};
 
-/// Whose sessions a view is of.
+/// Whose sessions a record is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Direction {
     /// Another datacenter's; the viewer is known to the local server.
     In,
     /// The local server's; the viewer is in another datacenter.
@@ -19,46 +19,46 @@ pub enum Side {
 
 /// One thing to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum SweepAction {
     /// That a session is gone.
-    Withdraw(Withdrawal),
-    /// A question to another datacenter.
-    Ask(Question),
-    /// A question to the local server.
-    AskHere(Question),
+    SendUnavailable(UnavailableNotice),
+    /// A request to another datacenter.
+    Probe(ProbeRequest),
+    /// A request to the local server.
+    ProbeLocal(ProbeRequest),
 }
 
 /// That `session` is gone is to be told to `viewer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Withdrawal {
+pub struct UnavailableNotice {
     /// Who is gone.
     pub session: FullJid,
     /// Who is to be told.
     pub viewer: Jid,
     /// Where the viewer is.
-    pub side: Side,
+    pub direction: Direction,
     /// The other datacenter, as far as it is known.
     pub host: Option<Host>,
     /// Whether the viewer knows the session from a room.
     pub occupant: Occupant,
     /// For the counters.
-    pub why: Why,
+    pub why: UnavailableCause,
 }
 
 /// A probe (RFC 6121 §4.3) in the name of `viewer`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub struct ProbeRequest {
     /// Who wants to know.
     pub viewer: BareJid,
     /// Whose presence.
     pub user: BareJid,
-    /// Where the question goes, as far as that is known.
+    /// Where the request goes, as far as that is known.
     pub host: Option<Host>,
 }
 
-/// Why the gateway itself says that a session is gone.
+/// UnavailableCause the gateway itself says that a session is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum UnavailableCause {
     /// Its datacenter can't be reached.
     Peer,
     /// The local server is away.
@@ -68,17 +68,17 @@ pub enum Why {
     /// Its server was asked and did not name it.
     Unanswered,
     /// It was said, and did not get through.
-    Missed,
+    Undelivered,
 }
 
-impl Why {
+impl UnavailableCause {
     /// All of them.
     pub const ALL: [Self; 5] = [
         Self::Peer,
         Self::Server,
         Self::Session,
         Self::Unanswered,
-        Self::Missed,
+        Self::Undelivered,
     ];
 
     /// The counter's label.
@@ -89,12 +89,12 @@ impl Why {
             Self::Server => "server",
             Self::Session => "session",
             Self::Unanswered => "unanswered",
-            Self::Missed => "missed",
+            Self::Undelivered => "missed",
         }
     }
 }
 
-impl Withdrawal {
+impl UnavailableNotice {
     /// The presence that says so, under global addresses.
     #[must_use]
     pub fn stanza(&self) -> Stanza {
@@ -116,7 +116,7 @@ impl Withdrawal {
     }
 }
 
-impl Question {
+impl ProbeRequest {
     /// The probe, under global addresses.
     #[must_use]
     pub fn stanza(&self) -> Stanza {

@@ -7,26 +7,28 @@ use super::{Next, Relay, on_its_way};
 use crate::bounce::Pair;
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
+use crate::presence_sync::{
+    Direction, PresenceEvent, ProbeRequest, SweepAction, UnavailableCause, UnavailableNotice,
+};
 use crate::route::{Decision, Why};
 use crate::stanza::{Kind, Stanza};
-use crate::views::{self, Question, Side, Sighting, Step, Withdrawal};
 
 /// A presence that is on its way to somebody, and where it came from.
-pub(super) struct Glimpse {
-    sighting: Sighting,
+pub(super) struct PresenceSnapshot {
+    event: PresenceEvent,
     arrival: Arrival,
     origin: Host,
     is_copy: bool,
 }
 
-impl Glimpse {
+impl PresenceSnapshot {
     /// Of what is presence, and not our own.
     pub(super) fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.arrival == Arrival::Own {
             return None;
         }
         Some(Self {
-            sighting: Sighting::of(&envelope.stanza)?,
+            event: PresenceEvent::of(&envelope.stanza)?,
             arrival: envelope.arrival.clone(),
             origin: envelope.origin.clone(),
             is_copy: envelope.copy_for.is_some(),
@@ -36,38 +38,38 @@ impl Glimpse {
 
 impl Relay {
     /// Says what a view needs.
-    pub async fn say(&self, step: Step) {
+    pub async fn perform(&self, action: SweepAction) {
         let mut next = Next::new();
-        match step {
-            Step::Withdraw(withdrawal) => self.withdraw(&withdrawal, &mut next),
-            Step::Ask(question) => self.ask(&question, &mut next),
-            Step::AskHere(question) => self.ask_here(&question),
+        match action {
+            SweepAction::SendUnavailable(notice) => self.send_unavailable(&notice, &mut next),
+            SweepAction::Probe(request) => self.probe_peer(&request, &mut next),
+            SweepAction::ProbeLocal(request) => self.probe_local(&request),
         }
         self.carry_all(next).await;
     }
 
     /// Tells that a session is gone, unless something else was said meanwhile.
-    pub(super) fn withdraw(&self, withdrawal: &Withdrawal, next: &mut Next) {
-        let stanza = withdrawal.stanza();
+    pub(super) fn send_unavailable(&self, notice: &UnavailableNotice, next: &mut Next) {
+        let stanza = notice.stanza();
         let is_held = self.bounce.lack(&pair_of(&stanza)).is_some();
         // What is held says so itself, or will be missed.
-        let is_said = is_held && withdrawal.why == views::Why::Session;
-        if is_said || !self.views.confirm(withdrawal) {
+        let is_said = is_held && notice.why == UnavailableCause::Session;
+        if is_said || !self.presence.confirm(notice) {
             return;
         }
         debug!(
-            session = %withdrawal.session, viewer = %withdrawal.viewer, why = withdrawal.why.label(),
+            session = %notice.session, viewer = %notice.viewer, why = notice.why.label(),
             "told to be gone"
         );
-        let origin = match (withdrawal.side, &withdrawal.host) {
-            (Side::In, Some(host)) => host,
+        let origin = match (notice.direction, &notice.host) {
+            (Direction::In, Some(host)) => host,
             _ => &self.rules.local,
         };
         let envelope = self.say_for(origin, stanza);
-        match (withdrawal.side, &withdrawal.host) {
+        match (notice.direction, &notice.host) {
             _ if is_held => next.push_back(on_its_way(envelope)),
-            (Side::In, _) => self.reinject(envelope, Why::Routed, next),
-            (Side::Out, host) => self.send_to_its_server(envelope, host.as_ref(), next),
+            (Direction::In, _) => self.reinject(envelope, Why::Routed, next),
+            (Direction::Out, host) => self.send_to_its_server(envelope, host.as_ref(), next),
         }
     }
 
@@ -83,7 +85,7 @@ impl Relay {
         }
     }
 
-    /// What the local server answers to a question that was asked for one host
+    /// What the local server answers to a request that was asked for one host
     /// goes there too, whether or not that host is known to have the viewer.
     pub(super) fn with_who_wants_it(
         &self,
@@ -93,7 +95,7 @@ impl Relay {
         if envelope.arrival != Arrival::Component || envelope.copy_for.is_some() {
             return decision;
         }
-        let Some(host) = self.views.wanted_at(&envelope.stanza) else {
+        let Some(host) = self.presence.wanted_at(&envelope.stanza) else {
             return decision;
         };
         let (mut hosts, here_too) = match decision {
@@ -115,17 +117,17 @@ impl Relay {
     }
 
     /// To the datacenter that showed the user last: its server knows.
-    fn ask(&self, question: &Question, next: &mut Next) {
+    fn probe_peer(&self, request: &ProbeRequest, next: &mut Next) {
         let asked = &self.metrics.presence_asked;
         asked.with_label_values(&["peer"]).inc();
-        let envelope = self.say_for(&self.rules.local, question.stanza());
-        self.send_to_its_server(envelope, question.host.as_ref(), next);
+        let envelope = self.say_for(&self.rules.local, request.stanza());
+        self.send_to_its_server(envelope, request.host.as_ref(), next);
     }
 
-    fn ask_here(&self, question: &Question) {
+    fn probe_local(&self, request: &ProbeRequest) {
         let asked = &self.metrics.presence_asked;
         asked.with_label_values(&["server"]).inc();
-        self.probe_for(question.stanza(), question.host.as_ref());
+        self.probe_for(request.stanza(), request.host.as_ref());
     }
 
     fn say_for(&self, origin: &Host, stanza: Stanza) -> Envelope {
@@ -140,11 +142,11 @@ impl Relay {
         if stanza.kind() != Kind::Presence || envelope.arrival == Arrival::Own {
             return false;
         }
-        if let Some(gone) = self.views.answers_us(stanza) {
-            for withdrawal in &gone {
-                self.withdraw(withdrawal, next);
+        if let Some(gone) = self.presence.answers_us(stanza) {
+            for notice in &gone {
+                self.send_unavailable(notice, next);
             }
-        } else if envelope.arrival == Arrival::Component || !self.views.is_repeated(stanza) {
+        } else if envelope.arrival == Arrival::Component || !self.presence.is_repeated(stanza) {
             return false;
         }
         self.metrics.absorbed.with_label_values(&["presence"]).inc();
@@ -154,51 +156,51 @@ impl Relay {
     }
 
     /// The local server was handed it.
-    pub(super) fn note_reinjected(&self, glimpse: Option<Glimpse>) {
-        match glimpse {
-            Some(glimpse) if glimpse.arrival == Arrival::Component => {
-                self.views.stayed(&glimpse.sighting);
+    pub(super) fn note_reinjected(&self, snapshot: Option<PresenceSnapshot>) {
+        match snapshot {
+            Some(snapshot) if snapshot.arrival == Arrival::Component => {
+                self.presence.stayed(&snapshot.event);
             }
             // What comes around is our own server's.
-            Some(glimpse) if glimpse.origin != self.rules.local => {
-                self.views.came_in(&glimpse.origin, &glimpse.sighting);
+            Some(snapshot) if snapshot.origin != self.rules.local => {
+                self.presence.came_in(&snapshot.origin, &snapshot.event);
             }
             _ => {}
         }
     }
 
     /// A link to `host` has it.
-    pub(super) fn note_forwarded(&self, glimpse: Option<Glimpse>, host: &Host) {
-        if let Some(glimpse) = glimpse
-            && glimpse.arrival == Arrival::Component
+    pub(super) fn note_forwarded(&self, snapshot: Option<PresenceSnapshot>, host: &Host) {
+        if let Some(snapshot) = snapshot
+            && snapshot.arrival == Arrival::Component
         {
-            self.views
-                .went_out(host, glimpse.is_copy, &glimpse.sighting);
+            self.presence
+                .went_out(host, snapshot.is_copy, &snapshot.event);
         }
     }
 
-    /// A link has a question of ours: from now on there is an answer to wait for.
-    pub(super) fn note_asked(&self, question: Option<(BareJid, BareJid)>) {
-        if let Some((user, viewer)) = question {
-            self.views.asked(user, viewer, None);
+    /// A link has a request of ours: from now on there is an answer to wait for.
+    pub(super) fn note_probed(&self, probe: Option<(BareJid, BareJid)>) {
+        if let Some((user, viewer)) = probe {
+            self.presence.asked(user, viewer, None);
         }
     }
 
     /// It could not be delivered in time.
     pub(super) fn note_missed(&self, envelope: &Envelope) {
-        if let Some(sighting) = Sighting::of(&envelope.stanza) {
-            let (side, host) = if envelope.origin == self.rules.local {
-                (Side::Out, envelope.copy_for.as_ref())
+        if let Some(event) = PresenceEvent::of(&envelope.stanza) {
+            let (direction, host) = if envelope.origin == self.rules.local {
+                (Direction::Out, envelope.copy_for.as_ref())
             } else {
-                (Side::In, Some(&envelope.origin))
+                (Direction::In, Some(&envelope.origin))
             };
-            self.views.missed(side, host, &sighting);
+            self.presence.missed(direction, host, &event);
         }
     }
 }
 
-/// For whom and in whose name `envelope` asks, if it is a question of ours.
-pub(super) fn own_question(envelope: &Envelope) -> Option<(BareJid, BareJid)> {
+/// For whom and in whose name `envelope` asks, if it is a request of ours.
+pub(super) fn own_probe(envelope: &Envelope) -> Option<(BareJid, BareJid)> {
     // First: this is looked at for each stanza.
     if !is_own_probe(envelope) {
         return None;

@@ -3,9 +3,12 @@
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
-use super::book::Book;
-use super::pending::PATIENCE;
-use super::{Cause, Occupant, Question, Round, Side, Sighting, Step, Why, Withdrawal};
+use super::probes::PATIENCE;
+use super::table::PresenceTable;
+use super::{
+    Direction, Occupant, PresenceEvent, ProbeRequest, Sweep, SweepAction, SweepCause,
+    UnavailableCause, UnavailableNotice,
+};
 use crate::host::Host;
 
 const ALICE: &str = "alice@x.test/r1";
@@ -20,20 +23,20 @@ fn bare(text: &str) -> BareJid {
     BareJid::new(text).unwrap()
 }
 
-fn available_as(session: &str, viewer: &str, occupant: Occupant) -> Sighting {
-    Sighting::Available {
+fn available_as(session: &str, viewer: &str, occupant: Occupant) -> PresenceEvent {
+    PresenceEvent::Available {
         session: FullJid::new(session).unwrap(),
         viewer: Jid::new(viewer).unwrap(),
         occupant,
     }
 }
 
-fn available(session: &str, viewer: &str) -> Sighting {
+fn available(session: &str, viewer: &str) -> PresenceEvent {
     available_as(session, viewer, Occupant::No)
 }
 
-fn unavailable(session: &str, viewer: &str) -> Sighting {
-    Sighting::Unavailable {
+fn unavailable(session: &str, viewer: &str) -> PresenceEvent {
+    PresenceEvent::Unavailable {
         session: FullJid::new(session).unwrap(),
         viewer: Jid::new(viewer).unwrap(),
     }
@@ -41,76 +44,81 @@ fn unavailable(session: &str, viewer: &str) -> Sighting {
 
 /// The gateway of dc2; alice is at dc1.
 struct World {
-    book: Book,
+    table: PresenceTable,
     now: Instant,
 }
 
 impl World {
     fn new() -> Self {
         Self {
-            book: Book::new(host("x.test")),
+            table: PresenceTable::new(host("x.test")),
             now: Instant::now(),
         }
     }
 
-    fn comes_in(&mut self, sighting: &Sighting) {
-        self.book.came_in(&host("dc1.test"), sighting);
+    fn comes_in(&mut self, event: &PresenceEvent) {
+        self.table.came_in(&host("dc1.test"), event);
     }
 
-    fn goes_out(&mut self, sighting: &Sighting) {
-        self.book.went_out(&host("dc1.test"), false, sighting);
+    fn goes_out(&mut self, event: &PresenceEvent) {
+        self.table.went_out(&host("dc1.test"), false, event);
     }
 
-    /// Goes through all views, in parts of one step.
-    fn round(&mut self, cause: Cause) -> Vec<Step> {
-        let (mut round, mut steps) = (Round::new(cause), Vec::new());
+    /// Goes through all records, in parts of one action.
+    fn sweep(&mut self, cause: SweepCause) -> Vec<SweepAction> {
+        let (mut sweep, mut actions) = (Sweep::new(cause), Vec::new());
         loop {
-            steps.extend(self.book.advance(&mut round, 1, &|_| false));
-            if round.is_over() {
-                return steps;
+            actions.extend(self.table.advance(&mut sweep, 1, &|_| false));
+            if sweep.is_over() {
+                return actions;
             }
         }
     }
 
-    fn lost(&mut self) -> Vec<Step> {
-        self.round(Cause::PeerLost(host("dc1.test")))
+    fn lost(&mut self) -> Vec<SweepAction> {
+        self.sweep(SweepCause::PeerLost(host("dc1.test")))
     }
 
-    fn back(&mut self, fresh: bool, lost: bool) -> Vec<Step> {
+    fn back(&mut self, fresh: bool, lost: bool) -> Vec<SweepAction> {
         let host = host("dc1.test");
-        self.round(Cause::PeerBack { host, fresh, lost })
+        self.sweep(SweepCause::PeerBack { host, fresh, lost })
     }
 
-    /// What the worker makes of `steps`.
-    fn told(&mut self, steps: Vec<Step>) -> Vec<Withdrawal> {
-        let withdrawals = steps.into_iter().filter_map(|step| match step {
-            Step::Withdraw(withdrawal) => Some(withdrawal),
+    /// What the worker makes of `actions`.
+    fn told(&mut self, actions: Vec<SweepAction>) -> Vec<UnavailableNotice> {
+        let notices = actions.into_iter().filter_map(|action| match action {
+            SweepAction::SendUnavailable(notice) => Some(notice),
             _ => None,
         });
-        let mut told: Vec<_> = withdrawals.collect();
-        told.retain(|withdrawal| self.book.confirm(withdrawal));
+        let mut told: Vec<_> = notices.collect();
+        told.retain(|notice| self.table.confirm(notice));
         told
     }
 
     /// Dooms nobody: only says what was asked.
     fn asked(&mut self, user: &str, viewer: &str) {
-        self.book.asked(bare(user), bare(viewer), None, self.now);
+        self.table.asked(bare(user), bare(viewer), None, self.now);
     }
 }
 
-fn withdrawal(session: &str, viewer: &str, side: Side, why: Why) -> Withdrawal {
-    Withdrawal {
+fn notice(
+    session: &str,
+    viewer: &str,
+    direction: Direction,
+    why: UnavailableCause,
+) -> UnavailableNotice {
+    UnavailableNotice {
         session: FullJid::new(session).unwrap(),
         viewer: Jid::new(viewer).unwrap(),
-        side,
+        direction,
         host: Some(host("dc1.test")),
         occupant: Occupant::No,
         why,
     }
 }
 
-fn question(viewer: &str, user: &str) -> Question {
-    Question {
+fn request(viewer: &str, user: &str) -> ProbeRequest {
+    ProbeRequest {
         viewer: bare(viewer),
         user: bare(user),
         host: Some(host("dc1.test")),
@@ -125,34 +133,34 @@ fn who_was_shown_a_session_is_told_once_when_its_datacenter_is_lost() {
     world.comes_in(&available("carol@x.test/c", BOB));
     world.comes_in(&unavailable("carol@x.test/c", BOB));
     world
-        .book
+        .table
         .came_in(&host("dc3.test"), &available("dave@x.test/d", BOB));
-    let steps = world.lost();
-    let expected = withdrawal(ALICE, BOB, Side::In, Why::Peer);
-    assert_eq!(world.told(steps), [expected]);
+    let actions = world.lost();
+    let expected = notice(ALICE, BOB, Direction::In, UnavailableCause::Peer);
+    assert_eq!(world.told(actions), [expected]);
     assert_eq!(world.lost(), []);
     // Its own gateway says so later: that is known here.
-    assert!(world.book.is_repeated(&unavailable(ALICE, BOB)));
-    assert!(!world.book.is_repeated(&unavailable(ALICE, BOB)));
+    assert!(world.table.is_repeated(&unavailable(ALICE, BOB)));
+    assert!(!world.table.is_repeated(&unavailable(ALICE, BOB)));
 }
 
 #[test]
 fn a_presence_that_passes_meanwhile_counts_more() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
-    let steps = world.lost();
+    let actions = world.lost();
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.told(steps), []);
-    let steps = world.lost();
+    assert_eq!(world.told(actions), []);
+    let actions = world.lost();
     world.comes_in(&unavailable(ALICE, BOB));
-    assert_eq!(world.told(steps), []);
+    assert_eq!(world.told(actions), []);
 }
 
 #[test]
 fn a_session_that_has_moved_here_is_not_taken_for_lost() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
-    world.book.stayed(&available(ALICE, BOB));
+    world.table.stayed(&available(ALICE, BOB));
     assert_eq!(world.lost(), []);
 }
 
@@ -164,15 +172,15 @@ fn a_returned_datacenter_is_asked_in_the_names_of_those_who_knew_somebody_there(
     // Not as a contact, so not to be asked for.
     world.comes_in(&available("carol@x.test/c", "bob@x.test/b1"));
     // His server has asked, and got no answer.
-    world.goes_out(&Sighting::Probe {
+    world.goes_out(&PresenceEvent::Probe {
         user: bare("dave@x.test"),
         viewer: bare(BOB),
     });
-    let steps = world.lost();
-    world.told(steps);
+    let actions = world.lost();
+    world.told(actions);
     let asked = [
-        Step::Ask(question(BOB, "alice@x.test")),
-        Step::Ask(question(BOB, "dave@x.test")),
+        SweepAction::Probe(request(BOB, "alice@x.test")),
+        SweepAction::Probe(request(BOB, "dave@x.test")),
     ];
     assert_eq!(world.back(false, true), asked);
     assert_eq!(world.back(false, false), []);
@@ -185,15 +193,20 @@ fn who_is_not_named_by_a_fresh_gateway_in_time_is_gone() {
     world.comes_in(&available("alice@x.test/r2", BOB));
     assert_eq!(
         world.back(true, false),
-        [Step::Ask(question(BOB, "alice@x.test"))]
+        [SweepAction::Probe(request(BOB, "alice@x.test"))]
     );
     world.asked("alice@x.test", BOB);
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.book.answered(world.now), []);
-    let gone = withdrawal("alice@x.test/r2", BOB, Side::In, Why::Unanswered);
-    let answered = world.book.answered(world.now + PATIENCE);
+    assert_eq!(world.table.answered(world.now), []);
+    let gone = notice(
+        "alice@x.test/r2",
+        BOB,
+        Direction::In,
+        UnavailableCause::Unanswered,
+    );
+    let answered = world.table.answered(world.now + PATIENCE);
     assert_eq!(answered, std::slice::from_ref(&gone));
-    assert!(world.book.confirm(&gone));
+    assert!(world.table.confirm(&gone));
 }
 
 #[test]
@@ -201,14 +214,14 @@ fn nobody_home_is_an_answer_that_only_we_wait_for() {
     let mut world = World::new();
     let (alice, bob) = (bare("alice@x.test"), bare(BOB));
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.book.nobody_home(&alice, &bob, world.now), None);
+    assert_eq!(world.table.nobody_home(&alice, &bob, world.now), None);
     world.back(true, false);
     world.asked("alice@x.test", BOB);
-    let gone = withdrawal(ALICE, BOB, Side::In, Why::Unanswered);
-    let answer = world.book.nobody_home(&alice, &bob, world.now);
+    let gone = notice(ALICE, BOB, Direction::In, UnavailableCause::Unanswered);
+    let answer = world.table.nobody_home(&alice, &bob, world.now);
     assert_eq!(answer, Some(vec![gone.clone()]));
-    assert!(world.book.confirm(&gone));
-    assert_eq!(world.book.nobody_home(&alice, &bob, world.now), None);
+    assert!(world.table.confirm(&gone));
+    assert_eq!(world.table.nobody_home(&alice, &bob, world.now), None);
 }
 
 #[test]
@@ -218,7 +231,7 @@ fn who_is_shown_anything_may_see_it_and_what_is_said_after_is_news() {
         let mut world = World::new();
         world.asked("alice@x.test", BOB);
         world.comes_in(&seen);
-        assert_eq!(world.book.nobody_home(&alice, &bob, world.now), None);
+        assert_eq!(world.table.nobody_home(&alice, &bob, world.now), None);
     }
 }
 
@@ -227,28 +240,28 @@ fn a_server_is_only_asked_for_those_whom_it_has_shown() {
     let mut world = World::new();
     // Their server asks both datacenters that have alice.
     for name in ["dc1.test", "dc3.test"] {
-        let probe = Sighting::Probe {
+        let probe = PresenceEvent::Probe {
             user: bare("alice@x.test"),
             viewer: bare(BOB),
         };
-        world.book.went_out(&host(name), true, &probe);
+        world.table.went_out(&host(name), true, &probe);
     }
-    let back = |name| Cause::PeerBack {
+    let back = |name| SweepCause::PeerBack {
         host: host(name),
         fresh: true,
         lost: true,
     };
-    let asked = Step::Ask(question(BOB, "alice@x.test"));
-    assert_eq!(world.round(back("dc1.test")), [asked], "one of them");
-    assert_eq!(world.round(back("dc4.test")), []);
+    let asked = SweepAction::Probe(request(BOB, "alice@x.test"));
+    assert_eq!(world.sweep(back("dc1.test")), [asked], "one of them");
+    assert_eq!(world.sweep(back("dc4.test")), []);
     let three = host("dc3.test");
-    world.book.came_in(&three, &available(ALICE, BOB));
-    let asked = Step::Ask(Question {
+    world.table.came_in(&three, &available(ALICE, BOB));
+    let asked = SweepAction::Probe(ProbeRequest {
         host: Some(three),
-        ..question(BOB, "alice@x.test")
+        ..request(BOB, "alice@x.test")
     });
-    assert_eq!(world.round(back("dc3.test")), [asked]);
-    assert_eq!(world.round(back("dc4.test")), []);
+    assert_eq!(world.sweep(back("dc3.test")), [asked]);
+    assert_eq!(world.sweep(back("dc4.test")), []);
 }
 
 #[test]
@@ -258,7 +271,7 @@ fn a_fresh_gateway_is_shown_our_sessions_again() {
     world.goes_out(&available("bob@x.test/b2", "alice@x.test"));
     world.goes_out(&available("bob@x.test/b1", "carol@x.test/directed"));
     assert_eq!(world.back(false, true), [], "it remembers, and asks");
-    let asked = [Step::AskHere(question("alice@x.test", BOB))];
+    let asked = [SweepAction::ProbeLocal(request("alice@x.test", BOB))];
     assert_eq!(world.back(true, false), asked);
 }
 
@@ -267,19 +280,19 @@ fn a_viewer_in_several_datacenters_is_shown_our_sessions_in_each() {
     let mut world = World::new();
     for name in ["dc1.test", "dc3.test"] {
         let to_alice = available("bob@x.test/b1", "alice@x.test");
-        world.book.went_out(&host(name), true, &to_alice);
+        world.table.went_out(&host(name), true, &to_alice);
     }
     for name in ["dc1.test", "dc3.test"] {
-        let cause = Cause::PeerBack {
+        let cause = SweepCause::PeerBack {
             host: host(name),
             fresh: true,
             lost: false,
         };
-        let asked = Step::AskHere(Question {
+        let asked = SweepAction::ProbeLocal(ProbeRequest {
             host: Some(host(name)),
-            ..question("alice@x.test", BOB)
+            ..request("alice@x.test", BOB)
         });
-        assert_eq!(world.round(cause), [asked]);
+        assert_eq!(world.sweep(cause), [asked]);
     }
 }
 
@@ -288,13 +301,19 @@ fn when_the_server_is_lost_everybody_elsewhere_is_told_and_then_asked_for() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
     world.goes_out(&available("bob@x.test/b1", "lobby@muc.x.test/bobby"));
-    let steps = world.round(Cause::ServerLost);
-    let told = ["alice@x.test", "lobby@muc.x.test/bobby"]
-        .map(|viewer| withdrawal("bob@x.test/b1", viewer, Side::Out, Why::Server));
-    assert_eq!(world.told(steps), told);
-    let asked = [Step::AskHere(question("alice@x.test", BOB))];
-    assert_eq!(world.round(Cause::ServerBack), asked);
-    assert_eq!(world.book.len(), 1, "alice may ask for bob");
+    let actions = world.sweep(SweepCause::ServerLost);
+    let told = ["alice@x.test", "lobby@muc.x.test/bobby"].map(|viewer| {
+        notice(
+            "bob@x.test/b1",
+            viewer,
+            Direction::Out,
+            UnavailableCause::Server,
+        )
+    });
+    assert_eq!(world.told(actions), told);
+    let asked = [SweepAction::ProbeLocal(request("alice@x.test", BOB))];
+    assert_eq!(world.sweep(SweepCause::ServerBack), asked);
+    assert_eq!(world.table.len(), 1, "alice may ask for bob");
 }
 
 #[test]
@@ -305,11 +324,15 @@ fn a_server_that_is_back_is_asked_also_for_those_who_were_offline_and_tells_them
     world.comes_in(&available(ALICE, BOB));
     let expected = [
         // He may be there already, and not know of her.
-        Step::Ask(question(BOB, "alice@x.test")),
-        Step::AskHere(question("alice@x.test", BOB)),
+        SweepAction::Probe(request(BOB, "alice@x.test")),
+        SweepAction::ProbeLocal(request("alice@x.test", BOB)),
     ];
-    assert_eq!(world.round(Cause::ServerLost), [], "he was told to be gone");
-    assert_eq!(world.round(Cause::ServerBack), expected);
+    assert_eq!(
+        world.sweep(SweepCause::ServerLost),
+        [],
+        "he was told to be gone"
+    );
+    assert_eq!(world.sweep(SweepCause::ServerBack), expected);
 }
 
 #[test]
@@ -321,47 +344,57 @@ fn a_session_that_ends_without_a_word_is_told_to_those_who_were_not() {
     }
     world.goes_out(&unavailable("bob@x.test/b1", "alice@x.test"));
     let session = FullJid::new("bob@x.test/b1").unwrap();
-    let gone = withdrawal("bob@x.test/b1", "carol@x.test", Side::Out, Why::Session);
-    assert_eq!(world.book.over(&session), [gone]);
+    let gone = notice(
+        "bob@x.test/b1",
+        "carol@x.test",
+        Direction::Out,
+        UnavailableCause::Session,
+    );
+    assert_eq!(world.table.over(&session), [gone]);
 }
 
 #[test]
 fn what_did_not_get_through_is_said_when_the_way_is_open() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
-    world.book.missed(
-        Side::Out,
+    world.table.missed(
+        Direction::Out,
         None,
         &unavailable("bob@x.test/b1", "alice@x.test"),
     );
-    // Of a session that nobody had heard of yet, and a question.
-    world.book.missed(
-        Side::Out,
+    // Of a session that nobody had heard of yet, and a request.
+    world.table.missed(
+        Direction::Out,
         None,
         &available("carol@x.test/c1", "alice@x.test"),
     );
-    world.book.missed(
-        Side::Out,
+    world.table.missed(
+        Direction::Out,
         None,
-        &Sighting::Probe {
+        &PresenceEvent::Probe {
             user: bare("dave@x.test"),
             viewer: bare(BOB),
         },
     );
-    let steps = world.back(false, false);
+    let actions = world.back(false, false);
     let expected = [
-        Step::Withdraw(Withdrawal {
+        SweepAction::SendUnavailable(UnavailableNotice {
             host: None,
-            ..withdrawal("bob@x.test/b1", "alice@x.test", Side::Out, Why::Missed)
+            ..notice(
+                "bob@x.test/b1",
+                "alice@x.test",
+                Direction::Out,
+                UnavailableCause::Undelivered,
+            )
         }),
-        Step::AskHere(question("alice@x.test", "carol@x.test")),
-        Step::Ask(Question {
+        SweepAction::ProbeLocal(request("alice@x.test", "carol@x.test")),
+        SweepAction::Probe(ProbeRequest {
             host: None,
-            ..question(BOB, "dave@x.test")
+            ..request(BOB, "dave@x.test")
         }),
     ];
-    assert_eq!(steps, expected);
-    assert_eq!(world.told(steps).len(), 1);
+    assert_eq!(actions, expected);
+    assert_eq!(world.told(actions).len(), 1);
     assert_eq!(world.back(false, false), []);
 }
 
@@ -371,18 +404,25 @@ fn what_the_local_server_was_not_told_while_it_was_away_it_is_told_then() {
     world.comes_in(&available(ALICE, BOB));
     let peer = host("dc1.test");
     world
-        .book
-        .missed(Side::In, Some(&peer), &unavailable(ALICE, BOB));
-    world
-        .book
-        .missed(Side::In, Some(&peer), &available("carol@x.test/c", BOB));
-    let steps = world.round(Cause::ServerBack);
+        .table
+        .missed(Direction::In, Some(&peer), &unavailable(ALICE, BOB));
+    world.table.missed(
+        Direction::In,
+        Some(&peer),
+        &available("carol@x.test/c", BOB),
+    );
+    let actions = world.sweep(SweepCause::ServerBack);
     let expected = [
-        Step::Ask(question(BOB, "alice@x.test")),
-        Step::Withdraw(withdrawal(ALICE, BOB, Side::In, Why::Missed)),
-        Step::Ask(question(BOB, "carol@x.test")),
+        SweepAction::Probe(request(BOB, "alice@x.test")),
+        SweepAction::SendUnavailable(notice(
+            ALICE,
+            BOB,
+            Direction::In,
+            UnavailableCause::Undelivered,
+        )),
+        SweepAction::Probe(request(BOB, "carol@x.test")),
     ];
-    assert_eq!(steps, expected);
+    assert_eq!(actions, expected);
 }
 
 #[test]
@@ -392,17 +432,22 @@ fn who_is_in_a_room_of_a_lost_datacenter_leaves_it_on_both_sides() {
     world.goes_out(&available("bob@x.test/b1", &me));
     world.comes_in(&available_as(&ally, "bob@x.test/b1", Occupant::Other));
     world.comes_in(&available_as(&me, "bob@x.test/b1", Occupant::Oneself));
-    let steps = world.lost();
-    let told = world.told(steps);
+    let actions = world.lost();
+    let told = world.told(actions);
     assert_eq!(told.len(), 2);
     let own = String::from(&told[1].stanza().to_element());
     assert!(own.contains("332") && own.contains("110"), "{own}");
     let other = String::from(&told[0].stanza().to_element());
     assert!(!other.contains("110") && other.contains("role"), "{other}");
     // The room does not know yet.
-    let steps = world.back(true, true);
-    let room = withdrawal("bob@x.test/b1", &me, Side::Out, Why::Missed);
-    assert_eq!(world.told(steps), [room]);
+    let actions = world.back(true, true);
+    let room = notice(
+        "bob@x.test/b1",
+        &me,
+        Direction::Out,
+        UnavailableCause::Undelivered,
+    );
+    assert_eq!(world.told(actions), [room]);
 }
 
 #[test]
@@ -423,7 +468,7 @@ fn who_leaves_a_room_is_not_told_of_the_others_any_more() {
     world.comes_in(&available_as(&ally, "carol@x.test/c1", Occupant::Other));
     world.comes_in(&available_as(&me, "bob@x.test/b1", Occupant::Oneself));
     world.comes_in(&unavailable(&me, "bob@x.test/b1"));
-    assert_eq!(world.book.len(), 1);
+    assert_eq!(world.table.len(), 1);
 }
 
 #[test]
@@ -436,7 +481,7 @@ fn a_sweep_forgets_what_was_shown_to_sessions_that_are_gone() {
     ));
     world.comes_in(&available(ALICE, BOB));
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
-    assert_eq!(world.round(Cause::Sweep), []);
-    let steps = world.lost();
-    assert_eq!(world.told(steps).len(), 1, "the contact");
+    assert_eq!(world.sweep(SweepCause::Cleanup), []);
+    let actions = world.lost();
+    assert_eq!(world.told(actions).len(), 1, "the contact");
 }

@@ -1,4 +1,4 @@
-//! Under what a view is kept.
+//! Under what a record is kept.
 
 use std::borrow::Borrow;
 
@@ -7,14 +7,14 @@ use jid::{BareJid, FullJid, Jid};
 /// No JID has one (RFC 7622 §3), and it sorts before everything that they have.
 const SEPARATOR: char = '\0';
 
-/// A session's user, a viewer, and the session's resource: sorted, all views of
+/// A session's user, a viewer, and the session's resource: sorted, all records of
 /// one user stand together, and within those all of one viewer. In one text, so
-/// that a view costs one allocation. Without a resource it is about the two
+/// that a record costs one allocation. Without a resource it is about the two
 /// users and no session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(Box<str>);
+pub(super) struct RecordKey(Box<str>);
 
-impl Key {
+impl RecordKey {
     /// For what `viewer` knows of `session`.
     pub(super) fn of(session: &FullJid, viewer: &Jid) -> Self {
         let user = session.to_bare();
@@ -36,7 +36,7 @@ impl Key {
         Self(text.into())
     }
 
-    /// What the keys of all views of `user` begin with.
+    /// What the keys of all records of `user` begin with.
     pub(super) fn all_of(user: &BareJid) -> String {
         format!("{user}{SEPARATOR}")
     }
@@ -92,7 +92,7 @@ impl Key {
     }
 }
 
-impl Borrow<str> for Key {
+impl Borrow<str> for RecordKey {
     fn borrow(&self) -> &str {
         &self.0
     }
@@ -106,11 +106,11 @@ mod tests {
     fn gives_back_what_it_is_about() {
         let session = FullJid::new("alice@x.test/a phone/1").unwrap();
         let viewer = Jid::new("bob@x.test/b1").unwrap();
-        let key = Key::of(&session, &viewer);
+        let key = RecordKey::of(&session, &viewer);
         assert_eq!(key.session(), Some(session.clone()));
         assert_eq!(key.viewer(), Some(viewer));
         let bob = BareJid::new("bob@x.test").unwrap();
-        let key = Key::between(&session.to_bare(), &bob);
+        let key = RecordKey::between(&session.to_bare(), &bob);
         assert_eq!((key.session(), key.user()), (None, Some(session.to_bare())));
     }
 
@@ -125,9 +125,9 @@ mod tests {
             ("bobby@x.test", false),
         ] {
             let viewer = Jid::new(viewer).unwrap();
-            assert_eq!(Key::of(&session, &viewer).is_of_viewer(&bob), is_bob);
+            assert_eq!(RecordKey::of(&session, &viewer).is_of_viewer(&bob), is_bob);
         }
         let phone = Jid::new("bob@x.test/b1").unwrap();
-        assert!(!Key::of(&session, &bob).is_of_viewer(&phone));
+        assert!(!RecordKey::of(&session, &bob).is_of_viewer(&phone));
     }
 }

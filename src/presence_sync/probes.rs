@@ -12,14 +12,14 @@ use crate::host::Host;
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whose presence, and in whose name.
-pub(super) type Pair = (BareJid, BareJid);
+pub(super) type ProbePair = (BareJid, BareJid);
 
 /// The probes that this gateway has sent in the name of others.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
-    asked: HashMap<Pair, Asked>,
+pub(super) struct PendingProbes {
+    asked: HashMap<ProbePair, Asked>,
     /// Oldest first.
-    order: VecDeque<(Instant, Pair)>,
+    order: VecDeque<(Instant, ProbePair)>,
 }
 
 #[derive(Debug)]
@@ -30,10 +30,10 @@ struct Asked {
     wanted_at: Option<Host>,
 }
 
-impl Pending {
-    /// A question is on its way; the answers are wanted by a host in particular,
+impl PendingProbes {
+    /// A request is on its way; the answers are wanted by a host in particular,
     /// perhaps.
-    pub(super) fn ask(&mut self, pair: Pair, wanted_at: Option<Host>, now: Instant) {
+    pub(super) fn ask(&mut self, pair: ProbePair, wanted_at: Option<Host>, now: Instant) {
         let until = now + PATIENCE;
         let before = self.asked.get(&pair).filter(|asked| asked.until > now);
         let wanted_at = wanted_at.or_else(|| before?.wanted_at.clone());
@@ -46,30 +46,30 @@ impl Pending {
         self.order.push_back((until, pair));
     }
 
-    /// A server says that nobody is there. Whether that answers a question of
+    /// A server says that nobody is there. Whether that answers a request of
     /// ours, to which there was no such answer before.
-    pub(super) fn answer(&mut self, pair: &Pair, now: Instant) -> bool {
+    pub(super) fn answer(&mut self, pair: &ProbePair, now: Instant) -> bool {
         match self.asked.get_mut(pair) {
             Some(asked) if asked.until > now => !std::mem::replace(&mut asked.is_answered, true),
             _ => false,
         }
     }
 
-    /// The question has its answer: another one is a server's own.
-    pub(super) fn note_answer(&mut self, pair: &Pair) {
+    /// The request has its answer: another one is a server's own.
+    pub(super) fn note_answer(&mut self, pair: &ProbePair) {
         if let Some(asked) = self.asked.get_mut(pair) {
             asked.is_answered = true;
         }
     }
 
-    /// Which host wants the answers to a question of ours.
-    pub(super) fn wanted_at(&self, pair: &Pair, now: Instant) -> Option<&Host> {
+    /// Which host wants the answers to a request of ours.
+    pub(super) fn wanted_at(&self, pair: &ProbePair, now: Instant) -> Option<&Host> {
         let asked = self.asked.get(pair).filter(|asked| asked.until > now)?;
         asked.wanted_at.as_ref()
     }
 
     /// Takes the questions whose time is over, answered or not.
-    pub(super) fn take_over(&mut self, now: Instant) -> Vec<Pair> {
+    pub(super) fn take_over(&mut self, now: Instant) -> Vec<ProbePair> {
         let mut over = Vec::new();
         while self.order.front().is_some_and(|(until, _)| *until <= now) {
             let Some((_, pair)) = self.order.pop_front() else {
@@ -93,7 +93,7 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn pair() -> Pair {
+    fn pair() -> ProbePair {
         let jid = |text| BareJid::new(text).unwrap();
         (jid("alice@x.test"), jid("bob@x.test"))
     }
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn one_answer_to_each_question() {
         let now = Instant::now();
-        let mut pending = Pending::default();
+        let mut pending = PendingProbes::default();
         assert!(!pending.answer(&pair(), now));
         pending.ask(pair(), None, now);
         assert!(pending.answer(&pair(), now));
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_question_that_is_asked_again_has_its_time_again() {
         let now = Instant::now();
-        let mut pending = Pending::default();
+        let mut pending = PendingProbes::default();
         pending.ask(pair(), None, now);
         pending.ask(pair(), None, now + PATIENCE / 2);
         assert_eq!(pending.take_over(now + PATIENCE), []);

@@ -7,7 +7,7 @@ use crate::stanza::{Kind, Stanza};
 
 /// What a presence that passes says about who knows what.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sighting {
+pub enum PresenceEvent {
     /// `viewer` is shown that `session` is available.
     Available {
         /// Whose presence.
@@ -51,7 +51,7 @@ pub enum Occupant {
     Oneself,
 }
 
-impl Sighting {
+impl PresenceEvent {
     /// What `stanza` (global addresses) says, if it is a presence that says anything.
     #[must_use]
     pub fn of(stanza: &Stanza) -> Option<Self> {

@@ -1,4 +1,4 @@
-//! The datacenters that views are of.
+//! The datacenters that records are of.
 
 use crate::host::Host;
 
