@@ -37,7 +37,7 @@ use crate::presence_sync::PresenceSync;
 use crate::registry::{self, Registry};
 use crate::relay::Relay;
 use crate::route::Rules;
-use crate::servers::ServerQuirks;
+use crate::servers::KnownServer;
 use crate::services::Services;
 use crate::sessions::Sessions;
 use crate::translate::{Senders, Translator};
@@ -234,10 +234,7 @@ fn component_settings(config: &Config) -> component::Settings {
         max_wait: config.connections.max_wait,
         queue_bytes: config.connections.queue_bytes,
         probes_routing: true,
-        presumed: match config.control.mongooseim {
-            Some(_) => ServerQuirks::mongooseim(),
-            None => ServerQuirks::default(),
-        },
+        presumed: KnownServer::configured(&config.control),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A module imports only modules on floors below its own. That is what keeps
-//! the house without cycles, and the way of a stanza through it readable.
+//! the house without cycles, and the way of a stanza through it readable. All
+//! that is special to one server software is in one room.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,6 +62,42 @@ fn every_module_imports_only_from_floors_below() {
         }
     }
     assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
+}
+
+/// Server software that only `src/servers` may name.
+const SOFTWARE: [&str; 3] = ["prosody", "ejabberd", "mongoose"];
+/// What else may name one: the option `control.mongooseim`.
+const SOFTWARE_ALLOWED: &[(&str, &str)] = &[("config/", "mongoose"), ("cli/mod.rs", "mongoose")];
+
+#[test]
+fn only_the_servers_room_names_a_server_software() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut named = Vec::new();
+    for file in rust_files(&src) {
+        let shown = file.strip_prefix(&src).expect("a file in src").display();
+        if is_test_file(&file) || module_of(&src, &file).as_deref() == Some("servers") {
+            continue;
+        }
+        let source = fs::read_to_string(&file).expect("a readable source file");
+        for line in without_comments_and_tests(&source).lines() {
+            let line = format!("{shown}: {}", line.trim());
+            let is_allowed = |name: &&str| {
+                let mut allowed = SOFTWARE_ALLOWED.iter();
+                allowed.any(|(start, it)| line.starts_with(start) && it == name)
+            };
+            let mut names = SOFTWARE
+                .iter()
+                .filter(|it| line.to_lowercase().contains(**it));
+            if !names.all(is_allowed) {
+                named.push(line);
+            }
+        }
+    }
+    assert!(
+        named.is_empty(),
+        "these lines belong in src/servers, in the file of that software:\n{}",
+        named.join("\n")
+    );
 }
 
 /// What is wrong with `module` importing `imported`.

@@ -1,9 +1,10 @@
-//! What a person can do when the stream is not up.
+//! What an operator can do when the stream is not up.
 
 use super::Role;
 use super::failure::Failure;
 use crate::config::Endpoint;
 use crate::host::Host;
+use crate::servers::{self, ServerProblem};
 
 /// What advice needs to name.
 #[derive(Debug, Clone, Copy)]
@@ -34,62 +35,62 @@ impl Failure {
             Role::Shared | Role::Service => ("component", "global_host"),
             Role::Control => ("control", "control.domain"),
         };
+        let advice = |problem| servers::advice(problem, domain);
         match self {
-            Self::WrongSecret(_) | Self::UnknownDomain(_) if role == Role::Service => service_advice(domain, port),
-            Self::Unresolvable(_) => format!(
-                "Check `{section}.server` ({server}) and this machine's DNS."
+            // The server has the shared domain, so its port and secret are right.
+            Self::WrongSecret(_) | Self::UnknownDomain(_) if role == Role::Service => format!(
+                "{domain} is a service of the shared domain, and this server does not know it as a \
+                 component with the shared domain's secret: its users can't reach the service until \
+                 it does. {}. The gateway attaches by itself as soon as it can.",
+                advice(ServerProblem::UnknownDomain(port))
             ),
+            Self::Unresolvable(_) => {
+                format!("Check `{section}.server` ({server}) and this machine's DNS.")
+            }
             Self::ConnectionRefused => format!(
-                "Is the server running, and does it accept components there? Prosody: \
-                 `component_ports = {{ {port} }}` and `component_interfaces` in the global section; \
-                 ejabberd: a `listen` entry with `port: {port}` and `module: ejabberd_service`; \
-                 MongooseIM: `[[listen.component]]` with `port = {port}`. \
-                 If it listens elsewhere, change `{section}.server`."
+                "Is the server running, and does it accept components there? {}. If it listens \
+                 elsewhere, change `{section}.server`.",
+                advice(ServerProblem::NotListening(port))
             ),
             Self::Unreachable(_) | Self::TimedOut { .. } => format!(
                 "Check `{section}.server` ({server}), the network and the firewalls between this \
                  gateway and the server, and that the server is not overloaded."
             ),
             Self::WrongSecret(_) => format!(
-                "Make `{section}.secret` the same as the server's. Prosody: `component_secret` under \
-                 `Component \"{domain}\"`; ejabberd: `hosts: {{\"{domain}\": {{password: …}}}}` of the \
-                 `ejabberd_service` listener on port {port} (it says not-authorized as well when \
-                 {domain} is not among its `hosts`); MongooseIM: `password` of `[[listen.component]]`."
+                "Make `{section}.secret` the same as the server's. {}.",
+                advice(ServerProblem::WrongSecret(port))
             ),
             Self::UnknownDomain(_) => format!(
-                "Prosody: add `Component \"{domain}\"` with a `component_secret` (and no module name \
-                 behind it; not `VirtualHost`), then reload and activate it; ejabberd: add \
-                 `\"{domain}\": {{password: …}}` to the listener's `hosts`. Or correct \
-                 `{domain_option}`, or the port: {port} must be the one for components, not the clients'."
+                "{}. Or correct `{domain_option}`, or the port: {port} must be the one for \
+                 components, not the clients'.",
+                advice(ServerProblem::UnknownDomain(port))
             ),
             Self::Conflict(_) => format!(
                 "Another gateway of this datacenter may have it: then this one is its standby, tries \
-                 every two seconds, and takes over when it is gone. Otherwise, is another \
-                 component attached as {domain}, or does the server \
-                 itself host it (as an account domain or a built-in service)? Stop that one, or take \
-                 {domain} out of the server's hosts. If it is only a dead connection of ours: Prosody \
-                 `component_conflict_resolve = \"kick_old\"` under `Component \"{domain}\"`, MongooseIM \
-                 `conflict_behaviour = \"kick_old\"` replace it at once."
+                 every two seconds, and takes over when it is gone. Otherwise, is another component \
+                 attached as {domain}, or does the server itself host it (as an account domain or a \
+                 built-in service)? Stop that one, or take {domain} out of the server's hosts. A dead \
+                 connection of the gateway's own is replaced at once with {}.",
+                advice(ServerProblem::StaleConnection)
             ),
             Self::Displaced(_) => format!(
                 "Two gateways (or another component) attach to this server as {domain}: stop one of \
                  them. Several nodes of one datacenter need a server node each."
             ),
             Self::WrongPort(_) => format!(
-                "Is {port} the component port? It is neither the clients' (5222) nor the servers' (5269). \
-                 Prosody: `component_ports`; ejabberd: the listener with `module: ejabberd_service`; \
-                 MongooseIM: `[[listen.component]]`. Correct `{section}.server`."
+                "Is {port} the component port? It is neither the clients' (5222) nor the servers' \
+                 (5269). {}. Correct `{section}.server`.",
+                advice(ServerProblem::NotTheComponentPort)
             ),
             Self::ForeignFrom(_) => format!(
                 "The server only takes senders in {domain} on this stream. To pass other senders on, \
-                 turn its check off: Prosody `validate_from_addresses = false` under \
-                 `Component \"{domain}\"`; ejabberd and MongooseIM `check_from: false` in the \
-                 component listener."
+                 turn its check off. {}.",
+                advice(ServerProblem::SenderCheck)
             ),
             Self::BadStanza { .. } => format!(
                 "Most likely a stanza larger than the server takes: make `component.stanza_size_limit` \
-                 at most the server's own limit. Prosody: `component_stanza_size_limit` (512 KiB unless \
-                 set); ejabberd: `max_stanza_size` of the listener on port {port}."
+                 at most the server's own limit. {}.",
+                advice(ServerProblem::StanzaTooLarge(port))
             ),
             Self::Closed(_) | Self::Vanished(_) => {
                 "If the server is not being restarted, its log says why. The gateway attaches again \
@@ -111,19 +112,6 @@ impl Failure {
             Self::Ended { .. } => "The server's log may say more.".to_owned(),
         }
     }
-}
-
-/// The server has the shared domain, so its port and secret are right: this
-/// domain is what it lacks.
-fn service_advice(domain: &Host, port: u16) -> String {
-    format!(
-        "{domain} is a service of the shared domain, and this server does not know it as a \
-         component: its users can't reach the service until it does. Prosody: add `Component \
-         \"{domain}\"` with `component_secret = \"…\"` (the secret of the shared domain's \
-         component), then reload and activate it; ejabberd: add `\"{domain}\": {{password: …}}` \
-         to the `hosts` of the `ejabberd_service` listener on port {port}, then reload. The gateway \
-         attaches by itself as soon as it can."
-    )
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::{Attachment, Component, ComponentTask, Role, Settings};
 use crate::envelope::{Envelope, Intake, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::servers::ServerQuirks;
+use crate::servers::KnownServer;
 use crate::stanza::Stanza;
 
 /// The streams of the service domains.
@@ -104,10 +104,10 @@ impl Components {
         self.shared.send_own(stanza);
     }
 
-    /// The quirks of the attached server, as far as they are known.
+    /// Follows what is known of the attached server.
     #[must_use]
-    pub fn quirks(&self) -> watch::Ref<'_, ServerQuirks> {
-        self.shared.quirks.borrow()
+    pub fn server(&self) -> &watch::Receiver<KnownServer> {
+        &self.shared.server
     }
 
     /// Follows whether the stream of the shared domain is up.

@@ -1,7 +1,7 @@
 //! Which server software the gateway is attached to (XEP-0030).
 //!
 //! The first stanza of each stream asks for the server's disco#info; until the
-//! answer arrives, the quirks found before apply.
+//! answer arrives, what was known before applies.
 
 use jid::Jid;
 use minidom::Element;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use xmpp_parsers::ns;
 
 use crate::host::Host;
-use crate::servers::{MONGOOSEIM, ServerQuirks};
+use crate::servers::KnownServer;
 use crate::stanza::{Kind, Stanza};
 
 /// Asks the server for its disco#info.
@@ -19,12 +19,12 @@ pub(super) struct ServerDiscovery {
     wanted: bool,
     /// The id of the question, until it is answered.
     asked: Option<String>,
-    known: watch::Sender<ServerQuirks>,
+    known: watch::Sender<KnownServer>,
 }
 
 impl ServerDiscovery {
     /// The server is asked only if `wanted`; `known` receives the result.
-    pub(super) fn new(wanted: bool, known: watch::Sender<ServerQuirks>) -> Self {
+    pub(super) fn new(wanted: bool, known: watch::Sender<KnownServer>) -> Self {
         Self {
             wanted,
             asked: None,
@@ -52,8 +52,8 @@ impl ServerDiscovery {
         Some(question)
     }
 
-    /// Whether `stanza` is the server's answer. A server that does not name
-    /// itself keeps the quirks found before.
+    /// Whether `stanza` is the server's answer. An error leaves what is known as
+    /// it is.
     pub(super) fn recognise(&mut self, stanza: &Stanza) -> bool {
         let is_answer = self.asked.is_some()
             && stanza.kind() == Kind::Iq
@@ -67,12 +67,14 @@ impl ServerDiscovery {
         if let Some(info) = tree.get_child("query", ns::DISCO_INFO)
             && stanza.stanza_type() == Some("result")
         {
-            let now = ServerQuirks::of(info);
-            let is_news = |before: &mut ServerQuirks| std::mem::replace(before, now.clone()) != now;
+            let now = KnownServer::of_info(info);
+            let name = now
+                .name
+                .clone()
+                .unwrap_or_else(|| "of an unknown kind".to_owned());
+            let is_news = |before: &mut KnownServer| std::mem::replace(before, now.clone()) != now;
             if self.known.send_if_modified(is_news) {
-                let is_odd = now != ServerQuirks::default();
-                let kind = if is_odd { "a" } else { "no" };
-                tracing::info!("the server is {kind} {MONGOOSEIM} (docs/mongooseim.md)");
+                tracing::info!("the server is {} (docs/servers.md)", name.escape_debug());
             }
         }
         true
@@ -91,8 +93,8 @@ mod tests {
     use super::*;
     use crate::stanza::Limits;
 
-    fn discovery() -> (ServerDiscovery, watch::Receiver<ServerQuirks>, String) {
-        let (known, told) = watch::channel(ServerQuirks::default());
+    fn discovery() -> (ServerDiscovery, watch::Receiver<KnownServer>, String) {
+        let (known, told) = watch::channel(KnownServer::default());
         let mut discovery = ServerDiscovery::new(true, known);
         let (domain, local) = (
             Host::new("example.test").unwrap(),
@@ -110,14 +112,6 @@ mod tests {
         Stanza::parse(Bytes::from(text), &Limits::default()).unwrap()
     }
 
-    /// What MongooseIM 6.8.0 was heard to say.
-    fn captured() -> &'static str {
-        let capture = include_str!("../../tests/captures/mongooseim-to-component.txt");
-        let line = capture.lines().find(|line| line.contains("id='d1'"));
-        let (_, rest) = line.unwrap().split_once('>').unwrap();
-        rest.strip_suffix("</iq>").unwrap()
-    }
-
     fn info_of(name: &str) -> String {
         format!(
             "<query xmlns='{}'><identity category='server' type='im' name='{name}'/>\
@@ -126,58 +120,44 @@ mod tests {
         )
     }
 
-    #[test]
-    fn a_mongooseim_is_recognised_by_what_it_says() {
-        let (mut discovery, told, id) = discovery();
-        assert!(discovery.recognise(&answer(&id, "result", captured())));
-        let quirks = told.borrow();
-        assert!(quirks.doubles_messages_to_the_gone);
-        let features = quirks.account_features.as_deref().unwrap();
-        for feature in [ns::PING, "vcard-temp", "jabber:iq:last", ns::PUBSUB] {
-            assert!(features.iter().any(|f| f == feature), "{feature}");
-        }
-        for feature in ["msgoffline", "jabber:iq:version", "urn:xmpp:carbons:2"] {
-            assert!(features.iter().all(|f| f != feature), "{feature}");
-        }
+    fn named(name: &str) -> KnownServer {
+        KnownServer::of_info(&info_of(name).parse().unwrap())
     }
 
     #[test]
-    fn others_have_none_and_a_server_may_be_replaced_by_another() {
-        for name in ["Prosody", "ejabberd"] {
-            let (mut discovery, told, id) = discovery();
-            discovery.known.send_replace(ServerQuirks::mongooseim());
-            assert!(discovery.recognise(&answer(&id, "result", &info_of(name))));
-            assert_eq!(*told.borrow(), ServerQuirks::default(), "{name}");
-        }
+    fn a_server_may_be_replaced_by_another() {
+        let (mut discovery, told, id) = discovery();
+        discovery.known.send_replace(named("MongooseIM"));
+        assert!(discovery.recognise(&answer(&id, "result", &info_of("Prosody"))));
+        assert_eq!(*told.borrow(), named("Prosody"));
     }
 
     #[test]
-    fn who_does_not_say_stays_what_it_was_taken_for() {
+    fn an_error_leaves_what_is_known() {
         let (mut discovery, told, id) = discovery();
-        discovery.known.send_replace(ServerQuirks::mongooseim());
+        discovery.known.send_replace(named("MongooseIM"));
         assert!(discovery.recognise(&answer(&id, "error", &info_of("Prosody"))));
-        assert_eq!(*told.borrow(), ServerQuirks::mongooseim());
+        assert_eq!(*told.borrow(), named("MongooseIM"));
     }
 
     #[test]
     fn only_the_answer_is_taken_and_only_once() {
         let (mut discovery, told, id) = discovery();
-        let wrong = answer("strait-server-1", "result", &info_of(MONGOOSEIM));
+        let wrong = answer("strait-server-1", "result", &info_of("MongooseIM"));
         assert!(!discovery.recognise(&wrong));
-        assert!(!discovery.recognise(&answer(&id, "get", &info_of(MONGOOSEIM))));
-        assert_eq!(*told.borrow(), ServerQuirks::default());
-        let right = answer(&id, "result", &info_of(MONGOOSEIM));
+        assert!(!discovery.recognise(&answer(&id, "get", &info_of("MongooseIM"))));
+        assert_eq!(*told.borrow(), KnownServer::default());
+        let right = answer(&id, "result", &info_of("MongooseIM"));
         assert!(discovery.recognise(&right));
         assert!(!discovery.recognise(&right));
         let (mut discovery, _, id) = self::discovery();
         discovery.detached();
-        assert!(!discovery.recognise(&answer(&id, "result", &info_of(MONGOOSEIM))));
+        assert!(!discovery.recognise(&answer(&id, "result", &info_of("MongooseIM"))));
     }
 
     #[test]
     fn a_stream_that_need_not_know_does_not_ask() {
-        let mut discovery =
-            ServerDiscovery::new(false, watch::Sender::new(ServerQuirks::default()));
+        let mut discovery = ServerDiscovery::new(false, watch::Sender::new(KnownServer::default()));
         let (domain, local) = (
             Host::new("muc.example.test").unwrap(),
             Host::new("dc1.test").unwrap(),

@@ -39,7 +39,7 @@ use crate::config;
 use crate::envelope::{Envelope, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::servers::ServerQuirks;
+use crate::servers::KnownServer;
 use crate::stanza::Stanza;
 
 /// What a stream is for.
@@ -76,8 +76,8 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Whether to find out if all stanzas for the domain come to this stream.
     pub probes_routing: bool,
-    /// The quirks that are assumed until the server has answered.
-    pub presumed: ServerQuirks,
+    /// What is assumed of the server until it has answered.
+    pub presumed: KnownServer,
 }
 
 /// A handle to one component stream; the task behind it attaches, reconnects,
@@ -86,7 +86,7 @@ pub struct Settings {
 pub struct Component {
     outbox: Arc<Outbox>,
     attachment: watch::Receiver<Attachment>,
-    quirks: watch::Receiver<ServerQuirks>,
+    server: watch::Receiver<KnownServer>,
 }
 
 /// Whether the stream is up.
@@ -120,8 +120,8 @@ impl Component {
         let unsettled = unsettled.with_label_values(&[settings.domain.as_str()]);
         let passes = &metrics.component_foreign_from;
         let passes = passes.with_label_values(&[settings.domain.as_str()]);
-        let (met, quirks) = watch::channel(settings.presumed.clone());
-        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes, met));
+        let (known, server) = watch::channel(settings.presumed.clone());
+        let outbox = Arc::new(Outbox::new(&settings, unsettled, passes, known));
         let (announce, attachment) = watch::channel(Attachment::Detached {
             taken: true,
             why: "no attempt to attach has ended yet".to_owned(),
@@ -130,7 +130,7 @@ impl Component {
         let component = Self {
             outbox,
             attachment,
-            quirks,
+            server,
         };
         (component, task)
     }

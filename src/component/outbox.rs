@@ -19,7 +19,7 @@ use super::{Role, Settings};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
-use crate::servers::ServerQuirks;
+use crate::servers::KnownServer;
 use crate::stanza::{Reason, Refusal, Stanza};
 
 /// Bytes written and not confirmed at most: bounds what is written twice when
@@ -57,7 +57,7 @@ impl Outbox {
         settings: &Settings,
         unsettled: IntGauge,
         passes: IntGauge,
-        quirks: watch::Sender<ServerQuirks>,
+        known: watch::Sender<KnownServer>,
     ) -> Self {
         let is_shared = settings.role == Role::Shared;
         let wanted = settings.config.foreign_from && is_shared;
@@ -72,7 +72,7 @@ impl Outbox {
             unsettled,
             state: Mutex::new(OutboxState::new(
                 FromCheck::new(wanted, passes),
-                ServerDiscovery::new(is_shared, quirks),
+                ServerDiscovery::new(is_shared, known),
                 Replay::new(settings.config.replay, settings.queue_bytes),
                 RoutingProbe::new(&settings.domain),
             )),

@@ -15,6 +15,7 @@ use super::from_check::FromCheckResult;
 use super::outbox::Outbox;
 use crate::envelope::{Arrival, Envelope, Intake};
 use crate::metrics::Metrics;
+use crate::servers::{self, ServerProblem};
 use crate::stanza::{Cut, Fault, Limits, Refusal, Scanner, Stanza};
 
 /// A server that has nothing to say is asked after this time, and dead when
@@ -105,9 +106,8 @@ impl Reader<'_> {
             Some(FromCheckResult::Refused) => tracing::warn!(
                 %domain,
                 "component.foreign_from is true, but the server only takes senders in {domain}: \
-                 others are refused. Turn its check off: Prosody `validate_from_addresses = false` \
-                 under `Component \"{domain}\"`; ejabberd and MongooseIM `check_from: false` in the \
-                 component listener"
+                 others are refused. Turn its check off. {}",
+                servers::advice(ServerProblem::SenderCheck, domain)
             ),
         }
         true

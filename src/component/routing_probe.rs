@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::config::Endpoint;
 use crate::host::Host;
+use crate::servers::{self, ServerProblem};
 use crate::stanza::{Kind, Stanza};
 
 /// What begins the id and the address of every echo, of any gateway.
@@ -193,25 +194,22 @@ impl Round {
 impl Misrouted {
     /// What it means and what to change.
     pub(super) fn advice(&self, domain: &Host, server: &Endpoint) -> String {
-        let port = server.port;
+        let advice = |problem| servers::advice(problem, domain);
         match self {
             Self::OtherDomain(other) => format!(
                 "the server gives this stream, of {domain}, stanzas for {other}, which has a stream \
-                 of its own. ejabberd does so unless the `ejabberd_service` listener on port {port} \
-                 has `global_routes: false`: set that, and restart ejabberd"
+                 of its own. {}",
+                advice(ServerProblem::RoutesOtherDomains(server.port))
             ),
             Self::OtherGateway => format!(
                 "another gateway is attached to this server as {domain}, and the server spreads \
-                 stanzas over both at random, out of order. ejabberd does so: it can have no standby. \
-                 Stop one of the two"
+                 stanzas over both at random, out of order. {}. Stop one of the two",
+                advice(ServerProblem::TwoGateways)
             ),
             Self::Lost(lost) => format!(
                 "not everything for {domain} comes here: of {COUNT} stanzas that the gateway sent to \
-                 itself through the server, {lost} did not come back. ejabberd gives each to one at \
-                 random where several have a domain: another component is attached as {domain}, or an \
-                 earlier one whose connection is dead (stop it, or restart the server), or a module of \
-                 the server's own, as mod_muc, has that name. Or ejabberd has `domain_balancing` for \
-                 {domain}: remove that, and restart ejabberd"
+                 itself through the server, {lost} did not come back. {}",
+                advice(ServerProblem::LostStanzas)
             ),
         }
     }

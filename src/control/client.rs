@@ -18,6 +18,7 @@ use crate::component::{Attachment, Component};
 use crate::envelope::{Envelope, Intake};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::servers::NoAnswer;
 use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
@@ -25,19 +26,6 @@ use crate::stanza::{Kind, Reason, Refusal, Stanza};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How the namespace of every version of XEP-0356 begins.
 const PRIVILEGE: &str = "urn:xmpp:privilege:";
-
-/// Why a question has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NoAnswer {
-    #[error("the control component is not attached")]
-    Detached,
-    #[error("the server did not answer within {} s", .0.as_secs())]
-    Late(Duration),
-    #[error("the server refuses ({0})")]
-    Refused(String),
-    #[error("the server answers without {0}")]
-    Strange(&'static str),
-}
 
 /// Asks the server, and takes what comes on the control component's stream.
 pub struct ControlClient {
@@ -79,16 +67,16 @@ impl ControlClient {
         }
     }
 
-    pub(super) fn names(&self) -> &Names {
-        &self.names
-    }
-
     pub(super) fn domain(&self) -> &Host {
         &self.us
     }
 
     pub(super) fn attachment(&self) -> watch::Receiver<Attachment> {
         self.component.attachment()
+    }
+
+    pub(super) fn is_attached(&self) -> bool {
+        matches!(*self.attachment().borrow(), Attachment::Attached { .. })
     }
 
     /// Follows whether the server lets us see all presence (XEP-0356 §4.2) and
@@ -100,8 +88,7 @@ impl ControlClient {
     /// Whether the presence that the server sends leaves out ends of sessions.
     /// If it does, presence is only worth a lease.
     pub(super) fn set_silent_ends(&self, silent: bool) {
-        self.silent_ends.store(silent, Ordering::Relaxed);
-        if silent {
+        if !self.silent_ends.swap(silent, Ordering::Relaxed) && silent {
             self.sessions.recipient_lost(&self.address());
         }
     }

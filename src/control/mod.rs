@@ -1,34 +1,38 @@
-//! Asking the server who is online and whose accounts it has.
+//! The sources that show who is online here and who has an account.
 //!
 //! The gateway asks as a component of its own (`[control]`), never as the
-//! shared domain: what a server lets that one do, every remote user could. What
-//! the server tells by itself (XEP-0356) and what it answers goes to the
-//! session table; a MongooseIM is asked over HTTP.
+//! shared domain: what a server lets that one do, every remote user could. The
+//! presence that the server sends to it (XEP-0356) and the lists with which it
+//! answers go to the session table. [`servers`](crate::servers) has how each
+//! server software lists, some over HTTP.
 
-mod accounts;
 mod client;
-mod graphql;
-mod list;
+mod http;
 mod poll;
-mod requests;
 mod status;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use jid::{BareJid, DomainPart, FullJid};
+use minidom::Element;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::client::ControlClient;
-pub use self::poll::ListPoller;
+pub use self::http::Unusable;
 pub use self::status::{AccountsStatus, ControlStatus, SourceInUse};
 
-use self::graphql::MongooseIm;
+use self::http::AdminClient;
+use self::poll::ListPoller;
 use crate::component::{Attachment, Component};
-use crate::config::{self, Source, Sources};
+use crate::config::{Source, Sources};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::servers::{AdminApi, AskServer, KnownServer, NoAnswer, ServerSoftware, SessionList};
 use crate::sessions::Sessions;
+use crate::sessions::tracker::Listing;
 
 /// What this room needs of the rest.
 pub struct ControlSettings {
@@ -38,35 +42,36 @@ pub struct ControlSettings {
     pub local: Host,
     /// `sessions.sources`
     pub sources: Sources,
-    /// Whom what was learnt is told.
+    /// Receives the discovered sessions.
     pub sessions: Arc<Sessions>,
     /// The counters.
     pub metrics: Arc<Metrics>,
     /// The control component's stream, if there is one.
     pub component: Option<(Host, Component)>,
-    /// `[control.mongooseim]`
-    pub mongooseim: Option<config::MongooseImConfig>,
+    /// The server's interface for administrators, if one is configured.
+    pub admin_api: Option<AdminApi>,
     /// Whether the shared domain's stream is up: when it comes up, the server
     /// is asked at once.
     pub shared: watch::Receiver<Attachment>,
+    /// Follows what is known of the server.
+    pub server: watch::Receiver<KnownServer>,
 }
 
-/// A handle to the room: what it uses, and what it takes from the control
-/// component's stream.
+/// A handle to the room.
 pub struct Control {
-    /// Where the control component's stream hands over; `None` without one.
+    /// Takes what arrives on the control component's stream; `None` without one.
     pub client: Option<Arc<ControlClient>>,
-    /// Follows what is used and what can't be seen.
+    /// Follows the sources in use and what they can't see.
     pub status: watch::Receiver<ControlStatus>,
-    poll: ListPoller,
+    poller: ListPoller,
 }
 
 impl Control {
-    /// Nothing is asked before [`Control::run`].
+    /// Asks nothing before [`Control::run`].
     ///
     /// # Errors
-    /// When the client for MongooseIM can't be set up.
-    pub fn new(settings: ControlSettings) -> Result<Self, graphql::Unusable> {
+    /// When the HTTP client can't be set up.
+    pub fn new(settings: ControlSettings) -> Result<Self, Unusable> {
         let names = Names::new(&settings.global, &settings.local);
         let client = settings.component.map(|(domain, component)| {
             Arc::new(ControlClient::new(
@@ -79,30 +84,79 @@ impl Control {
                 Arc::clone(&settings.metrics),
             ))
         });
-        let mongooseim = match &settings.mongooseim {
-            Some(config) if settings.sources.allow(Source::GraphQl) => {
-                Some(MongooseIm::new(config, settings.local.clone(), names)?)
-            }
-            _ => None,
+        let allowed = settings.sources.allow(Source::GraphQl);
+        let admin_api = settings.admin_api.filter(|_| allowed);
+        let (publish, status) = watch::channel(ControlStatus::default());
+        let poller = ListPoller {
+            control: client.as_ref().map(|client| client.attachment()),
+            privilege: client.as_ref().map(|client| client.privilege()),
+            channels: Channels {
+                client: client.clone(),
+                http: admin_api.map(AdminClient::new).transpose()?,
+                local: settings.local,
+            },
+            sources: settings.sources,
+            names,
+            sessions: settings.sessions,
+            metrics: settings.metrics,
+            server: settings.server,
+            shared: settings.shared,
+            status: publish,
+            now: ControlStatus::default(),
+            lists: None,
+            accounts_at: None,
         };
-        let (poll, status) = ListPoller::new(
-            settings.sources,
-            settings.sessions,
-            settings.metrics,
-            client.clone(),
-            mongooseim,
-            settings.shared,
-        );
         Ok(Self {
             client,
             status,
-            poll,
+            poller,
         })
     }
 
     /// Asks until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
-        shutdown.run_until_cancelled(self.poll.run()).await;
+        shutdown.run_until_cancelled(self.poller.run()).await;
+    }
+}
+
+/// The ways to ask the server that the configuration opens.
+struct Channels {
+    client: Option<Arc<ControlClient>>,
+    http: Option<AdminClient>,
+    local: Host,
+}
+
+impl Channels {
+    /// Whether the lists of `software` can be asked for at present.
+    fn are_open_for(&self, software: &dyn ServerSoftware) -> bool {
+        match software.list_source() {
+            Source::GraphQl => self.http.is_some(),
+            _ => self
+                .client
+                .as_ref()
+                .is_some_and(|client| client.is_attached()),
+        }
+    }
+}
+
+#[async_trait]
+impl AskServer for Channels {
+    async fn iq(&self, kind: &str, payload: Element) -> Result<Element, NoAnswer> {
+        match &self.client {
+            Some(client) => client.ask(kind, payload).await,
+            None => Err(NoAnswer::Detached),
+        }
+    }
+
+    async fn post(&self, body: &Value) -> Result<Value, NoAnswer> {
+        match &self.http {
+            Some(http) => http.post(body).await,
+            None => Err(NoAnswer::Detached),
+        }
+    }
+
+    fn local(&self) -> &Host {
+        &self.local
     }
 }
 
@@ -138,5 +192,21 @@ impl Names {
     fn user(&self, jid: &BareJid) -> Option<BareJid> {
         let node = jid.node()?;
         (*jid.domain() == *self.local).then(|| BareJid::from_parts(Some(node), &self.global))
+    }
+
+    /// The local users of `list`, under global addresses.
+    fn listing(&self, list: &SessionList) -> Listing {
+        Listing {
+            sessions: list
+                .sessions
+                .iter()
+                .filter_map(|jid| self.session(jid))
+                .collect(),
+            unclear: list
+                .unclear
+                .iter()
+                .filter_map(|jid| self.user(jid))
+                .collect(),
+        }
     }
 }

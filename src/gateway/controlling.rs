@@ -14,6 +14,7 @@ use crate::control::{Control, ControlSettings, ControlStatus};
 use crate::envelope::Intake;
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::servers;
 use crate::sessions::Sessions;
 
 /// The longest list that is read, in bytes: that of a million sessions.
@@ -51,8 +52,9 @@ impl Controlling {
             component: stream
                 .as_ref()
                 .map(|stream| (stream.domain.clone(), stream.component.clone())),
-            mongooseim: config.control.mongooseim.clone(),
+            admin_api: servers::admin_api(&config.control),
             shared: components.attachment(),
+            server: components.server().clone(),
         })?;
         Ok(Self { control, stream })
     }

@@ -10,8 +10,8 @@ impl Relay {
         if stanza.kind() != Kind::Iq || !stanza.to().is_some_and(|to| self.is_user(to)) {
             return None;
         }
-        let quirks = self.components.quirks();
-        let features = quirks.account_features.as_deref()?;
+        let server = self.components.server().borrow();
+        let features = server.quirks.account_features.as_deref()?;
         services::answer_for_account(stanza, features)
     }
 
@@ -25,7 +25,12 @@ impl Relay {
             return;
         };
         if self.is_user(recipient)
-            && self.components.quirks().doubles_messages_to_the_gone
+            && self
+                .components
+                .server()
+                .borrow()
+                .quirks
+                .doubles_messages_to_the_gone
             && !self.sessions.is_here(recipient)
             && let Some(to) = local.to().map(|to| to.to_bare())
         {

@@ -16,6 +16,7 @@ use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 use xmpp_parsers::version::VersionResult;
 
 use crate::host::Host;
+use crate::servers::{self, ServerProblem};
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
 /// What this gateway calls itself (XEP-0030 identity, XEP-0092 name).
@@ -176,9 +177,9 @@ impl Services {
         format!(
             "the server grants privileges (XEP-0356) to {0}; take them away at once. Remote users \
              write under {0}, so each of them can use these privileges to read and change local \
-             users' data. Remove {0} from privileged_entities (Prosody) or mod_privilege's access \
-             rules (ejabberd); only the control domain may have privileges",
-            self.global
+             users' data. {1}. Only the control domain may have privileges",
+            self.global,
+            servers::advice(ServerProblem::Privileged, &self.global)
         )
     }
 }

@@ -14,7 +14,7 @@ use crate::support::server::Kind;
 use crate::support::xml::{child, children};
 
 /// What a gateway logs when its server has said who it is.
-const RECOGNISED: &str = "the server is a MongooseIM";
+const RECOGNISED: &str = "the server is MongooseIM";
 
 const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
@@ -232,7 +232,9 @@ async fn a_check_that_is_on_is_found_out_by_its_error() {
     let gateway = &mut cluster.dc_mut("dc2.test").gateway;
     gateway.reconfigure("component.foreign_from = true");
     gateway.restart().await;
-    gateway.until_logged("MongooseIM `check_from: false`").await;
+    gateway
+        .until_logged("MongooseIM: `check_from = false`")
+        .await;
     let domain = [("domain", "example.test")];
     let passes = gateway.metric("strait_component_foreign_from", &domain);
     assert_eq!(passes.await, 0.0);

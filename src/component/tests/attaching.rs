@@ -199,7 +199,7 @@ async fn the_server_is_asked_who_it_is_and_what_it_says_is_no_stanza_for_others(
     let [question] = connection.questions.as_slice() else {
         panic!("{:?}", connection.questions);
     };
-    assert_eq!(*gateway.component.quirks.borrow(), ServerQuirks::default());
+    assert_eq!(*gateway.component.server.borrow(), KnownServer::default());
     let answer = format!(
         "<iq type='result' id='{question}' from='dc1.test' to='example.test'>\
          <query xmlns='http://jabber.org/protocol/disco#info'>\
@@ -208,8 +208,7 @@ async fn the_server_is_asked_who_it_is_and_what_it_says_is_no_stanza_for_others(
     );
     connection.send(&answer).await;
     assert_eq!(gateway.next_taken().await, "next");
-    assert_eq!(
-        *gateway.component.quirks.borrow(),
-        ServerQuirks::mongooseim()
-    );
+    let known = gateway.component.server.borrow();
+    assert_eq!(known.name.as_deref(), Some("MongooseIM"));
+    assert!(known.quirks.doubles_messages_to_the_gone);
 }

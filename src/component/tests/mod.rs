@@ -21,7 +21,7 @@ use crate::config::{self, Endpoint, Secret};
 use crate::envelope::{Arrival, Envelope, Intake, Receipt, Settle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::servers::ServerQuirks;
+use crate::servers::KnownServer;
 use crate::stanza::{Limits, Stanza};
 
 /// A component that attaches to a [`Server`], and all that it gives out.
@@ -77,7 +77,7 @@ fn settings(host: &str, port: u16) -> Settings {
         queue_bytes: 1024 * 1024,
         // A script would have to return them.
         probes_routing: false,
-        presumed: ServerQuirks::default(),
+        presumed: KnownServer::default(),
     }
 }
 

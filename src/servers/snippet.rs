@@ -1,0 +1,83 @@
+//! What a snippet is printed for, and what the snippets share.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::config::{Config, Endpoint, Secret, ServiceConfig};
+use crate::host::Host;
+
+/// What `strait snippet` prints, and for which gateway.
+pub struct SnippetRequest {
+    /// The gateway's configuration.
+    pub config: Config,
+    /// Services of other datacenters that this server's users are to reach.
+    pub remote_services: Vec<Host>,
+    /// Whether a second gateway of this datacenter waits until the first one
+    /// has detached.
+    pub standby: bool,
+    /// Whether secrets are printed, instead of words in their place.
+    pub with_secrets: bool,
+}
+
+/// Where a server is to listen.
+pub(super) enum Interface {
+    Address(IpAddr),
+    /// The option has a name, which only the server's machine can look up.
+    Named,
+}
+
+impl SnippetRequest {
+    /// The domains under which the gateway attaches with `component.secret`,
+    /// each once: the shared one first.
+    pub(super) fn streams(&self) -> Vec<&Host> {
+        let own = |service: &&ServiceConfig| service.local.is_none();
+        let (own, translated): (Vec<_>, Vec<_>) = self.config.services.iter().partition(own);
+        let mut taken: Vec<&Host> = own.iter().map(|service| &service.domain).collect();
+        let mut streams = vec![&self.config.global_host];
+        let translated = translated.iter().map(|service| &service.domain);
+        // A list for all datacenters may name one that is here.
+        for domain in translated.chain(&self.remote_services) {
+            if !taken.contains(&domain) {
+                taken.push(domain);
+                streams.push(domain);
+            }
+        }
+        streams
+    }
+
+    /// `secret`, or words in its place, as which it is refused.
+    pub(super) fn secret(&self, option: &str, secret: &Secret) -> String {
+        if self.with_secrets {
+            secret.reveal().to_owned()
+        } else {
+            format!("the value of {option}")
+        }
+    }
+
+    pub(super) fn component_secret(&self) -> String {
+        self.secret("component.secret", &self.config.component.secret)
+    }
+
+    /// How the server treats a second stream of a domain: it replaces a
+    /// gateway's own dead connection, but a standby must wait.
+    pub(super) fn conflict(&self, refuse_second: &'static str) -> &'static str {
+        if self.standby {
+            refuse_second
+        } else {
+            "kick_old"
+        }
+    }
+}
+
+/// Where to listen for what the gateway connects to as `endpoint`.
+pub(super) fn interface(endpoint: &Endpoint) -> Interface {
+    match endpoint.host.parse() {
+        Ok(address) => Interface::Address(address),
+        Err(_) if endpoint.host == "localhost" => Interface::Address(Ipv4Addr::LOCALHOST.into()),
+        Err(_) => Interface::Named,
+    }
+}
+
+/// A string in double quotes, as JSON, YAML and TOML all read it.
+pub(super) fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
