@@ -2,11 +2,10 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use xmpp_parsers::component::Handshake;
 
 use crate::support::mongooseim::StandIn;
-use crate::support::patience::PATIENCE;
+use crate::support::patience::in_time;
 use crate::support::xml::attribute;
 
 /// Connected; everything that came and was not taken is kept.
@@ -74,14 +73,14 @@ impl Wire {
                 self.unread += std::str::from_utf8(&bytes).expect("UTF-8");
             }
         };
-        timeout(PATIENCE, read).await.expect("an answer in time")
+        in_time(read).await.expect("an answer in time")
     }
 
     /// Everything until the server closes the connection.
     pub async fn rest(mut self) -> String {
         let mut bytes = Vec::new();
         let read = self.socket.read_to_end(&mut bytes);
-        timeout(PATIENCE, read)
+        in_time(read)
             .await
             .expect("an end in time")
             .expect("an end in order");

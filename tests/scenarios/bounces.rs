@@ -7,13 +7,19 @@ use crate::support::flood::{Flood, Side, numbers};
 use crate::support::gateway::Gateway;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_claim_elsewhere_is_found_at_the_next_try,
     a_claim_here_releases_at_once_and_in_order,
     a_word_from_the_recipient_releases_at_once,
     a_later_message_that_finds_the_way_takes_the_earlier_ones_along,
     after_max_retries_the_local_server_gets_it,
     what_does_not_fit_is_refused,
+    a_retry_asks_for_every_address_in_the_line,
+);
+
+crate::on_redis!(
+    a_claim_elsewhere_is_found_at_the_next_try,
+    a_claim_here_releases_at_once_and_in_order,
     a_retry_asks_for_every_address_in_the_line,
 );
 

@@ -11,7 +11,7 @@ use crate::support::flood::{Flood, cut, numbers};
 use crate::support::patience::until;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     links_cut_twice_a_second_lose_and_double_nothing,
     a_peer_killed_in_the_middle_loses_nothing,
     a_frozen_peer_delays_nobody_else_and_its_senders_are_told,

@@ -5,18 +5,18 @@ use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;
 use crate::support::xml::{body, child};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     chat_with_receipts_both_ways,
     users_of_one_datacenter_meet_under_the_shared_domain_too,
     five_hundred_messages_arrive_once_and_in_order,
 );
 
+crate::on_redis!(chat_with_receipts_both_ways,);
+
 crate::on_each_pair!(chat_with_receipts_both_ways);
 
 async fn chat_with_receipts_both_ways(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_users().await;
 
     let id = alice.chat("bob@example.test", "hello <&> \"Bob\" 😀").await;
     let heard = bob
@@ -42,11 +42,7 @@ async fn chat_with_receipts_both_ways(pair: impl Into<Pair>) {
 }
 
 async fn users_of_one_datacenter_meet_under_the_shared_domain_too(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+    let cluster = Cluster::of(backend).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc1.test", "b1").await;
 
@@ -57,13 +53,7 @@ async fn users_of_one_datacenter_meet_under_the_shared_domain_too(backend: Backe
 }
 
 async fn five_hundred_messages_arrive_once_and_in_order(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (cluster, alice, bob) = Cluster::of(backend).two_users().await;
 
     for n in 0..500 {
         alice.chat("bob@example.test", &n.to_string()).await;

@@ -5,10 +5,12 @@ use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::FakeServer;
 use crate::support::gateway::Gateway;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_stopped_gateway_closes_its_stream_and_leaves_the_registry,
     what_a_stopping_gateway_holds_is_not_lost,
 );
+
+crate::on_redis!(a_stopped_gateway_closes_its_stream_and_leaves_the_registry,);
 
 async fn a_stopped_gateway_closes_its_stream_and_leaves_the_registry(backend: Backend) {
     let mut cluster = Cluster::on(backend).datacenter("dc1.test").start().await;

@@ -6,12 +6,17 @@ use crate::support::cluster::{Cluster, SECRET};
 use crate::support::pair::Pair;
 use crate::support::xml::child;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     component_on_one_host,
     components_in_different_regions,
     components_in_different_regions_with_local_names,
     component_disconnect,
     component_unregister,
+    a_service_that_is_gone_for_long_loses_its_stream,
+);
+
+crate::on_redis!(
+    components_in_different_regions,
     a_service_that_is_gone_for_long_loses_its_stream,
 );
 

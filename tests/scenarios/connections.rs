@@ -10,7 +10,7 @@ use crate::support::flood::{Flood, Side, numbers};
 use crate::support::gateway::Gateway;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     in_order_messages_on_multiple_connections,
     in_order_messages_on_multiple_connections_with_bounce,
     messages_bounced_in_order,
@@ -21,6 +21,12 @@ crate::on_each_backend!(
     error_on_wrong_hosts,
     closed_connection_is_removed_from_disabled,
     advertised_endpoints_override_endpoints,
+);
+
+crate::on_redis!(
+    enable_new_endpoint_on_refresh,
+    disable_endpoint_on_refresh,
+    host_refreshing,
 );
 
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];

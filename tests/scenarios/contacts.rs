@@ -1,16 +1,15 @@
 //! A datacenter, its server or its gateway goes away and comes back: what
 //! contacts elsewhere see meanwhile, and after.
 
-use crate::support::backend::Backend;
 use crate::support::cable::Cable;
 use crate::support::client::{Client, befriend};
-use crate::support::cluster::{Builder, Cluster};
+use crate::support::cluster::Cluster;
+use crate::support::pair::Pair;
 use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, has_status};
-use crate::support::server::Kind;
 use crate::support::xml::{child, is_jid};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_killed_gateway_takes_its_users_offline_and_brings_them_back,
     a_stopped_gateway_does_the_same,
     a_gateway_that_is_back_soon_is_not_noticed,
@@ -24,6 +23,11 @@ crate::on_each_backend!(
     who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it,
     who_only_watches_is_told_too,
     who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only,
+);
+
+crate::on_redis!(
+    a_killed_gateway_takes_its_users_offline_and_brings_them_back,
+    a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back,
 );
 
 crate::on_each_pair!(
@@ -45,32 +49,6 @@ const CAROL: &str = "carol@example.test";
 
 /// The grace time is short, so that the tests are.
 const SHORT: &str = "presence.unavailable_after = 2\n";
-
-/// Which session table and which servers.
-#[derive(Debug, Clone, Copy)]
-struct Setup {
-    backend: Backend,
-    kinds: [Kind; 2],
-}
-
-impl From<Backend> for Setup {
-    fn from(backend: Backend) -> Self {
-        let kinds = [Kind::Prosody, Kind::Prosody];
-        Self { backend, kinds }
-    }
-}
-
-impl From<[Kind; 2]> for Setup {
-    fn from(kinds: [Kind; 2]) -> Self {
-        let backend = Backend::Mesh;
-        Self { backend, kinds }
-    }
-}
-
-fn two(setup: impl Into<Setup>, config: &str) -> Builder {
-    let Setup { backend, kinds } = setup.into();
-    Cluster::pair(backend, kinds).config(config)
-}
 
 /// Alice in the first datacenter, bob in the second: friends.
 async fn friends(cluster: &Cluster) -> (Client, Client) {
@@ -169,16 +147,16 @@ async fn assert_end(cluster: &Cluster) {
     cluster.assert_balanced().await;
 }
 
-async fn a_killed_gateway_takes_its_users_offline_and_brings_them_back(setup: impl Into<Setup>) {
-    gateway_goes_and_returns(setup, true).await;
+async fn a_killed_gateway_takes_its_users_offline_and_brings_them_back(pair: impl Into<Pair>) {
+    gateway_goes_and_returns(pair, true).await;
 }
 
-async fn a_stopped_gateway_does_the_same(setup: impl Into<Setup>) {
-    gateway_goes_and_returns(setup, false).await;
+async fn a_stopped_gateway_does_the_same(pair: impl Into<Pair>) {
+    gateway_goes_and_returns(pair, false).await;
 }
 
-async fn gateway_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
-    let mut cluster = two(setup, SHORT).start().await;
+async fn gateway_goes_and_returns(pair: impl Into<Pair>, killed: bool) {
+    let mut cluster = Cluster::of(pair).config(SHORT).start().await;
     let (alice, bob) = friends(&cluster).await;
     let sessions = [
         ("dc1.test", &bob, "alice@example.test/r1"),
@@ -202,9 +180,9 @@ async fn gateway_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
     assert_end(&cluster).await;
 }
 
-async fn a_gateway_that_is_back_soon_is_not_noticed(setup: impl Into<Setup>) {
+async fn a_gateway_that_is_back_soon_is_not_noticed(pair: impl Into<Pair>) {
     // The default: far more than a restart takes.
-    let mut cluster = two(setup, "").start().await;
+    let mut cluster = Cluster::of(pair).start().await;
     let (alice, bob) = friends(&cluster).await;
     let seen = Seen::by(&alice, &bob);
     cluster.dc_mut("dc1.test").gateway.restart().await;
@@ -228,9 +206,9 @@ async fn a_gateway_that_is_back_soon_is_not_noticed(setup: impl Into<Setup>) {
     assert_end(&cluster).await;
 }
 
-async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(setup: impl Into<Setup>) {
+async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(pair: impl Into<Pair>) {
     let config = "presence.unavailable_after = 1\nconnections.max_wait = 1\n";
-    let mut cluster = two(setup, config).start().await;
+    let mut cluster = Cluster::of(pair).config(config).start().await;
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc2.test", "c1").await;
     befriend(&alice, ALICE, &carol, CAROL).await;
@@ -268,16 +246,16 @@ async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(setup: imp
     assert_end(&cluster).await;
 }
 
-async fn a_stopped_server_takes_its_users_offline(setup: impl Into<Setup>) {
-    server_goes_and_returns(setup, false).await;
+async fn a_stopped_server_takes_its_users_offline(pair: impl Into<Pair>) {
+    server_goes_and_returns(pair, false).await;
 }
 
-async fn a_killed_server_takes_its_users_offline(setup: impl Into<Setup>) {
-    server_goes_and_returns(setup, true).await;
+async fn a_killed_server_takes_its_users_offline(pair: impl Into<Pair>) {
+    server_goes_and_returns(pair, true).await;
 }
 
-async fn server_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
-    let mut cluster = two(setup, SHORT).start().await;
+async fn server_goes_and_returns(pair: impl Into<Pair>, killed: bool) {
+    let mut cluster = Cluster::of(pair).config(SHORT).start().await;
     let (alice, bob) = friends(&cluster).await;
     if killed {
         cluster.dc("dc1.test").server.until_saved().await;
@@ -301,9 +279,9 @@ async fn server_goes_and_returns(setup: impl Into<Setup>, killed: bool) {
 }
 
 async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(
-    setup: impl Into<Setup>,
+    pair: impl Into<Pair>,
 ) {
-    let mut cluster = two(setup, "").start().await;
+    let mut cluster = Cluster::of(pair).start().await;
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc1.test", "c1").await;
     befriend(&carol, CAROL, &bob, BOB).await;
@@ -322,19 +300,20 @@ async fn a_killed_server_that_is_back_soon_takes_offline_who_does_not_return(
 }
 
 async fn a_datacenter_that_is_cut_off_is_offline_on_both_sides_until_it_is_back(
-    setup: impl Into<Setup>,
+    pair: impl Into<Pair>,
 ) {
-    cut_off(setup, Cable::sever).await;
+    cut_off(pair, Cable::sever).await;
 }
 
 async fn a_datacenter_that_falls_silent_is_offline_on_both_sides_until_it_is_back(
-    setup: impl Into<Setup>,
+    pair: impl Into<Pair>,
 ) {
-    cut_off(setup, Cable::cut).await;
+    cut_off(pair, Cable::cut).await;
 }
 
-async fn cut_off(setup: impl Into<Setup>, cut: fn(&Cable)) {
-    let mut cluster = two(setup, "presence.unavailable_after = 1\n")
+async fn cut_off(pair: impl Into<Pair>, cut: fn(&Cable)) {
+    let mut cluster = Cluster::of(pair)
+        .config("presence.unavailable_after = 1\n")
         .prepare()
         .await;
     let mut cables = Vec::new();
@@ -375,8 +354,8 @@ async fn cut_off(setup: impl Into<Setup>, cut: fn(&Cable)) {
     assert_end(&cluster).await;
 }
 
-async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(setup: impl Into<Setup>) {
-    let mut cluster = cluster_with_rooms(setup.into().backend, Some("conference.dc1.test"))
+async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(pair: impl Into<Pair>) {
+    let mut cluster = cluster_with_rooms(pair.into().backend, Some("conference.dc1.test"))
         .config(SHORT)
         .start()
         .await;
@@ -420,10 +399,8 @@ async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(setup: im
 }
 
 /// Bob sees alice, and she does not see him: nothing of his ever goes to her.
-async fn who_only_watches_is_told_too(setup: impl Into<Setup>) {
-    let mut cluster = two(setup, SHORT).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+async fn who_only_watches_is_told_too(pair: impl Into<Pair>) {
+    let (mut cluster, alice, bob) = Cluster::of(pair).config(SHORT).two_users().await;
     bob.befriend(BOB, &alice, ALICE).await;
     cluster.dc("dc2.test").gateway.until_settled().await;
     cluster.dc_mut("dc1.test").gateway.process.kill9().await;
@@ -439,8 +416,12 @@ async fn who_only_watches_is_told_too(setup: impl Into<Setup>) {
     assert_end(&cluster).await;
 }
 
-async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(setup: impl Into<Setup>) {
-    let mut cluster = two(setup, SHORT).datacenter("dc3.test").start().await;
+async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(pair: impl Into<Pair>) {
+    let mut cluster = Cluster::of(pair)
+        .config(SHORT)
+        .datacenter("dc3.test")
+        .start()
+        .await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let phone = cluster.login("alice", "dc1.test", "r1").await;
     befriend(&phone, ALICE, &bob, BOB).await;
@@ -469,8 +450,8 @@ async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(setup: 
 
 /// Clients are often quicker than the gateway to find a server that is back: what
 /// their server sends then reaches nobody.
-async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(setup: impl Into<Setup>) {
-    let mut cluster = two(setup, "").start().await;
+async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(pair: impl Into<Pair>) {
+    let mut cluster = Cluster::of(pair).start().await;
     let (alice, bob) = friends(&cluster).await;
     // Dave is not online when it happens.
     let dave = cluster.login("dave", "dc1.test", "d1").await;

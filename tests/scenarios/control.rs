@@ -10,7 +10,7 @@ use crate::support::pair::Pair;
 use crate::support::port::Port;
 use crate::support::server::Kind;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_session_without_presence_is_claimed_and_reaped,
     a_lost_connection_is_claimed_no_more,
     a_hibernating_session_stays_claimed,
@@ -23,6 +23,8 @@ crate::on_each_backend!(
     a_control_component_may_have_a_port_of_its_own,
     the_control_component_serves_nobody,
 );
+
+crate::on_redis!(after_a_gateway_restart_everybody_is_claimed_again,);
 
 crate::on_two_ejabberds!(
     a_session_without_presence_is_claimed_and_reaped,

@@ -6,7 +6,7 @@ use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::mongooseim_admin::{MongooseAdmin, PASSWORD};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     its_sessions_are_claimed_and_its_accounts_have_a_home,
     a_wrong_password_is_told_and_never_shown,
 );

@@ -6,7 +6,7 @@ use crate::support::cluster::Cluster;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_copy_that_comes_back_is_not_handed_over_again,
     a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again,
     one_refused_copy_is_not_told_if_another_arrived,

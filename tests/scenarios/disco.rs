@@ -11,11 +11,13 @@ use crate::support::patience::until;
 use crate::support::room::{ROOMS, start_with_rooms};
 use crate::support::xml::child;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     global_disco,
     hidden_component_disco_in_different_region,
     services_come_and_go_without_a_restart_of_the_others,
 );
+
+crate::on_redis!(services_come_and_go_without_a_restart_of_the_others,);
 
 const BOT: &str = "bot.example.test";
 const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
@@ -116,12 +118,7 @@ async fn hidden_component_disco_in_different_region(backend: Backend) {
 
 async fn services_come_and_go_without_a_restart_of_the_others(backend: Backend) {
     let often = backend.times(3, 1);
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .config(&often)
-        .start()
-        .await;
+    let mut cluster = Cluster::of(backend).config(&often).start().await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     assert_eq!(items(&bob).await, [""; 0]);
 

@@ -8,7 +8,7 @@ use crate::support::flood::{Flood, Side, numbers};
 use crate::support::port::Port;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer,
     links_go_over_ipv6,
     a_node_may_have_several_endpoints,

@@ -9,7 +9,7 @@ use crate::support::prosody::Prosody;
 use crate::support::server::Kind;
 use crate::support::xml::child;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies,
     with_it_off_a_federated_sender_is_told_so,
     a_server_that_checks_senders_is_found_out_and_harms_nobody,

@@ -5,7 +5,7 @@ use crate::support::cluster::{Cluster, GLOBAL, SECRET};
 use crate::support::server::Kind;
 use crate::support::xml::child;
 
-crate::on_each_backend!(a_federated_sender_gets_not_allowed,);
+crate::on_mesh!(a_federated_sender_gets_not_allowed,);
 crate::on_each_server!(a_native_service_reaches_users_in_another_datacenter,);
 
 /// A component of the server's own, which has no address under the shared domain.

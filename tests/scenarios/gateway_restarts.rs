@@ -10,12 +10,17 @@ use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_restarted_gateway_finds_its_place_again,
     messages_to_a_killed_gateway_arrive_when_it_is_back,
     a_gateway_finds_its_users_again_when_something_comes_for_them,
     users_are_found_again_even_when_their_claims_have_expired,
     who_says_something_after_a_restart_is_known_for_good,
+);
+
+crate::on_redis!(
+    a_restarted_gateway_finds_its_place_again,
+    users_are_found_again_even_when_their_claims_have_expired,
 );
 
 crate::on_pairs_with_mongooseim!(
@@ -33,9 +38,7 @@ const BACK: Duration = Duration::from_secs(5);
 const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";
 
 async fn a_restarted_gateway_finds_its_place_again(pair: impl Into<Pair>) {
-    let mut cluster = Cluster::of(pair).config(DEFAULT_REFRESH).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (mut cluster, alice, bob) = Cluster::of(pair).config(DEFAULT_REFRESH).two_users().await;
     // Whose presence has not come yet is not known to anybody.
     for host in ["dc1.test", "dc2.test"] {
         until_session_here(&cluster, host).await;
@@ -61,9 +64,7 @@ async fn a_restarted_gateway_finds_its_place_again(pair: impl Into<Pair>) {
 }
 
 async fn messages_to_a_killed_gateway_arrive_when_it_is_back(pair: impl Into<Pair>) {
-    let mut cluster = Cluster::of(pair).config(DEFAULT_REFRESH).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (mut cluster, alice, bob) = Cluster::of(pair).config(DEFAULT_REFRESH).two_users().await;
     alice.chat("bob@example.test", "before").await;
     bob.expect_chat("alice@example.test", "before").await;
 
@@ -107,9 +108,7 @@ async fn until_session_here(cluster: &Cluster, host: &str) {
 }
 
 async fn a_gateway_finds_its_users_again_when_something_comes_for_them(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
+    let mut cluster = Cluster::of(backend)
         .config(&backend.times(60, 1))
         .start()
         .await;
@@ -153,9 +152,7 @@ async fn a_gateway_finds_its_users_again_when_something_comes_for_them(backend: 
 }
 
 async fn users_are_found_again_even_when_their_claims_have_expired(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
+    let mut cluster = Cluster::of(backend)
         .config("bounce.resend_after_ms = 3600000\nbounce.max_retries = 1\n")
         .config(&backend.times(3, 1))
         .start()
@@ -181,9 +178,7 @@ async fn users_are_found_again_even_when_their_claims_have_expired(backend: Back
 }
 
 async fn who_says_something_after_a_restart_is_known_for_good(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
+    let mut cluster = Cluster::of(backend)
         .config(&backend.times(3, 1))
         .start()
         .await;

@@ -7,10 +7,12 @@ use crate::support::pair::Pair;
 use crate::support::server::Kind;
 use crate::support::xml::child;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_message_to_a_user_who_never_logged_in_waits_at_the_account,
     without_a_list_of_accounts_that_is_said,
 );
+
+crate::on_redis!(a_message_to_a_user_who_never_logged_in_waits_at_the_account,);
 
 crate::on_two_ejabberds!(a_message_to_a_user_who_never_logged_in_waits_at_the_account,);
 

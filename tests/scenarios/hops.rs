@@ -5,7 +5,7 @@ use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     the_ttl_falls_with_each_hop,
     at_ttl_0_it_is_handled_where_it_is,
 );

@@ -10,7 +10,7 @@ use crate::support::cluster::{Cluster, SECRET};
 use crate::support::fake_server::{Connection, FakeServer};
 use crate::support::gateway::{Gateway, Settings};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_certificate_of_another_authority_is_refused,
     plain_tcp_is_refused,
     garbage_on_the_link_port_is_refused,

@@ -8,11 +8,7 @@ use crate::support::gateway::binary;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateways_link_with_what_strait_certs_makes() {
-    let mut cluster = Cluster::on(Backend::Mesh)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .prepare()
-        .await;
+    let mut cluster = Cluster::of(Backend::Mesh).prepare().await;
     let directory = cluster.workdir().file("made");
     // The second one is added later.
     for host in ["dc1.test", "dc2.test"] {

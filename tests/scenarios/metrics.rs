@@ -11,7 +11,7 @@ use crate::support::cluster::SECRET;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     instrumentation_events_on_one_host,
     our_own_metrics_pass_the_linter,
     one_id_leads_through_the_logs_of_both_gateways,

@@ -3,16 +3,10 @@
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 
-crate::on_each_backend!(the_next_message_follows_a_user_who_moved,);
+crate::on_mesh!(the_next_message_follows_a_user_who_moved,);
 
 async fn the_next_message_follows_a_user_who_moved(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (cluster, alice, bob) = Cluster::of(backend).two_users().await;
     bob.chat("alice@example.test", "from dc2").await;
     alice.expect_chat("bob@example.test", "from dc2").await;
     alice.chat("bob@example.test", "to dc2").await;

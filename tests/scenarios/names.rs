@@ -15,7 +15,7 @@ use crate::support::patience::until;
 use crate::support::port::Port;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     a_name_that_moves_is_followed_without_a_restart,
     a_name_server_that_does_not_answer_blocks_nothing,
 );

@@ -4,14 +4,10 @@ use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::child;
 
-crate::on_each_backend!(a_message_to_a_nonexistent_user_comes_back,);
+crate::on_mesh!(a_message_to_a_nonexistent_user_comes_back,);
 
 async fn a_message_to_a_nonexistent_user_comes_back(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
+    let cluster = Cluster::of(backend).start().await;
     let alice = cluster.login("alice", "dc1.test", "r1").await;
 
     let id = alice.chat("nobody@example.test", "is there anybody").await;

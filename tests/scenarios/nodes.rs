@@ -6,10 +6,12 @@ use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side, numbers};
 use crate::support::patience::until;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     what_a_dead_node_had_not_settled_goes_through_another,
     a_node_that_stops_hands_its_senders_over,
 );
+
+crate::on_redis!(what_a_dead_node_had_not_settled_goes_through_another,);
 
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 const COUNT: usize = 10;

@@ -4,14 +4,12 @@ use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;
 use crate::support::xml::child;
 
-crate::on_each_backend!(an_offline_message_is_delivered_at_the_next_login,);
+crate::on_mesh!(an_offline_message_is_delivered_at_the_next_login,);
 
 crate::on_pairs_with_mongooseim!(an_offline_message_is_delivered_at_the_next_login,);
 
 async fn an_offline_message_is_delivered_at_the_next_login(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_users().await;
     alice.chat("bob@example.test", "are you there").await;
     bob.expect_chat("alice@example.test", "are you there").await;
     bob.send("<presence to='alice@example.test'/>").await;

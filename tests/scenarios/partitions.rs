@@ -12,7 +12,7 @@ use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::machine::{self, Machine, Network};
-use crate::support::patience::PATIENCE;
+use crate::support::patience::{Deadline, PATIENCE};
 
 const HOSTS: [&str; 3] = ["dc1.test", "dc2.test", "dc3.test"];
 const REPAIRS: &str = "strait_mesh_repairs_total";
@@ -180,11 +180,11 @@ impl World {
     /// Waits until `at` follows `far` no more.
     async fn until_given_up(&self, at: usize, far: usize) {
         // So long may a silence last, and then a connection is given up.
-        let deadline = Instant::now() + 2 * PATIENCE;
+        let mut deadline = Deadline::after(2 * PATIENCE);
         let labels = [("host", HOSTS[far])];
         let gateway = &self.cluster.dc(HOSTS[at]).gateway;
         while gateway.metric("strait_mesh_links_up", &labels).await > 0.0 {
-            assert!(Instant::now() < deadline, "{at} still follows {far}");
+            assert!(!deadline.is_past(), "{at} still follows {far}");
             sleep(Duration::from_millis(50)).await;
         }
     }

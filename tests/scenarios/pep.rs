@@ -3,13 +3,13 @@
 use minidom::Element;
 
 use crate::support::backend::Backend;
-use crate::support::client::{Client, befriend};
+use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::interests::Interests;
 use crate::support::pair::Pair;
 use crate::support::pubsub::{fetch, is_event, publish, request};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     device_list_is_fetched_and_subscribed_to,
     plus_notify_reaches_a_contact_elsewhere,
 );
@@ -30,10 +30,7 @@ fn is_event_from(stanza: &Element, from: &str, device: &str) -> bool {
 }
 
 async fn device_list_is_fetched_and_subscribed_to(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
-    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
     publish_device(&bob, "31337").await;
 
     let list = fetch(&alice, "bob@example.test", DEVICES).await;
@@ -54,14 +51,7 @@ async fn device_list_is_fetched_and_subscribed_to(pair: impl Into<Pair>) {
 }
 
 async fn plus_notify_reaches_a_contact_elsewhere(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
-        .start()
-        .await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
-    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    let (cluster, alice, bob) = Cluster::of(backend).two_friends().await;
     publish_device(&bob, "1").await;
 
     let interests = Interests::new("test", &[DEVICES]);

@@ -5,7 +5,7 @@ use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;
 use crate::support::xml::child;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     subscription_both_ways_then_every_change_of_presence,
     a_killed_socket_is_seen_as_unavailable_on_the_other_side,
     a_subscription_can_be_refused_and_ended,
@@ -18,10 +18,7 @@ crate::on_pairs_with_mongooseim!(
 );
 
 async fn subscription_both_ways_then_every_change_of_presence(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
-    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
 
     let roster = format!("{:?}", alice.roster().await);
     assert!(roster.contains("bob@example.test"), "{roster}");
@@ -56,10 +53,7 @@ async fn subscription_both_ways_then_every_change_of_presence(pair: impl Into<Pa
 }
 
 async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
-    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
 
     bob.kill().await;
     alice
@@ -72,9 +66,7 @@ async fn a_killed_socket_is_seen_as_unavailable_on_the_other_side(pair: impl Int
 }
 
 async fn a_subscription_can_be_refused_and_ended(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_users().await;
 
     alice.subscribe("bob@example.test").await;
     bob.expect_presence("alice@example.test", Some("subscribe"))

@@ -8,7 +8,7 @@ use crate::support::flood::Side;
 use crate::support::pair::Pair;
 use crate::support::xml::{body, child};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     pm_between_users_at_different_locations,
     pm_between_users_before_available_presence,
     pm_with_disconnection_on_other_server,
@@ -17,6 +17,8 @@ crate::on_each_backend!(
     pm_with_ungraceful_reconnection_to_different_server_unnoticed,
     pm_with_disconnection_on_other_server_without_offline_storage,
 );
+
+crate::on_redis!(pm_with_ungraceful_reconnection_to_different_server_unnoticed,);
 
 crate::on_pairs_with_mongooseim!(
     pm_between_users_at_different_locations,

@@ -1,11 +1,11 @@
 //! Queries from one datacenter to a user in another.
 
-use crate::support::client::{Client, befriend};
+use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;
 use crate::support::xml::child;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     disco_and_vcard_of_a_user_elsewhere,
     a_query_to_a_session_is_answered_by_its_client,
 );
@@ -18,10 +18,7 @@ crate::on_pairs_with_mongooseim!(
 const DISCO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 
 async fn disco_and_vcard_of_a_user_elsewhere(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
-    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
 
     let info = alice.iq(Some("bob@example.test"), "get", DISCO).await;
     assert_eq!(info.attr("type"), Some("result"), "{info:?}");
@@ -52,10 +49,7 @@ async fn disco_and_vcard_of_a_user_elsewhere(pair: impl Into<Pair>) {
 }
 
 async fn a_query_to_a_session_is_answered_by_its_client(pair: impl Into<Pair>) {
-    let cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
-    befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+    let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
 
     let (answer, ()) = tokio::join!(
         alice.iq(Some("bob@example.test/b1"), "get", DISCO),

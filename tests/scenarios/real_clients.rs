@@ -6,7 +6,7 @@ use crate::support::cluster::Cluster;
 use crate::support::real_clients::{GoSendXmpp, Slixmpp};
 use crate::support::workdir::Workdir;
 
-crate::on_each_backend!(slixmpp_here_and_there, go_sendxmpp_talks_with_slixmpp,);
+crate::on_mesh!(slixmpp_here_and_there, go_sendxmpp_talks_with_slixmpp,);
 
 const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@example.test";

@@ -10,14 +10,12 @@ const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn routing_goes_on_without_redis_and_everything_is_written_again() {
-    let mut cluster = Cluster::builder()
+    let (mut cluster, alice, bob) = Cluster::builder()
         .datacenter("dc1.test")
         .datacenter("dc2.test")
         .config(DEFAULT_REFRESH)
-        .start()
+        .two_users()
         .await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
     alice.chat("bob@example.test", "with redis").await;
     bob.expect_chat("alice@example.test", "with redis").await;
     bob.chat("alice@example.test", "with redis").await;

@@ -13,7 +13,7 @@ use crate::support::patience::until;
 use crate::support::server::Kind;
 use crate::support::xml::{body, child};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     what_was_accepted_just_before_the_server_died_comes_again_with_a_delay,
     a_server_that_stops_in_order_gets_nothing_twice,
     without_replay_nothing_comes_twice,
@@ -107,7 +107,7 @@ async fn without_replay_nothing_comes_twice(backend: Backend) {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_an_ejabberd_is_killed_in_a_flood() {
     const COUNT: usize = 300;
-    let mut cluster = Cluster::pair(Backend::Mesh, [Kind::Prosody, Kind::Ejabberd])
+    let mut cluster = Cluster::of([Kind::Prosody, Kind::Ejabberd])
         .config("component.replay = 60")
         .start()
         .await;

@@ -6,7 +6,7 @@ use crate::support::pair::Pair;
 use crate::support::room::{Occupant, has_status, start_with_rooms};
 use crate::support::xml::{body, child};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     muc_conversation_on_one_host,
     muc_conversation_history,
     a_room_without_a_local_name_is_shared_too,

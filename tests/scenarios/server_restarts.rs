@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 use crate::support::cluster::{Cluster, GLOBAL};
 use crate::support::pair::Pair;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     everything_works_again_soon_after_the_server_returns,
     a_killed_server_leaves_no_session_behind,
 );
+
+crate::on_redis!(a_killed_server_leaves_no_session_behind,);
 
 crate::on_pairs_with_mongooseim!(
     everything_works_again_soon_after_the_server_returns,
@@ -23,9 +25,7 @@ crate::on_two_ejabberds!(
 const BACK: Duration = Duration::from_secs(5);
 
 async fn everything_works_again_soon_after_the_server_returns(pair: impl Into<Pair>) {
-    let mut cluster = Cluster::of(pair).start().await;
-    let alice = cluster.login("alice", "dc1.test", "r1").await;
-    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let (mut cluster, alice, bob) = Cluster::of(pair).two_users().await;
     alice.chat("bob@example.test", "before").await;
     bob.expect_chat("alice@example.test", "before").await;
 

@@ -13,7 +13,7 @@ use crate::support::patience::until;
 use crate::support::room::{Occupant, ROOMS, cluster_with_rooms, start_with_rooms};
 use crate::support::xml::{body, child};
 
-crate::on_each_backend!(
+crate::on_mesh!(
     what_comes_before_a_new_service_is_known_waits_for_its_stream,
     all_streams_are_attached_again_after_the_server_restarts,
     service_unavailable_when_the_hosting_gateway_retires,

@@ -4,7 +4,7 @@ use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     what_the_server_had_not_accepted_is_written_again_in_order,
     a_sender_is_told_when_the_other_side_stays_away,
 );
@@ -48,9 +48,7 @@ async fn what_the_server_had_not_accepted_is_written_again_in_order(backend: Bac
 }
 
 async fn a_sender_is_told_when_the_other_side_stays_away(backend: Backend) {
-    let mut cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
+    let mut cluster = Cluster::of(backend)
         .config("[connections]\nmax_wait = 2\n")
         .start()
         .await;

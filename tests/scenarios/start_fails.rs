@@ -7,7 +7,7 @@ use crate::support::cluster::Cluster;
 use crate::support::fake_server::FakeServer;
 use crate::support::gateway::Gateway;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     an_address_in_use_stops_the_start,
     a_certificate_for_another_host_stops_the_start,
     an_address_of_another_machine_stops_the_start,

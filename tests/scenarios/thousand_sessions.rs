@@ -9,12 +9,12 @@ use fastrand::Rng;
 use futures::stream::{self, StreamExt};
 use reqwest::Response;
 use serde_json::Value;
-use tokio::time::Instant;
 
 use crate::support::backend::Backend;
 use crate::support::client::Client;
 use crate::support::cluster::{Cluster, PASSWORD};
 use crate::support::control;
+use crate::support::patience::Deadline;
 use crate::support::server::Kind;
 
 crate::on_each_backend!(claims_are_what_the_servers_say_whatever_was_killed);
@@ -196,7 +196,7 @@ async fn is_claimed(
 
 /// Waits until every gateway knows who is at each server, and no one else.
 async fn until_right(cluster: &Cluster, people: &[People]) {
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Deadline::after(PATIENCE);
     for admin in cluster.datacenters().iter().map(|dc| dc.gateway.admin()) {
         for these in people {
             loop {
@@ -205,7 +205,7 @@ async fn until_right(cluster: &Cluster, people: &[People]) {
                         assert_eq!(online, these.online.len(), "clients at {}", these.host);
                         break;
                     }
-                    Err(instead) if Instant::now() > deadline => panic!("{instead}"),
+                    Err(instead) if deadline.is_past() => panic!("{instead}"),
                     Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                 }
             }
@@ -215,7 +215,7 @@ async fn until_right(cluster: &Cluster, people: &[People]) {
 
 /// Waits until each gateway knows of a session for each device at its server.
 async fn until_all_are_known(cluster: &Cluster) {
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Deadline::after(PATIENCE);
     for dc in cluster.datacenters() {
         loop {
             let sessions = dc.gateway.metric("strait_sessions", &[]).await;
@@ -223,7 +223,7 @@ async fn until_all_are_known(cluster: &Cluster) {
                 break;
             }
             let host = dc.gateway.host();
-            assert!(Instant::now() < deadline, "{sessions} at {host}");
+            assert!(!deadline.is_past(), "{sessions} at {host}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }

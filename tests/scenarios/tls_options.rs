@@ -10,7 +10,7 @@ use crate::support::gateway::Gateway;
 use crate::support::port::Port;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     the_ciphers_of_one_side_are_used_by_both,
     without_a_cipher_in_common_both_sides_say_what_to_compare,
     the_key_may_stand_in_the_certfile,

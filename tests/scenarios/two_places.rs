@@ -4,11 +4,13 @@ use crate::support::backend::Backend;
 use crate::support::flood::Flood;
 use crate::support::xml::body;
 
-crate::on_each_backend!(
+crate::on_mesh!(
     bare_jids_reach_both_and_full_ones_only_theirs,
     a_query_to_the_bare_jid_reaches_one_always_the_same,
     one_side_going_away_leaves_the_other,
 );
+
+crate::on_redis!(bare_jids_reach_both_and_full_ones_only_theirs,);
 
 impl Flood {
     async fn bob_is_at_both(&self) {

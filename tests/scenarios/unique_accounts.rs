@@ -6,7 +6,7 @@ use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::xml::{body, child};
 
-crate::on_each_backend!(shared_accounts_are_one_person);
+crate::on_mesh!(shared_accounts_are_one_person);
 
 const UNIQUE: &str = "accounts = 'unique'";
 
@@ -67,9 +67,7 @@ async fn the_second_account_of_a_name_neither_speaks_nor_hears() {
 }
 
 async fn shared_accounts_are_one_person(backend: Backend) {
-    let cluster = Cluster::on(backend)
-        .datacenter("dc1.test")
-        .datacenter("dc2.test")
+    let cluster = Cluster::of(backend)
         .config("accounts = 'shared'")
         .start()
         .await;

@@ -49,14 +49,33 @@ impl std::ops::DerefMut for OwnRedis {
     }
 }
 
-/// Makes two tests of each scenario, a function that takes the [`Backend`].
+/// Makes a test of each scenario, a function that takes the [`Backend`]: without a
+/// database, as most clusters are.
+#[macro_export]
+macro_rules! on_mesh {
+    ($($scenario:ident),+ $(,)?) => { $crate::on_backend! { mesh Mesh $($scenario)+ } };
+}
+
+/// The same with the table in Redis: for scenarios about the table itself, twenty-five
+/// in all. That both backends keep the same promises is shown by the store contract.
+#[macro_export]
+macro_rules! on_redis {
+    ($($scenario:ident),+ $(,)?) => { $crate::on_backend! { redis Redis $($scenario)+ } };
+}
+
+/// Makes a test of each scenario with each backend.
 #[macro_export]
 macro_rules! on_each_backend {
     ($($scenario:ident),+ $(,)?) => {
-        $crate::on_each_backend! { @with redis Redis $($scenario)+ }
-        $crate::on_each_backend! { @with mesh Mesh $($scenario)+ }
+        $crate::on_mesh! { $($scenario),+ }
+        $crate::on_redis! { $($scenario),+ }
     };
-    (@with $name:ident $backend:ident $($scenario:ident)+) => {
+}
+
+/// The tests behind the macros above.
+#[macro_export]
+macro_rules! on_backend {
+    ($name:ident $backend:ident $($scenario:ident)+) => {
         mod $name {
             $(
                 #[tokio::test(flavor = "multi_thread")]

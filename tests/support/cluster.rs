@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use super::backend::{Backend, OwnRedis};
 use super::certs::Authority;
-use super::client::Client;
+use super::client::{Client, befriend};
 use super::component::Component;
 use super::ejabberd;
 use super::fake_server::FakeServer;
@@ -187,6 +187,21 @@ impl Builder {
         cluster.until_ready().await;
         cluster
     }
+
+    /// Everything runs; alice is logged in at `dc1.test`, bob at `dc2.test`.
+    pub async fn two_users(self) -> (Cluster, Client, Client) {
+        let cluster = self.start().await;
+        let alice = cluster.login("alice", "dc1.test", "r1").await;
+        let bob = cluster.login("bob", "dc2.test", "b1").await;
+        (cluster, alice, bob)
+    }
+
+    /// The same two, each subscribed to the other's presence.
+    pub async fn two_friends(self) -> (Cluster, Client, Client) {
+        let (cluster, alice, bob) = self.two_users().await;
+        befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
+        (cluster, alice, bob)
+    }
 }
 
 impl Cluster {
@@ -208,15 +223,6 @@ impl Cluster {
             backend,
             ..Self::builder()
         }
-    }
-
-    /// Two datacenters, `dc1.test` and `dc2.test`, with these servers.
-    pub fn pair(backend: Backend, [first, second]: [Kind; 2]) -> Builder {
-        Self::on(backend)
-            .datacenter("dc1.test")
-            .its_server(first)
-            .datacenter("dc2.test")
-            .its_server(second)
     }
 
     /// A gateway that `settings` tell of; it does not run.

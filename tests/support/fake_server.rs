@@ -10,13 +10,12 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use uuid::Uuid;
 use xmpp_parsers::component::Handshake;
 use xmpp_parsers::ns;
 
 use super::inbox::Inbox;
-use super::patience::PATIENCE;
+use super::patience::in_time;
 use super::port::Port;
 use super::xml::{attribute, child};
 
@@ -71,7 +70,7 @@ impl FakeServer {
     /// Waits for a connection; says nothing on it yet. Its pings to a domain
     /// are answered until [`Connection::withhold_pings`].
     pub async fn accept(&self) -> Connection {
-        let accepted = timeout(PATIENCE, self.listener.accept()).await;
+        let accepted = in_time(self.listener.accept()).await;
         let (stream, peer) = accepted
             .expect("a component that connects")
             .expect("a working listener");

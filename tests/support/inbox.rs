@@ -9,9 +9,8 @@ use minidom::Element;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout_at};
 
-use super::patience::PATIENCE;
+use super::patience::{Deadline, PATIENCE};
 use super::xml::{Piece, Splitter};
 
 /// Filled by a reader task, asked by the test.
@@ -148,7 +147,7 @@ impl Inbox {
     }
 
     async fn wait<T>(&self, what: &str, mut take: impl FnMut(&mut State) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
+        let mut deadline = Deadline::after(PATIENCE);
         let mut changes = self.changes.subscribe();
         loop {
             let closed = {
@@ -164,7 +163,7 @@ impl Inbox {
                     self.owner
                 );
             }
-            if timeout_at(deadline, changes.changed()).await.is_err() {
+            if deadline.wait(changes.changed()).await.is_err() {
                 panic!("{}: waited {PATIENCE:?} for {what}; {self}", self.owner);
             }
         }

@@ -3,14 +3,13 @@
 
 use minidom::Element;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use xmpp_parsers::caps::{self, Caps};
 use xmpp_parsers::disco::{DiscoInfoResult, Identity};
 use xmpp_parsers::hashes::Algo;
 use xmpp_parsers::ns;
 
 use super::client::Client;
-use super::patience::PATIENCE;
+use super::patience::in_time;
 use super::xml::is_jid;
 
 /// The capabilities of one client.
@@ -75,8 +74,8 @@ impl Interests {
     pub async fn until_answered(&self, asker: &str) {
         let mut answered = self.answered.subscribe();
         let asked = |all: &Vec<String>| all.iter().any(|known| is_jid(Some(known), asker));
-        let asked = timeout(PATIENCE, answered.wait_for(asked)).await;
-        let asked = asked.unwrap_or_else(|_| panic!("{asker} has not asked in {PATIENCE:?}"));
+        let asked = in_time(answered.wait_for(asked)).await;
+        let asked = asked.unwrap_or_else(|_| panic!("{asker} has not asked in time"));
         asked.expect("we hold the sender");
     }
 }

@@ -10,9 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
 
-use super::patience::{PATIENCE, until_within};
+use super::patience::{PATIENCE, in_time, until_within};
 
 /// A program that can be started, stopped in several ways, and started again.
 /// Its output is appended to one log file.
@@ -127,13 +126,9 @@ impl Process {
             .child
             .as_mut()
             .unwrap_or_else(|| panic!("{} was never started", self.name));
-        match timeout(PATIENCE, child.wait()).await {
+        match in_time(child.wait()).await {
             Ok(status) => status.expect("the status of a child"),
-            Err(_) => panic!(
-                "{} did not end in {PATIENCE:?}; {}",
-                self.name,
-                self.log_tail()
-            ),
+            Err(_) => panic!("{} did not end in time; {}", self.name, self.log_tail()),
         }
     }
 

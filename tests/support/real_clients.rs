@@ -7,9 +7,8 @@ use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::timeout;
 
-use super::patience::PATIENCE;
+use super::patience::in_time;
 use super::prosody::Prosody;
 use super::workdir::Workdir;
 
@@ -62,7 +61,7 @@ impl Talker {
 
     /// Its next line.
     async fn next(&mut self, what: &str) -> String {
-        let line = timeout(PATIENCE, self.output.next_line()).await;
+        let line = in_time(self.output.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("waited for {what}; {}", self.complaints()));
         let line = line.expect("a pipe that can be read");
         line.unwrap_or_else(|| panic!("no {what}, it has ended; {}", self.complaints()))
@@ -71,7 +70,7 @@ impl Talker {
     /// Ends its input, and waits until it has ended, too.
     async fn finish(mut self) {
         self.input = None;
-        let status = timeout(PATIENCE, self.child.wait()).await;
+        let status = in_time(self.child.wait()).await;
         let status = status.unwrap_or_else(|_| panic!("no end; {}", self.complaints()));
         let status = status.expect("the status of a child");
         assert!(status.success(), "{status}; {}", self.complaints());
