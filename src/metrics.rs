@@ -26,6 +26,12 @@ macro_rules! metrics {
             $( $(#[doc = $help])+ pub $field: $kind, )*
         }
 
+        /// Name, type and labels of each metric.
+        #[cfg(test)]
+        const METRICS: &[(&str, &str, &[&str])] = &[
+            $( ($name, stringify!($kind), &[$($($label),*)?]), )*
+        ];
+
         impl Metrics {
             /// All at zero.
             ///
@@ -254,6 +260,19 @@ impl Build for HistogramVec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Dashboards and alerts depend on them: a line is added here, and none is changed
+    /// without a note in the changelog.
+    #[test]
+    fn names_types_and_labels_are_those_that_dashboards_know() {
+        let known = include_str!("../tests/fixtures/metrics.txt");
+        let now = METRICS.iter().map(|(name, kind, labels)| {
+            let kind = kind.trim_start_matches("Int").trim_end_matches("Vec");
+            format!("{name} {} {}", kind.to_lowercase(), labels.join(","))
+        });
+        let now: Vec<_> = now.map(|line| line.trim_end().to_owned()).collect();
+        assert_eq!(known.lines().collect::<Vec<_>>(), now);
+    }
 
     #[test]
     fn names_are_unique_and_known_labels_start_at_zero() {
