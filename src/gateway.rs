@@ -25,23 +25,19 @@ use self::presence::PresenceTask;
 use self::readiness::readiness;
 use self::session_store::SessionStore;
 use self::status::status;
+use crate::addresses::{Senders, Translator};
 use crate::admin::{Admin, Statuses};
-use crate::bounce::BounceQueue;
 use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
-use crate::copies::Copies;
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
 use crate::presence_sync::PresenceSync;
 use crate::registry::{self, Registry};
-use crate::relay::Relay;
-use crate::route::Rules;
+use crate::routing::{FanOut, HoldQueue, Relay, RoutingRules, Workers};
 use crate::servers::KnownServer;
 use crate::services::Services;
 use crate::sessions::Sessions;
-use crate::translate::{Senders, Translator};
-use crate::workers::Workers;
 
 /// What the peers have not acknowledged by then goes back to its senders.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -146,7 +142,7 @@ impl Gateway {
         );
         let controlling = Controlling::new(config, &sessions, &components, &metrics)?;
         let relay = Arc::new(Relay {
-            rules: Rules {
+            rules: RoutingRules {
                 global: config.global_host.clone(),
                 local: config.local_host.clone(),
                 bounce_enabled: config.bounce.enabled,
@@ -166,8 +162,8 @@ impl Gateway {
             links: Arc::clone(&links),
             directory: registry.directory(),
             components: components.clone(),
-            bounce: Arc::new(BounceQueue::new(&config.bounce, Arc::clone(&metrics))),
-            copies: Copies::new(config.connections.max_wait),
+            hold: Arc::new(HoldQueue::new(&config.bounce, Arc::clone(&metrics))),
+            fan_out: FanOut::new(config.connections.max_wait),
             presence: Arc::new(PresenceSync::new(
                 config.global_host.clone(),
                 Arc::clone(&metrics),
@@ -373,11 +369,8 @@ impl Gateway {
         }
         tasks.spawn(presence_task.run(workers.clone(), ends.rest.clone()));
         {
-            let (workers, bounce, end) = (
-                workers.clone(),
-                Arc::clone(&relay.bounce),
-                ends.rest.clone(),
-            );
+            let (workers, bounce, end) =
+                (workers.clone(), Arc::clone(&relay.hold), ends.rest.clone());
             tasks.spawn(async move { end.run_until_cancelled(workers.retry(&bounce)).await });
         }
         let (streams, wanted) = watch::channel(BTreeSet::new());

@@ -9,15 +9,13 @@
 //! start tag is parsed. With our own header around it, it is an
 //! [`envelope`](envelope::Envelope).
 //!
-//! **Out** is five rooms: [`component`] reads it from the server → [`workers`]
-//! put it behind what its sender sent before → [`relay`] translates its
-//! addresses ([`translate`]), asks who has the recipient ([`sessions`]),
-//! decides ([`route`]) and carries the decision out → a pool of [`link`]s takes
-//! it → the link sends it. **In** is four: a link's listener → workers → relay
-//! → component. A stanza that nobody is known to have waits in [`bounce`] and
-//! comes back to the workers; one that goes to several hosts is remembered in
-//! [`copies`]. The page to read first is the `match` in
-//! [`relay`].
+//! **Out**: [`component`] reads the stanza from the server → [`routing`]'s workers
+//! keep the order of its sender, translate its addresses ([`addresses`]), look
+//! its recipient up ([`sessions`]), decide (`routing/decide.rs`) and act
+//! (`routing/relay.rs`) → a pool of [`link`]s sends it. **In**: a link's listener
+//! → routing → component. A stanza without a recipient or a route waits in
+//! `routing/hold.rs`; one that goes to several hosts is remembered in
+//! `routing/fan_out.rs`.
 //!
 //! Nothing is lost on the way because each room hands over and says so: an
 //! envelope carries a [`Receipt`](envelope::Receipt), which is settled when the
@@ -50,24 +48,22 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | 10 | `main`, `cli` |
-//! | 9 | [`gateway`] |
-//! | 8 | [`admin`] |
-//! | 7 | [`workers`] |
-//! | 6 | [`control`], [`relay`] |
-//! | 5 | [`bounce`], [`copies`], [`registry`], [`sessions`], [`presence_sync`] |
-//! | 4 | [`component`], [`link`], [`route`], [`services`], [`store`], [`translate`] |
+//! | 9 | `main`, `cli` |
+//! | 8 | [`gateway`] |
+//! | 7 | [`admin`] |
+//! | 6 | [`control`], [`routing`] |
+//! | 5 | [`presence_sync`], [`registry`], [`sessions`] |
+//! | 4 | [`addresses`], [`component`], [`link`], [`services`], [`store`] |
 //! | 3 | [`servers`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`] |
 
+pub mod addresses;
 pub mod admin;
-pub mod bounce;
 pub mod component;
 pub mod config;
 pub mod control;
-pub mod copies;
 pub mod envelope;
 pub mod gateway;
 pub mod host;
@@ -75,13 +71,10 @@ pub mod link;
 pub mod metrics;
 pub mod presence_sync;
 pub mod registry;
-pub mod relay;
 pub mod replication;
-pub mod route;
+pub mod routing;
 pub mod servers;
 pub mod services;
 pub mod sessions;
 pub mod stanza;
 pub mod store;
-pub mod translate;
-pub mod workers;

@@ -12,7 +12,7 @@ use crate::config::{Endpoint, ServiceConfig};
 use crate::host::Host;
 use crate::link::Links;
 use crate::registry::{Directory, Peers, Registry};
-use crate::relay::Relay;
+use crate::routing::Relay;
 use crate::sessions::Sessions;
 
 /// Tells the session table when the server went away and came back, and asks

@@ -15,8 +15,7 @@ use crate::component::Attachment;
 use crate::config;
 use crate::link::Heard;
 use crate::presence_sync::{PeerMonitor, Sweep, SweepAction, SweepCause};
-use crate::relay::Relay;
-use crate::workers::Workers;
+use crate::routing::{Relay, Workers};
 
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(100);

@@ -11,7 +11,7 @@ fn hosts(names: &[&str]) -> Vec<Host> {
     names.iter().copied().map(host).collect()
 }
 
-/// One question and the answer it should get; built from the usual case.
+/// One input and the answer it should get; built from the usual case.
 struct Row {
     name: &'static str,
     recipient: &'static str,
@@ -26,7 +26,7 @@ struct Row {
     bare: &'static [&'static str],
     home: Option<&'static str>,
     here: bool,
-    service: Service,
+    service: ServiceHost,
     bounce_enabled: bool,
     want: Want,
 }
@@ -35,7 +35,7 @@ struct Row {
 #[derive(Debug, Clone, PartialEq)]
 enum Want {
     Answer,
-    Reinject(Why),
+    Reinject(ReinjectReason),
     To(&'static str),
     /// Several peers, and whether a copy is reinjected here.
     Each(&'static [&'static str], bool),
@@ -60,7 +60,7 @@ fn row(name: &'static str, recipient: &'static str, want: Want) -> Row {
         bare: &[],
         home: None,
         here: false,
-        service: Service::NotAService,
+        service: ServiceHost::NotAService,
         bounce_enabled: true,
         want,
     }
@@ -117,22 +117,25 @@ impl Row {
         self.copy_for = Some(host);
         self
     }
-    fn service(mut self, service: Service) -> Self {
+    fn service(mut self, service: ServiceHost) -> Self {
         self.service = service;
         self
     }
 
     fn decide(&self) -> Decision {
-        let rules = Rules {
+        let rules = RoutingRules {
             global: host(GLOBAL),
             local: host(LOCAL),
             bounce_enabled: self.bounce_enabled,
             max_retries: 4,
         };
-        let (full, bare) = (hosts(self.full), hosts(self.bare));
-        let home = self.home.map(host);
+        let whereabouts = Locations {
+            full: hosts(self.full),
+            bare: hosts(self.bare),
+            home: self.home.map(host),
+        };
         let copy_for = self.copy_for.map(host);
-        decide(&Question {
+        decide(&RoutingInput {
             recipient: &Jid::new(self.recipient).unwrap(),
             kind: self.kind,
             stanza_type: self.stanza_type,
@@ -141,11 +144,7 @@ impl Row {
             copy_for: copy_for.as_ref(),
             ttl: self.ttl,
             retries: self.retries,
-            whereabouts: Whereabouts {
-                full: &full,
-                bare: &bare,
-                home: home.as_ref(),
-            },
+            whereabouts: &whereabouts,
             here: self.here,
             service: self.service.clone(),
             rules: &rules,
@@ -155,7 +154,7 @@ impl Row {
     fn matches(&self, decision: &Decision) -> bool {
         match (decision, &self.want) {
             (Decision::Answer, Answer) | (Decision::Bounce, Bounce) => true,
-            (Decision::Reinject { why }, Reinject(want)) => why == want,
+            (Decision::Reinject { reason }, Reinject(want)) => reason == want,
             (Decision::Forward { hosts, here_too }, To(want)) => {
                 !here_too && *hosts == [host(want)]
             }
@@ -203,7 +202,7 @@ fn the_shared_domain_itself_is_answered() {
         row(
             "our answer to our own server",
             GLOBAL,
-            Reinject(Why::Routed),
+            Reinject(ReinjectReason::Routed),
         )
         .own(LOCAL),
         row("an answer to a peer's server", GLOBAL, Answer).own("dc2.test"),
@@ -212,18 +211,18 @@ fn the_shared_domain_itself_is_answered() {
 
 #[test]
 fn a_service_is_where_the_registry_says() {
-    let at = |h| Service::HostedAt(host(h));
+    let at = |h| ServiceHost::HostedAt(host(h));
     let room = "room@muc.example.test/nick";
     check(vec![
-        row("ours", room, Reinject(Why::Routed)).service(at(LOCAL)),
-        row("ours at ttl 0", room, Reinject(Why::Routed))
+        row("ours", room, Reinject(ReinjectReason::Routed)).service(at(LOCAL)),
+        row("ours at ttl 0", room, Reinject(ReinjectReason::Routed))
             .service(at(LOCAL))
             .ttl(0),
         row("a peer's", room, To("dc2.test")).service(at("dc2.test")),
         row("the domain alone", "muc.example.test", To("dc2.test"))
             .service(at("dc2.test"))
             .iq(),
-        row("nobody's", room, Refuse(Reason::Unavailable)).service(Service::Nowhere),
+        row("nobody's", room, Refuse(Reason::Unavailable)).service(ServiceHost::Unhosted),
         row("moved on", room, To("dc3.test"))
             .service(at("dc3.test"))
             .link("dc2.test"),
@@ -239,18 +238,18 @@ fn a_session_is_where_its_newest_claim_is() {
         row("at a peer", PHONE, To("dc2.test"))
             .full(&["dc2.test"])
             .bare(&["dc2.test"]),
-        row("here", PHONE, Reinject(Why::Routed))
+        row("here", PHONE, Reinject(ReinjectReason::Routed))
             .full(&[LOCAL])
             .here(),
         row("moved", PHONE, To("dc3.test")).full(&["dc3.test", LOCAL]),
-        row("moved here", PHONE, Reinject(Why::Routed)).full(&[LOCAL, "dc3.test"]),
+        row("moved here", PHONE, Reinject(ReinjectReason::Routed)).full(&[LOCAL, "dc3.test"]),
         row("its other sessions don't matter", PHONE, To("dc3.test"))
             .full(&["dc3.test"])
             .bare(&[LOCAL, "dc2.test"]),
         row(
             "the tracker knows before the table",
             PHONE,
-            Reinject(Why::Routed),
+            Reinject(ReinjectReason::Routed),
         )
         .bare(&["dc2.test"])
         .here(),
@@ -287,7 +286,7 @@ fn a_user_of_several_hosts_gets_messages_at_each_and_iqs_at_one() {
     let away: &[&str] = &["dc3.test", "dc2.test"];
     check(vec![
         row("one host", ALICE, To("dc2.test")).bare(&["dc2.test"]),
-        row("only here", ALICE, Reinject(Why::Routed)).bare(&[LOCAL]),
+        row("only here", ALICE, Reinject(ReinjectReason::Routed)).bare(&[LOCAL]),
         row("message", ALICE, Each(away, false)).bare(away),
         row("here too", ALICE, Each(&["dc2.test"], true)).bare(&["dc2.test", LOCAL]),
         row("here, says the tracker", ALICE, Each(&["dc2.test"], true))
@@ -306,13 +305,17 @@ fn a_user_of_several_hosts_gets_messages_at_each_and_iqs_at_one() {
         row("iq, the other order", ALICE, To("dc2.test"))
             .bare(&["dc2.test", "dc3.test"])
             .iq(),
-        row("iq, one host is us", ALICE, Reinject(Why::Routed))
-            .bare(&["dc2.test", LOCAL])
-            .kind(Kind::Iq, Some("set")),
+        row(
+            "iq, one host is us",
+            ALICE,
+            Reinject(ReinjectReason::Routed),
+        )
+        .bare(&["dc2.test", LOCAL])
+        .kind(Kind::Iq, Some("set")),
         row("iq result: whichever asked", ALICE, Each(away, false))
             .bare(away)
             .kind(Kind::Iq, Some("result")),
-        row("ttl 0", ALICE, Reinject(Why::TtlZero))
+        row("ttl 0", ALICE, Reinject(ReinjectReason::TtlZero))
             .bare(away)
             .ttl(0),
     ]);
@@ -325,7 +328,7 @@ fn a_copy_is_never_copied_again() {
         row("still there", ALICE, To("dc2.test"))
             .bare(both)
             .copy_for("dc2.test"),
-        row("still here", ALICE, Reinject(Why::Routed))
+        row("still here", ALICE, Reinject(ReinjectReason::Routed))
             .bare(&["dc2.test", LOCAL])
             .copy_for(LOCAL),
         row("gone from there", ALICE, To("dc3.test"))
@@ -338,11 +341,11 @@ fn a_copy_is_never_copied_again() {
 #[test]
 fn what_came_over_a_link_is_for_us_or_goes_on_to_one() {
     check(vec![
-        row("tracker has it", ALICE, Reinject(Why::Routed))
+        row("tracker has it", ALICE, Reinject(ReinjectReason::Routed))
             .bare(&["dc3.test"])
             .here()
             .link("dc2.test"),
-        row("table lists us", ALICE, Reinject(Why::Routed))
+        row("table lists us", ALICE, Reinject(ReinjectReason::Routed))
             .bare(&["dc3.test", LOCAL])
             .link("dc2.test"),
         row("moved on", ALICE, To("dc3.test"))
@@ -365,11 +368,11 @@ fn what_came_over_a_link_is_for_us_or_goes_on_to_one() {
             .bare(&["dc4.test", "dc3.test"])
             .iq()
             .link("dc2.test"),
-        row("stays at ttl 0", ALICE, Reinject(Why::TtlZero))
+        row("stays at ttl 0", ALICE, Reinject(ReinjectReason::TtlZero))
             .bare(&["dc3.test"])
             .link("dc2.test")
             .ttl(0),
-        row("here at ttl 0", ALICE, Reinject(Why::Routed))
+        row("here at ttl 0", ALICE, Reinject(ReinjectReason::Routed))
             .here()
             .link("dc2.test")
             .ttl(0),
@@ -383,18 +386,23 @@ fn nobody_known_bounces_then_goes_home() {
         row("first", ALICE, Bounce).home("dc2.test"),
         row("last bounce", PHONE, Bounce).tried(3),
         row("home", ALICE, To("dc2.test")).home("dc2.test").tried(4),
-        row("home here", ALICE, Reinject(Why::LastResort))
+        row("home here", ALICE, Reinject(ReinjectReason::LastResort))
             .home(LOCAL)
             .tried(4),
-        row("no home", PHONE, Reinject(Why::LastResort)).tried(4),
-        row("home, but ttl 0", ALICE, Reinject(Why::TtlZero))
+        row("no home", PHONE, Reinject(ReinjectReason::LastResort)).tried(4),
+        row("home, but ttl 0", ALICE, Reinject(ReinjectReason::TtlZero))
             .home("dc2.test")
             .tried(4)
             .ttl(0),
         row("bounce disabled", ALICE, To("dc2.test"))
             .home("dc2.test")
             .no_bounce(),
-        row("disabled, no home", ALICE, Reinject(Why::LastResort)).no_bounce(),
+        row(
+            "disabled, no home",
+            ALICE,
+            Reinject(ReinjectReason::LastResort),
+        )
+        .no_bounce(),
         row("home when it came from there", ALICE, To("dc2.test"))
             .home("dc2.test")
             .tried(4)
@@ -409,7 +417,7 @@ fn nobody_known_bounces_then_goes_home() {
 #[test]
 fn a_peer_that_asks_for_presence_is_answered_at_once() {
     let probe = |name, want| row(name, ALICE, want).kind(Kind::Presence, Some("probe"));
-    let at_once = Reinject(Why::LastResort);
+    let at_once = Reinject(ReinjectReason::LastResort);
     check(vec![
         probe("no home", at_once.clone()).link("dc2.test"),
         probe("home here", at_once).home(LOCAL).link("dc2.test"),
@@ -433,9 +441,9 @@ fn presence_that_was_made_for_us_goes_no_further() {
             .link("dc2.test")
     };
     check(vec![
-        copy(None, Reinject(Why::Routed)),
-        copy(Some("unavailable"), Reinject(Why::Routed)),
-        copy(Some("probe"), Reinject(Why::Routed)),
+        copy(None, Reinject(ReinjectReason::Routed)),
+        copy(Some("unavailable"), Reinject(ReinjectReason::Routed)),
+        copy(Some("probe"), Reinject(ReinjectReason::Routed)),
         copy(Some("subscribe"), To("dc3.test")),
     ]);
 }
@@ -460,7 +468,11 @@ fn presence_that_was_made_for_a_host_goes_there_when_it_had_to_wait() {
 #[test]
 fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_that_asks() {
     let room = "room@muc.example.test/nick";
-    let began_here = row("the answer to what began here", room, Reinject(Why::Routed));
+    let began_here = row(
+        "the answer to what began here",
+        room,
+        Reinject(ReinjectReason::Routed),
+    );
     check(vec![
         row("of our server", room, Refuse(Reason::Unavailable)),
         row("of a peer", room, Refuse(Reason::Unavailable)).link("dc2.test"),
@@ -468,7 +480,7 @@ fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_t
             origin: LOCAL,
             ..began_here.link("dc2.test")
         },
-        row("our own answer", room, Reinject(Why::Routed)).own(LOCAL),
+        row("our own answer", room, Reinject(ReinjectReason::Routed)).own(LOCAL),
     ]);
 }
 
@@ -476,16 +488,16 @@ fn what_is_below_the_shared_domain_and_no_service_is_never_given_to_the_server_t
 fn foreign_domains_are_reached_through_the_origin() {
     let joe = "joe@elsewhere.test/x";
     check(vec![
-        row("from our server", joe, Reinject(Why::Routed)),
+        row("from our server", joe, Reinject(ReinjectReason::Routed)),
         row(
             "our answer, its exchange began here",
             joe,
-            Reinject(Why::Routed),
+            Reinject(ReinjectReason::Routed),
         )
         .own(LOCAL),
         row("our answer, it began at a peer", joe, To("dc2.test")).own("dc2.test"),
-        row("over a link", joe, Reinject(Why::Routed)).link("dc2.test"),
-        row("at ttl 0", joe, Reinject(Why::TtlZero))
+        row("over a link", joe, Reinject(ReinjectReason::Routed)).link("dc2.test"),
+        row("at ttl 0", joe, Reinject(ReinjectReason::TtlZero))
             .own("dc2.test")
             .ttl(0),
     ]);

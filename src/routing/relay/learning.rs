@@ -7,7 +7,7 @@ use tracing::warn;
 use super::{Relay, shows_presence};
 use crate::envelope::Envelope;
 use crate::host::Host;
-use crate::route::Decision;
+use crate::routing::decide::Decision;
 use crate::stanza::{Kind, Stanza};
 
 impl Relay {

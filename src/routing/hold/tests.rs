@@ -1,17 +1,17 @@
 use super::*;
 use crate::stanza::{Kind, Stanza};
 
-fn queue(max_bytes: usize) -> BounceQueue {
+fn queue(max_bytes: usize) -> HoldQueue {
     let config = config::Bounce {
         enabled: true,
         resend_after: Duration::from_millis(20),
         max_retries: 4,
         max_bytes,
     };
-    BounceQueue::new(&config, Arc::new(Metrics::new()))
+    HoldQueue::new(&config, Arc::new(Metrics::new()))
 }
 
-fn held(id: &str, to: &str) -> Held {
+fn held(id: &str, to: &str) -> HeldEnvelope {
     let jid = |text: &str| Some(Jid::new(text).unwrap());
     let stanza = Stanza::new(
         Kind::Message,
@@ -27,13 +27,13 @@ fn held(id: &str, to: &str) -> Held {
         4,
         stanza,
     );
-    Held {
+    HeldEnvelope {
         envelope,
-        lack: Lack::Recipient,
+        reason: HoldReason::NoRecipient,
     }
 }
 
-fn ids(held: &VecDeque<Held>) -> Vec<String> {
+fn ids(held: &VecDeque<HeldEnvelope>) -> Vec<String> {
     held.iter()
         .map(|h| h.envelope.stanza.id().unwrap().into_owned())
         .collect()
@@ -71,7 +71,7 @@ fn what_is_given_back_late_goes_before_what_came_after_it() {
     for held in [third, first, second] {
         queue.hold(held, 0).unwrap();
     }
-    let pair = Pair::of(&held("4", "bob@x.test").envelope);
+    let pair = HoldKey::of(&held("4", "bob@x.test").envelope);
     assert_eq!(ids(&queue.release(&pair)), ["1", "2", "3"]);
 }
 
@@ -81,7 +81,7 @@ async fn who_turns_up_gets_what_is_held_at_once() {
         resend_after: Duration::from_secs(3600),
         ..config::Bounce::default()
     };
-    let queue = BounceQueue::new(&config, Arc::new(Metrics::new()));
+    let queue = HoldQueue::new(&config, Arc::new(Metrics::new()));
     queue.hold(held("1", "bob@x.test/b"), 0).unwrap();
     queue.hold(held("2", "carol@x.test"), 0).unwrap();
     queue.wake(&BareJid::new("dave@x.test").unwrap());
@@ -102,7 +102,7 @@ async fn the_rest_of_a_line_waits_behind_for_the_same() {
     let mut first = line.pop_front().unwrap();
     // Nothing to wait behind.
     line = queue.hold_behind(&pair, line).unwrap_err();
-    first.lack = Lack::Way;
+    first.reason = HoldReason::NoRoute;
     queue.hold(first, 0).unwrap();
     queue.hold_behind(&pair, line).unwrap();
     assert_eq!(queue.metrics.held.get(), 3);
@@ -111,7 +111,7 @@ async fn the_rest_of_a_line_waits_behind_for_the_same() {
 
     let line = queue.release(&queue.due().await);
     assert_eq!(ids(&line), ["1", "2", "3"]);
-    assert!(line.iter().all(|held| held.lack == Lack::Way));
+    assert!(line.iter().all(|held| held.reason == HoldReason::NoRoute));
     assert_eq!(queue.metrics.held_bytes.get(), 0);
 }
 

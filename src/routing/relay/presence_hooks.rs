@@ -3,14 +3,14 @@
 use jid::{BareJid, Jid};
 use tracing::debug;
 
-use super::{Next, Relay, on_its_way};
-use crate::bounce::Pair;
+use super::{Backlog, Relay, not_held};
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
 use crate::presence_sync::{
     Direction, PresenceEvent, ProbeRequest, SweepAction, UnavailableCause, UnavailableNotice,
 };
-use crate::route::{Decision, Why};
+use crate::routing::decide::{Decision, ReinjectReason};
+use crate::routing::hold::HoldKey;
 use crate::stanza::{Kind, Stanza};
 
 /// A presence that is on its way to somebody, and where it came from.
@@ -39,19 +39,19 @@ impl PresenceSnapshot {
 impl Relay {
     /// Says what a view needs.
     pub async fn perform(&self, action: SweepAction) {
-        let mut next = Next::new();
+        let mut backlog = Backlog::new();
         match action {
-            SweepAction::SendUnavailable(notice) => self.send_unavailable(&notice, &mut next),
-            SweepAction::Probe(request) => self.probe_peer(&request, &mut next),
+            SweepAction::SendUnavailable(notice) => self.send_unavailable(&notice, &mut backlog),
+            SweepAction::Probe(request) => self.probe_peer(&request, &mut backlog),
             SweepAction::ProbeLocal(request) => self.probe_local(&request),
         }
-        self.carry_all(next).await;
+        self.carry_all(backlog).await;
     }
 
     /// Tells that a session is gone, unless something else was said meanwhile.
-    pub(super) fn send_unavailable(&self, notice: &UnavailableNotice, next: &mut Next) {
+    pub(super) fn send_unavailable(&self, notice: &UnavailableNotice, backlog: &mut Backlog) {
         let stanza = notice.stanza();
-        let is_held = self.bounce.lack(&pair_of(&stanza)).is_some();
+        let is_held = self.hold.reason(&pair_of(&stanza)).is_some();
         // What is held says so itself, or will be missed.
         let is_said = is_held && notice.why == UnavailableCause::Session;
         if is_said || !self.presence.confirm(notice) {
@@ -67,21 +67,26 @@ impl Relay {
         };
         let envelope = self.say_for(origin, stanza);
         match (notice.direction, &notice.host) {
-            _ if is_held => next.push_back(on_its_way(envelope)),
-            (Direction::In, _) => self.reinject(envelope, Why::Routed, next),
-            (Direction::Out, host) => self.send_to_its_server(envelope, host.as_ref(), next),
+            _ if is_held => backlog.push_back(not_held(envelope)),
+            (Direction::In, _) => self.reinject(envelope, ReinjectReason::Routed, backlog),
+            (Direction::Out, host) => self.send_to_its_server(envelope, host.as_ref(), backlog),
         }
     }
 
     /// For the server of that datacenter, even if its gateway does not know yet
     /// that the recipient is there.
-    fn send_to_its_server(&self, mut envelope: Envelope, host: Option<&Host>, next: &mut Next) {
+    fn send_to_its_server(
+        &self,
+        mut envelope: Envelope,
+        host: Option<&Host>,
+        backlog: &mut Backlog,
+    ) {
         match host {
             Some(host) => {
                 envelope.copy_for = Some(host.clone());
-                self.send_towards(envelope, host, next);
+                self.send_towards(envelope, host, backlog);
             }
-            None => next.push_back(on_its_way(envelope)),
+            None => backlog.push_back(not_held(envelope)),
         }
     }
 
@@ -102,9 +107,11 @@ impl Relay {
             Decision::Forward { hosts, here_too } => (hosts, here_too),
             Decision::Bounce
             | Decision::Reinject {
-                why: Why::LastResort,
+                reason: ReinjectReason::LastResort,
             } => (Vec::new(), false),
-            Decision::Reinject { why: Why::Routed } => (Vec::new(), true),
+            Decision::Reinject {
+                reason: ReinjectReason::Routed,
+            } => (Vec::new(), true),
             other => return other,
         };
         if !hosts.contains(&host) {
@@ -117,11 +124,11 @@ impl Relay {
     }
 
     /// To the datacenter that showed the user last: its server knows.
-    fn probe_peer(&self, request: &ProbeRequest, next: &mut Next) {
+    fn probe_peer(&self, request: &ProbeRequest, backlog: &mut Backlog) {
         let asked = &self.metrics.presence_asked;
         asked.with_label_values(&["peer"]).inc();
         let envelope = self.say_for(&self.rules.local, request.stanza());
-        self.send_to_its_server(envelope, request.host.as_ref(), next);
+        self.send_to_its_server(envelope, request.host.as_ref(), backlog);
     }
 
     fn probe_local(&self, request: &ProbeRequest) {
@@ -137,14 +144,14 @@ impl Relay {
 
     /// What goes to nobody: only this gateway wanted to know, or the viewer was
     /// told already.
-    pub(super) fn absorb_presence(&self, envelope: &mut Envelope, next: &mut Next) -> bool {
+    pub(super) fn absorb_presence(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> bool {
         let stanza = &envelope.stanza;
         if stanza.kind() != Kind::Presence || envelope.arrival == Arrival::Own {
             return false;
         }
         if let Some(gone) = self.presence.answers_us(stanza) {
             for notice in &gone {
-                self.send_unavailable(notice, next);
+                self.send_unavailable(notice, backlog);
             }
         } else if envelope.arrival == Arrival::Component || !self.presence.is_repeated(stanza) {
             return false;
@@ -209,8 +216,8 @@ pub(super) fn own_probe(envelope: &Envelope) -> Option<(BareJid, BareJid)> {
     Some((stanza.to()?.to_bare(), stanza.from()?.to_bare()))
 }
 
-fn pair_of(stanza: &Stanza) -> Pair {
-    Pair {
+fn pair_of(stanza: &Stanza) -> HoldKey {
+    HoldKey {
         sender: stanza.from().map(Jid::to_bare),
         recipient: stanza.to().map(Jid::to_bare),
         copies_for: None,

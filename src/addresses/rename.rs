@@ -9,10 +9,10 @@ const SCHEME: &str = "xmpp:";
 /// Moves addresses from some domains to others; all others, also those at
 /// subdomains, are none of its business. Domains are compared normalised.
 #[derive(Debug, Clone)]
-pub(super) struct Rename(Vec<Pair>);
+pub(super) struct Rename(Vec<DomainRename>);
 
 #[derive(Debug, Clone)]
-struct Pair {
+struct DomainRename {
     from: DomainPart,
     to: DomainPart,
 }
@@ -20,7 +20,7 @@ struct Pair {
 impl Rename {
     /// From the first of each pair to the second.
     pub(super) fn new<'a>(pairs: impl IntoIterator<Item = (&'a Host, &'a Host)>) -> Self {
-        let pairs = pairs.into_iter().map(|(from, to)| Pair {
+        let pairs = pairs.into_iter().map(|(from, to)| DomainRename {
             from: domain(from),
             to: domain(to),
         });

@@ -1,7 +1,7 @@
 //! Stanzas set aside, and tried again: their recipient is nowhere yet, or the
 //! way there is closed for the moment.
 //!
-//! Held by pair of entities, in order: what comes later of a pair waits behind
+//! HeldEnvelope by pair of entities, in order: what comes later of a pair waits behind
 //! what is held already, and a retry takes all of a pair at once.
 
 #[cfg(test)]
@@ -24,13 +24,13 @@ use crate::metrics::Metrics;
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// How soon a way that was closed or full is tried again. Not the operator's
 /// `resend_after`: that is about recipients who are nowhere.
-const WAY_DELAY: Duration = Duration::from_millis(250);
+const ROUTE_DELAY: Duration = Duration::from_millis(250);
 
 /// The two entities whose stanzas stay in order: bare sender, bare recipient.
-/// Copies are in order for each of their hosts: one that is away must not hold
+/// FanOut are in order for each of their hosts: one that is away must not hold
 /// up what the others get.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pair {
+pub struct HoldKey {
     /// The sender; `None` when the stanza names none.
     pub sender: Option<BareJid>,
     /// The recipient.
@@ -39,7 +39,7 @@ pub struct Pair {
     pub copies_for: Option<Host>,
 }
 
-impl Pair {
+impl HoldKey {
     /// The pair that `envelope` belongs to.
     #[must_use]
     pub fn of(envelope: &Envelope) -> Self {
@@ -55,14 +55,14 @@ impl Pair {
 
 /// An envelope that waits, and for what.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldEnvelope {
     /// The envelope.
     pub envelope: Envelope,
     /// What it waits for.
-    pub lack: Lack,
+    pub reason: HoldReason,
 }
 
-impl Held {
+impl HeldEnvelope {
     /// What it takes of `bounce.max_bytes`.
     fn size(&self) -> usize {
         self.envelope.stanza.len()
@@ -71,17 +71,17 @@ impl Held {
 
 /// What a held envelope waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
+pub enum HoldReason {
     /// Nobody is known to have its recipient.
-    Recipient,
+    NoRecipient,
     /// The way to those who have its recipient is closed or full.
-    Way,
+    NoRoute,
 }
 
 /// The stanzas of one pair.
 #[derive(Debug, Default)]
 struct Line {
-    held: VecDeque<Held>,
+    held: VecDeque<HeldEnvelope>,
     bytes: usize,
     /// When to try again; `None` while a retry is on its way to a worker.
     due: Option<Instant>,
@@ -89,16 +89,16 @@ struct Line {
 
 #[derive(Debug, Default)]
 struct Lines {
-    by_pair: HashMap<Pair, Line>,
-    by_due: BTreeSet<(Instant, Pair)>,
-    by_recipient: HashMap<BareJid, BTreeSet<Pair>>,
+    by_pair: HashMap<HoldKey, Line>,
+    by_due: BTreeSet<(Instant, HoldKey)>,
+    by_recipient: HashMap<BareJid, BTreeSet<HoldKey>>,
     count: usize,
     bytes: usize,
 }
 
 /// All that is held by this gateway.
 #[derive(Debug)]
-pub struct BounceQueue {
+pub struct HoldQueue {
     lines: Mutex<Lines>,
     /// Something became due earlier than before.
     changed: Notify,
@@ -107,7 +107,7 @@ pub struct BounceQueue {
     metrics: Arc<Metrics>,
 }
 
-impl BounceQueue {
+impl HoldQueue {
     /// Nothing held yet.
     #[must_use]
     pub fn new(config: &config::Bounce, metrics: Arc<Metrics>) -> Self {
@@ -127,7 +127,7 @@ impl BounceQueue {
     ///
     /// # Errors
     /// Gives the envelope back when `max_bytes` would be exceeded.
-    pub fn hold(&self, held: Held, tries: u32) -> Result<(), Box<Held>> {
+    pub fn hold(&self, held: HeldEnvelope, tries: u32) -> Result<(), Box<HeldEnvelope>> {
         let size = held.size();
         let mut lines = self.lines();
         if lines.bytes.saturating_add(size) > self.max_bytes {
@@ -135,14 +135,14 @@ impl BounceQueue {
         }
         lines.bytes += size;
         lines.count += 1;
-        let pair = Pair::of(&held.envelope);
-        let delay = match held.lack {
-            Lack::Recipient => self.delay(tries),
-            Lack::Way => jittered(WAY_DELAY),
+        let pair = HoldKey::of(&held.envelope);
+        let delay = match held.reason {
+            HoldReason::NoRecipient => self.delay(tries),
+            HoldReason::NoRoute => jittered(ROUTE_DELAY),
         };
         let line = lines.by_pair.entry(pair.clone()).or_default();
         let taken_at = held.envelope.taken_at;
-        let older = |other: &Held| other.envelope.taken_at <= taken_at;
+        let older = |other: &HeldEnvelope| other.envelope.taken_at <= taken_at;
         let position = line.held.iter().rposition(older).map_or(0, |last| last + 1);
         line.held.insert(position, held);
         line.bytes += size;
@@ -169,14 +169,21 @@ impl BounceQueue {
     ///
     /// # Errors
     /// Gives it back when nothing of `pair` is held any more.
-    pub fn hold_behind(&self, pair: &Pair, mut rest: VecDeque<Held>) -> Result<(), VecDeque<Held>> {
+    pub fn hold_behind(
+        &self,
+        pair: &HoldKey,
+        mut rest: VecDeque<HeldEnvelope>,
+    ) -> Result<(), VecDeque<HeldEnvelope>> {
         let mut lines = self.lines();
         let Some(line) = lines.by_pair.get_mut(pair) else {
             return Err(rest);
         };
-        let (count, bytes) = (rest.len(), rest.iter().map(Held::size).sum::<usize>());
-        if let Some(lack) = line.held.front().map(|held| held.lack) {
-            rest.iter_mut().for_each(|held| held.lack = lack);
+        let (count, bytes) = (
+            rest.len(),
+            rest.iter().map(HeldEnvelope::size).sum::<usize>(),
+        );
+        if let Some(reason) = line.held.front().map(|held| held.reason) {
+            rest.iter_mut().for_each(|held| held.reason = reason);
         }
         // The rest may be long, what it waits behind is short.
         while let Some(held) = line.held.pop_back() {
@@ -192,13 +199,13 @@ impl BounceQueue {
 
     /// What the first held envelope of `pair` waits for; `None` when nothing is held.
     #[must_use]
-    pub fn lack(&self, pair: &Pair) -> Option<Lack> {
+    pub fn reason(&self, pair: &HoldKey) -> Option<HoldReason> {
         let lines = self.lines();
         lines
             .by_pair
             .get(pair)
             .and_then(|line| line.held.front())
-            .map(|held| held.lack)
+            .map(|held| held.reason)
     }
 
     /// Whether copies for `host`, of the pair of `envelope`, are held.
@@ -208,16 +215,16 @@ impl BounceQueue {
         if self.metrics.held.get() == 0 {
             return false;
         }
-        let pair = Pair {
+        let pair = HoldKey {
             copies_for: Some(host.clone()),
-            ..Pair::of(envelope)
+            ..HoldKey::of(envelope)
         };
-        self.lack(&pair).is_some()
+        self.reason(&pair).is_some()
     }
 
     /// Takes out all of `pair`, in order.
     #[must_use]
-    pub fn release(&self, pair: &Pair) -> VecDeque<Held> {
+    pub fn release(&self, pair: &HoldKey) -> VecDeque<HeldEnvelope> {
         let mut lines = self.lines();
         let Some(line) = lines.by_pair.remove(pair) else {
             return VecDeque::new();
@@ -241,8 +248,8 @@ impl BounceQueue {
 
     /// Takes out everything, pair by pair.
     #[must_use]
-    pub fn release_all(&self) -> Vec<Held> {
-        let pairs: Vec<Pair> = self.lines().by_pair.keys().cloned().collect();
+    pub fn release_all(&self) -> Vec<HeldEnvelope> {
+        let pairs: Vec<HoldKey> = self.lines().by_pair.keys().cloned().collect();
         pairs.iter().flat_map(|pair| self.release(pair)).collect()
     }
 
@@ -270,7 +277,7 @@ impl BounceQueue {
 
     /// Waits for the next pair whose retry is due. It stays held until
     /// [`Self::release`] takes it.
-    pub async fn due(&self) -> Pair {
+    pub async fn due(&self) -> HoldKey {
         loop {
             let changed = self.changed.notified();
             match self.take_due(Instant::now()) {
@@ -287,7 +294,7 @@ impl BounceQueue {
     }
 
     /// A pair due by `now`, or when the first will be.
-    fn take_due(&self, now: Instant) -> Result<Pair, Option<Instant>> {
+    fn take_due(&self, now: Instant) -> Result<HoldKey, Option<Instant>> {
         let mut lines = self.lines();
         let (due, pair) = lines.by_due.first().cloned().ok_or(None)?;
         if due > now {

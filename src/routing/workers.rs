@@ -10,22 +10,22 @@ use jid::BareJid;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use crate::bounce::{BounceQueue, Pair};
 use crate::envelope::{Envelope, Intake, Undelivered};
 use crate::metrics::Metrics;
 use crate::presence_sync::SweepAction;
-use crate::relay::Relay;
+use crate::routing::Relay;
+use crate::routing::hold::{HoldKey, HoldQueue};
 
 /// Jobs that wait in front of one worker; then whoever hands over waits too.
 const QUEUE: usize = 1024;
 
 /// What a worker does, each for one sender.
 #[derive(Debug)]
-enum Job {
+enum WorkerJob {
     /// A stanza has come in.
     Carry(Envelope),
     /// The held stanzas of a pair are due.
-    Retry(Pair),
+    Retry(HoldKey),
     /// A way out gave a stanza back.
     Reroute(Undelivered),
     /// Something is to be said, if nothing else is by then.
@@ -37,7 +37,7 @@ enum Job {
 /// The workers' queues.
 #[derive(Debug, Clone)]
 pub struct Workers {
-    queues: Arc<[mpsc::Sender<Job>]>,
+    queues: Arc<[mpsc::Sender<WorkerJob>]>,
 }
 
 impl Workers {
@@ -63,15 +63,16 @@ impl Workers {
     /// Hands back what a link or the component could not deliver.
     pub async fn reroute(&self, undelivered: Undelivered) {
         let sender = undelivered.envelope.stanza.from().map(jid::Jid::to_bare);
-        self.queue(sender.as_ref(), Job::Reroute(undelivered)).await;
+        self.queue(sender.as_ref(), WorkerJob::Reroute(undelivered))
+            .await;
     }
 
     /// Brings held pairs back when their retry is due. Runs until dropped.
-    pub async fn retry(&self, bounce: &BounceQueue) {
+    pub async fn retry(&self, bounce: &HoldQueue) {
         loop {
             let pair = bounce.due().await;
             let sender = pair.sender.clone();
-            self.queue(sender.as_ref(), Job::Retry(pair)).await;
+            self.queue(sender.as_ref(), WorkerJob::Retry(pair)).await;
         }
     }
 
@@ -83,21 +84,21 @@ impl Workers {
                 request.viewer.clone()
             }
         };
-        self.queue(Some(&sender), Job::Presence(action)).await;
+        self.queue(Some(&sender), WorkerJob::Presence(action)).await;
     }
 
     /// Waits until all that was handed over before is carried.
     pub async fn flush(&self) {
         for queue in self.queues.iter() {
             let (done, flushed) = oneshot::channel();
-            if queue.send(Job::Flush(done)).await.is_ok() {
+            if queue.send(WorkerJob::Flush(done)).await.is_ok() {
                 // An error means that the worker has ended: nothing is left then.
                 flushed.await.ok();
             }
         }
     }
 
-    async fn queue(&self, sender: Option<&BareJid>, job: Job) {
+    async fn queue(&self, sender: Option<&BareJid>, job: WorkerJob) {
         let shard = shard_of(sender, self.queues.len());
         // Fails only when the worker is gone, which is when the process ends.
         if self.queues[shard].send(job).await.is_err() {
@@ -110,7 +111,8 @@ impl Workers {
 impl Intake for Workers {
     async fn take(&self, envelope: Envelope) {
         let sender = envelope.stanza.from().map(jid::Jid::to_bare);
-        self.queue(sender.as_ref(), Job::Carry(envelope)).await;
+        self.queue(sender.as_ref(), WorkerJob::Carry(envelope))
+            .await;
     }
 }
 
@@ -124,20 +126,20 @@ fn shard_of(sender: Option<&BareJid>, count: usize) -> usize {
     usize::try_from(hasher.finish() % count as u64).unwrap_or(0)
 }
 
-async fn work(mut jobs: mpsc::Receiver<Job>, relay: Arc<Relay>, metrics: Arc<Metrics>) {
+async fn work(mut jobs: mpsc::Receiver<WorkerJob>, relay: Arc<Relay>, metrics: Arc<Metrics>) {
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Carry(envelope) => {
+            WorkerJob::Carry(envelope) => {
                 metrics
                     .incoming_queue_time
                     .observe(micros(envelope.taken_at.elapsed()));
                 relay.carry(envelope).await;
             }
-            Job::Retry(pair) => relay.retry(&pair).await,
-            Job::Reroute(undelivered) => relay.reroute(undelivered).await,
-            Job::Presence(action) => relay.perform(action).await,
+            WorkerJob::Retry(pair) => relay.retry(&pair).await,
+            WorkerJob::Reroute(undelivered) => relay.reroute(undelivered).await,
+            WorkerJob::Presence(action) => relay.perform(action).await,
             // Nobody waits any more: fine.
-            Job::Flush(done) => done.send(()).unwrap_or_default(),
+            WorkerJob::Flush(done) => done.send(()).unwrap_or_default(),
         }
     }
 }

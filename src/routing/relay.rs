@@ -1,11 +1,11 @@
 //! Carries out one decision: the page to read first.
 
 mod accounts;
-mod copying;
+mod copies;
+mod holding;
 mod learning;
 mod presence_hooks;
 mod quirks;
-mod waiting;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,25 +17,27 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use self::presence_hooks::{PresenceSnapshot, is_own_probe, own_probe};
-use crate::bounce::{BounceQueue, Held, Lack, Pair};
+use crate::addresses::Translator;
 use crate::component::Components;
-use crate::copies::Copies;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::{Host, Locations};
 use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::presence_sync::PresenceSync;
 use crate::registry::Directory;
-use crate::route::{self, Decision, Question, Rules, Service, Why};
+use crate::routing::decide::{
+    self, Decision, ReinjectReason, RoutingInput, RoutingRules, ServiceHost,
+};
+use crate::routing::fan_out::FanOut;
+use crate::routing::hold::{HeldEnvelope, HoldKey, HoldQueue, HoldReason};
 use crate::services::{Answer, Offered, Services};
 use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
-use crate::translate::Translator;
 
 /// What routing needs: each part behind its own door.
 pub struct Relay {
     /// How to decide.
-    pub rules: Rules,
+    pub rules: RoutingRules,
     /// Global ⇄ local addresses.
     pub translator: Translator,
     /// Who is where.
@@ -49,9 +51,9 @@ pub struct Relay {
     /// The ways to the local server.
     pub components: Components,
     /// What has no way at the moment.
-    pub bounce: Arc<BounceQueue>,
+    pub hold: Arc<HoldQueue>,
     /// What went to several hosts.
-    pub copies: Copies,
+    pub fan_out: FanOut,
     /// What users were shown of each other's presence.
     pub presence: Arc<PresenceSync>,
     /// `message_ttl`, for stanzas that start here.
@@ -65,48 +67,48 @@ pub struct Relay {
 }
 
 /// One step leaves at most a few more to do: the error reply, a held line.
-type Next = VecDeque<Held>;
+type Backlog = VecDeque<HeldEnvelope>;
 
 impl Relay {
     /// Carries an envelope that has just come in.
     pub async fn carry(&self, envelope: Envelope) {
-        let mut next = Next::new();
-        self.receive(envelope, &mut next);
-        self.carry_behind_held(next).await;
+        let mut backlog = Backlog::new();
+        self.receive(envelope, &mut backlog);
+        self.carry_behind_held(backlog).await;
     }
 
     /// Takes back what a link or the component could not deliver.
     pub async fn reroute(&self, undelivered: Undelivered) {
         let Undelivered { envelope, reason } = undelivered;
-        let mut next = Next::new();
+        let mut backlog = Backlog::new();
         match reason {
-            Obstacle::TooLate => self.refuse(envelope, too_late(), &mut next),
-            Obstacle::TooLarge => self.refuse(envelope, too_large(), &mut next),
-            Obstacle::Absent | Obstacle::Full => next.push_back(on_its_way(envelope)),
+            Obstacle::TooLate => self.refuse(envelope, too_late(), &mut backlog),
+            Obstacle::TooLarge => self.refuse(envelope, too_large(), &mut backlog),
+            Obstacle::Absent | Obstacle::Full => backlog.push_back(not_held(envelope)),
         }
-        self.carry_behind_held(next).await;
+        self.carry_behind_held(backlog).await;
     }
 
     /// From now on nothing is set aside: what has no way at once goes to the
     /// local server or back to its sender. What is held goes the same way.
     pub async fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
-        self.carry_all(self.bounce.release_all().into()).await;
+        self.carry_all(self.hold.release_all().into()).await;
     }
 
     /// In order: behind a stanza that has to wait, the rest of its pair waits too.
-    async fn carry_all(&self, mut next: Next) {
-        while let Some(held) = next.pop_front() {
-            match self.bounce.lack(&Pair::of(&held.envelope)) {
-                None => self.step(held, &mut next).await,
-                Some(Lack::Recipient) => self.bounce(held, &mut next),
-                Some(Lack::Way) => self.wait_for_way(held.envelope, &mut next),
+    async fn carry_all(&self, mut backlog: Backlog) {
+        while let Some(held) = backlog.pop_front() {
+            match self.hold.reason(&HoldKey::of(&held.envelope)) {
+                None => self.step(held, &mut backlog).await,
+                Some(HoldReason::NoRecipient) => self.bounce(held, &mut backlog),
+                Some(HoldReason::NoRoute) => self.hold_for_route(held.envelope, &mut backlog),
             }
         }
     }
 
     /// Counts, translates and learns: done once per envelope.
-    fn receive(&self, mut envelope: Envelope, next: &mut Next) {
+    fn receive(&self, mut envelope: Envelope, backlog: &mut Backlog) {
         let from = match &envelope.arrival {
             Arrival::Component => "component",
             Arrival::Link(_) => "link",
@@ -118,7 +120,7 @@ impl Relay {
         match &envelope.arrival {
             Arrival::Component => {
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
-                    return self.refuse(envelope, refusal, next);
+                    return self.refuse(envelope, refusal, backlog);
                 }
                 if self.is_from_user(&envelope.stanza)
                     && let Some(probe) = self.sessions.observe(&envelope.stanza)
@@ -128,17 +130,17 @@ impl Relay {
             }
             Arrival::Link(_) => {
                 if let Err(refusal) = self.translator.check_link_sender(&envelope.stanza) {
-                    return self.refuse(envelope, refusal, next);
+                    return self.refuse(envelope, refusal, backlog);
                 }
                 self.learn(&envelope);
                 self.doubt_if_returned(&envelope);
             }
             Arrival::Own => {}
         }
-        if self.absorb_presence(&mut envelope, next) {
+        if self.absorb_presence(&mut envelope, backlog) {
             return;
         }
-        if self.copies.absorb(&envelope.stanza) {
+        if self.fan_out.absorb(&envelope.stanza) {
             self.metrics.absorbed.with_label_values(&["error"]).inc();
             debug!(id = %envelope.id, "an error about one of several copies");
             return envelope.receipt.settle();
@@ -147,13 +149,13 @@ impl Relay {
             // Whoever sends is there: what waits for it need not wait longer.
             // But a server also writes in the name of those who are not.
             if envelope.arrival != Arrival::Component || self.sessions.is_here(sender) {
-                self.bounce.wake(&sender.to_bare());
+                self.hold.wake(&sender.to_bare());
             }
         }
-        next.push_back(on_its_way(envelope));
+        backlog.push_back(not_held(envelope));
     }
 
-    async fn step(&self, mut held: Held, next: &mut Next) {
+    async fn step(&self, mut held: HeldEnvelope, backlog: &mut Backlog) {
         let decision = self.decide(&held).await;
         let decision = self.with_who_wants_it(decision, &mut held.envelope);
         debug!(
@@ -165,13 +167,13 @@ impl Relay {
         );
         self.ask_for_missing(&decision, &held.envelope.stanza);
         match decision {
-            Decision::Answer => self.answer(held.envelope, next),
-            Decision::Reinject { why } => self.reinject(held.envelope, why, next),
+            Decision::Answer => self.answer(held.envelope, backlog),
+            Decision::Reinject { reason } => self.reinject(held.envelope, reason, backlog),
             Decision::Forward { hosts, here_too } => {
-                self.forward(held.envelope, &hosts, here_too, next)
+                self.forward(held.envelope, &hosts, here_too, backlog)
             }
-            Decision::Bounce => self.bounce(held, next),
-            Decision::Refuse(refusal) => self.refuse(held.envelope, refusal, next),
+            Decision::Bounce => self.bounce(held, backlog),
+            Decision::Refuse(refusal) => self.refuse(held.envelope, refusal, backlog),
         }
     }
 
@@ -180,7 +182,7 @@ impl Relay {
     }
 
     /// Asks who has the recipient, then decides.
-    async fn decide(&self, held: &Held) -> Decision {
+    async fn decide(&self, held: &HeldEnvelope) -> Decision {
         let envelope = &held.envelope;
         let Some(recipient) = envelope.stanza.to() else {
             return Decision::Refuse(Refusal::new(
@@ -199,7 +201,7 @@ impl Relay {
         }
         // On the way out nobody waits for a claim any more.
         let closing = self.closing.load(Ordering::Relaxed);
-        route::decide(&Question {
+        decide::decide(&RoutingInput {
             recipient,
             kind: envelope.stanza.kind(),
             stanza_type: envelope.stanza.stanza_type(),
@@ -212,11 +214,7 @@ impl Relay {
             } else {
                 envelope.retries_at(&self.rules.local)
             },
-            whereabouts: route::Whereabouts {
-                full: &known.full,
-                bare: &known.bare,
-                home: known.home.as_ref(),
-            },
+            whereabouts: &known,
             here: to_user && self.sessions.is_here(recipient),
             service: self.service_at(recipient),
             rules: &self.rules,
@@ -224,39 +222,39 @@ impl Relay {
     }
 
     /// Who has the recipient's domain, if it is a service domain.
-    fn service_at(&self, recipient: &Jid) -> Service {
+    fn service_at(&self, recipient: &Jid) -> ServiceHost {
         let domain = recipient.domain().as_str();
         if self.rules.global == *domain {
-            return Service::NotAService;
+            return ServiceHost::NotAService;
         }
         match self.directory.borrow().find(domain) {
-            None => Service::NotAService,
+            None => ServiceHost::NotAService,
             Some(listing) => match listing.host(&self.rules.local) {
-                Some(host) => Service::HostedAt(host.clone()),
-                None => Service::Nowhere,
+                Some(host) => ServiceHost::HostedAt(host.clone()),
+                None => ServiceHost::Unhosted,
             },
         }
     }
 
     /// Hands to the local server.
-    fn reinject(&self, envelope: Envelope, why: Why, next: &mut Next) {
+    fn reinject(&self, envelope: Envelope, reason: ReinjectReason, backlog: &mut Backlog) {
         if let Some(reply) = self.answer_for_server(&envelope.stanza) {
-            return self.answer_with(Answer::Reply(vec![reply]), envelope, next);
+            return self.answer_with(Answer::Reply(vec![reply]), envelope, backlog);
         }
-        if self.copies.has_another(&envelope) {
-            return self.absorb_copy(envelope, next);
+        if self.fan_out.has_another(&envelope) {
+            return self.absorb_copy(envelope, backlog);
         }
-        if self.bounce.holds_copies(&envelope, &self.rules.local) {
-            return self.wait_for_way(envelope, next);
+        if self.hold.holds_copies(&envelope, &self.rules.local) {
+            return self.hold_for_route(envelope, backlog);
         }
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
-            return self.refuse(envelope, refusal, next);
+            return self.refuse(envelope, refusal, backlog);
         }
         self.address_for_server(&mut local, &envelope.stanza);
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
         let snapshot = PresenceSnapshot::of(&envelope);
-        self.copies.handed(&envelope);
+        self.fan_out.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
                 self.note_reinjected(snapshot);
@@ -264,31 +262,31 @@ impl Relay {
                     .reinjected
                     .with_label_values(&[kind.name()])
                     .inc();
-                if why == Why::TtlZero {
+                if reason == ReinjectReason::TtlZero {
                     self.metrics.stop_ttl_zero.inc();
                 } else {
                     self.metrics.delivered_with_ttl.observe(f64::from(ttl));
                 }
             }
             Err(undelivered) => {
-                self.copies.given_back(&undelivered.envelope);
-                self.wait_for_way(undelivered.envelope, next);
+                self.fan_out.given_back(&undelivered.envelope);
+                self.hold_for_route(undelivered.envelope, backlog);
             }
         }
     }
 
-    fn send_towards(&self, envelope: Envelope, host: &Host, next: &mut Next) {
+    fn send_towards(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
         if *host == self.rules.local {
-            self.reinject(envelope, Why::Routed, next);
-        } else if self.bounce.holds_copies(&envelope, host) {
+            self.reinject(envelope, ReinjectReason::Routed, backlog);
+        } else if self.hold.holds_copies(&envelope, host) {
             // Each host gets what is for it in order.
-            self.wait_for_way(envelope, next);
+            self.hold_for_route(envelope, backlog);
         } else {
-            self.forward_one(envelope, host, next);
+            self.forward_one(envelope, host, backlog);
         }
     }
 
-    fn forward_one(&self, envelope: Envelope, host: &Host, next: &mut Next) {
+    fn forward_one(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
         let (snapshot, probe) = (PresenceSnapshot::of(&envelope), own_probe(&envelope));
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
@@ -298,24 +296,24 @@ impl Relay {
                 forwarded.with_label_values(&[host.as_str()]).inc();
             }
             Err(undelivered) => {
-                self.wait_for_way(undelivered.envelope, next);
+                self.hold_for_route(undelivered.envelope, backlog);
             }
         }
     }
 
     /// For the shared domain itself.
-    fn answer(&self, envelope: Envelope, next: &mut Next) {
+    fn answer(&self, envelope: Envelope, backlog: &mut Backlog) {
         let directory = Arc::clone(&self.directory.borrow());
         let answer = self.services.answer(&envelope.stanza, offered(&directory));
-        self.answer_with(answer, envelope, next);
+        self.answer_with(answer, envelope, backlog);
     }
 
-    fn answer_with(&self, answer: Answer, mut envelope: Envelope, next: &mut Next) {
+    fn answer_with(&self, answer: Answer, mut envelope: Envelope, backlog: &mut Backlog) {
         self.metrics.answered.inc();
         match answer {
             Answer::Reply(replies) => {
                 for reply in replies {
-                    self.send_own(reply, &envelope, next);
+                    self.send_own(reply, &envelope, backlog);
                 }
             }
             Answer::Absorb(what) => debug!(id = %envelope.id, what, "needs no answer"),
@@ -325,7 +323,7 @@ impl Relay {
     }
 
     /// Tells the sender, unless RFC 6120 forbids it, and counts.
-    fn refuse(&self, mut envelope: Envelope, refusal: Refusal, next: &mut Next) {
+    fn refuse(&self, mut envelope: Envelope, refusal: Refusal, backlog: &mut Backlog) {
         self.metrics
             .refused
             .with_label_values(&[refusal.reason.label()])
@@ -335,14 +333,14 @@ impl Relay {
             self.note_missed(&envelope);
         }
         if !is_own_probe(&envelope) {
-            self.tell(&envelope, &refusal, next);
+            self.tell(&envelope, &refusal, backlog);
         }
         envelope.receipt.settle();
     }
 
     /// Puts a stanza of our own on its way, back to where `cause` came from.
-    fn send_own(&self, stanza: Stanza, cause: &Envelope, next: &mut Next) {
-        next.push_back(on_its_way(self.own(stanza, cause)));
+    fn send_own(&self, stanza: Stanza, cause: &Envelope, backlog: &mut Backlog) {
+        backlog.push_back(not_held(self.own(stanza, cause)));
     }
 
     fn own(&self, stanza: Stanza, cause: &Envelope) -> Envelope {
@@ -375,10 +373,10 @@ fn offered(directory: &Directory) -> impl Iterator<Item = Offered<'_>> {
 }
 
 /// An envelope that waits for nothing yet.
-fn on_its_way(envelope: Envelope) -> Held {
-    Held {
+fn not_held(envelope: Envelope) -> HeldEnvelope {
+    HeldEnvelope {
         envelope,
-        lack: Lack::Recipient,
+        reason: HoldReason::NoRecipient,
     }
 }
 

@@ -1,13 +1,13 @@
 //! Local users whose name belongs to another datacenter's.
 
-use super::{Next, Relay};
+use super::{Backlog, Relay};
 use crate::envelope::{Arrival, Envelope};
-use crate::route::Why;
+use crate::routing::decide::ReinjectReason;
 use crate::sessions::Owner;
 use crate::stanza::{Reason, Refusal, Stanza};
 
 impl Relay {
-    /// Why a local user may not write under the shared domain, if so: the
+    /// ReinjectReason a local user may not write under the shared domain, if so: the
     /// address would be another datacenter's user's.
     pub(super) async fn check_account(&self, envelope: &Envelope) -> Option<Refusal> {
         let sender = envelope.stanza.from()?;
@@ -46,7 +46,7 @@ impl Relay {
     }
 
     /// Hands a reply to the local server whoever else has the address.
-    pub(super) fn hand_back(&self, reply: Stanza, cause: &Envelope, next: &mut Next) {
-        self.reinject(self.own(reply, cause), Why::Routed, next);
+    pub(super) fn hand_back(&self, reply: Stanza, cause: &Envelope, backlog: &mut Backlog) {
+        self.reinject(self.own(reply, cause), ReinjectReason::Routed, backlog);
     }
 }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Next, Relay, too_late};
-use crate::bounce::{Held, Lack, Pair};
+use super::{Backlog, Relay, too_late};
 use crate::envelope::Envelope;
+use crate::routing::hold::{HeldEnvelope, HoldKey, HoldReason};
 use crate::stanza::{Reason, Refusal};
 
 /// While somebody is looked for, each stanza of the pair asks the table, but not
@@ -19,20 +19,20 @@ const FOUND_BEFORE: Duration = Duration::from_secs(1);
 impl Relay {
     /// Tries what is held of `pair` again, in order, until one has to wait
     /// again; then the rest does too.
-    pub async fn retry(&self, pair: &Pair) {
-        let mut line = self.bounce.release(pair);
+    pub async fn retry(&self, pair: &HoldKey) {
+        let mut line = self.hold.release(pair);
         self.ask_anew(&line);
         while let Some(held) = line.pop_front() {
-            self.carry_all(Next::from([held])).await;
-            let Some(lack) = self.bounce.lack(pair) else {
+            self.carry_all(Backlog::from([held])).await;
+            let Some(reason) = self.hold.reason(pair) else {
                 continue;
             };
-            if lack == Lack::Recipient {
+            if reason == HoldReason::NoRecipient {
                 for held in &mut line {
                     held.envelope.count_retry(&self.rules.local);
                 }
             }
-            match self.bounce.hold_behind(pair, line) {
+            match self.hold.hold_behind(pair, line) {
                 Ok(()) => return,
                 Err(rest) => line = rest,
             }
@@ -41,14 +41,14 @@ impl Relay {
 
     /// Before a retry the table is asked for each address in `line`. For one
     /// that only waits for its way, much less often than that is tried.
-    fn ask_anew(&self, line: &Next) {
+    fn ask_anew(&self, line: &Backlog) {
         let Some(first) = line.front() else {
             return;
         };
-        let (age, until) = match first.lack {
-            Lack::Recipient => (Duration::ZERO, line.len()),
+        let (age, until) = match first.reason {
+            HoldReason::NoRecipient => (Duration::ZERO, line.len()),
             // Only that one is tried now.
-            Lack::Way => (FOUND_BEFORE, 1),
+            HoldReason::NoRoute => (FOUND_BEFORE, 1),
         };
         let line = line.iter().take(until);
         let recipients = line.filter_map(|held| held.envelope.stanza.to());
@@ -58,19 +58,20 @@ impl Relay {
     }
 
     /// What is held of the same pair goes first, if its recipient has been found.
-    pub(super) async fn carry_behind_held(&self, next: Next) {
-        if let Some(held) = next.front() {
-            let pair = Pair::of(&held.envelope);
-            if self.bounce.lack(&pair) == Some(Lack::Recipient) && self.is_found(held).await {
+    pub(super) async fn carry_behind_held(&self, backlog: Backlog) {
+        if let Some(held) = backlog.front() {
+            let pair = HoldKey::of(&held.envelope);
+            if self.hold.reason(&pair) == Some(HoldReason::NoRecipient) && self.is_found(held).await
+            {
                 self.retry(&pair).await;
             }
         }
-        self.carry_all(next).await;
+        self.carry_all(backlog).await;
     }
 
     /// Whether somebody has the recipient now, of whom nobody was known to. The
     /// cache still says nobody.
-    async fn is_found(&self, held: &Held) -> bool {
+    async fn is_found(&self, held: &HeldEnvelope) -> bool {
         let Some(recipient) = held.envelope.stanza.to() else {
             return false;
         };
@@ -80,32 +81,32 @@ impl Relay {
     }
 
     /// We know who has the recipient, but the way there is closed or full.
-    pub(super) fn wait_for_way(&self, envelope: Envelope, next: &mut Next) {
+    pub(super) fn hold_for_route(&self, envelope: Envelope, backlog: &mut Backlog) {
         if self.closing.load(Ordering::Relaxed) || envelope.taken_at.elapsed() >= self.max_wait {
-            return self.refuse(envelope, too_late(), next);
+            return self.refuse(envelope, too_late(), backlog);
         }
         self.hold(
-            Held {
+            HeldEnvelope {
                 envelope,
-                lack: Lack::Way,
+                reason: HoldReason::NoRoute,
             },
             0,
-            next,
+            backlog,
         );
     }
 
     /// Nobody is known to have the recipient: perhaps soon.
-    pub(super) fn bounce(&self, mut held: Held, next: &mut Next) {
+    pub(super) fn bounce(&self, mut held: HeldEnvelope, backlog: &mut Backlog) {
         let tries = held.envelope.retries_at(&self.rules.local);
         held.envelope.count_retry(&self.rules.local);
-        held.lack = Lack::Recipient;
-        self.hold(held, tries, next);
+        held.reason = HoldReason::NoRecipient;
+        self.hold(held, tries, backlog);
     }
 
-    fn hold(&self, held: Held, tries: u32, next: &mut Next) {
-        if let Err(held) = self.bounce.hold(held, tries) {
+    fn hold(&self, held: HeldEnvelope, tries: u32, backlog: &mut Backlog) {
+        if let Err(held) = self.hold.hold(held, tries) {
             let text = "Too many messages are waiting for their recipients; try again later.";
-            self.refuse(held.envelope, Refusal::new(Reason::Overflow, text), next);
+            self.refuse(held.envelope, Refusal::new(Reason::Overflow, text), backlog);
         }
     }
 }

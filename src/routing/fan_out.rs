@@ -20,7 +20,7 @@ const CAPACITY: u64 = 100_000;
 
 /// What one gateway remembers of copies.
 #[derive(Debug)]
-pub struct Copies {
+pub struct FanOut {
     /// Which copies the local server was handed.
     handed: Cache<Copied, ()>,
     /// Messages that were copied here, and how many of the copies no error has
@@ -73,7 +73,7 @@ impl Message {
     }
 }
 
-impl Copies {
+impl FanOut {
     /// None yet. `max_wait` is how long a stanza may wait at each of two hosts.
     #[must_use]
     pub fn new(max_wait: Duration) -> Self {
@@ -161,8 +161,8 @@ mod tests {
 
     const ALICE: &str = "alice@x.test/a";
 
-    fn copies() -> Copies {
-        Copies::new(Duration::from_secs(30))
+    fn copies() -> FanOut {
+        FanOut::new(Duration::from_secs(30))
     }
 
     fn stanza(kind: Kind, stanza_type: &str, id: Option<&str>, from: &str, to: &str) -> Stanza {
