@@ -230,7 +230,7 @@ async fn child(arguments: &[String]) {
     tokio::spawn(tables.run(half.store.contacts(), CancellationToken::new()));
     loop {
         let status = half.store.status();
-        if !status.followed.is_empty() && status.behind.is_empty() {
+        if !status.linked.is_empty() && status.behind.is_empty() {
             break;
         }
         sleep(Duration::from_millis(1)).await;

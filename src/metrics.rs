@@ -160,15 +160,15 @@ metrics! {
     store_up: IntGauge = "strait_store_up";
     /// Failed store operations, by operation.
     store_errors: IntCounterVec = "strait_store_errors_total" ["operation"];
-    /// Connections to nodes of a host whose session table is followed over them.
+    /// Nodes of a host whose session table is replicated over a connection.
     mesh_links_up: IntGaugeVec = "strait_mesh_links_up" ["host"];
     /// JIDs that a node claims, as far as is known here.
     mesh_claims: IntGaugeVec = "strait_mesh_claims" ["host", "node"];
     /// A fingerprint of a node's session table as it is known here, 32 bits.
     /// Equal at all gateways when they are in step.
     mesh_fingerprint: IntGaugeVec = "strait_mesh_fingerprint" ["host", "node"];
-    /// Parts of a host's session table (4096 a node) that were not as the host has them:
-    /// found when connecting or by its digest; put right.
+    /// Entries of a host's session table that were not as the host has them and were
+    /// put right: found when connecting or by its digest.
     mesh_repairs: IntCounterVec = "strait_mesh_repairs_total" ["host", "found"];
 }
 

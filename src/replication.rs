@@ -42,8 +42,8 @@ pub trait Replication: Send + Sync {
     /// We dialled `peer` for its table.
     ///
     /// # Errors
-    /// [`AlreadyReplicated`] when another connection of ours replicates it.
-    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, AlreadyReplicated>;
+    /// When its table is replicated already, or can't be.
+    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, NotReplicated>;
 
     /// Completes when no connection of ours replicates `peer`.
     async fn until_not_replicated(&self, peer: &Node);
@@ -74,10 +74,16 @@ pub trait MessageSink: Send {
     fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage>;
 }
 
-/// Another connection replicates the peer's table already.
+/// Why a connection to a node is not used for its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("its table is replicated already")]
-pub struct AlreadyReplicated;
+pub enum NotReplicated {
+    /// Another connection replicates it.
+    #[error("its table is replicated over another connection")]
+    Already,
+    /// Its host has as many nodes as are replicated of one host.
+    #[error("too many nodes of its host are replicated")]
+    TooManyNodes,
+}
 
 /// An invalid message; the text says what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -213,7 +213,7 @@ async fn a_pair_that_hears_nothing_finds_out_and_catches_up() {
     let gone = async |at: usize| {
         let what = "the silent connection to be given up";
         let mut deadline = Deadline::after(2 * PATIENCE);
-        while world.node(at).store.status().followed.len() > 1 {
+        while world.node(at).store.status().linked.len() > 1 {
             assert!(!deadline.is_past(), "{what}");
             sleep(Duration::from_millis(50)).await;
         }

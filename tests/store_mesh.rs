@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use store_contract::Bench;
+use store_contract::{Bench, EXPIRE_AFTER, announcement, began, host};
 use strait::config::Endpoint;
 use strait::host::Host;
 use strait::store::{
@@ -15,10 +15,12 @@ use strait::store::{
 };
 use support::certs::Authority;
 use support::mesh_node::{MeshNode, Plan, endpoint};
+use support::patience::until;
 use support::port::Port;
 use support::workdir::Workdir;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
+use tokio::time::Instant;
 
 /// No rule of the contract has more nodes.
 const NODES: usize = 3;
@@ -189,4 +191,40 @@ impl Store for Settled {
     }
 }
 
-contract_tests!(tokio::test(flavor = "multi_thread"), table);
+contract_tests!(@unleased tokio::test(flavor = "multi_thread"), table);
+
+/// A claim needs no refresh: it lasts as long as the process that made it is
+/// linked, and `expire_after` more.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_last_without_a_refresh_until_their_process_is_lost() {
+    let mesh = table(EXPIRE_AFTER).await;
+    let stores = ["dc1.test", "dc2.test"].map(|name| (host(name), mesh.store(&host(name), "gw1")));
+    let [(_, one), (dc2, two)] = &stores;
+    let jid = "alice@example.test/phone";
+    let announce = async || {
+        for (_, store) in &stores {
+            let announced = store.announce(&announcement(&[])).await;
+            announced.unwrap();
+        }
+    };
+    announce().await;
+    two.claim(&[began(jid, 1000)]).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < 2 * EXPIRE_AFTER {
+        announce().await;
+        for store in [one, two] {
+            let claims = store.claims(jid).await.unwrap();
+            assert_eq!(claims.first().map(|claim| &claim.host), Some(dc2));
+        }
+        tokio::time::sleep(EXPIRE_AFTER / 20).await;
+    }
+    let killed = mesh.nodes.lock().unwrap().pop().unwrap();
+    killed.kill().await;
+    let lost = Instant::now();
+    until("the claim to expire", async || {
+        let claims = one.claims(jid).await.unwrap();
+        claims.is_empty().then_some(()).ok_or(format!("{claims:?}"))
+    })
+    .await;
+    assert!(lost.elapsed() > EXPIRE_AFTER / 2, "{:?}", lost.elapsed());
+}

@@ -131,7 +131,6 @@ impl Dialler {
         let (read, mut writer) = tokio::io::split(socket);
         let mut reader = FrameReader::new(read, hello::LIMIT);
         let hello = Hello {
-            versions: hello::TABLE_VERSION..=*hello::VERSIONS.end(),
             to: String::new(),
             purpose: Purpose::Table,
             ..self.hello(&self.identity.host, 0)

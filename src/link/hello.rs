@@ -15,10 +15,7 @@ use super::trouble::{Failure, Mismatch};
 use super::wire::{self, RawFrame, WireError};
 
 /// The versions of the link protocol that this gateway speaks.
-pub(super) const VERSIONS: RangeInclusive<u16> = 1..=2;
-
-/// The first version in which a connection may carry the session table.
-pub(super) const TABLE_VERSION: u16 = 2;
+pub(super) const VERSIONS: RangeInclusive<u16> = 3..=3;
 
 /// The longest frame of a greeting: four texts and some numbers.
 pub(super) const LIMIT: usize = 4 * (wire::TEXT_LIMIT + 2) + 64;
@@ -53,7 +50,6 @@ pub(super) struct Hello {
     pub(super) epoch: u64,
     /// Which of its connections this is, the same after a reconnect.
     pub(super) lane: u32,
-    /// What it is for; since version 2, before that always stanzas.
     pub(super) purpose: Purpose,
 }
 
@@ -93,9 +89,7 @@ impl Hello {
             wire::put_text(out, &self.node);
             out.put_u64(self.epoch);
             out.put_u32(self.lane);
-            if *self.versions.end() >= TABLE_VERSION {
-                out.put_u8(self.purpose.code());
-            }
+            out.put_u8(self.purpose.code());
         });
     }
 
@@ -128,11 +122,7 @@ impl Hello {
                 node: wire::take_text(&mut body)?,
                 epoch: body.try_get_u64()?,
                 lane: body.try_get_u32()?,
-                purpose: if *versions.end() >= TABLE_VERSION {
-                    Purpose::from_code(body.try_get_u8()?)?
-                } else {
-                    Purpose::Stanzas
-                },
+                purpose: Purpose::from_code(body.try_get_u8()?)?,
             })
         };
         rest().map_err(malformed)

@@ -1,11 +1,12 @@
-//! Following the session tables of all nodes that can be dialled.
+//! Dials other gateways for their session tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,21 +18,28 @@ use super::tls::Security;
 use super::trouble::{Ending, Failure, Mismatch};
 use super::{Identity, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
+use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::replication::Replication;
 
-/// Dials nodes for their session tables, and follows each over one connection.
+/// A link that lasted so long was of use: the next one is dialled without delay.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// Between two attempts at an endpoint where no link was ever of use.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// Dials gateways for their session tables; each node's comes over one connection.
 pub struct ReplicationDialer {
     dialler: Dialler,
     replication: Arc<dyn Replication>,
-    /// How often an endpoint is looked at again that leads to a node which is
-    /// followed already: its name may lead to another one by now.
+    /// How often an endpoint is dialled again that leads to a node which is
+    /// replicated already: its name may lead to another one by now.
     look_again: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl ReplicationDialer {
-    /// Follows nobody yet.
+    /// Dials nobody yet.
     ///
     /// # Errors
     /// When the TLS files can't be used; says which and why.
@@ -54,10 +62,11 @@ impl ReplicationDialer {
         })
     }
 
-    /// Dials all `contacts`, as they change, until `shutdown`.
+    /// Dials all `contacts`, as they change, until `shutdown`. Of each endpoint
+    /// are given the hosts that may answer there, none for any.
     pub async fn run(
         self,
-        mut contacts: watch::Receiver<Arc<BTreeSet<Endpoint>>>,
+        mut contacts: watch::Receiver<Arc<BTreeMap<Endpoint, BTreeSet<Host>>>>,
         shutdown: CancellationToken,
     ) {
         let this = Arc::new(self);
@@ -66,18 +75,18 @@ impl ReplicationDialer {
         loop {
             let now = Arc::clone(&contacts.borrow_and_update());
             dialled.retain(|endpoint, end| {
-                let stays = now.contains(endpoint);
+                let stays = now.contains_key(endpoint);
                 if !stays {
                     tracing::info!(%endpoint, "no gateway is known there any more");
                     end.cancel();
                 }
                 stays
             });
-            for endpoint in now.iter() {
+            for endpoint in now.keys() {
                 dialled.entry(endpoint.clone()).or_insert_with(|| {
                     let end = shutdown.child_token();
                     let (this, endpoint) = (Arc::clone(&this), endpoint.clone());
-                    tasks.spawn(this.follow(endpoint, end.clone()));
+                    tasks.spawn(this.replicate(endpoint, contacts.clone(), end.clone()));
                     end
                 });
             }
@@ -91,55 +100,84 @@ impl ReplicationDialer {
         tasks.wait().await;
     }
 
-    /// Keeps following whoever is at `endpoint`, until `end`.
-    async fn follow(self: Arc<Self>, endpoint: Endpoint, end: CancellationToken) {
+    /// Replicates the node at `endpoint`, until `end`.
+    async fn replicate(
+        self: Arc<Self>,
+        endpoint: Endpoint,
+        contacts: watch::Receiver<Arc<BTreeMap<Endpoint, BTreeSet<Host>>>>,
+        end: CancellationToken,
+    ) {
         let mut complaints = Complaints::default();
-        let mut pauses = backoff();
+        let mut was_linked = false;
+        let mut pauses = patient_backoff();
         while !end.is_cancelled() {
+            let expected = contacts
+                .borrow()
+                .get(&endpoint)
+                .cloned()
+                .unwrap_or_default();
+            if expected.is_empty() && !was_linked {
+                was_linked = true;
+                pauses = Box::new(backoff());
+            }
             let dialled = self.dialler.dial_table(&endpoint);
             let mut pause = None;
             match end.run_until_cancelled(dialled).await {
                 None => return,
-                Some(Ok(link)) => {
+                Some(Ok(link)) if expected.is_empty() || expected.contains(&link.node.host) => {
+                    let begun = Instant::now();
                     self.use_link(link, &endpoint, &end).await;
-                    pauses = backoff();
+                    if !was_linked || begun.elapsed() > STABLE {
+                        was_linked = true;
+                        pauses = Box::new(backoff());
+                    }
+                }
+                Some(Ok(link)) => {
+                    let host = &link.node.host;
+                    let text = format!("it is of {host}, not of the host that was named for it");
+                    let failure = Failure::refused(Mismatch::WrongHost, text);
+                    self.failed(&endpoint, &mut complaints, &failure);
+                    replication_link::leave(link.writer).await;
                 }
                 Some(Err(Failure::Refused {
                     mismatch: Mismatch::Ourselves,
                     text,
                 })) => {
-                    tracing::debug!(%endpoint, "not followed: {text}");
+                    tracing::debug!(%endpoint, "not replicated: {text}");
                     pause = Some(self.look_again);
                 }
                 Some(Err(failure)) => self.failed(&endpoint, &mut complaints, &failure),
             }
             let pause = pause.or_else(|| pauses.next());
-            let pause = sleep(pause.unwrap_or(Duration::from_secs(1)));
+            let pause = sleep(pause.unwrap_or(LONGEST_PAUSE));
             end.run_until_cancelled(pause).await;
         }
     }
 
-    /// Follows the node at the other end, unless another connection does:
-    /// then until that one is gone, or it is time to look who is there now.
+    /// Replicates the node at the other end, unless another connection does:
+    /// then waits until that one has ended, or it is time to look who is there now.
     async fn use_link(&self, link: TableLink, endpoint: &Endpoint, end: &CancellationToken) {
         let TableLink {
             node,
             reader,
             writer,
         } = link;
-        let Ok(dialogue) = Arc::clone(&self.replication).receive_from(&node) else {
-            replication_link::leave(writer).await;
-            drop(reader);
-            tracing::debug!(peer = %node, %endpoint, "followed already, over another connection");
-            tokio::select! {
-                () = self.replication.until_not_replicated(&node) => {}
-                () = sleep(self.look_again) => {}
-                () = end.cancelled() => {}
+        let session = match Arc::clone(&self.replication).receive_from(&node) {
+            Ok(session) => session,
+            Err(refused) => {
+                replication_link::leave(writer).await;
+                drop(reader);
+                tracing::debug!(peer = %node, %endpoint, "not used: {refused}");
+                tokio::select! {
+                    () = self.replication.until_not_replicated(&node) => {}
+                    () = sleep(self.look_again) => {}
+                    () = end.cancelled() => {}
+                }
+                return;
             }
-            return;
         };
         tracing::info!(peer = %node, %endpoint, "table link up");
-        match replication_link::converse(dialogue, reader, writer, end).await {
+        match replication_link::converse(session, reader, writer, end).await {
             Ending::Broken(text) => {
                 tracing::warn!(peer = %node, %endpoint, "table link lost: {text}; trying again");
             }
@@ -158,4 +196,14 @@ impl ReplicationDialer {
             tracing::debug!(%endpoint, "no table link: {text}; trying again");
         }
     }
+}
+
+/// For an endpoint that only others have named: 1 s to [`LONGEST_PAUSE`].
+fn patient_backoff() -> Box<dyn Iterator<Item = Duration> + Send> {
+    let backoff = ExponentialBuilder::new()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(LONGEST_PAUSE)
+        .without_max_times()
+        .with_jitter();
+    Box::new(backoff.build())
 }

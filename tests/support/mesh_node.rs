@@ -102,7 +102,7 @@ impl MeshNode {
     /// Whether it knows all that `other` claims.
     pub fn is_in_step_with(&self, other: &Self) -> bool {
         let status = self.store.status();
-        status.followed.contains(&other.node)
+        status.linked.contains(&other.node)
             && !status.behind.contains(&other.node)
             && self.fingerprint_of(other) == other.fingerprint_of(other)
     }

@@ -42,7 +42,7 @@ fn hello_and_answers_come_back_as_they_were() {
     assert_eq!(back, hello());
     assert_eq!(back.is_for(&us()), Ok(()));
     let welcome = Welcome {
-        version: 1,
+        version: 3,
         host: "dc2.test".to_owned(),
         node: "b".to_owned(),
         frame_limit: 600_000,
@@ -55,7 +55,7 @@ fn hello_and_answers_come_back_as_they_were() {
 
 #[test]
 fn older_and_newer_gateways_are_refused_with_both_versions_named() {
-    for versions in [0..=0, 3..=4] {
+    for versions in [1..=2, 4..=5] {
         let theirs = spell(&versions);
         let hello = Hello {
             versions,
@@ -65,7 +65,7 @@ fn older_and_newer_gateways_are_refused_with_both_versions_named() {
         let (mismatch, text) = text_of(failure);
         assert_eq!(mismatch, Mismatch::Version);
         assert!(
-            text.contains("versions 1 to 2") && text.contains(&theirs),
+            text.contains("speaks version 3,") && text.contains(&theirs),
             "{text}"
         );
     }
@@ -74,28 +74,18 @@ fn older_and_newer_gateways_are_refused_with_both_versions_named() {
 #[test]
 fn a_newer_hello_that_still_speaks_our_version_is_understood() {
     let newer = Hello {
-        versions: 2..=3,
+        versions: 3..=4,
         ..hello()
     };
     let mut raw = raw(|out| newer.put(out));
-    raw.body = [&raw.body[..], b"what version 3 adds"].concat().into();
+    raw.body = [&raw.body[..], b"what version 4 adds"].concat().into();
     assert_eq!(Hello::read(raw, &us()), Ok(newer.clone()));
-    assert_eq!(common_version(&newer.versions), Some(2));
-}
-
-#[test]
-fn an_older_hello_is_one_for_stanzas() {
-    let older = Hello {
-        versions: 1..=1,
-        ..hello()
-    };
-    assert_eq!(Hello::read(raw(|out| older.put(out)), &us()), Ok(older));
+    assert_eq!(common_version(&newer.versions), Some(3));
 }
 
 #[test]
 fn a_table_is_followed_by_other_nodes_only() {
     let table = |from: &str, node: &str, epoch| Hello {
-        versions: TABLE_VERSION..=TABLE_VERSION,
         to: String::new(),
         from: from.to_owned(),
         node: node.to_owned(),
@@ -125,14 +115,14 @@ fn a_table_is_followed_by_other_nodes_only() {
 #[test]
 fn the_dialler_tells_the_two_versions_too() {
     let answer = Answer::Refused {
-        versions: 3..=4,
+        versions: 1..=2,
         mismatch: Mismatch::Version,
         text: "too old".to_owned(),
     };
     let (mismatch, text) = text_of(answer.welcome_of("dc2.test").unwrap_err());
     assert_eq!(mismatch, Mismatch::Version);
     assert!(
-        text.contains("versions 1 to 2 ") && text.contains("versions 3 to 4"),
+        text.contains("we speak version 3 ") && text.contains("versions 1 to 2"),
         "{text}"
     );
 }
@@ -165,7 +155,7 @@ proptest! {
         let body = Bytes::from(body);
         let _ = Answer::read(RawFrame { kind, body: body.clone() });
         let _ = Hello::read(RawFrame { kind, body: body.clone() }, &us());
-        let body = [&MAGIC[..], &[0, 1, 0, 1], &body].concat().into();
+        let body = [&MAGIC[..], &[0, 3, 0, 3], &body].concat().into();
         let _ = Hello::read(RawFrame { kind: HELLO, body }, &us());
     }
 }

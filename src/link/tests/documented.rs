@@ -34,7 +34,7 @@ fn the_example_is_what_we_write() {
     };
     hello.put(&mut out);
     let welcome = Welcome {
-        version: 2,
+        version: 3,
         host: "dc2.test".to_owned(),
         node: "b".to_owned(),
         frame_limit: 589_824,

@@ -184,13 +184,13 @@ async fn an_old_gateway_is_told_both_versions() {
     let tls = ca.tls("dc1.test");
     let mut peer = RawPeer::connect(&tls, "dc1.test", "dc2.test", receiver.address()).await;
     let old = Hello {
-        versions: 0..=0,
+        versions: 1..=2,
         ..hello("dc1.test", "dc2.test")
     };
     let (mismatch, text) = refusal(peer.greet(&old).await);
     assert_eq!(mismatch, Mismatch::Version);
     assert!(
-        text.contains("version 0") && text.contains("versions 1 to 2"),
+        text.contains("versions 1 to 2") && text.contains("speaks version 3,"),
         "{text}"
     );
     counted(&receiver, "version").await;

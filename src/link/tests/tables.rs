@@ -1,6 +1,6 @@
 //! Table links: who is followed, and what ends it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,9 +25,10 @@ use super::gateways::{Ca, STANZA_SIZE_LIMIT, connections, endpoint, host, identi
 use super::hostile::RawPeer;
 use crate::config::{Endpoint, Tls};
 use crate::envelope::{Envelope, Intake};
+use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::replication::{
-    AlreadyReplicated, InvalidMessage, MessageSink, MessageSource, Node, Replication,
+    InvalidMessage, MessageSink, MessageSource, Node, NotReplicated, Replication,
     ReplicationSession,
 };
 
@@ -72,7 +73,7 @@ impl Replication for Talker {
         self.dialogue(peer)
     }
 
-    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, AlreadyReplicated> {
+    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, NotReplicated> {
         Ok(self.dialogue(peer))
     }
 
@@ -121,7 +122,7 @@ struct Gateway {
     talker: Arc<Talker>,
     metrics: Arc<Metrics>,
     address: SocketAddr,
-    contacts: watch::Sender<Arc<BTreeSet<Endpoint>>>,
+    contacts: watch::Sender<Arc<BTreeMap<Endpoint, BTreeSet<Host>>>>,
     stop: CancellationToken,
     following: JoinHandle<()>,
 }
@@ -162,7 +163,15 @@ impl Gateway {
     }
 
     fn dials(&self, addresses: &[SocketAddr]) {
-        let endpoints = addresses.iter().map(|address| endpoint(*address));
+        self.expects(addresses, &[]);
+    }
+
+    /// Dials addresses that were named for `hosts`.
+    fn expects(&self, addresses: &[SocketAddr], hosts: &[&str]) {
+        let hosts: BTreeSet<Host> = hosts.iter().map(|it| host(it)).collect();
+        let endpoints = addresses
+            .iter()
+            .map(|address| (endpoint(*address), hosts.clone()));
         self.contacts.send_replace(Arc::new(endpoints.collect()));
     }
 
@@ -245,7 +254,7 @@ async fn raw(ca: &Ca, listener: &Gateway) -> RawPeer {
         purpose: Purpose::Table,
     };
     let welcome = peer.greet(&hello).await.welcome().unwrap();
-    assert_eq!((welcome.version, welcome.host.as_str()), (2, "dc2.test"));
+    assert_eq!((welcome.version, welcome.host.as_str()), (3, "dc2.test"));
     peer
 }
 
@@ -312,7 +321,7 @@ async fn dial(ca: &Ca, listener_is: &str, answer: Answer) -> Failure {
 #[tokio::test]
 async fn a_listener_may_not_call_itself_what_its_certificate_does_not_carry() {
     let welcome = Welcome {
-        version: 2,
+        version: 3,
         host: "dc2.test".to_owned(),
         node: "a".to_owned(),
         frame_limit: 1000,
@@ -332,7 +341,7 @@ async fn a_listener_may_not_call_itself_what_its_certificate_does_not_carry() {
 #[tokio::test]
 async fn an_older_listener_is_understood_and_both_versions_told() {
     let refused = Answer::Refused {
-        versions: 1..=1,
+        versions: 1..=2,
         mismatch: Mismatch::Version,
         text: "no common version".to_owned(),
     };
@@ -342,7 +351,7 @@ async fn an_older_listener_is_understood_and_both_versions_told() {
     };
     assert_eq!(mismatch, Mismatch::Version);
     assert!(
-        text.contains("we speak versions 1 to 2") && text.contains("it speaks version 1;"),
+        text.contains("we speak version 3 ") && text.contains("it speaks versions 1 to 2;"),
         "{text}"
     );
 }
@@ -356,4 +365,17 @@ async fn a_listener_of_another_ca_is_not_followed() {
     until("it is refused", || follower.refused("untrusted") >= 1).await;
     assert_eq!(followed.talker.heard(), []);
     assert_eq!(follower.talker.heard(), []);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_used_only_for_the_host_that_it_was_named_for() {
+    let ca = Ca::new();
+    let listener = Gateway::start(ca.tls("dc2.test"), "dc2.test", true).await;
+    let dialler = Gateway::start(ca.tls("dc1.test"), "dc1.test", true).await;
+    dialler.expects(&[listener.address], &["dc3.test"]);
+    until("it is refused", || dialler.refused("wrong_host") >= 1).await;
+    assert_eq!(dialler.talker.heard(), []);
+    dialler.dials(&[]);
+    dialler.expects(&[listener.address], &["dc2.test", "dc3.test"]);
+    until("it is replicated", || !dialler.talker.heard().is_empty()).await;
 }

@@ -1,4 +1,4 @@
-//! Where other gateways may be dialled for their tables.
+//! Which gateways may be dialled for their tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,70 +8,108 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Endpoint;
+use crate::host::Host;
+use crate::replication::Node;
 
-/// As many endpoints are learned; whoever tells more is not believed.
-const LIMIT: usize = 4096;
+/// Nodes that are learned from one host, itself included.
+const NODES_PER_SOURCE: usize = 256;
 
-/// The endpoints that the operator named, and those learned from peers.
+/// Endpoints of a node that are tried.
+const ENDPOINTS_PER_NODE: usize = 8;
+
+/// Endpoints to dial, and the hosts that may answer there; any host if empty.
+pub type ContactMap = BTreeMap<Endpoint, BTreeSet<Host>>;
+
+/// The endpoints that the operator named, and the nodes learned from peers.
+/// Each host is believed about its own nodes. About others it gives hints,
+/// which are dialled, but only used when the certificate there is that host's.
 #[derive(Debug)]
 pub(super) struct Contacts {
+    own: Node,
     lifetime: Duration,
     named: BTreeSet<Endpoint>,
-    own: BTreeSet<Endpoint>,
-    /// When each was mentioned last.
-    learned: BTreeMap<Endpoint, Instant>,
-    published: watch::Sender<Arc<BTreeSet<Endpoint>>>,
+    learned: BTreeMap<Node, Learned>,
+    published: watch::Sender<Arc<ContactMap>>,
+}
+
+#[derive(Debug)]
+struct Learned {
+    endpoints: Vec<Endpoint>,
+    source: Host,
+    mentioned_at: Instant,
 }
 
 impl Contacts {
-    /// Only `named`; what nobody mentions for `lifetime` is forgotten.
-    pub(super) fn new(named: &[Endpoint], lifetime: Duration) -> Self {
-        let named: BTreeSet<Endpoint> = named.iter().cloned().collect();
-        Self {
+    /// Only `named`; nodes that nobody mentions for `lifetime` are forgotten.
+    pub(super) fn new(own: Node, named: &[Endpoint], lifetime: Duration) -> Self {
+        let contacts = Self {
+            own,
             lifetime,
-            own: BTreeSet::new(),
+            named: named.iter().cloned().collect(),
             learned: BTreeMap::new(),
-            published: watch::Sender::new(Arc::new(named.clone())),
-            named,
-        }
+            published: watch::Sender::default(),
+        };
+        contacts.publish();
+        contacts
     }
 
-    /// Follows them.
-    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<BTreeSet<Endpoint>>> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<Arc<ContactMap>> {
         self.published.subscribe()
     }
 
-    /// What leads to ourselves; never dialled because somebody mentions it.
-    pub(super) fn set_own(&mut self, own: &[Endpoint]) {
-        self.own = own.iter().cloned().collect();
-        self.publish();
-    }
-
-    /// A live node says that another one, or itself, is there.
-    pub(super) fn mention(&mut self, endpoints: &[Endpoint], now: Instant) {
-        for endpoint in endpoints {
-            if let Some(at) = self.learned.get_mut(endpoint) {
-                *at = now;
-            } else if self.learned.len() < LIMIT {
-                self.learned.insert(endpoint.clone(), now);
+    /// A node of `source` says where nodes, itself or others, are.
+    pub(super) fn mention<'a>(
+        &mut self,
+        source: &Host,
+        nodes: impl IntoIterator<Item = (&'a Node, &'a [Endpoint])>,
+        now: Instant,
+    ) {
+        let of_source = self.learned.values().filter(|it| it.source == *source);
+        let mut count = of_source.count();
+        for (node, endpoints) in nodes {
+            if *node == self.own || endpoints.is_empty() {
+                continue;
+            }
+            let endpoints = &endpoints[..endpoints.len().min(ENDPOINTS_PER_NODE)];
+            if let Some(learned) = self.learned.get_mut(node) {
+                learned.mentioned_at = now;
+                if *source == node.host || learned.source != node.host {
+                    learned.source = source.clone();
+                    learned.endpoints = endpoints.to_vec();
+                }
+            } else if count < NODES_PER_SOURCE {
+                count += 1;
+                let learned = Learned {
+                    endpoints: endpoints.to_vec(),
+                    source: source.clone(),
+                    mentioned_at: now,
+                };
+                self.learned.insert(node.clone(), learned);
             } else {
-                tracing::warn!(%endpoint, "more than {LIMIT} endpoints are known; this one is not learned");
+                tracing::debug!(%source, %node, "not learned: {NODES_PER_SOURCE} nodes are known from there");
             }
         }
         self.publish();
     }
 
-    /// Forgets what was mentioned too long ago.
+    /// Forgets nodes that were mentioned too long ago.
     pub(super) fn expire(&mut self, now: Instant) {
         let lifetime = self.lifetime;
         self.learned
-            .retain(|_, at| now.saturating_duration_since(*at) <= lifetime);
+            .retain(|_, it| now.saturating_duration_since(it.mentioned_at) <= lifetime);
         self.publish();
     }
 
     fn publish(&self) {
-        let learned = self.learned.keys().filter(|it| !self.own.contains(it));
-        let all: BTreeSet<Endpoint> = self.named.iter().chain(learned).cloned().collect();
+        let mut all = ContactMap::new();
+        for (node, learned) in &self.learned {
+            for endpoint in &learned.endpoints {
+                let hosts = all.entry(endpoint.clone()).or_default();
+                hosts.insert(node.host.clone());
+            }
+        }
+        let named = self.named.iter().cloned();
+        all.extend(named.map(|endpoint| (endpoint, BTreeSet::new())));
         self.published.send_if_modified(|published| {
             let changed = **published != all;
             if changed {
@@ -79,31 +117,5 @@ impl Contacts {
             }
             changed
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_learned_are_forgotten_and_the_named_are_not() {
-        let endpoint = |text: &str| text.parse::<Endpoint>().unwrap();
-        let lifetime = Duration::from_secs(120);
-        let mut contacts = Contacts::new(&[endpoint("a:1")], lifetime);
-        let sees = contacts.subscribe();
-        let seen = || -> Vec<String> {
-            let all = sees.borrow();
-            all.iter().map(ToString::to_string).collect()
-        };
-        let now = Instant::now();
-        contacts.set_own(&[endpoint("me:1")]);
-        contacts.mention(&[endpoint("b:1"), endpoint("me:1")], now);
-        assert_eq!(seen(), ["a:1", "b:1"]);
-        contacts.expire(now + lifetime);
-        assert_eq!(seen(), ["a:1", "b:1"]);
-        contacts.mention(&[endpoint("c:1")], now + lifetime);
-        contacts.expire(now + lifetime + Duration::from_millis(1));
-        assert_eq!(seen(), ["a:1", "c:1"]);
     }
 }

@@ -1,39 +1,44 @@
-//! One line of a table: a JID and how it stands, in the form in which it is
-//! kept in memory and goes over the wire.
+//! One entry of a table: a JID and its standing, as on the wire and in memory.
 //!
-//! 2 bytes the JID's length, 8 bytes its [`Standing`], then the JID.
+//! 2 bytes length of the JID, 8 bytes [`Standing`], the JID. In memory the
+//! standing also carries a generation ([`super::replica`]), on the wire none.
 
+use std::hash::{BuildHasher, RandomState};
 use std::ops::{AddAssign, SubAssign};
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128_with_seed};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::replication::InvalidMessage;
 
 /// The longest JID: three parts of 1023 bytes (RFC 7622 §3.1) and what is between them.
 pub(super) const JID_LIMIT: usize = 3 * 1023 + 2;
 
-/// What goes before the JID.
-pub(super) const PREFIX: usize = BITS_AT + 8;
+/// Entries of one message: it is applied in one go.
+const ENTRIES_LIMIT: usize = 8192;
 
-/// Where the standing begins.
-pub(super) const BITS_AT: usize = 2;
+/// Length and standing.
+pub(super) const PREFIX: usize = 10;
 
-/// The highest bit of a standing in its eight bytes.
+/// The highest bit: the claim is a former one.
 const FORMER: u64 = 1 << 63;
 
-/// How a JID stands at a host.
+/// Below the generation: ms since the Unix epoch.
+const SINCE_BITS: u32 = 47;
+const SINCE_MAX: u64 = (1 << SINCE_BITS) - 1;
+
+/// How a JID stands at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Nothing is known of it.
+    /// Unknown there.
     Nowhere,
-    /// It is online, since this time, in ms since the Unix epoch.
+    /// Online since this time, in ms since the Unix epoch.
     Online(u64),
-    /// It was, and the claim was from this time. Kept of bare JIDs only.
+    /// The last claim was from this time. Only of bare JIDs: it makes the home.
     Former(u64),
 }
 
 impl Standing {
-    /// Since when; 0 if it is nowhere.
+    /// 0 for [`Self::Nowhere`].
     pub(super) fn since(self) -> u64 {
         match self {
             Self::Nowhere => 0,
@@ -41,149 +46,112 @@ impl Standing {
         }
     }
 
-    /// The eight bytes.
-    pub(super) fn to_bits(self) -> u64 {
+    /// How `jid` stands once what was online no longer counts.
+    pub(super) fn outlived(self, jid: &[u8]) -> Self {
+        match self {
+            Self::Online(since) if is_bare(jid) => Self::Former(since),
+            Self::Online(_) => Self::Nowhere,
+            other => other,
+        }
+    }
+
+    fn to_bits(self) -> u64 {
         match self {
             Self::Nowhere => 0,
-            // 0 means nowhere; a claim from 1970 has no better meaning than one from 1 ms later.
-            Self::Online(since) => since.clamp(1, FORMER - 1),
-            Self::Former(since) => since.min(FORMER - 1) | FORMER,
+            // 0 means nowhere.
+            Self::Online(since) => since.clamp(1, SINCE_MAX),
+            Self::Former(since) => since.min(SINCE_MAX) | FORMER,
         }
     }
 
     fn from_bits(bits: u64) -> Self {
-        if bits == 0 {
-            Self::Nowhere
-        } else if bits & FORMER == 0 {
-            Self::Online(bits)
-        } else {
-            Self::Former(bits & !FORMER)
+        match bits & SINCE_MAX {
+            since if bits & FORMER != 0 => Self::Former(since),
+            0 => Self::Nowhere,
+            since => Self::Online(since),
         }
     }
 }
 
-/// A line, borrowed from where it stands.
+/// Whether `jid` has no resource.
+pub(super) fn is_bare(jid: &[u8]) -> bool {
+    !jid.contains(&b'/')
+}
+
+/// Borrowed from a message or a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
-    pub(super) jid: &'a str,
+    pub(super) jid: &'a [u8],
     pub(super) standing: Standing,
 }
 
 impl<'a> Entry<'a> {
-    /// In bytes, as written.
-    pub(super) fn size(self) -> usize {
-        PREFIX + self.jid.len()
-    }
-
-    /// Appends it. The JID must be at most [`JID_LIMIT`] bytes long.
-    pub(super) fn put(self, out: &mut Vec<u8>) {
+    /// The JID must be at most [`JID_LIMIT`] bytes long.
+    pub(super) fn put(self, out: &mut Vec<u8>, generation: u16) {
         debug_assert!(self.jid.len() <= JID_LIMIT);
+        let bits = self.standing.to_bits() | u64::from(generation) << SINCE_BITS;
         out.extend_from_slice(&(self.jid.len() as u16).to_be_bytes());
-        out.extend_from_slice(&self.standing.to_bits().to_be_bytes());
-        out.extend_from_slice(self.jid.as_bytes());
+        out.extend_from_slice(&bits.to_be_bytes());
+        out.extend_from_slice(self.jid);
     }
 
-    /// Which bucket of a table it stands in.
-    pub(super) fn bucket(self) -> usize {
-        bucket_of(self.jid)
-    }
-
-    /// What it adds to a digest.
-    pub(super) fn digest(self) -> Digest {
-        Digest(xxh3_128_with_seed(
-            self.jid.as_bytes(),
-            self.standing.to_bits(),
+    /// The first entry in a table's memory, its generation, and what follows.
+    pub(super) fn split_first(bytes: &'a [u8]) -> Option<(Self, u16, &'a [u8])> {
+        let (length, rest) = bytes.split_first_chunk::<2>()?;
+        let (bits, rest) = rest.split_first_chunk::<8>()?;
+        let (jid, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let bits = u64::from_be_bytes(*bits);
+        let standing = Standing::from_bits(bits);
+        // 16 bits.
+        Some((
+            Self { jid, standing },
+            ((bits & !FORMER) >> SINCE_BITS) as u16,
+            rest,
         ))
     }
 
-    /// Reads entries that were checked when they came in; stops at anything else.
-    pub(super) fn all_in(bytes: &'a [u8]) -> impl Iterator<Item = Entry<'a>> {
-        Raw::all_in(bytes).map_while(|raw| raw.entry().ok())
+    /// Reads the entries of a message.
+    pub(super) fn read_all(mut bytes: &'a [u8]) -> Result<Vec<Self>, InvalidMessage> {
+        let mut entries = Vec::new();
+        while !bytes.is_empty() {
+            let (entry, generation, rest) = Self::split_first(bytes).ok_or_else(|| {
+                let more = bytes.len();
+                InvalidMessage(format!("has an entry that ends {more} bytes too early"))
+            })?;
+            let length = entry.jid.len();
+            if length == 0 || length > JID_LIMIT || std::str::from_utf8(entry.jid).is_err() {
+                let what = format!("has a JID of {length} bytes that is none");
+                return Err(InvalidMessage(what));
+            }
+            if generation != 0 {
+                return Err(InvalidMessage("has a time that is none".to_owned()));
+            }
+            if entries.len() == ENTRIES_LIMIT {
+                let what = format!("has more than {ENTRIES_LIMIT} entries");
+                return Err(InvalidMessage(what));
+            }
+            entries.push(entry);
+            bytes = rest;
+        }
+        Ok(entries)
     }
 
-    /// Reads entries that came from elsewhere.
-    pub(super) fn check_all(bytes: &'a [u8]) -> Result<Vec<Entry<'a>>, InvalidMessage> {
-        let mut raws = Raw::all_in(bytes);
-        let entries = raws.by_ref().map(Raw::entry).collect::<Result<_, _>>()?;
-        match raws.rest.len() {
-            0 => Ok(entries),
-            more => Err(InvalidMessage(format!(
-                "has an entry that ends early, {more} bytes before the end"
-            ))),
+    /// What the entry adds to the digest of the table of process `epoch`.
+    pub(super) fn digest(self, epoch: u64) -> Digest {
+        match self.standing {
+            Standing::Nowhere => Digest::default(),
+            standing => Digest(xxh3_128_with_seed(self.jid, standing.to_bits() ^ epoch)),
         }
     }
 }
 
-/// Which bucket `jid` stands in.
-pub(super) fn bucket_of(jid: &str) -> usize {
-    // The highest 12 bits: less than BUCKETS.
-    (xxh3_64(jid.as_bytes()) >> (64 - BUCKET_BITS)) as usize
-}
-
-const BUCKET_BITS: u32 = 12;
-
-/// A table is kept and compared in so many parts.
-pub(super) const BUCKETS: usize = 1 << BUCKET_BITS;
-
-/// An entry whose JID is only bytes.
-#[derive(Clone, Copy)]
-pub(super) struct Raw<'a> {
-    pub(super) jid: &'a [u8],
-    bits: u64,
-}
-
-impl<'a> Raw<'a> {
-    pub(super) fn all_in(bytes: &'a [u8]) -> Raws<'a> {
-        Raws { rest: bytes }
-    }
-
-    pub(super) fn standing(self) -> Standing {
-        Standing::from_bits(self.bits)
-    }
-
-    fn entry(self) -> Result<Entry<'a>, InvalidMessage> {
-        if self.jid.is_empty() || self.jid.len() > JID_LIMIT {
-            return Err(InvalidMessage(format!(
-                "has a JID of {} bytes",
-                self.jid.len()
-            )));
-        }
-        let jid = std::str::from_utf8(self.jid)
-            .map_err(|_| InvalidMessage("has a JID that is not UTF-8".to_owned()))?;
-        Ok(Entry {
-            jid,
-            standing: self.standing(),
-        })
-    }
-}
-
-/// Goes over entries without looking into them; stops where one is not whole.
-pub(super) struct Raws<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Raws<'a> {
-    type Item = Raw<'a>;
-
-    fn next(&mut self) -> Option<Raw<'a>> {
-        let (length, rest) = self.rest.split_first_chunk::<2>()?;
-        let (bits, rest) = rest.split_first_chunk::<8>()?;
-        let (jid, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        self.rest = rest;
-        Some(Raw {
-            jid,
-            bits: u64::from_be_bytes(*bits),
-        })
-    }
-}
-
-/// What some entries amount to, in whatever order: the sum of their hashes
-/// (XXH3, 128 bits, of the JID, seeded with the standing).
+/// The sum of some entries' hashes (XXH3, 128 bits, of the JID, seeded with
+/// standing and epoch), whatever their order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Digest(pub(super) u128);
 
 impl Digest {
-    /// A part that a double of Prometheus holds exactly.
+    /// As much of it as a double of Prometheus holds exactly.
     pub(super) fn fingerprint(self) -> u32 {
         self.0 as u32
     }
@@ -201,82 +169,21 @@ impl SubAssign for Digest {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
+/// Hashes JIDs for all tables of a store, with a random key: nobody can choose
+/// names that fall into one bucket.
+#[derive(Debug, Clone, Default)]
+pub(super) struct JidHasher(RandomState);
 
-    use super::*;
+/// A JID with its hash, which all tables of a store share.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HashedJid<'a> {
+    pub(super) jid: &'a [u8],
+    pub(super) hash: u64,
+}
 
-    fn standing() -> impl Strategy<Value = Standing> {
-        prop_oneof![
-            Just(Standing::Nowhere),
-            (1..FORMER).prop_map(Standing::Online),
-            (0..FORMER).prop_map(Standing::Former),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn come_back_as_they_were(entries in vec(("[a-zäß@./]{1,30}", standing()), 0..20)) {
-            let mut bytes = Vec::new();
-            let written: Vec<Entry> = entries
-                .iter()
-                .map(|(jid, standing)| Entry { jid, standing: *standing })
-                .collect();
-            written.iter().for_each(|entry| entry.put(&mut bytes));
-            prop_assert_eq!(Entry::check_all(&bytes), Ok(written.clone()));
-            prop_assert_eq!(bytes.len(), written.iter().map(|entry| entry.size()).sum::<usize>());
-            prop_assert_eq!(Entry::all_in(&bytes).collect::<Vec<_>>(), written);
-        }
-
-        #[test]
-        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
-            let _ = Entry::check_all(&bytes);
-            let whole: usize = Entry::all_in(&bytes).map(Entry::size).sum();
-            prop_assert!(whole <= bytes.len());
-        }
-    }
-
-    #[test]
-    fn what_is_not_whole_is_refused() {
-        let mut bytes = Vec::new();
-        let entry = Entry {
-            jid: "a@example.com",
-            standing: Standing::Online(7),
-        };
-        entry.put(&mut bytes);
-        for end in 1..bytes.len() {
-            assert!(Entry::check_all(&bytes[..end]).is_err(), "{end} bytes");
-        }
-        let empty = [0; PREFIX];
-        assert!(Entry::check_all(&empty).is_err());
-        let mut long = ((JID_LIMIT + 1) as u16).to_be_bytes().to_vec();
-        long.resize(PREFIX + JID_LIMIT + 1, b'a');
-        assert!(Entry::check_all(&long).is_err());
-        let not_text = [0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
-        assert!(Entry::check_all(&not_text).is_err());
-    }
-
-    #[test]
-    fn a_digest_tells_online_from_former_and_one_time_from_another() {
-        let digest = |standing| {
-            Entry {
-                jid: "a@b",
-                standing,
-            }
-            .digest()
-        };
-        let all = [
-            Standing::Online(1),
-            Standing::Online(2),
-            Standing::Former(1),
-            Standing::Former(2),
-        ];
-        for (n, one) in all.iter().enumerate() {
-            for other in &all[n + 1..] {
-                assert_ne!(digest(*one), digest(*other));
-            }
-        }
+impl JidHasher {
+    pub(super) fn hash<'a>(&self, jid: &'a [u8]) -> HashedJid<'a> {
+        let hash = self.0.hash_one(jid);
+        HashedJid { jid, hash }
     }
 }

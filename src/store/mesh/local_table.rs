@@ -1,249 +1,164 @@
-//! What this node claims and tells about itself.
+//! This node's own part of the session table, and what changed in it lately.
+//!
+//! Claims of this process do not expire in it: they end when they are withdrawn.
 
-use std::time::Duration;
+use std::collections::VecDeque;
 
-use tokio::time::Instant;
+use parking_lot::Mutex;
 
-use super::entry::{BUCKETS, Entry, Standing};
-use super::log::ChangeLog;
-use super::table::{Full, ReplicaTable};
-use crate::store::Announcement;
+use super::entry::JidHasher;
+use super::entry::{Digest, Entry, HashedJid, Standing, is_bare};
+use super::table::{NodeTable, SHARDS, TableCursor, TableFull};
 
-/// As many former claims of bare JIDs are kept in one part of the table,
-/// a million in all: from them follows who is whose home.
-const FORMERS: usize = 256;
+/// As many former claims of bare JIDs are kept, about: they make the homes.
+const HOMES: usize = 1 << 20;
 
-/// A claim's age is counted in tenths of a second.
-const TENTH: Duration = Duration::from_millis(100);
+/// As many changes are kept. A peer that is further behind gets a snapshot.
+const CHANGES: usize = 1 << 16;
 
-/// This node's part of the table.
 #[derive(Debug)]
 pub(super) struct LocalTable {
-    table: ReplicaTable,
-    /// When each entry was refreshed, in tenths of a second since `begun`; in
-    /// the order of the entries of each part.
-    refreshed: Box<[Vec<u32>]>,
-    begun: Instant,
-    lifetime: Duration,
-    announcement: Option<(Announcement, Instant)>,
-    log: ChangeLog,
+    epoch: u64,
+    table: NodeTable,
+    /// Locked before a shard, never after, for one change or one message.
+    log: Mutex<ChangeLog>,
+}
+
+/// JIDs in the order of their changes; their standing is looked up when they are sent.
+#[derive(Debug, Default)]
+struct ChangeLog {
+    /// Of the table after the last change.
+    digest: Digest,
+    jids: VecDeque<Box<[u8]>>,
+    /// The sequence number of the first one kept.
+    first: u64,
+}
+
+impl ChangeLog {
+    fn head(&self) -> u64 {
+        self.first + self.jids.len() as u64
+    }
+
+    fn push(&mut self, jid: &[u8]) {
+        if self.jids.len() == CHANGES {
+            self.jids.pop_front();
+            self.first += 1;
+        }
+        self.jids.push_back(jid.into());
+    }
 }
 
 impl LocalTable {
-    /// Empty; what is not refreshed for `lifetime` goes.
-    pub(super) fn new(lifetime: Duration) -> Self {
+    pub(super) fn new(epoch: u64, hasher: JidHasher) -> Self {
         Self {
-            table: ReplicaTable::default(),
-            refreshed: (0..BUCKETS).map(|_| Vec::new()).collect(),
-            begun: Instant::now(),
-            lifetime,
-            announcement: None,
-            log: ChangeLog::default(),
+            epoch,
+            table: NodeTable::new(hasher),
+            log: Mutex::default(),
         }
     }
 
-    pub(super) fn table(&self) -> &ReplicaTable {
-        &self.table
+    pub(super) fn standing(&self, jid: HashedJid<'_>) -> Standing {
+        self.table.get(jid).standing
     }
 
-    pub(super) fn log(&self) -> &ChangeLog {
-        &self.log
+    pub(super) fn online(&self) -> usize {
+        self.table.online()
     }
 
-    pub(super) fn log_mut(&mut self) -> &mut ChangeLog {
-        &mut self.log
-    }
-
-    /// `jid` is online here since `since`, or still is.
-    pub(super) fn claim(&mut self, jid: &str, since: u64, now: Instant) -> Result<(), Full> {
-        // As it will be read again.
-        let standing = Standing::Online(since.max(1));
-        if self.set(jid, standing, now)? {
-            self.log.push(jid);
+    /// The JID is online here since `since`, or still is.
+    pub(super) fn claim(&self, jid: HashedJid<'_>, since: u64) -> Result<(), TableFull> {
+        let mut log = self.log.lock();
+        if self.set(&mut log, jid, Standing::Online(since.max(1)))? {
+            log.push(jid.jid);
         }
         Ok(())
     }
 
-    /// `jid` is not online here any more. A bare one is remembered: from now
-    /// on as it is, or with `else_since` if it is not known.
-    pub(super) fn withdraw(&mut self, jid: &str, else_since: Option<u64>, now: Instant) {
-        let since = match self.table.get(jid) {
-            Standing::Online(since) | Standing::Former(since) => Some(since),
+    /// The JID is not online here any more. A bare one is remembered, with the
+    /// time of its claim, or `else_since` if there was none.
+    pub(super) fn withdraw(&self, jid: HashedJid<'_>, else_since: Option<u64>) {
+        let mut log = self.log.lock();
+        let since = match self.standing(jid) {
             Standing::Nowhere => else_since,
+            known => Some(known.since()),
         };
         let standing = match since {
-            Some(since) if is_bare(jid) => Standing::Former(since),
+            Some(since) if is_bare(jid.jid) => Standing::Former(since),
             _ => Standing::Nowhere,
         };
-        // What is full has no room for one more who is gone.
-        let _ = self.set(jid, standing, now);
-        // Told even if it was not known here: peers may know it from the
-        // process before this one.
-        self.log.push(jid);
-        if let Standing::Former(_) = standing {
-            self.forget_oldest_former(jid, now);
+        // A full table has no room for one more home.
+        let _ = self.set(&mut log, jid, standing);
+        // Also when it was unknown here: peers may know it from an earlier process.
+        log.push(jid.jid);
+        if let Some(oldest) = self.table.oldest_former(jid, HOMES / SHARDS) {
+            let _ = self.set(&mut log, self.table.hash(&oldest), Standing::Nowhere);
+            log.push(&oldest);
         }
     }
 
-    /// Withdraws what was not refreshed in time, of part `index`.
-    pub(super) fn expire(&mut self, index: usize, now: Instant) {
-        let now_in_tenths = self.tenths(now);
-        let allowed = self.lifetime.div_duration_f64(TENTH).ceil() as u32;
-        let entries = self.table.bucket(index).entries();
-        let dead: Vec<String> = entries
-            .zip(&self.refreshed[index])
-            .filter(|(entry, refreshed)| {
-                matches!(entry.standing, Standing::Online(_))
-                    && now_in_tenths.saturating_sub(**refreshed) > allowed
-            })
-            .map(|(entry, _)| entry.jid.to_owned())
-            .collect();
-        for jid in dead {
-            self.withdraw(&jid, None, now);
-        }
+    /// The number of the next change.
+    pub(super) fn head(&self) -> u64 {
+        self.log.lock().head()
     }
 
-    /// What this node tells about itself, if it was told lately.
-    pub(super) fn announcement(&self) -> Option<&Announcement> {
-        self.announcement
-            .as_ref()
-            .map(|(announcement, _)| announcement)
+    /// Whether all changes from `sequence` on are known.
+    pub(super) fn can_resume(&self, sequence: u64) -> bool {
+        let log = self.log.lock();
+        (log.first..=log.head()).contains(&sequence)
     }
 
-    /// Whether that is something else than before.
-    pub(super) fn announce(&mut self, announcement: Option<&Announcement>, now: Instant) -> bool {
-        let changed = self.announcement() != announcement;
-        self.announcement = announcement.map(|announcement| (announcement.clone(), now));
-        changed
-    }
-
-    /// Whether the announcement went because it was not refreshed in time.
-    pub(super) fn expire_announcement(&mut self, now: Instant) -> bool {
-        let expired = self
-            .announcement
-            .as_ref()
-            .is_some_and(|(_, at)| now.saturating_duration_since(*at) > self.lifetime);
-        if expired {
-            self.announcement = None;
-        }
-        expired
-    }
-
-    /// Whether the entry changed, and was not only refreshed.
-    fn set(&mut self, jid: &str, standing: Standing, now: Instant) -> Result<bool, Full> {
-        let spot = self.table.find(jid);
-        if spot.standing() != standing {
-            self.table.set_at(spot, jid, standing)?;
-        }
-        let at = self.tenths(now);
-        let refreshed = &mut self.refreshed[spot.bucket];
-        match spot.place {
-            Some(place) if standing == Standing::Nowhere => {
-                refreshed.remove(place.index);
+    /// The changes from `sequence` on as entries, about `limit` bytes of them,
+    /// and the number of the change after them; `None` if some are not known
+    /// any more.
+    pub(super) fn changes(&self, sequence: u64, limit: usize) -> Option<(Vec<u8>, u64)> {
+        let log = self.log.lock();
+        let skip = usize::try_from(sequence.checked_sub(log.first)?).ok()?;
+        let (mut out, mut next) = (Vec::new(), sequence);
+        for jid in log.jids.iter().skip(skip) {
+            if out.len() >= limit {
+                break;
             }
-            Some(place) => refreshed[place.index] = at,
-            None if standing == Standing::Nowhere => {}
-            None => refreshed.push(at),
+            let standing = self.standing(self.table.hash(jid));
+            Entry { jid, standing }.put(&mut out, 0);
+            next += 1;
         }
-        Ok(spot.standing() != standing)
+        Some((out, next))
     }
 
-    /// Makes room among the former ones of `jid`'s part.
-    fn forget_oldest_former(&mut self, jid: &str, now: Instant) {
-        let bucket = self.table.bucket(self.table.find(jid).bucket);
-        let formers = || {
-            let is_former = |entry: &Entry<'_>| matches!(entry.standing, Standing::Former(_));
-            bucket.entries().filter(is_former)
+    /// Appends entries from `cursor` on; whether that was the last.
+    pub(super) fn read_on(
+        &self,
+        cursor: &mut TableCursor,
+        out: &mut Vec<u8>,
+        limit: usize,
+    ) -> bool {
+        let as_it_is = |entry: Entry<'_>, _| entry.standing;
+        self.table.read_on(cursor, out, limit, as_it_is)
+    }
+
+    /// The digest of the whole table, and the number of the next change to it.
+    pub(super) fn digest(&self) -> (u64, Digest) {
+        let log = self.log.lock();
+        (log.head(), log.digest)
+    }
+
+    /// Whether the entry changed.
+    fn set(
+        &self,
+        log: &mut ChangeLog,
+        jid: HashedJid<'_>,
+        standing: Standing,
+    ) -> Result<bool, TableFull> {
+        let before = self.table.set(jid, standing, 0)?.standing;
+        let digest = |standing| {
+            Entry {
+                jid: jid.jid,
+                standing,
+            }
+            .digest(self.epoch)
         };
-        if formers().count() <= FORMERS {
-            return;
-        }
-        let oldest = formers().min_by_key(|entry| entry.standing.since());
-        if let Some(oldest) = oldest.map(|entry| entry.jid.to_owned()) {
-            let _ = self.set(&oldest, Standing::Nowhere, now);
-            self.log.push(&oldest);
-        }
-    }
-
-    fn tenths(&self, now: Instant) -> u32 {
-        let since = now.saturating_duration_since(self.begun);
-        u32::try_from(since.as_millis() / TENTH.as_millis()).unwrap_or(u32::MAX)
-    }
-}
-
-/// Whether it has no resource.
-pub(super) fn is_bare(jid: &str) -> bool {
-    !jid.contains('/')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::entry::bucket_of;
-    use super::*;
-
-    const LIFETIME: Duration = Duration::from_secs(120);
-
-    fn expire_all(own: &mut LocalTable, now: Instant) {
-        for index in 0..BUCKETS {
-            own.expire(index, now);
-        }
-    }
-
-    #[test]
-    fn what_is_refreshed_stays_and_nothing_is_told_of_it() {
-        let mut own = LocalTable::new(LIFETIME);
-        let now = Instant::now();
-        own.claim("a@b/1", 5, now).unwrap();
-        own.claim("c@d", 6, now).unwrap();
-        assert_eq!(own.log().head(), 2);
-        own.claim("a@b/1", 5, now + LIFETIME).unwrap();
-        assert_eq!(own.log().head(), 2, "a refresh is no change");
-        expire_all(&mut own, now + LIFETIME);
-        assert_eq!(own.table().get("c@d"), Standing::Online(6), "not early");
-        expire_all(&mut own, now + LIFETIME + 2 * TENTH);
-        assert_eq!(own.table().get("a@b/1"), Standing::Online(5));
-        assert_eq!(own.table().get("c@d"), Standing::Former(6));
-        let told: Vec<&str> = own.log().since(2).unwrap().collect();
-        assert_eq!(told, ["c@d"]);
-    }
-
-    #[test]
-    fn only_bare_ones_are_remembered() {
-        let mut own = LocalTable::new(LIFETIME);
-        let now = Instant::now();
-        for jid in ["a@b/1", "a@b"] {
-            own.claim(jid, 5, now).unwrap();
-            own.withdraw(jid, None, now);
-        }
-        assert_eq!(own.table().get("a@b/1"), Standing::Nowhere);
-        assert_eq!(own.table().get("a@b"), Standing::Former(5));
-        own.withdraw("a@b", None, now);
-        assert_eq!(own.table().get("a@b"), Standing::Former(5));
-        own.withdraw("x@y", Some(3), now);
-        own.withdraw("x@y/z", Some(3), now);
-        assert_eq!(own.table().get("x@y"), Standing::Former(3));
-        assert_eq!(own.table().get("x@y/z"), Standing::Nowhere);
-        assert_eq!(own.table().online(), 0);
-    }
-
-    #[test]
-    fn the_oldest_former_claims_make_room() {
-        let mut own = LocalTable::new(LIFETIME);
-        let now = Instant::now();
-        let part = bucket_of("user0@b");
-        let names = (0..).map(|n| format!("user{n}@b"));
-        let names: Vec<String> = names
-            .filter(|jid| bucket_of(jid) == part)
-            .take(FORMERS + 10)
-            .collect();
-        for (n, jid) in names.iter().enumerate() {
-            own.withdraw(jid, Some(n as u64 + 1), now);
-        }
-        assert_eq!(own.table().bucket(part).entries().count(), FORMERS);
-        assert_eq!(own.refreshed[part].len(), FORMERS);
-        for (n, jid) in names.iter().enumerate() {
-            let kept = own.table().get(jid) != Standing::Nowhere;
-            assert_eq!(kept, n >= 10, "{n}");
-        }
+        log.digest -= digest(before);
+        log.digest += digest(standing);
+        Ok(before != standing)
     }
 }

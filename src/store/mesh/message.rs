@@ -1,245 +1,214 @@
-//! What two nodes say to each other about the table. `docs/mesh.md` shows it
-//! byte by byte.
+//! The messages of a table link. `docs/mesh.md` shows them byte by byte.
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
-use super::entry::{BUCKETS, Digest, Entry};
+use super::entry::Digest;
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::replication::{InvalidMessage, Node};
 use crate::store::{Announcement, Offer};
 
+/// As much is put into one message, if there is as much: so little that
+/// neither locks nor the connection are held for long.
+pub(super) const CHUNK: usize = 64 * 1024;
+
 /// The longest name, in bytes, as on all links.
 const TEXT_LIMIT: usize = 1023;
 
-/// As many endpoints, domains or nodes are read from one message.
+/// Members of a list, in what is read and in what is written.
 const LIST_LIMIT: usize = 1024;
 
 const PROCESS: u8 = 1;
 const NODES: u8 = 2;
-const HAVE: u8 = 3;
-const PARTS: u8 = 4;
-const CHANGES: u8 = 5;
-const DIGEST: u8 = 6;
-const KEPT: u8 = 7;
-const FORMER: u8 = 8;
+const RESUME: u8 = 3;
+const SNAPSHOT: u8 = 4;
+const ENTRIES: u8 = 5;
+const CHANGES: u8 = 6;
+const DIGEST: u8 = 7;
+const HANDOVER: u8 = 8;
 
-/// One message.
+/// Nodes with the endpoints that they announce.
+pub(super) type NodeList = Vec<(Node, Vec<Endpoint>)>;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
-    /// From the followed: which process it is, and what it announces;
-    /// `None` once it has retired.
+    /// Sender: its process, and what it announces; `None` once it has retired.
     Process {
         epoch: u64,
         announcement: Option<Announcement>,
     },
-    /// From both: nodes that can be dialled, as far as the sender knows.
-    Nodes(Vec<(Node, Vec<Endpoint>)>),
-    /// From the follower: what it has of the table, part by part.
-    Have(Vec<Digest>),
-    /// From the followed: whole parts.
-    Parts(Bytes),
-    /// From the followed: how some JIDs stand from now on.
+    /// Both: itself, and the nodes that it replicates.
+    Nodes(NodeList),
+    /// Receiver: the epoch and the next change of its replica; `None` for a snapshot.
+    Resume(Option<(u64, u64)>),
+    /// Sender: all entries follow; the next change has this number.
+    Snapshot { sequence: u64 },
+    /// Sender: a part of the snapshot.
+    Entries { is_last: bool, entries: Bytes },
+    /// Sender: entries that changed, one for each sequence number.
     Changes(Bytes),
-    /// From the followed: its whole table, now, when it had heard `heard`
-    /// times what the follower has.
-    Digest { heard: u32, digest: Digest },
-    /// From the followed: what it keeps of the process that the follower's
-    /// node was before, and for how many more ms the online ones count.
-    Kept { ms: u32, entries: Bytes },
-    /// From the followed: what others have kept of the processes that its own
-    /// node was before, and for how many more ms the online ones count.
-    Former { ms: u32, entries: Bytes },
+    /// Sender: of its whole table, before change `sequence`.
+    Digest { sequence: u64, digest: Digest },
+    /// Sender: entries of earlier processes of a node, and for how many more
+    /// ms the online ones count.
+    Handover {
+        of: HandoverOf,
+        ms: u32,
+        entries: Bytes,
+    },
+}
+
+/// Whose earlier processes a handover is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandoverOf {
+    /// The node that receives it: the sender has kept them.
+    Receiver,
+    /// The node that sends it: others had kept them.
+    Sender,
 }
 
 impl Message {
-    /// The message's bytes.
     pub(super) fn write(&self) -> Bytes {
         let mut out = Vec::new();
         match self {
             Self::Process {
                 epoch,
                 announcement,
-            } => put_process(&mut out, *epoch, announcement.as_ref()),
-            Self::Nodes(nodes) => put_nodes(&mut out, nodes),
-            Self::Have(digests) => {
-                out.put_u8(HAVE);
-                digests.iter().for_each(|digest| out.put_u128(digest.0));
+            } => {
+                out.put_u8(PROCESS);
+                out.put_u64(*epoch);
+                out.put_u8(u8::from(announcement.is_some()));
+                if let Some(announcement) = announcement {
+                    put_list(&mut out, &announcement.endpoints, put_endpoint);
+                    put_list(&mut out, &announcement.offers, |out, offer| {
+                        put_text(out, offer.domain.as_str());
+                        out.put_u8(u8::from(offer.hidden));
+                    });
+                }
             }
-            Self::Parts(bytes) => {
-                out.put_u8(PARTS);
-                out.put_slice(bytes);
+            Self::Nodes(nodes) => {
+                out.put_u8(NODES);
+                put_list(&mut out, nodes, |out, (node, endpoints)| {
+                    put_text(out, node.host.as_str());
+                    put_text(out, &node.name);
+                    put_list(out, endpoints, put_endpoint);
+                });
             }
-            Self::Changes(bytes) => {
+            Self::Resume(from) => {
+                out.put_u8(RESUME);
+                out.put_u8(u8::from(from.is_some()));
+                if let Some((epoch, sequence)) = from {
+                    out.put_u64(*epoch);
+                    out.put_u64(*sequence);
+                }
+            }
+            Self::Snapshot { sequence } => {
+                out.put_u8(SNAPSHOT);
+                out.put_u64(*sequence);
+            }
+            Self::Entries { is_last, entries } => {
+                out.put_u8(ENTRIES);
+                out.put_u8(u8::from(*is_last));
+                out.put_slice(entries);
+            }
+            Self::Changes(entries) => {
                 out.put_u8(CHANGES);
-                out.put_slice(bytes);
+                out.put_slice(entries);
             }
-            Self::Digest { heard, digest } => {
+            Self::Digest { sequence, digest } => {
                 out.put_u8(DIGEST);
-                out.put_u32(*heard);
+                out.put_u64(*sequence);
                 out.put_u128(digest.0);
             }
-            Self::Kept { ms, entries } => put_former(&mut out, KEPT, *ms, entries),
-            Self::Former { ms, entries } => put_former(&mut out, FORMER, *ms, entries),
+            Self::Handover { of, ms, entries } => {
+                out.put_u8(HANDOVER);
+                out.put_u8(u8::from(*of == HandoverOf::Sender));
+                out.put_u32(*ms);
+                out.put_slice(entries);
+            }
         }
         out.into()
     }
 
-    /// Reads a message. What is in [`Message::Parts`], [`Message::Changes`],
-    /// [`Message::Kept`] and [`Message::Former`] is left to be read.
+    /// Reads a message, but not the entries in it.
     pub(super) fn read(mut body: Bytes) -> Result<Self, InvalidMessage> {
-        let message = match body.try_get_u8().map_err(truncated)? {
-            PROCESS => Self::Process {
-                epoch: body.try_get_u64().map_err(truncated)?,
-                announcement: take_announcement(&mut body)?,
-            },
-            NODES => Self::Nodes(take_list(&mut body, |body| {
-                let host = take_host(body)?;
-                let name = take_text(body)?;
-                Ok((Node { host, name }, take_list(body, take_endpoint)?))
-            })?),
-            HAVE => Self::Have(take_digests(&mut body)?),
-            PARTS => return Ok(Self::Parts(body)),
-            CHANGES => return Ok(Self::Changes(body)),
-            DIGEST => Self::Digest {
-                heard: body.try_get_u32().map_err(truncated)?,
-                digest: Digest(body.try_get_u128().map_err(truncated)?),
-            },
-            KEPT => {
-                let ms = body.try_get_u32().map_err(truncated)?;
-                return Ok(Self::Kept { ms, entries: body });
-            }
-            FORMER => {
-                let ms = body.try_get_u32().map_err(truncated)?;
-                return Ok(Self::Former { ms, entries: body });
-            }
-            other => return Err(InvalidMessage(format!("is of the unknown kind {other}"))),
-        };
+        let read = Self::read_fields(&mut body)?;
         match body.len() {
-            0 => Ok(message),
+            0 => Ok(read),
             more => Err(InvalidMessage(format!(
                 "has {more} bytes more than its fields"
             ))),
         }
     }
-}
 
-impl Message {
-    /// It may not come now; `where_from` ends the sentence.
-    pub(super) fn out_of_place(&self, where_from: &str) -> InvalidMessage {
-        let kind = match self {
-            Self::Process { .. } => PROCESS,
-            Self::Nodes(_) => NODES,
-            Self::Have(_) => HAVE,
-            Self::Parts(_) => PARTS,
-            Self::Changes(_) => CHANGES,
-            Self::Digest { .. } => DIGEST,
-            Self::Kept { .. } => KEPT,
-            Self::Former { .. } => FORMER,
-        };
-        InvalidMessage(format!(
-            "is of kind {kind}, which may not come {where_from}"
-        ))
+    fn read_fields(body: &mut Bytes) -> Result<Self, InvalidMessage> {
+        Ok(match body.try_get_u8().map_err(too_short)? {
+            PROCESS => Self::Process {
+                epoch: take_u64(body)?,
+                announcement: match take_bool(body)? {
+                    true => Some(Announcement {
+                        endpoints: take_list(body, take_endpoint)?,
+                        offers: take_list(body, take_offer)?,
+                    }),
+                    false => None,
+                },
+            },
+            NODES => Self::Nodes(take_list(body, |body| {
+                let host = take_host(body)?;
+                let name = take_text(body)?;
+                Ok((Node { host, name }, take_list(body, take_endpoint)?))
+            })?),
+            RESUME => Self::Resume(match take_bool(body)? {
+                true => Some((take_u64(body)?, take_u64(body)?)),
+                false => None,
+            }),
+            SNAPSHOT => Self::Snapshot {
+                sequence: take_u64(body)?,
+            },
+            ENTRIES => Self::Entries {
+                is_last: take_bool(body)?,
+                entries: std::mem::take(body),
+            },
+            CHANGES => Self::Changes(std::mem::take(body)),
+            DIGEST => Self::Digest {
+                sequence: take_u64(body)?,
+                digest: Digest(body.try_get_u128().map_err(too_short)?),
+            },
+            HANDOVER => Self::Handover {
+                of: match take_bool(body)? {
+                    true => HandoverOf::Sender,
+                    false => HandoverOf::Receiver,
+                },
+                ms: body.try_get_u32().map_err(too_short)?,
+                entries: std::mem::take(body),
+            },
+            other => return Err(InvalidMessage(format!("is of the unknown kind {other}"))),
+        })
+    }
+
+    /// The peer may not send it, or not yet; `why` ends the sentence.
+    pub(super) fn unexpected(&self, why: &str) -> InvalidMessage {
+        let kind = self.write()[0];
+        InvalidMessage(format!("is of kind {kind}, which may not come {why}"))
     }
 }
 
-/// Appends part `index` to what becomes a [`Message::Parts`].
-pub(super) fn put_part(out: &mut Vec<u8>, index: usize, entries: &[u8]) {
-    // Less than BUCKETS, and than BUCKET_LIMIT.
-    out.put_u16(index as u16);
-    out.put_u32(entries.len() as u32);
-    out.put_slice(entries);
-}
-
-/// The parts in a [`Message::Parts`].
-pub(super) fn take_parts(bytes: &[u8]) -> Result<Vec<(usize, Vec<Entry<'_>>)>, InvalidMessage> {
-    let mut rest = bytes;
-    let mut parts = Vec::new();
-    while !rest.is_empty() {
-        let index = usize::from(rest.try_get_u16().map_err(truncated)?);
-        let length = rest.try_get_u32().map_err(truncated)? as usize;
-        let (entries, after) = rest.split_at_checked(length).ok_or_else(too_short)?;
-        parts.push((index, Entry::check_all(entries)?));
-        rest = after;
-    }
-    Ok(parts)
-}
-
-fn put_process(out: &mut Vec<u8>, epoch: u64, announcement: Option<&Announcement>) {
-    out.put_u8(PROCESS);
-    out.put_u64(epoch);
-    out.put_u8(u8::from(announcement.is_some()));
-    if let Some(announcement) = announcement {
-        put_endpoints(out, &announcement.endpoints);
-        put_offers(out, &announcement.offers);
-    }
-}
-
-fn put_former(out: &mut Vec<u8>, kind: u8, ms: u32, entries: &[u8]) {
-    out.put_u8(kind);
-    out.put_u32(ms);
-    out.put_slice(entries);
-}
-
-fn put_nodes(out: &mut Vec<u8>, nodes: &[(Node, Vec<Endpoint>)]) {
-    out.put_u8(NODES);
-    let nodes = cut(nodes);
-    out.put_u16(nodes.len() as u16);
-    for (node, endpoints) in nodes {
-        put_text(out, node.host.as_str());
-        put_text(out, &node.name);
-        put_endpoints(out, endpoints);
-    }
-}
-
-fn take_announcement(body: &mut Bytes) -> Result<Option<Announcement>, InvalidMessage> {
-    if body.try_get_u8().map_err(truncated)? == 0 {
-        return Ok(None);
-    }
-    Ok(Some(Announcement {
-        endpoints: take_list(body, take_endpoint)?,
-        offers: take_list(body, take_offer)?,
-    }))
-}
-
-fn take_digests(body: &mut Bytes) -> Result<Vec<Digest>, InvalidMessage> {
-    if body.len() != 16 * BUCKETS {
-        let what = format!("has {} bytes of digests, not {}", body.len(), 16 * BUCKETS);
-        return Err(InvalidMessage(what));
-    }
-    let digest = |_| body.try_get_u128().map(Digest).map_err(truncated);
-    (0..BUCKETS).map(digest).collect()
-}
-
-fn put_endpoints(out: &mut Vec<u8>, endpoints: &[Endpoint]) {
-    let endpoints = cut(endpoints);
-    out.put_u16(endpoints.len() as u16);
-    for endpoint in endpoints {
-        put_text(out, &endpoint.host);
-        out.put_u16(endpoint.port);
-    }
+fn put_endpoint(out: &mut Vec<u8>, endpoint: &Endpoint) {
+    put_text(out, &endpoint.host);
+    out.put_u16(endpoint.port);
 }
 
 fn take_endpoint(body: &mut Bytes) -> Result<Endpoint, InvalidMessage> {
     let host = take_text(body)?;
-    let port = body.try_get_u16().map_err(truncated)?;
+    let port = body.try_get_u16().map_err(too_short)?;
     Endpoint::new(&host, port)
         .ok_or_else(|| InvalidMessage(format!("has an endpoint that is none: {host:?}")))
-}
-
-fn put_offers(out: &mut Vec<u8>, offers: &[Offer]) {
-    let offers = cut(offers);
-    out.put_u16(offers.len() as u16);
-    for offer in offers {
-        put_text(out, offer.domain.as_str());
-        out.put_u8(u8::from(offer.hidden));
-    }
 }
 
 fn take_offer(body: &mut Bytes) -> Result<Offer, InvalidMessage> {
     Ok(Offer {
         domain: take_host(body)?,
-        hidden: body.try_get_u8().map_err(truncated)? != 0,
+        hidden: take_bool(body)?,
     })
 }
 
@@ -249,25 +218,34 @@ fn take_host(body: &mut Bytes) -> Result<Host, InvalidMessage> {
         .map_err(|error| InvalidMessage(format!("names a domain that is none: {error}")))
 }
 
-/// What the other side would read of it.
-fn cut<T>(list: &[T]) -> &[T] {
-    &list[..list.len().min(LIST_LIMIT)]
+/// Cuts the list where the peer would not read on.
+fn put_list<T>(out: &mut Vec<u8>, list: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
+    let count_at = out.len();
+    out.put_u16(0);
+    let mut count = 0_u16;
+    for member in list.iter().take(LIST_LIMIT) {
+        if out.len() >= CHUNK {
+            break;
+        }
+        put(out, member);
+        count += 1;
+    }
+    out[count_at..count_at + 2].copy_from_slice(&count.to_be_bytes());
 }
 
 fn take_list<T>(
     body: &mut Bytes,
     mut take: impl FnMut(&mut Bytes) -> Result<T, InvalidMessage>,
 ) -> Result<Vec<T>, InvalidMessage> {
-    let count = usize::from(body.try_get_u16().map_err(truncated)?);
+    let count = usize::from(body.try_get_u16().map_err(too_short)?);
     if count > LIST_LIMIT {
-        return Err(InvalidMessage(format!(
-            "has a list of {count} things, more than {LIST_LIMIT}"
-        )));
+        let what = format!("has a list of {count} members, more than {LIST_LIMIT}");
+        return Err(InvalidMessage(what));
     }
     (0..count).map(|_| take(body)).collect()
 }
 
-/// Cut at [`TEXT_LIMIT`], as in a greeting; names are never that long.
+/// Cut at [`TEXT_LIMIT`], as in a hello; names are never that long.
 fn put_text(out: &mut Vec<u8>, text: &str) {
     let fits = |end: &usize| text.is_char_boundary(*end);
     let end = (0..=text.len().min(TEXT_LIMIT)).rev().find(fits);
@@ -277,124 +255,27 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 }
 
 fn take_text(body: &mut Bytes) -> Result<String, InvalidMessage> {
-    let length = usize::from(body.try_get_u16().map_err(truncated)?);
+    let length = usize::from(body.try_get_u16().map_err(too_short)?);
     if length > TEXT_LIMIT {
         return Err(InvalidMessage(format!("has a text of {length} bytes")));
     }
     if body.len() < length {
-        return Err(too_short());
+        return Err(InvalidMessage("ends within a text".to_owned()));
     }
     let text = body.split_to(length);
-    std::str::from_utf8(&text)
-        .map(str::to_owned)
+    let text = std::str::from_utf8(&text);
+    text.map(str::to_owned)
         .map_err(|_| InvalidMessage("has a text that is not UTF-8".to_owned()))
 }
 
-fn truncated(_: TryGetError) -> InvalidMessage {
-    too_short()
+fn take_u64(body: &mut Bytes) -> Result<u64, InvalidMessage> {
+    body.try_get_u64().map_err(too_short)
 }
 
-fn too_short() -> InvalidMessage {
+fn take_bool(body: &mut Bytes) -> Result<bool, InvalidMessage> {
+    body.try_get_u8().map(|byte| byte != 0).map_err(too_short)
+}
+
+fn too_short(_: TryGetError) -> InvalidMessage {
     InvalidMessage("ends before its fields do".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
-        let endpoint = (
-            "[a-z]{1,9}\\.test|10\\.0\\.0\\.[1-9]|2001:db8::[1-9]",
-            1..9999_u16,
-        );
-        vec(
-            endpoint.prop_map(|(host, port)| Endpoint { host, port }),
-            0..4,
-        )
-    }
-
-    fn messages() -> impl Strategy<Value = Message> {
-        let offer = ("[a-z]{1,9}\\.test", any::<bool>()).prop_map(|(domain, hidden)| Offer {
-            domain: Host::new(&domain).unwrap(),
-            hidden,
-        });
-        let announcement = (endpoints(), vec(offer, 0..4))
-            .prop_map(|(endpoints, offers)| Announcement { endpoints, offers });
-        let node = ("[a-z]{1,9}\\.test", "[a-z]{1,9}").prop_map(|(host, name)| Node {
-            host: Host::new(&host).unwrap(),
-            name,
-        });
-        prop_oneof![
-            (any::<u64>(), proptest::option::of(announcement)).prop_map(|(epoch, announcement)| {
-                Message::Process {
-                    epoch,
-                    announcement,
-                }
-            }),
-            vec((node, endpoints()), 0..4).prop_map(Message::Nodes),
-            any::<u128>().prop_map(|seed| {
-                let digests = (0..BUCKETS as u128).map(|n| Digest(seed.wrapping_mul(n)));
-                Message::Have(digests.collect())
-            }),
-            (any::<u32>(), any::<u128>()).prop_map(|(heard, digest)| Message::Digest {
-                heard,
-                digest: Digest(digest),
-            }),
-            (any::<u32>(), any::<Vec<u8>>()).prop_map(|(ms, entries)| Message::Kept {
-                ms,
-                entries: entries.into()
-            }),
-            (any::<u32>(), any::<Vec<u8>>()).prop_map(|(ms, entries)| Message::Former {
-                ms,
-                entries: entries.into()
-            }),
-            any::<Vec<u8>>().prop_map(|bytes| Message::Changes(bytes.into())),
-            any::<Vec<u8>>().prop_map(|bytes| Message::Parts(bytes.into())),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn come_back_as_they_were(message in messages()) {
-            prop_assert_eq!(Message::read(message.write()), Ok(message));
-        }
-
-        #[test]
-        fn a_truncated_one_is_an_error_or_another_one_but_no_panic(
-            message in messages(),
-            cut_at in any::<prop::sample::Index>(),
-        ) {
-            let bytes = message.write();
-            let cut = bytes.slice(..cut_at.index(bytes.len()));
-            prop_assert_ne!(Message::read(cut), Ok(message));
-        }
-
-        #[test]
-        fn any_bytes_are_read_without_panic(kind in 0..10_u8, body: Vec<u8>) {
-            let _ = take_parts(&body);
-            let bytes = [&[kind][..], &body].concat();
-            let _ = Message::read(bytes.into());
-        }
-    }
-
-    #[test]
-    fn long_lists_are_refused_before_anything_is_read() {
-        let bytes = [NODES, 0xff, 0xff];
-        let error = Message::read(Bytes::copy_from_slice(&bytes)).unwrap_err();
-        assert!(error.0.contains("65535 things"), "{error}");
-    }
-
-    #[test]
-    fn parts_come_back_as_they_were() {
-        let mut bytes = Vec::new();
-        put_part(&mut bytes, 7, &[]);
-        put_part(&mut bytes, 4095, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 9, b'a']);
-        let parts = take_parts(&bytes).unwrap();
-        assert_eq!(parts[0], (7, Vec::new()));
-        assert_eq!((parts[1].0, parts[1].1[0].jid), (4095, "a"));
-        assert!(take_parts(&bytes[..bytes.len() - 1]).is_err());
-    }
 }

@@ -1,56 +1,60 @@
 //! The session table that the gateways keep themselves.
 //!
-//! Each node has its own part of the table ([`local_table`]) and copies of the other
-//! nodes' ([`replicas`]), and tells only of its own. A *followed* node tells
-//! those who dial it what changes, and every `refresh_after` a digest of all;
-//! a *follower* that finds another digest says what it has, part by part
-//! ([`table`]), and gets the parts that differ. So also at the beginning, when
-//! it has nothing, or what it had before the connection broke.
+//! Each node has its own part of the table ([`local_table`]) and a replica
+//! ([`replica`]) of the part of each other node, and sends only its own part.
+//! A peer that dials in is sent a snapshot, or from where it was the changes, and
+//! every `refresh_after` a digest ([`replica_sender`]). The dialler applies them, and
+//! asks for a snapshot when its digest differs ([`replica_receiver`]). A node
+//! that was restarted is handed over what its peers have kept of it.
 //!
-//! The pieces: [`entry`] → [`bucket`] → [`table`] → [`local_table`] (with its [`log`])
-//! and [`replica`] → [`replicas`]; [`contacts`]: whom to dial; [`message`]:
-//! what is said; [`replica_sender`] says it as the followed, [`replica_receiver`] hears it.
-//! `docs/mesh.md` tells operators.
+//! [`entry`] → [`table`] → [`local_table`] and [`replica`]; [`contacts`]: whom to
+//! dial; [`message`]: the wire format. `docs/mesh.md` is the page for operators.
+//!
+//! Locks, in this order: the progress of a connection, [`membership`], the state
+//! of a replica or the local change log, a shard of a table. A look-up takes
+//! one shard of each table for reading and nothing else.
 
-mod bucket;
 mod contacts;
 mod entry;
 mod local_table;
-mod log;
+mod membership;
 mod message;
 mod replica;
 mod replica_receiver;
 mod replica_sender;
-mod replicas;
-mod state;
 mod table;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use parking_lot::Mutex;
+use prometheus::IntGauge;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use self::entry::BUCKETS;
+use self::contacts::{ContactMap, Contacts};
+use self::entry::{Entry, HashedJid, JID_LIMIT, JidHasher, Standing, is_bare};
+use self::local_table::LocalTable;
+use self::membership::{Membership, NODES_PER_HOST};
+use self::message::NodeList;
+use self::replica::{Replica, SWEEPS};
 use self::replica_receiver::ReplicaReceiver;
 use self::replica_sender::ReplicaSender;
-use self::state::MeshState;
-use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError};
+use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::replication::{AlreadyReplicated, Node, Replication, ReplicationSession};
+use crate::replication::{InvalidMessage, Node, NotReplicated, Replication, ReplicationSession};
 
-/// The own table is looked over in so many rounds.
-const ROUNDS: usize = 4;
-/// Parts of it that are looked over in one go.
-const STEP: usize = BUCKETS / 32;
+/// As many replicas are kept of nodes that were lost for too long, for their homes.
+const REMEMBERED: usize = 64;
 
 /// The session table as one node keeps it. Another part of the program dials
 /// [`MeshStore::contacts`] and carries the [`Replication`].
@@ -60,30 +64,45 @@ pub struct MeshStore {
     expire_after: Duration,
     refresh_after: Duration,
     metrics: Arc<Metrics>,
-    state: Mutex<MeshState>,
+    hasher: JidHasher,
+    local: LocalTable,
+    /// What peers have kept of this node's earlier processes.
+    earlier_self: Replica,
+    /// Written under the lock of `membership`.
+    replicas: ArcSwap<Vec<KnownReplica>>,
+    membership: Mutex<Membership>,
+    /// Wakes the connections: there may be something to send.
+    changes: watch::Sender<()>,
     /// Hosts or endpoints may have changed.
     news: Notify,
-    /// A node is no longer followed.
-    vacated: Notify,
-    /// The nodes of which the metrics tell.
+    /// A connection does not replicate its node any more.
+    released: Notify,
+    /// The nodes that the metrics show.
     shown: Mutex<BTreeSet<Node>>,
 }
 
-/// How far this node has come in knowing the others.
+#[derive(Clone)]
+struct KnownReplica {
+    replica: Arc<Replica>,
+    /// Whether a node of its host announces itself: else no claim counts.
+    host_is_live: bool,
+}
+
+/// How far this node has come in replicating the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeshStatus {
-    /// Nodes that are followed.
-    pub followed: Vec<Node>,
+    /// Nodes whose table is replicated over a connection.
+    pub linked: Vec<Node>,
     /// Those among them whose table was not yet seen to be the same here.
     pub behind: Vec<Node>,
-    /// Whether a node was followed ever since the start.
+    /// Whether a node was linked since the start.
     pub ever_linked: bool,
 }
 
 /// One node's part of the session table, as it is known here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaStatus {
-    /// Whose.
+    /// The node that it is a replica of.
     pub node: Node,
     /// Equal at two gateways when they know the same of it.
     pub fingerprint: u32,
@@ -97,35 +116,71 @@ impl MeshStore {
     /// Empty, for the process of that `epoch` of `node`.
     #[must_use]
     pub fn new(node: Node, epoch: u64, config: &Mesh, metrics: Arc<Metrics>) -> Arc<Self> {
+        let hasher = JidHasher::default();
+        let contacts = Contacts::new(node.clone(), &config.peers, config.expire_after);
         Arc::new(Self {
-            state: Mutex::new(MeshState::new(node.clone(), epoch, config)),
+            local: LocalTable::new(epoch, hasher.clone()),
+            earlier_self: Replica::new(node.clone(), hasher.clone()),
+            hasher,
             node,
             epoch,
             expire_after: config.expire_after,
             refresh_after: config.refresh_after,
             metrics,
+            replicas: ArcSwap::default(),
+            membership: Mutex::new(Membership::new(contacts)),
+            changes: watch::Sender::default(),
             news: Notify::new(),
-            vacated: Notify::new(),
+            released: Notify::new(),
             shown: Mutex::default(),
         })
     }
 
-    /// Where to dial, named by the operator or learned.
+    /// Whom to dial, named by the operator or learned.
     #[must_use]
-    pub fn contacts(&self) -> watch::Receiver<Arc<BTreeSet<Endpoint>>> {
-        self.state().contacts.subscribe()
+    pub fn contacts(&self) -> watch::Receiver<Arc<ContactMap>> {
+        self.membership.lock().contacts.subscribe()
     }
 
-    /// How far this node has come in knowing the others.
+    /// How far this node has come in replicating the others.
     #[must_use]
     pub fn status(&self) -> MeshStatus {
-        self.state().status()
+        let mut status = MeshStatus {
+            ever_linked: self.membership.lock().ever_linked,
+            ..MeshStatus::default()
+        };
+        for KnownReplica { replica, .. } in self.replicas.load().iter() {
+            let state = replica.state();
+            if state.is_linked {
+                status.linked.push(replica.node.clone());
+            }
+            if state.is_linked && !state.in_step {
+                status.behind.push(replica.node.clone());
+            }
+        }
+        status
     }
 
     /// What is known of each node, this one included.
     #[must_use]
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
-        self.state().replicas()
+        let known = self.replicas.load();
+        let known = known.iter().filter(|known| known.replica.counts());
+        let replicas = known.map(|KnownReplica { replica, .. }| ReplicaStatus {
+            node: replica.node.clone(),
+            fingerprint: replica.fingerprint(),
+            claims: replica.online(),
+            is_live: replica.state().announcement.is_some(),
+        });
+        let mut all: Vec<ReplicaStatus> = replicas.collect();
+        all.push(ReplicaStatus {
+            node: self.node.clone(),
+            fingerprint: self.local.digest().1.fingerprint(),
+            claims: self.local.online(),
+            is_live: self.membership.lock().announcement().is_some(),
+        });
+        all.sort_by(|a, b| a.node.cmp(&b.node));
+        all
     }
 
     /// Lets expire what is due, until `shutdown`.
@@ -134,40 +189,113 @@ impl MeshStore {
             (self.expire_after / 16).clamp(Duration::from_millis(20), Duration::from_millis(500));
         let mut tick = interval(often);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut round = 0;
         while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            self.run_maintenance(round).await;
-            round += 1;
+            self.run_maintenance().await;
         }
     }
 
-    /// In small steps: others wait for the lock.
-    async fn run_maintenance(&self, round: usize) {
-        let parts = BUCKETS / ROUNDS;
-        let begin = (round % ROUNDS) * parts;
-        for begin in (begin..begin + parts).step_by(STEP) {
-            self.state().expire_own(begin..begin + STEP, Instant::now());
-            tokio::task::yield_now().await;
+    async fn run_maintenance(&self) {
+        self.expire(Instant::now());
+        for KnownReplica { replica, .. } in self.replicas.load_full().iter() {
+            if replica.take_needs_sweep() {
+                for shard in 0..SWEEPS {
+                    replica.sweep(shard);
+                    tokio::task::yield_now().await;
+                }
+            }
         }
-        if self.state().expire_others(Instant::now()) {
-            self.news.notify_one();
+        if self.earlier_self.expire(self.expire_after, Instant::now()) {
+            // These homes are ours to tell again: else fewer nodes would know of them
+            // with each node that is restarted after us.
+            for shard in 0..SWEEPS {
+                for (bare, since) in self.earlier_self.take_homes(shard) {
+                    self.remember_home(self.hasher.hash(&bare), since);
+                }
+                tokio::task::yield_now().await;
+            }
+            self.notify_replicas();
         }
         self.show();
+    }
+
+    fn expire(&self, now: Instant) {
+        let mut membership = self.membership.lock();
+        let known = self.replicas.load_full();
+        let mut changed = membership.expire_announcement(self.expire_after, now);
+        for KnownReplica { replica, .. } in known.iter() {
+            changed |= replica.expire(self.expire_after, now);
+        }
+        for (node, endpoints) in self.linked_nodes() {
+            let mentioned = [(&node, endpoints.as_slice())];
+            membership.contacts.mention(&node.host, mentioned, now);
+        }
+        membership.contacts.expire(now);
+        let mut over: Vec<&Arc<Replica>> = known.iter().map(|known| &known.replica).collect();
+        over.retain(|replica| replica.is_over());
+        over.sort_by_key(|replica| std::cmp::Reverse(replica.lost_at()));
+        let is_spent =
+            |(at, replica): &(usize, &Arc<Replica>)| *at >= REMEMBERED || replica.is_empty();
+        let spent: Vec<&Node> = over
+            .into_iter()
+            .enumerate()
+            .filter(is_spent)
+            .map(|(_, it)| &it.node)
+            .collect();
+        if changed || !spent.is_empty() {
+            self.update_replicas(&mut membership, |replicas| {
+                replicas.retain(|replica| !spent.contains(&&replica.node));
+            });
+        }
+    }
+
+    /// Writes the list of replicas anew, and says so to everybody.
+    fn update_replicas(
+        &self,
+        membership: &mut Membership,
+        update: impl FnOnce(&mut Vec<Arc<Replica>>),
+    ) {
+        let known = self.replicas.load();
+        let mut replicas = known
+            .iter()
+            .map(|known| Arc::clone(&known.replica))
+            .collect();
+        update(&mut replicas);
+        let live = replicas
+            .iter()
+            .filter(|it| it.state().announcement.is_some());
+        let live: BTreeSet<&Host> = live.map(|replica| &replica.node.host).collect();
+        let known = replicas.iter().map(|replica| KnownReplica {
+            host_is_live: live.contains(&replica.node.host),
+            replica: Arc::clone(replica),
+        });
+        self.replicas.store(Arc::new(known.collect()));
+        membership.version += 1;
+        self.news.notify_one();
+        self.notify_replicas();
+    }
+
+    fn bump_version(&self) {
+        self.membership.lock().version += 1;
+        self.notify_replicas();
+    }
+
+    fn notify_replicas(&self) {
+        self.changes.send_replace(());
     }
 
     /// Puts how it stands into the metrics.
     fn show(&self) {
         let (claims, fingerprints) = (&self.metrics.mesh_claims, &self.metrics.mesh_fingerprint);
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown.lock();
         let mut gone = std::mem::take(&mut *shown);
-        for part in self.replicas() {
-            let label = [part.node.host.as_str(), &part.node.name];
-            let online = i64::try_from(part.claims).unwrap_or(i64::MAX);
+        for replica in self.replicas() {
+            let label = [replica.node.host.as_str(), &replica.node.name];
+            let online = i64::try_from(replica.claims).unwrap_or(i64::MAX);
             claims.with_label_values(&label).set(online);
             let fingerprint = fingerprints.with_label_values(&label);
-            fingerprint.set(i64::from(part.fingerprint));
-            gone.remove(&part.node);
-            shown.insert(part.node);
+            fingerprint.set(i64::from(replica.fingerprint));
+            gone.remove(&replica.node);
+            shown.insert(replica.node);
         }
         for node in gone {
             let label = [node.host.as_str(), &node.name];
@@ -179,8 +307,187 @@ impl MeshStore {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, MeshState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn links_up(&self, node: &Node) -> IntGauge {
+        self.metrics
+            .mesh_links_up
+            .with_label_values(&[node.host.as_str()])
+    }
+
+    fn replica_of(&self, node: &Node) -> Option<Arc<Replica>> {
+        let known = self.replicas.load();
+        let known = known.iter().find(|known| known.replica.node == *node);
+        known.map(|known| Arc::clone(&known.replica))
+    }
+
+    /// The replica of `node`, an empty one if there was none.
+    fn replica_for(&self, node: &Node) -> Result<Arc<Replica>, NotReplicated> {
+        let mut membership = self.membership.lock();
+        if let Some(replica) = self.replica_of(node) {
+            return Ok(replica);
+        }
+        let known = self.replicas.load();
+        let mut of_host: Vec<&Arc<Replica>> = known.iter().map(|known| &known.replica).collect();
+        of_host.retain(|replica| replica.node.host == node.host);
+        // The one that was lost first makes room.
+        let is_free = |replica: &&&Arc<Replica>| !replica.state().is_reserved;
+        let oldest = of_host
+            .iter()
+            .filter(is_free)
+            .min_by_key(|replica| replica.lost_at());
+        let oldest = oldest.filter(|_| of_host.len() >= NODES_PER_HOST);
+        if oldest.is_none() && of_host.len() >= NODES_PER_HOST {
+            return Err(NotReplicated::TooManyNodes);
+        }
+        let replica = Arc::new(Replica::new(node.clone(), self.hasher.clone()));
+        self.update_replicas(&mut membership, |replicas| {
+            replicas.retain(|replica| oldest.is_none_or(|oldest| !Arc::ptr_eq(replica, oldest)));
+            replicas.push(Arc::clone(&replica));
+        });
+        Ok(replica)
+    }
+
+    fn register_sender(&self, peer: &Node) -> Option<u64> {
+        let id = self.membership.lock().register_sender(peer);
+        if id.is_none() {
+            tracing::warn!(%peer, "the table is not sent: {NODES_PER_HOST} nodes of that host have it");
+        }
+        self.notify_replicas();
+        id
+    }
+
+    /// The node of `replica` announces itself, or no longer; `is_new`: over a new connection.
+    fn announced(&self, replica: &Replica, announcement: Option<Announcement>, is_new: bool) {
+        let mut membership = self.membership.lock();
+        membership.ever_linked = true;
+        let before = std::mem::replace(&mut replica.state().announcement, announcement.clone());
+        if is_new || before != announcement {
+            self.update_replicas(&mut membership, |_| ());
+        }
+    }
+
+    /// Linked nodes and their endpoints.
+    fn linked_nodes(&self) -> NodeList {
+        let known = self.replicas.load();
+        let linked = known.iter().filter_map(|KnownReplica { replica, .. }| {
+            let state = replica.state();
+            let announcement = state.announcement.as_ref().filter(|_| state.is_linked)?;
+            Some((replica.node.clone(), announcement.endpoints.clone()))
+        });
+        linked.collect()
+    }
+
+    /// The nodes that can be dialled, from our own experience: what others only
+    /// say is not repeated, or nodes that are gone would never be forgotten.
+    fn nodes(&self, membership: &Membership) -> NodeList {
+        let mut nodes = self.linked_nodes();
+        if let Some(announcement) = membership.announcement() {
+            nodes.push((self.node.clone(), announcement.endpoints.clone()));
+        }
+        nodes.retain(|(_, endpoints)| !endpoints.is_empty());
+        nodes
+    }
+
+    fn learn_nodes(&self, source: &Node, nodes: &NodeList) {
+        let nodes = nodes
+            .iter()
+            .map(|(node, endpoints)| (node, endpoints.as_slice()));
+        let mut membership = self.membership.lock();
+        membership
+            .contacts
+            .mention(&source.host, nodes, Instant::now());
+    }
+
+    /// Peers hand over what they have kept of our earlier processes.
+    fn adopt_own(&self, entries: &[Entry<'_>], left: Duration) -> Result<(), InvalidMessage> {
+        let mut online = Vec::new();
+        for entry in entries {
+            let jid = self.hasher.hash(entry.jid);
+            let standing = match left.is_zero() {
+                true => entry.standing.outlived(entry.jid),
+                false => entry.standing,
+            };
+            match standing {
+                // What was learned since the start is newer.
+                _ if self.local.standing(jid) != Standing::Nowhere => {}
+                Standing::Former(since) => self.remember_home(jid, since),
+                Standing::Online(_) => online.push(*entry),
+                Standing::Nowhere => {}
+            }
+        }
+        self.notify_replicas();
+        self.earlier_self.adopt(&online, left, Instant::now())
+    }
+
+    fn remember_home(&self, bare: HashedJid<'_>, since: u64) {
+        if self.local.standing(bare) == Standing::Nowhere {
+            self.local.withdraw(bare, Some(since));
+        }
+    }
+
+    /// Since when each host has `jid` online, the newest first.
+    fn claims_on(&self, jid: HashedJid<'_>) -> Vec<Claim> {
+        let mut claims: Vec<Claim> = Vec::new();
+        let mut add = |host: &Host, standing| {
+            let Standing::Online(since) = standing else {
+                return;
+            };
+            let since = Some(since);
+            match claims.iter_mut().find(|claim| claim.host == *host) {
+                Some(claim) => claim.since = claim.since.max(since),
+                None => claims.push(Claim {
+                    host: host.clone(),
+                    since,
+                }),
+            }
+        };
+        let own = &self.node.host;
+        add(own, self.local.standing(jid));
+        for known in self.replicas.load().iter() {
+            let host = &known.replica.node.host;
+            if known.host_is_live || host == own {
+                add(host, known.replica.standing(jid));
+            }
+        }
+        if claims.is_empty() {
+            // The weakest claim: it keeps our users found while we find them again.
+            let standing = self.earlier_self.standing(jid);
+            if let Standing::Online(since) = standing {
+                claims.push(Claim {
+                    host: own.clone(),
+                    since: Some(since),
+                });
+            }
+        }
+        newest_first(&mut claims);
+        claims
+    }
+
+    /// The host of the newest claim, of now or before.
+    fn home_of(&self, bare: HashedJid<'_>) -> Option<Host> {
+        let known = self.replicas.load();
+        let replicas = known.iter().map(|known| &*known.replica);
+        let replicas = replicas.chain([&self.earlier_self]);
+        let standings = replicas.map(|replica| (replica.standing(bare), &replica.node.host));
+        let own = [(self.local.standing(bare), &self.node.host)];
+        let all = standings.chain(own);
+        let known = all.filter(|(standing, _)| *standing != Standing::Nowhere);
+        let newest = known.map(|(standing, host)| (standing.since(), host)).max();
+        newest.map(|(_, host)| host.clone())
+    }
+
+    /// What the live nodes of `host` announce.
+    fn announcements(&self, host: &Host) -> Vec<Announcement> {
+        let known = self.replicas.load();
+        let of_host = known
+            .iter()
+            .filter(|known| known.replica.node.host == *host);
+        let mut all: Vec<Announcement> = of_host
+            .filter_map(|known| known.replica.state().announcement.clone())
+            .collect();
+        if *host == self.node.host {
+            all.extend(self.membership.lock().announcement().cloned());
+        }
+        all
     }
 }
 
@@ -190,17 +497,19 @@ impl Replication for MeshStore {
         ReplicaSender::open(self, peer, epoch)
     }
 
-    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, AlreadyReplicated> {
-        ReplicaReceiver::open(self, peer)
+    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, NotReplicated> {
+        let replica = self.replica_for(peer)?;
+        ReplicaReceiver::open(self, replica)
     }
 
     async fn until_not_replicated(&self, peer: &Node) {
         loop {
-            let vacated = self.vacated.notified();
-            if !self.state().seats.contains(peer) {
+            let released = self.released.notified();
+            let replica = self.replica_of(peer);
+            if !replica.is_some_and(|replica| replica.state().is_reserved) {
                 return;
             }
-            vacated.await;
+            released.await;
         }
     }
 }
@@ -208,61 +517,109 @@ impl Replication for MeshStore {
 #[async_trait]
 impl Store for MeshStore {
     async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
-        Ok(self.state().claims(jid))
+        Ok(self.claims_on(self.hasher.hash(jid.as_bytes())))
     }
 
     async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
-        Ok(self.state().home(bare))
+        let bare = bare.as_bytes();
+        Ok(is_bare(bare)
+            .then(|| self.home_of(self.hasher.hash(bare)))
+            .flatten())
     }
 
+    /// An unknown JID gets the weakest home, which gives way to any claim; two
+    /// hosts that settle the same at once agree as soon as they know of each other.
     async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
-        let mut state = self.state();
-        let now = Instant::now();
-        let homes = bares.iter().map(|bare| state.settle(bare, now)).collect();
-        state.notify_replicas();
+        let settle = |bare: &String| {
+            let jid = self.hasher.hash(bare.as_bytes());
+            self.home_of(jid).unwrap_or_else(|| {
+                if bare.len() <= JID_LIMIT {
+                    self.local.withdraw(jid, Some(0));
+                }
+                self.node.host.clone()
+            })
+        };
+        let homes = bares.iter().map(settle).collect();
+        self.notify_replicas();
         Ok(homes)
     }
 
+    /// Without an error a claim that is refused is counted and logged: the
+    /// others must not wait for it.
     async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let now = Instant::now();
-        for claim in claims {
-            state.claim(&claim.jid, claim.since, now)?;
+        for OwnClaim { jid, since, .. } in claims {
+            let hashed = self.hasher.hash(jid.as_bytes());
+            let fits = !jid.is_empty() && jid.len() <= JID_LIMIT;
+            if fits && self.local.claim(hashed, *since).is_ok() {
+                self.earlier_self.forget(hashed);
+            } else {
+                self.metrics
+                    .store_errors
+                    .with_label_values(&["claim"])
+                    .inc();
+                tracing::debug!(%jid, "a claim has no room in the session table");
+            }
         }
-        state.notify_replicas();
+        self.notify_replicas();
         Ok(())
     }
 
     async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
-        let mut state = self.state();
-        let now = Instant::now();
-        for jid in jids {
-            state.withdraw(jid, now);
+        for jid in jids.iter().filter(|jid| jid.len() <= JID_LIMIT) {
+            let jid = self.hasher.hash(jid.as_bytes());
+            let before = self.earlier_self.forget(jid);
+            self.local.withdraw(jid, before);
         }
-        state.notify_replicas();
+        self.notify_replicas();
         Ok(())
     }
 
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
-        self.state().announce(announcement, Instant::now());
+        if self
+            .membership
+            .lock()
+            .announce(Some(announcement), Instant::now())
+        {
+            self.bump_version();
+        }
         Ok(())
     }
 
     async fn retire(&self) -> Result<(), StoreError> {
-        self.state().retire(Instant::now());
+        self.membership.lock().announce(None, Instant::now());
+        self.bump_version();
         Ok(())
     }
 
     async fn hosts(&self) -> Result<Vec<Host>, StoreError> {
-        Ok(self.state().hosts())
+        let known = self.replicas.load();
+        let live = known.iter().filter(|known| known.host_is_live);
+        let mut hosts: BTreeSet<Host> = live.map(|it| it.replica.node.host.clone()).collect();
+        if self.membership.lock().announcement().is_some() {
+            hosts.insert(self.node.host.clone());
+        }
+        Ok(hosts.into_iter().collect())
     }
 
     async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
-        Ok(self.state().endpoints(host))
+        let all = self.announcements(host).into_iter();
+        let endpoints: BTreeSet<Endpoint> = all.flat_map(|it| it.endpoints).collect();
+        Ok(endpoints.into_iter().collect())
     }
 
     async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError> {
-        Ok(self.state().offers(host))
+        let mut offers: BTreeMap<Host, bool> = BTreeMap::new();
+        for offer in self
+            .announcements(host)
+            .into_iter()
+            .flat_map(|it| it.offers)
+        {
+            *offers.entry(offer.domain).or_insert(true) &= offer.hidden;
+        }
+        let offers = offers.into_iter();
+        Ok(offers
+            .map(|(domain, hidden)| Offer { domain, hidden })
+            .collect())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

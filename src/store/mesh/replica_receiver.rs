@@ -1,322 +1,228 @@
-//! Keeping a copy of the table of a node that we dialled.
+//! Keeps the replica of a node that was dialled for its table.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::MeshStore;
-use super::entry::{Digest, Entry, Standing};
-use super::message::{self, Message};
-use super::replica::outlived;
-use super::state::MeshState;
+use super::entry::{Digest, Entry};
+use super::message::{HandoverOf, Message};
+use super::replica::Replica;
 use crate::replication::{
-    AlreadyReplicated, InvalidMessage, MessageSink, MessageSource, Node, ReplicationSession,
+    InvalidMessage, MessageSink, MessageSource, NotReplicated, ReplicationSession,
 };
 use crate::store::Announcement;
 
-/// Parts that differ are asked for so often before the next digest is waited for.
-const TRIES: u32 = 3;
-
-/// One whom we follow.
 pub(super) struct ReplicaReceiver {
     store: Arc<MeshStore>,
-    peer: Node,
-    id: u64,
-    wake: Arc<Notify>,
-    /// Locked before the store's state, never after.
-    progress: Mutex<Progress>,
+    replica: Arc<Replica>,
+    /// Locked before anything of the store, never after.
+    progress: Mutex<ReceiveProgress>,
 }
 
-struct Progress {
-    /// Which process it is, once it said so.
+struct ReceiveProgress {
+    /// The peer's process, once it is known.
     epoch: Option<u64>,
-    /// To say what we have is still to be done.
-    owes_have: bool,
-    /// How often we said what we have.
-    said: u32,
-    /// How often in a row that did not make the tables equal.
-    in_vain: u32,
-    /// Nothing was compared yet on this connection.
+    /// A message to send: from which change on to resume, or that a snapshot is needed.
+    resume: Option<Option<(u64, u64)>>,
+    /// The snapshot that was asked for has not begun.
+    awaits_snapshot: bool,
+    /// No digest was compared yet on this connection.
     is_first: bool,
-    version: Option<u64>,
+    /// A snapshot was asked for because of a digest, and no digest was equal since.
+    resynced: bool,
+    nodes_version: Option<u64>,
     nodes_at: Instant,
 }
 
 impl ReplicaReceiver {
     pub(super) fn open(
         store: Arc<MeshStore>,
-        peer: &Node,
-    ) -> Result<ReplicationSession, AlreadyReplicated> {
-        let (id, wake) = {
-            let mut state = store.state();
-            if !state.seats.insert(peer.clone()) {
-                return Err(AlreadyReplicated);
-            }
-            state.enter()
-        };
-        store
-            .metrics
-            .mesh_links_up
-            .with_label_values(&[peer.host.as_str()])
-            .inc();
-        let follower = Arc::new(Self {
+        replica: Arc<Replica>,
+    ) -> Result<ReplicationSession, NotReplicated> {
+        if std::mem::replace(&mut replica.state().is_reserved, true) {
+            return Err(NotReplicated::Already);
+        }
+        store.links_up(&replica.node).inc();
+        let changes = store.changes.subscribe();
+        let receiver = Arc::new(Self {
             store,
-            peer: peer.clone(),
-            id,
-            wake,
-            progress: Mutex::new(Progress {
+            replica,
+            progress: Mutex::new(ReceiveProgress {
                 epoch: None,
-                owes_have: false,
-                said: 0,
-                in_vain: 0,
+                resume: None,
+                awaits_snapshot: false,
                 is_first: true,
-                version: None,
+                resynced: false,
+                nodes_version: None,
                 nodes_at: Instant::now(),
             }),
         });
         Ok(ReplicationSession {
-            source: Box::new(ReceiverSource(Arc::clone(&follower))),
-            sink: Box::new(ReceiverSink(follower)),
+            source: Box::new(ReceiverSource(Arc::clone(&receiver), changes)),
+            sink: Box::new(ReceiverSink(receiver)),
         })
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What to say now, or when to ask again.
+    /// The next message, or when there may be one.
     fn compose(&self) -> Result<Message, Instant> {
-        let mut progress = self.progress();
-        let state = self.store.state();
-        let now = Instant::now();
-        if progress.version != Some(state.version) || progress.nodes_at <= now {
-            progress.version = Some(state.version);
-            progress.nodes_at = now + self.store.refresh_after;
-            return Ok(Message::Nodes(state.directory()));
+        let mut progress = self.progress.lock();
+        if let Some(from) = progress.resume.take() {
+            return Ok(Message::Resume(from));
         }
-        if let Some(epoch) = progress.epoch
-            && progress.owes_have
-        {
-            progress.owes_have = false;
-            progress.said = progress.said.wrapping_add(1);
-            let replica = state.replicas.get(&self.peer, epoch);
-            let have = replica.map_or_else(Vec::new, |replica| replica.digests());
-            return Ok(Message::Have(have));
+        let membership = self.store.membership.lock();
+        let now = Instant::now();
+        if progress.nodes_version != Some(membership.version) || progress.nodes_at <= now {
+            progress.nodes_version = Some(membership.version);
+            progress.nodes_at = now + self.store.refresh_after;
+            return Ok(Message::Nodes(self.store.nodes(&membership)));
         }
         Err(progress.nodes_at)
     }
 
     fn accept(&self, message: Message) -> Result<(), InvalidMessage> {
-        let mut progress = self.progress();
-        let mut state = self.store.state();
-        let now = Instant::now();
+        let mut progress = self.progress.lock();
         match message {
             Message::Process {
                 epoch,
                 announcement,
-            } => return self.meet(&mut progress, &mut state, epoch, announcement),
+            } => return self.meet(&mut progress, epoch, announcement),
             Message::Nodes(nodes) => {
-                for (_, endpoints) in nodes {
-                    state.contacts.mention(&endpoints, now);
-                }
+                self.store.learn_nodes(&self.replica.node, &nodes);
                 return Ok(());
             }
-            Message::Kept { ms, entries } => {
-                return self.adopt(&mut state, Duration::from_millis(ms.into()), &entries);
+            Message::Resume(_) => return Err(message.unexpected("from a sender")),
+            _ if progress.epoch.is_none() => {
+                return Err(message.unexpected("before its process is known"));
             }
             _ => {}
         }
-        let Some(epoch) = progress.epoch else {
-            return Err(message.out_of_place("before its process is known"));
-        };
-        match message {
-            Message::Changes(bytes) => {
-                let entries = Entry::check_all(&bytes)?;
-                state.replicas.change(&self.peer, epoch, &entries)
+        match &message {
+            Message::Snapshot { sequence } => {
+                progress.awaits_snapshot = false;
+                self.replica.begin_snapshot(*sequence);
             }
-            Message::Parts(bytes) => self.replace(&progress, &mut state, epoch, &bytes),
-            Message::Former { ms, entries } => {
-                let left = Duration::from_millis(ms.into());
-                self.adopt_of_peer(&mut state, epoch, left, &entries)
+            Message::Entries { is_last, entries } => {
+                let mut repaired = self.replica.apply(&Entry::read_all(entries)?)?;
+                if *is_last {
+                    repaired += self.replica.end_snapshot();
+                }
+                self.count_repairs(&progress, repaired);
             }
-            Message::Digest { heard, digest } => {
-                self.compare(&mut progress, &mut state, epoch, heard, digest);
-                Ok(())
+            Message::Changes(entries) => {
+                let changed = self.replica.apply_changes(&Entry::read_all(entries)?)?;
+                if progress.is_first {
+                    self.count_repairs(&progress, changed);
+                }
             }
-            other => Err(other.out_of_place("from one who is followed")),
+            Message::Digest { sequence, digest } => {
+                self.compare(&mut progress, *sequence, *digest);
+            }
+            Message::Handover { of, ms, entries } => {
+                let entries = Entry::read_all(entries)?;
+                let left = Duration::from_millis((*ms).into()).min(self.store.expire_after);
+                match of {
+                    HandoverOf::Receiver => self.store.adopt_own(&entries, left)?,
+                    HandoverOf::Sender => self.replica.adopt(&entries, left, Instant::now())?,
+                }
+            }
+            Message::Process { .. } | Message::Nodes(_) | Message::Resume(_) => {}
         }
-    }
-
-    /// Some parts are not as they are here.
-    fn replace(
-        &self,
-        progress: &Progress,
-        state: &mut MeshState,
-        epoch: u64,
-        bytes: &[u8],
-    ) -> Result<(), InvalidMessage> {
-        let mut repaired = 0;
-        for part in &message::take_parts(bytes)? {
-            repaired += u64::from(state.replicas.replace(&self.peer, epoch, part)?);
-        }
-        self.count_repairs(progress, repaired);
         Ok(())
     }
 
-    /// It says which process it is, and what it announces.
     fn meet(
         &self,
-        progress: &mut Progress,
-        state: &mut MeshState,
+        progress: &mut ReceiveProgress,
         epoch: u64,
         announcement: Option<Announcement>,
     ) -> Result<(), InvalidMessage> {
-        match progress.epoch {
-            None => {
-                progress.epoch = Some(epoch);
-                progress.owes_have = true;
-                state.found(&self.peer, epoch, Instant::now());
-            }
-            Some(known) if known == epoch => {}
-            Some(_) => {
-                let what = "says that it is another process than before";
-                return Err(InvalidMessage(what.to_owned()));
-            }
+        let is_new = progress.epoch.is_none();
+        if is_new {
+            progress.epoch = Some(epoch);
+            let from = self.replica.resume_at(epoch);
+            progress.resume = Some(from.map(|sequence| (epoch, sequence)));
+            progress.awaits_snapshot = from.is_none();
+            self.replica
+                .link_up(epoch, self.store.expire_after, Instant::now());
+        } else if progress.epoch != Some(epoch) {
+            let what = "says that it is another process than before";
+            return Err(InvalidMessage(what.to_owned()));
         }
-        let replica = state.replicas.entry(&self.peer, epoch);
-        if replica.announcement != announcement {
-            replica.announcement = announcement;
-            state.bump_version();
-            self.store.news.notify_one();
-        }
+        self.store.announced(&self.replica, announcement, is_new);
         Ok(())
     }
 
-    /// Others had kept what we were before.
-    fn adopt(
-        &self,
-        state: &mut MeshState,
-        left: Duration,
-        bytes: &[u8],
-    ) -> Result<(), InvalidMessage> {
-        let mut entries = Entry::check_all(bytes)?;
-        // What we know of ourselves by now is better.
-        let own = state.own.table();
-        entries.retain(|entry| own.get(entry.jid) == Standing::Nowhere);
-        if left.is_zero() {
-            for entry in &mut entries {
-                entry.standing = outlived(entry.jid, entry.standing);
-            }
-        }
-        let us = &self.store.node;
-        state.replicas.adopt(us, &entries, left, Instant::now())
-    }
-
-    /// Others had kept what the peer was before, and we may not: it counts
-    /// until the peer has found its users again.
-    fn adopt_of_peer(
-        &self,
-        state: &mut MeshState,
-        epoch: u64,
-        left: Duration,
-        bytes: &[u8],
-    ) -> Result<(), InvalidMessage> {
-        let mut entries = Entry::check_all(bytes)?;
-        let now = state.replicas.entry(&self.peer, epoch);
-        entries.retain(|entry| now.standing(entry.jid) == Standing::Nowhere);
-        let node = &self.peer;
-        state.replicas.adopt(node, &entries, left, Instant::now())
-    }
-
-    /// Compares its table with our copy.
-    fn compare(
-        &self,
-        progress: &mut Progress,
-        state: &mut MeshState,
-        epoch: u64,
-        heard: u32,
-        digest: Digest,
-    ) {
-        if heard != progress.said || progress.owes_have {
-            // It did not know yet what we have: an answer to that is on its way.
+    /// A replica that differs is sent again: at once the first time, then each
+    /// time that the peer sends a digest by itself.
+    fn compare(&self, progress: &mut ReceiveProgress, sequence: u64, digest: Digest) {
+        if progress.awaits_snapshot {
             return;
         }
-        let replica = state.replicas.entry(&self.peer, epoch);
-        progress.is_first = false;
-        if replica.digest() == digest {
-            if !replica.in_step {
-                let claims = replica.online();
-                tracing::info!(peer = %self.peer, claims, "the session table is in step");
-            }
-            replica.in_step = true;
-            progress.in_vain = 0;
+        let Some(is_equal) = self.replica.compare(sequence, digest) else {
             return;
-        }
-        replica.in_step = false;
-        progress.in_vain += 1;
-        if progress.in_vain <= TRIES {
-            progress.owes_have = true;
-            tracing::warn!(
-                peer = %self.peer,
-                "the session table is not what the peer has; the parts that differ are asked for"
-            );
-        } else {
-            // Once per refresh_after from now on, not as fast as the network allows.
-            progress.in_vain = 0;
-            tracing::error!(
-                peer = %self.peer,
-                "the session table does not get equal to the peer's; trying again later"
-            );
-        }
-    }
-
-    fn count_repairs(&self, progress: &Progress, repaired: u64) {
-        let found = if progress.is_first {
-            "connect"
-        } else {
-            "digest"
         };
-        self.store
-            .metrics
-            .mesh_repairs
-            .with_label_values(&[self.peer.host.as_str(), found])
-            .inc_by(repaired);
+        let peer = &self.replica.node;
+        let was_in_step = std::mem::replace(&mut self.replica.state().in_step, is_equal);
+        progress.is_first = false;
+        if is_equal {
+            progress.resynced = false;
+            if !was_in_step {
+                let claims = self.replica.online();
+                tracing::info!(%peer, claims, "the session table is in step");
+            }
+        } else if std::mem::replace(&mut progress.resynced, true) {
+            progress.resynced = false;
+            tracing::error!(
+                %peer,
+                "the session table still differs from the peer's after a resync; trying again later"
+            );
+        } else {
+            tracing::warn!(%peer, "the session table differs from the peer's; resyncing");
+            progress.resume = Some(None);
+            progress.awaits_snapshot = true;
+        }
+    }
+
+    fn count_repairs(&self, progress: &ReceiveProgress, repaired: usize) {
+        let found = match progress.is_first {
+            true => "connect",
+            false => "digest",
+        };
+        let host = self.replica.node.host.as_str();
+        let repairs = &self.store.metrics.mesh_repairs;
+        repairs
+            .with_label_values(&[host, found])
+            .inc_by(repaired as u64);
     }
 }
 
 impl Drop for ReplicaReceiver {
     fn drop(&mut self) {
-        let epoch = self.progress().epoch;
-        let mut state = self.store.state();
-        state.seats.remove(&self.peer);
-        state.leave(self.id);
-        if let Some(epoch) = epoch {
-            state.lost(&self.peer, epoch, Instant::now());
-        }
-        drop(state);
-        self.store.vacated.notify_waiters();
-        self.store
-            .metrics
-            .mesh_links_up
-            .with_label_values(&[self.peer.host.as_str()])
-            .dec();
+        self.replica.link_down(Instant::now());
+        self.store.links_up(&self.replica.node).dec();
+        self.store.bump_version();
+        self.store.released.notify_waiters();
     }
 }
 
-struct ReceiverSource(Arc<ReplicaReceiver>);
+struct ReceiverSource(Arc<ReplicaReceiver>, watch::Receiver<()>);
 
 #[async_trait]
 impl MessageSource for ReceiverSource {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            self.1.mark_unchanged();
             match self.0.compose() {
                 Ok(message) => return Some(message.write()),
                 Err(at) => tokio::select! {
-                    () = self.0.wake.notified() => {}
+                    // The store has the other half: it does not end.
+                    _ = self.1.changed() => {}
                     () = sleep_until(at) => {}
                 },
             }
@@ -329,8 +235,9 @@ struct ReceiverSink(Arc<ReplicaReceiver>);
 impl MessageSink for ReceiverSink {
     fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
         self.0.accept(Message::read(message)?)?;
-        // It may have to be answered.
-        self.0.wake.notify_one();
+        if self.0.progress.lock().resume.is_some() {
+            self.0.store.notify_replicas();
+        }
         Ok(())
     }
 }

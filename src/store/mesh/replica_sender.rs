@@ -1,297 +1,262 @@
-//! What a followed node says to one who follows it.
+//! Sends this node's table to a peer that dialled for it.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::Notify;
+use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::MeshStore;
-use super::entry::{BUCKETS, Digest, Entry};
-use super::message::{self, Message};
+use super::message::{CHUNK, HandoverOf, Message};
 use super::replica::Replica;
-use super::replicas::FORMER;
-use super::state::MeshState;
+use super::table::TableCursor;
 use crate::replication::{InvalidMessage, MessageSink, MessageSource, Node, ReplicationSession};
 use crate::store::Announcement;
 
-/// As much is put into one message, if there is as much: little enough for
-/// the lock and the connection not to be held for long.
-const CHUNK: usize = 64 * 1024;
-
-/// Changes within so short a time are told together.
+/// Changes within so short a time are sent together.
 const TOGETHER: Duration = Duration::from_millis(10);
 
-/// One who follows us.
 pub(super) struct ReplicaSender {
     store: Arc<MeshStore>,
     peer: Node,
-    id: u64,
-    wake: Arc<Notify>,
-    /// Locked before the store's state, never after.
-    progress: Mutex<Progress>,
+    peer_epoch: u64,
+    /// Which connection of the peer this is; only the newest one goes on.
+    id: Option<u64>,
+    /// Locked before anything of the store, never after.
+    progress: Mutex<SendProgress>,
 }
 
-/// What was said and what is to be said.
-struct Progress {
+/// What was sent, and what is to be sent.
+struct SendProgress {
     process: Option<Option<Announcement>>,
-    version: Option<u64>,
+    nodes_version: Option<u64>,
     nodes_at: Instant,
-    /// Of processes that the peer's node was before: those to tell of, each
-    /// from which part on.
-    kept: VecDeque<(u64, usize)>,
-    /// The first part not told yet of what others had kept of ourselves.
-    former: usize,
-    /// The next change to tell; none before we know what the peer has.
-    cursor: Option<u64>,
-    changes_from: Instant,
-    parts: VecDeque<usize>,
-    /// How often the peer said what it has.
-    heard: u32,
-    digest_at: Option<Instant>,
+    /// What is kept of earlier processes of the peer; `None` when done.
+    of_peer: Option<TableCursor>,
+    /// What others have kept of earlier processes of ours; `None` when done.
+    of_self: Option<TableCursor>,
+    /// The snapshot, and whether its beginning was sent; `None` when done.
+    snapshot: Option<(TableCursor, bool)>,
+    /// The number of the next change; `None` before the peer has asked.
+    next: Option<u64>,
+    changes_at: Instant,
+    digest_at: Instant,
 }
 
 /// What [`ReplicaSender::compose`] came to.
 enum NextMessage {
     Now(Message),
-    NothingBefore(Instant),
-    NoMore,
+    NotBefore(Instant),
+    End,
 }
 
 impl ReplicaSender {
     pub(super) fn open(store: Arc<MeshStore>, peer: &Node, epoch: u64) -> ReplicationSession {
-        let (id, wake, kept) = {
-            let mut state = store.state();
-            let (id, wake) = state.enter();
-            (id, wake, state.replicas.former_epochs(peer, epoch))
-        };
-        let feed = Arc::new(Self {
+        let now = Instant::now();
+        let changes = store.changes.subscribe();
+        let sender = Arc::new(Self {
+            id: store.register_sender(peer),
             store,
             peer: peer.clone(),
-            id,
-            wake,
-            progress: Mutex::new(Progress {
+            peer_epoch: epoch,
+            progress: Mutex::new(SendProgress {
                 process: None,
-                version: None,
-                nodes_at: Instant::now(),
-                kept: kept.into_iter().map(|epoch| (epoch, 0)).collect(),
-                former: 0,
-                cursor: None,
-                changes_from: Instant::now(),
-                parts: VecDeque::new(),
-                heard: 0,
-                digest_at: None,
+                nodes_version: None,
+                nodes_at: now,
+                of_peer: Some(TableCursor::default()),
+                of_self: Some(TableCursor::default()),
+                snapshot: None,
+                next: None,
+                changes_at: now,
+                digest_at: now,
             }),
         });
         ReplicationSession {
-            source: Box::new(SenderSource(Arc::clone(&feed))),
-            sink: Box::new(SenderSink(feed)),
+            source: Box::new(SenderSource(Arc::clone(&sender), changes)),
+            sink: Box::new(SenderSink(sender)),
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next thing to say. What is asked for most urgently goes first.
     fn compose(&self) -> NextMessage {
-        let mut progress = self.progress();
-        let mut state = self.store.state();
+        let mut progress = self.progress.lock();
         let now = Instant::now();
-        if let Some(message) = progress.about_nodes(&self.store, &state, now) {
-            return NextMessage::Now(message);
-        }
-        if let Some(message) = progress.kept(&self.store, &self.peer, &state, now) {
-            return NextMessage::Now(message);
-        }
-        let head = state.own.log().head();
-        if let Some(cursor) = progress.cursor
-            && cursor < head
-        {
-            // A part has all changes in it: those before must have been told.
-            if now < progress.changes_from && progress.parts.is_empty() && !state.retired {
-                return NextMessage::NothingBefore(progress.changes_from);
+        let has_retired = {
+            let membership = self.store.membership.lock();
+            if self.id.is_none() || membership.senders.get(&self.peer) != self.id.as_ref() {
+                return NextMessage::End;
             }
-            if let Some(message) = progress.changes(cursor, &state, now) {
-                state.told(self.id, progress.cursor.unwrap_or(cursor));
-                return NextMessage::Now(message);
+            let announcement = membership.announcement();
+            if progress.process.as_ref().map(Option::as_ref) != Some(announcement) {
+                let announcement = announcement.cloned();
+                progress.process = Some(announcement.clone());
+                return NextMessage::Now(Message::Process {
+                    epoch: self.store.epoch,
+                    announcement,
+                });
             }
-        }
-        if let Some(message) = progress.parts(&state) {
-            return NextMessage::Now(message);
-        }
-        // From now on, what is found again or gone is told as a change.
-        if progress.cursor.is_some()
-            && let Some(message) = progress.former(&self.store, &state, now)
-        {
-            return NextMessage::Now(message);
-        }
-        if state.retired {
-            return NextMessage::NoMore;
-        }
-        if progress.cursor.is_some() && progress.digest_at.is_none_or(|at| at <= now) {
-            progress.digest_at = Some(now + self.store.refresh_after);
-            return NextMessage::Now(Message::Digest {
-                heard: progress.heard,
-                digest: state.own.table().digest(),
-            });
-        }
-        let next = [Some(progress.nodes_at), progress.digest_at];
-        NextMessage::NothingBefore(next.into_iter().flatten().min().unwrap_or(now))
-    }
-
-    /// The peer says what it has: it gets what is different here.
-    fn compare(&self, theirs: &[Digest]) {
-        let mut progress = self.progress();
-        let mut state = self.store.state();
-        let ours = state.own.table().digests();
-        let differing = ours.zip(theirs).enumerate();
-        progress.parts = differing
-            .filter(|(_, (ours, theirs))| ours != *theirs)
-            .map(|(index, _)| index)
-            .collect();
-        let cursor = *progress.cursor.get_or_insert(state.own.log().head());
-        state.told(self.id, cursor);
-        progress.heard = progress.heard.wrapping_add(1);
-        progress.digest_at = None;
-        self.wake.notify_one();
-    }
-}
-
-impl Progress {
-    fn about_nodes(
-        &mut self,
-        store: &MeshStore,
-        state: &MeshState,
-        now: Instant,
-    ) -> Option<Message> {
-        let announcement = state.own.announcement();
-        if self.process.as_ref().map(Option::as_ref) != Some(announcement) {
-            let announcement = announcement.cloned();
-            self.process = Some(announcement.clone());
-            return Some(Message::Process {
-                epoch: store.epoch,
-                announcement,
-            });
-        }
-        // Also from time to time: what is not mentioned is forgotten.
-        if self.version != Some(state.version) || self.nodes_at <= now {
-            self.version = Some(state.version);
-            self.nodes_at = now + store.refresh_after;
-            return Some(Message::Nodes(state.directory()));
-        }
-        None
-    }
-
-    fn kept(
-        &mut self,
-        store: &MeshStore,
-        peer: &Node,
-        state: &MeshState,
-        now: Instant,
-    ) -> Option<Message> {
-        while let Some((epoch, part)) = self.kept.pop_front() {
-            let Some(former) = state.replicas.get(peer, epoch) else {
-                continue;
-            };
-            let (next, entries) = some_parts(former, part);
-            if next < BUCKETS {
-                self.kept.push_front((epoch, next));
+            // Also from time to time: nodes that nobody mentions are forgotten.
+            if progress.nodes_version != Some(membership.version) || progress.nodes_at <= now {
+                progress.nodes_version = Some(membership.version);
+                progress.nodes_at = now + self.store.refresh_after;
+                return NextMessage::Now(Message::Nodes(self.store.nodes(&membership)));
             }
-            if !entries.is_empty() {
-                let ms = left(former, store, now);
-                return Some(Message::Kept { ms, entries });
-            }
-        }
-        None
-    }
-
-    fn former(&mut self, store: &MeshStore, state: &MeshState, now: Instant) -> Option<Message> {
-        let former = state.replicas.get(&store.node, FORMER)?;
-        if self.former >= BUCKETS || former.is_over() {
-            return None;
-        }
-        let (next, entries) = some_parts(former, self.former);
-        self.former = next;
-        let ms = left(former, store, now);
-        (!entries.is_empty()).then_some(Message::Former { ms, entries })
-    }
-
-    fn changes(&mut self, cursor: u64, state: &MeshState, now: Instant) -> Option<Message> {
-        self.changes_from = now + TOGETHER;
-        let log = state.own.log();
-        let Some(changed) = log.since(cursor) else {
-            // It is too far behind; the digest will tell it so.
-            self.cursor = Some(log.head());
-            self.digest_at = None;
-            return None;
+            membership.has_retired
         };
-        let mut out = Vec::new();
-        let mut told = cursor;
-        for jid in changed {
-            if out.len() >= CHUNK {
-                break;
-            }
-            let standing = state.own.table().get(jid);
-            Entry { jid, standing }.put(&mut out);
-            told += 1;
+        if let Some(message) = self.handover_to_peer(&mut progress, now) {
+            return NextMessage::Now(message);
         }
-        self.cursor = Some(told);
-        Some(Message::Changes(out.into()))
-    }
-
-    fn parts(&mut self, state: &MeshState) -> Option<Message> {
-        let mut out = Vec::new();
-        while let Some(index) = self.parts.front().copied() {
-            let entries = state.own.table().bucket(index).bytes();
-            if !out.is_empty() && out.len() + entries.len() > CHUNK {
-                break;
+        let Some(next) = progress.next else {
+            return match has_retired {
+                true => NextMessage::End,
+                false => NextMessage::NotBefore(progress.nodes_at),
+            };
+        };
+        // An entry of the snapshot may be newer than a change that comes after
+        // it, but never than the change that made it so.
+        if next < self.store.local.head() && progress.snapshot.is_none_or(|(_, begun)| begun) {
+            if now < progress.changes_at && progress.snapshot.is_none() && !has_retired {
+                return NextMessage::NotBefore(progress.changes_at);
             }
-            message::put_part(&mut out, index, entries);
-            self.parts.pop_front();
+            progress.changes_at = now + TOGETHER;
+            if let Some((entries, next)) = self.store.local.changes(next, CHUNK) {
+                progress.next = Some(next);
+                return NextMessage::Now(Message::Changes(entries.into()));
+            }
+            // The peer is too far behind.
+            progress.snapshot = Some((TableCursor::default(), false));
         }
-        (!out.is_empty()).then(|| Message::Parts(out.into()))
+        if let Some(message) = self.snapshot(&mut progress) {
+            return NextMessage::Now(message);
+        }
+        if let Some(message) = self.handover_of_self(&mut progress, now) {
+            return NextMessage::Now(message);
+        }
+        if has_retired {
+            return NextMessage::End;
+        }
+        if progress.digest_at <= now {
+            let (sequence, digest) = self.store.local.digest();
+            if Some(sequence) == progress.next {
+                progress.digest_at = now + self.store.refresh_after;
+                return NextMessage::Now(Message::Digest { sequence, digest });
+            }
+            return NextMessage::NotBefore(now);
+        }
+        NextMessage::NotBefore(progress.nodes_at.min(progress.digest_at))
     }
-}
 
-/// As much as one message takes of the entries from part `begin` on, and the
-/// part that comes next.
-fn some_parts(replica: &Replica, begin: usize) -> (usize, Bytes) {
-    let mut entries = Vec::new();
-    let mut next = begin;
-    while next < BUCKETS && entries.len() < CHUNK {
-        entries.extend_from_slice(replica.part(next));
-        next += 1;
+    fn snapshot(&self, progress: &mut SendProgress) -> Option<Message> {
+        let (cursor, has_begun) = progress.snapshot.as_mut()?;
+        if !*has_begun {
+            *has_begun = true;
+            let sequence = self.store.local.head();
+            progress.next = Some(sequence);
+            progress.digest_at = Instant::now();
+            return Some(Message::Snapshot { sequence });
+        }
+        let mut entries = Vec::new();
+        let is_last = self.store.local.read_on(cursor, &mut entries, CHUNK);
+        if is_last {
+            progress.snapshot = None;
+        }
+        let entries = entries.into();
+        Some(Message::Entries { is_last, entries })
     }
-    (next, entries.into())
-}
 
-/// For how many more ms what is online there counts.
-fn left(replica: &Replica, store: &MeshStore, now: Instant) -> u32 {
-    let left = replica.left(store.expire_after, now).as_millis();
-    u32::try_from(left).unwrap_or(u32::MAX)
+    fn handover_to_peer(&self, progress: &mut SendProgress, now: Instant) -> Option<Message> {
+        progress.of_peer.as_ref()?;
+        let replica = self.store.replica_of(&self.peer);
+        let of = HandoverOf::Receiver;
+        self.handover(
+            of,
+            replica.as_deref(),
+            self.peer_epoch,
+            &mut progress.of_peer,
+            now,
+        )
+    }
+
+    /// After the snapshot: users who are found again, or gone, come as changes.
+    fn handover_of_self(&self, progress: &mut SendProgress, now: Instant) -> Option<Message> {
+        let (earlier, epoch) = (&self.store.earlier_self, self.store.epoch);
+        self.handover(
+            HandoverOf::Sender,
+            Some(earlier),
+            epoch,
+            &mut progress.of_self,
+            now,
+        )
+    }
+
+    fn handover(
+        &self,
+        of: HandoverOf,
+        replica: Option<&Replica>,
+        epoch: u64,
+        progress: &mut Option<TableCursor>,
+        now: Instant,
+    ) -> Option<Message> {
+        let cursor = progress.as_mut()?;
+        let mut entries = Vec::new();
+        let is_last =
+            replica.is_none_or(|replica| replica.read_earlier(epoch, cursor, &mut entries, CHUNK));
+        if is_last {
+            *progress = None;
+        }
+        let left = replica?.left(epoch, self.store.expire_after, now);
+        (!entries.is_empty()).then(|| Message::Handover {
+            of,
+            ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            entries: entries.into(),
+        })
+    }
+
+    fn accept(&self, message: Message) -> Result<(), InvalidMessage> {
+        match message {
+            Message::Resume(from) => {
+                let mut progress = self.progress.lock();
+                let local = &self.store.local;
+                let resumed = from
+                    .filter(|(epoch, sequence)| {
+                        *epoch == self.store.epoch && local.can_resume(*sequence)
+                    })
+                    .map(|(_, sequence)| sequence);
+                progress.next = Some(resumed.unwrap_or_else(|| local.head()));
+                progress.snapshot = resumed.is_none().then(|| (TableCursor::default(), false));
+                progress.digest_at = Instant::now();
+            }
+            Message::Nodes(nodes) => self.store.learn_nodes(&self.peer, &nodes),
+            other => return Err(other.unexpected("from a receiver")),
+        }
+        Ok(())
+    }
 }
 
 impl Drop for ReplicaSender {
     fn drop(&mut self) {
-        self.store.state().leave(self.id);
+        let mut membership = self.store.membership.lock();
+        if self.id.is_some() && membership.senders.get(&self.peer) == self.id.as_ref() {
+            membership.senders.remove(&self.peer);
+        }
     }
 }
 
-struct SenderSource(Arc<ReplicaSender>);
+struct SenderSource(Arc<ReplicaSender>, watch::Receiver<()>);
 
 #[async_trait]
 impl MessageSource for SenderSource {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
+            self.1.mark_unchanged();
             match self.0.compose() {
                 NextMessage::Now(message) => return Some(message.write()),
-                NextMessage::NoMore => return None,
-                NextMessage::NothingBefore(at) => tokio::select! {
-                    () = self.0.wake.notified() => {}
+                NextMessage::End => return None,
+                NextMessage::NotBefore(at) => tokio::select! {
+                    // The store has the other half: it does not end.
+                    _ = self.1.changed() => {}
                     () = sleep_until(at) => {}
                 },
             }
@@ -303,16 +268,8 @@ struct SenderSink(Arc<ReplicaSender>);
 
 impl MessageSink for SenderSink {
     fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
-        match Message::read(message)? {
-            Message::Have(theirs) => self.0.compare(&theirs),
-            Message::Nodes(nodes) => {
-                let mut state = self.0.store.state();
-                for (_, endpoints) in nodes {
-                    state.contacts.mention(&endpoints, Instant::now());
-                }
-            }
-            other => return Err(other.out_of_place("from a follower")),
-        }
+        self.0.accept(Message::read(message)?)?;
+        self.0.store.notify_replicas();
         Ok(())
     }
 }

@@ -1,5 +1,8 @@
-//! Stores that talk without a network: what is said is carried by the test,
-//! which may lose some of it.
+//! Stores that replicate without a network: the test carries the messages,
+//! and may lose some.
+
+mod entries;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +14,14 @@ use proptest::prelude::*;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::bucket_of;
+use super::entry::Standing;
 use super::message::Message;
 use super::*;
 
 const EXPIRE_AFTER: Duration = Duration::from_secs(120);
 const REFRESH_AFTER: Duration = Duration::from_secs(60);
 
-/// A store whose house is kept.
+/// A store with its maintenance.
 struct Member {
     store: Arc<MeshStore>,
     metrics: Arc<Metrics>,
@@ -75,6 +78,13 @@ impl Member {
         self.store.claim(&[claim]).await.unwrap();
     }
 
+    /// How the JID stands in its own table.
+    fn knows(&self, jid: &str) -> Standing {
+        self.store
+            .local
+            .standing(self.store.hasher.hash(jid.as_bytes()))
+    }
+
     async fn withdraw(&self, jid: &str) {
         self.store.withdraw(&[jid.to_owned()]).await.unwrap();
     }
@@ -107,7 +117,7 @@ impl Member {
     /// Whether all that `other` claims is known here.
     fn is_in_step_with(&self, other: &Self) -> bool {
         let status = self.store.status();
-        status.followed.contains(&other.store.node)
+        status.linked.contains(&other.store.node)
             && !status.behind.contains(&other.store.node)
             && self.fingerprint_of(other) == other.fingerprint_of(other)
     }
@@ -119,29 +129,27 @@ impl Drop for Member {
     }
 }
 
-/// A connection over which `follower` follows `followed`, until dropped.
+/// A connection over which `receiver` replicates `sender`, until it is cut.
 struct Wire {
     tasks: Vec<JoinHandle<()>>,
     loses_changes: Arc<AtomicBool>,
 }
 
 impl Wire {
-    fn between(follower: &Member, followed: &Member) -> Self {
-        let (follows, is_followed) = (&follower.store, &followed.store);
-        let ReplicationSession {
-            source: asks,
-            sink: hears,
-        } = Arc::clone(follows).receive_from(&is_followed.node).unwrap();
-        let ReplicationSession {
-            source: tells,
-            sink: is_asked,
-        } = Arc::clone(is_followed).send_to(&follows.node, follows.epoch);
+    fn between(receiver: &Member, sender: &Member) -> Self {
+        let (here, there) = (&receiver.store, &sender.store);
+        let receiving = Arc::clone(here).receive_from(&there.node).unwrap();
+        let sending = Arc::clone(there).send_to(&here.node, here.epoch);
         let loses_changes = Arc::new(AtomicBool::new(false));
         let nothing = Arc::new(AtomicBool::new(false));
         Self {
             tasks: vec![
-                tokio::spawn(carry(asks, is_asked, nothing)),
-                tokio::spawn(carry(tells, hears, Arc::clone(&loses_changes))),
+                tokio::spawn(carry(receiving.source, sending.sink, nothing)),
+                tokio::spawn(carry(
+                    sending.source,
+                    receiving.sink,
+                    Arc::clone(&loses_changes),
+                )),
             ],
             loses_changes,
         }
@@ -256,7 +264,6 @@ async fn finds_what_was_lost(refresh_after: Duration) {
     );
     assert!(dc2.seen("a@x/1").await.is_empty());
     until_in_step(&dc2, &dc1).await;
-    assert_ne!(bucket_of("lost@x"), bucket_of("a@x/1"));
     assert_eq!(dc2.repairs("dc1.test", "digest"), 2);
 }
 
@@ -371,15 +378,13 @@ async fn whose_home_a_node_is_outlives_restarts_of_all_nodes_in_turn() {
     let dc1 = Member::announced("dc1.test", 2).await;
     let wires = [Wire::between(&dc2, &dc1), Wire::between(&dc1, &dc2)];
     until("dc1 tells of her again", async || {
-        let own = dc1.store.state().own.table().get("she@x");
-        own == entry::Standing::Former(5)
+        dc1.knows("she@x") == Standing::Former(5)
     })
     .await;
     // He may still be found: for so long he is there.
     assert_eq!(dc2.seen("he@x").await, [("dc1.test".to_owned(), 5)].into());
     until("dc1 tells of him again", async || {
-        let own = dc1.store.state().own.table().get("he@x");
-        own == entry::Standing::Former(5)
+        dc1.knows("he@x") == Standing::Former(5)
     })
     .await;
     assert!(dc2.seen("he@x").await.is_empty());
@@ -482,24 +487,105 @@ async fn a_retired_node_says_so_and_its_claims_wait_for_its_return() {
 }
 
 #[tokio::test]
-async fn a_node_is_followed_over_one_connection() {
+async fn a_node_is_replicated_over_one_connection() {
     let dc1 = Member::new("dc1.test", 1);
     let dc2 = Member::new("dc2.test", 1);
-    let first = Arc::clone(&dc2.store).receive_from(&dc1.store.node);
-    assert!(
-        Arc::clone(&dc2.store)
-            .receive_from(&dc1.store.node)
-            .is_err()
-    );
-    let vacant = tokio::spawn({
+    let receive = || Arc::clone(&dc2.store).receive_from(&dc1.store.node);
+    let first = receive();
+    assert!(receive().is_err());
+    let free = tokio::spawn({
         let (store, node) = (Arc::clone(&dc2.store), dc1.store.node.clone());
         async move { store.until_not_replicated(&node).await }
     });
     tokio::task::yield_now().await;
-    assert!(!vacant.is_finished());
+    assert!(!free.is_finished());
     drop(first);
-    vacant.await.unwrap();
-    assert!(Arc::clone(&dc2.store).receive_from(&dc1.store.node).is_ok());
+    free.await.unwrap();
+    assert!(receive().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_is_sent_the_table_over_one_connection_the_newest() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let dc2 = Member::announced("dc2.test", 1).await;
+    let node = &dc2.store.node;
+    let mut old = Arc::clone(&dc1.store).send_to(node, 1);
+    assert!(old.source.next().await.is_some());
+    let mut new = Arc::clone(&dc1.store).send_to(node, 1);
+    assert!(old.source.next().await.is_none());
+    drop(old);
+    assert!(new.source.next().await.is_some());
+}
+
+fn node_of(host: &str, name: usize) -> Node {
+    Node {
+        host: Host::new(host).unwrap(),
+        name: format!("n{name}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_has_a_limited_number_of_nodes() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let receive = |n| Arc::clone(&dc1.store).receive_from(&node_of("dc2.test", n));
+    // New names on each connection: the ones before make room.
+    for n in 0..1000 {
+        let mut session = receive(n).unwrap();
+        let process = Message::Process {
+            epoch: n as u64,
+            announcement: None,
+        };
+        session.sink.accept(process.write()).unwrap();
+    }
+    assert_eq!(dc1.store.replicas.load().len(), NODES_PER_HOST);
+    let held: Vec<_> = (0..NODES_PER_HOST).map(|n| receive(n).unwrap()).collect();
+    assert!(receive(NODES_PER_HOST).is_err());
+    drop(held);
+    assert!(receive(NODES_PER_HOST).is_ok());
+
+    let send = |n| Arc::clone(&dc1.store).send_to(&node_of("dc2.test", n), 1);
+    let held: Vec<_> = (0..NODES_PER_HOST).map(send).collect();
+    assert!(send(NODES_PER_HOST).source.next().await.is_none());
+    drop(held);
+    assert!(send(NODES_PER_HOST).source.next().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_is_believed_about_its_own_nodes_and_gives_few_hints() {
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let sent_by = |host: &str, node: &Node, at: &str| {
+        let endpoint: Endpoint = at.parse().unwrap();
+        let nodes = vec![(node.clone(), vec![endpoint])];
+        dc1.store.learn_nodes(&node_of(host, 1), &nodes);
+    };
+    let expected = |at: &str| -> Vec<String> {
+        let contacts = dc1.store.contacts();
+        let contacts = contacts.borrow();
+        let hosts = contacts.get(&at.parse::<Endpoint>().unwrap());
+        hosts
+            .into_iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect()
+    };
+    let node = node_of("dc3.test", 1);
+    sent_by("dc2.test", &node, "hint:1");
+    assert_eq!(
+        expected("hint:1"),
+        ["dc3.test"],
+        "only that host may answer"
+    );
+    sent_by("dc3.test", &node, "itself:1");
+    sent_by("dc2.test", &node, "hint:1");
+    assert_eq!(expected("hint:1"), [""; 0]);
+    assert_eq!(expected("itself:1"), ["dc3.test"]);
+    // Itself is not dialled, whoever says so.
+    sent_by("dc2.test", &dc1.store.node, "loop:1");
+    assert_eq!(expected("loop:1"), [""; 0]);
+    for n in 0..2000 {
+        sent_by("dc2.test", &node_of("dc4.test", n), &format!("many{n}:1"));
+    }
+    assert!(dc1.store.contacts().borrow().len() < 300);
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,7 +599,7 @@ async fn whom_one_knows_all_find_and_the_dead_are_forgotten() {
     let knows = |member: &Member| -> Vec<String> {
         let contacts = member.store.contacts();
         let contacts = contacts.borrow();
-        contacts.iter().map(|it| it.host.clone()).collect()
+        contacts.keys().map(|it| it.host.clone()).collect()
     };
     // dc3 dials dc1, which learns of it by that; dc2 follows dc1 already.
     let _one = Wire::between(dc2, dc1);
@@ -581,20 +667,8 @@ fn what_makes_no_sense_ends_the_connection() {
         epoch: 2,
         announcement: None,
     };
-    let elsewhere = {
-        let mut entry = Vec::new();
-        let jid = "a@x";
-        let standing = super::entry::Standing::Online(1);
-        super::entry::Entry { jid, standing }.put(&mut entry);
-        let mut part = Vec::new();
-        super::message::put_part(&mut part, (bucket_of("a@x") + 1) % BUCKETS, &entry);
-        Message::Parts(part.into())
-    };
-    for message in [
-        another,
-        elsewhere,
-        Message::Have(vec![super::entry::Digest(0); BUCKETS]),
-    ] {
+    let late = Bytes::from_static(&[0, 1, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, b'a']);
+    for message in [another, Message::Changes(late), Message::Resume(None)] {
         assert!(hostile(message.write()).is_err(), "{message:?}");
     }
     assert!(hostile(Bytes::new()).is_err());
