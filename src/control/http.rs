@@ -50,3 +50,56 @@ impl AdminClient {
         request.send().await?.error_for_status()?.json().await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Secret;
+
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
+                            content-length: 2\r\n\r\n{}";
+
+    /// A server that answers one request a connection and keeps it open; to the
+    /// connections in `silent` it does not answer.
+    async fn server(silent: &'static [usize]) -> AdminClient {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/api", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            let mut open = Vec::new();
+            for number in 1.. {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut request = [0; 4096];
+                assert!(socket.read(&mut request).await.unwrap() > 0);
+                if !silent.contains(&number) {
+                    socket.write_all(ANSWER).await.unwrap();
+                    open.push(socket);
+                }
+            }
+        });
+        let api = AdminApi {
+            url,
+            username: "u".to_owned(),
+            password: Secret::new("p".to_owned()),
+        };
+        AdminClient::new(api).unwrap()
+    }
+
+    #[tokio::test]
+    async fn no_request_goes_over_a_connection_that_was_idle() {
+        let client = server(&[]).await;
+        for _ in 0..3 {
+            client.post(&Value::Null).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_a_response_is_sent_once_more() {
+        let client = server(&[1, 3, 4]).await;
+        client.post(&Value::Null).await.unwrap();
+        assert!(client.post(&Value::Null).await.is_err());
+        client.post(&Value::Null).await.unwrap();
+    }
+}

@@ -38,23 +38,24 @@ impl Limit {
                  comes online next. What is published after the question comes at once."
             }
             Self::PresenceBased => {
-                "ejabberd tells explicit subscribers only while it sees their own session, which \
-                 it never does for those of other servers. With `pubsub#presence_based_delivery` \
-                 set to false at the node they are told."
+                "ejabberd and MongooseIM notify explicit subscribers only while they see their own \
+                 session, which they never do for those of other servers. With \
+                 `pubsub#presence_based_delivery` set to false at the node they are notified."
             }
             Self::NoNotify => {
                 "MongooseIM never asks remote clients for their capabilities, so `+notify` is in \
-                 vain: it tells only those who have subscribed to the node themselves, which \
-                 works. Avatars and the like can be fetched."
+                 vain. A client that subscribes to the node itself gets the last item then, and \
+                 later ones if the node is set up as in 3. Avatars and the like can be fetched."
             }
             Self::ContactsOnly => {
                 "MongooseIM shows the nodes of an account to its contacts only \
-                 (`presence-subscription-required` for others). Whether a node can be opened to \
-                 all was not tried with the real one."
+                 (`presence-subscription-required` for others), until their owner sets \
+                 `pubsub#access_model` to `open` at the node."
             }
             Self::NoRoomArchive => {
-                "The stand-in for MongooseIM has no archives of rooms; those of the real one \
-                 were not tried. The history that a room sends to who enters was."
+                "MongooseIM fails (`internal-server-error`) when somebody under the shared domain, \
+                 one of its own users too, asks for the archive of a room where anything was said. \
+                 The history that a room sends to an occupant who enters works."
             }
             Self::InvitationText => {
                 "The text of an invitation, which the server writes for people, names the room \

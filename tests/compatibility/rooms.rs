@@ -6,6 +6,7 @@ use xmpp_parsers::ns;
 use super::archives::archived;
 use super::limit::{Limit, Verdict};
 use super::meeting::{Meeting, Person};
+use super::messages::condition;
 use crate::support::room::{Occupant, has_status};
 use crate::support::server::Kind;
 use crate::support::xml::{body, child};
@@ -68,7 +69,7 @@ pub async fn history(meeting: &Meeting) -> Verdict {
     if meeting.far() == Kind::MongooseIm {
         let question = format!("<query xmlns='{}'/>", ns::MAM);
         let answer = alice.iq(Some(&room), "set", &question).await;
-        assert_eq!(answer.attr("type"), Some("error"), "{answer:?}");
+        assert_eq!(condition(&answer), "internal-server-error", "{answer:?}");
         return Verdict::But(Limit::NoRoomArchive);
     }
     let archived = archived(&alice, Some(&room), None).await;

@@ -7,7 +7,8 @@ use crate::support::client::Client;
 use crate::support::cluster::Cluster;
 use crate::support::interests::Interests;
 use crate::support::pair::Pair;
-use crate::support::pubsub::{fetch, is_event, publish, request};
+use crate::support::pubsub::{configure, fetch, is_event, publish, request};
+use crate::support::server::Kind;
 
 crate::on_mesh!(
     device_list_is_fetched_and_subscribed_to,
@@ -30,8 +31,13 @@ fn is_event_from(stanza: &Element, from: &str, device: &str) -> bool {
 }
 
 async fn device_list_is_fetched_and_subscribed_to(pair: impl Into<Pair>) {
+    let pair = pair.into();
     let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
     publish_device(&bob, "31337").await;
+    if pair.kinds[1] == Kind::MongooseIm {
+        // Which sees no session of a subscriber elsewhere.
+        configure(&bob, DEVICES, "presence_based_delivery", "0").await;
+    }
 
     let list = fetch(&alice, "bob@example.test", DEVICES).await;
     assert!(String::from(&list).contains("31337"), "{list:?}");

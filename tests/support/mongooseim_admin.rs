@@ -1,9 +1,14 @@
 //! A stand-in for MongooseIM's admin GraphQL: it understands the two questions
-//! that the gateway asks, as MongooseIM 6 answers them.
+//! that the gateway asks, as MongooseIM 6 answers them. Like cowboy there, it
+//! closes a connection that was idle for 5 s.
 
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -11,13 +16,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep};
 
 /// The password of `admin`; secrets must not show in any log.
 pub const PASSWORD: &str = "admin-password-of-the-tests";
 /// `admin:` and [`PASSWORD`] (RFC 7617).
 const CREDENTIALS: &str = "Basic YWRtaW46YWRtaW4tcGFzc3dvcmQtb2YtdGhlLXRlc3Rz";
+
+/// How long a connection may be idle.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// It listens until it is dropped.
 #[derive(Debug)]
@@ -86,7 +96,7 @@ impl MongooseAdmin {
             .route("/api/graphql", post(answer))
             .with_state(Arc::clone(&desk));
         let server = tokio::spawn(async move {
-            axum::serve(listener, router)
+            axum::serve(Closing(listener), router)
                 .await
                 .expect("a working listener");
         });
@@ -152,4 +162,71 @@ async fn answer(
         json!({ "errors": [{ "message": "Cannot query field" }] })
     };
     Json(answer).into_response()
+}
+
+/// Accepts connections that it closes when they were idle for [`IDLE`].
+struct Closing(TcpListener);
+
+impl axum::serve::Listener for Closing {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (socket, address) = axum::serve::Listener::accept(&mut self.0).await;
+        let idle = Box::pin(sleep(IDLE));
+        (Connection { socket, idle }, address)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.0.local_addr()
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    idle: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn is_used(&mut self) {
+        self.idle.as_mut().reset(Instant::now() + IDLE);
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.socket).poll_read(context, buffer);
+        match read {
+            Poll::Ready(_) => self.is_used(),
+            // Nothing read is the connection's end.
+            Poll::Pending if self.idle.as_mut().poll(context).is_ready() => {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Pending => {}
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.is_used();
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
 }

@@ -163,6 +163,11 @@ fn page<'a>(entries: &'a [&'a Entry], set: Option<&Tree>) -> Page<'a> {
     }
 }
 
+/// What an empty archive answers.
+pub fn nothing_found() -> Tree {
+    page(&[], None).fin()
+}
+
 impl Page<'_> {
     fn fin(&self) -> Tree {
         let mut set = Tree::new("set").with("xmlns", RSM);

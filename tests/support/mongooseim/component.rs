@@ -42,7 +42,9 @@ async fn read(mut incoming: Incoming, out: Outgoing, shared: Shared) {
     };
     match end {
         // It reads no more, and never learns that the connection is gone: the
-        // domain stays taken until the server restarts.
+        // domain stays taken until the server restarts or kick_old replaces the
+        // stream. The real one does so after a control character only, and reads
+        // on after a wrong end tag, an unknown entity or an unbound prefix.
         End::Broken => return std::future::pending().await,
         End::Stream => out.write("</stream:stream>"),
         End::Socket => {}

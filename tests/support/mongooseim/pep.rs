@@ -18,12 +18,28 @@ const ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
 const MOST: usize = 10;
 
 /// What somebody has published under one name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Node {
+    /// `access_model` is `open`, not `presence`.
+    is_open: bool,
+    /// `presence_based_delivery`: only those subscribers are notified whose
+    /// session the server sees, and it sees none elsewhere.
+    follows_presence: bool,
     /// Oldest first.
     items: Vec<Item>,
     /// Who gets what is published, and under which subscription id.
     subscribers: BTreeMap<Jid, String>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            is_open: false,
+            follows_presence: true,
+            items: Vec::new(),
+            subscribers: BTreeMap::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +65,7 @@ impl State {
                 self.account_mut(user).pep.entry(node).or_default();
                 self.route(result(iq, None));
             }
+            "configure" => self.configure(user, iq, &node, action),
             "delete" => match self.account_mut(user).pep.remove(&node) {
                 Some(_) => self.route(result(iq, None)),
                 None => self.refuse(iq, &Refusal::not_found(), Place::First),
@@ -58,6 +75,24 @@ impl State {
                 self.others_pep(user, iq, pubsub, &own);
             }
         }
+    }
+
+    /// XEP-0060 §8.2, of which two options count here.
+    fn configure(&mut self, user: &str, iq: &Tree, name: &str, configure: &Tree) {
+        let Some(node) = self.account_mut(user).pep.get_mut(name) else {
+            return self.refuse(iq, &Refusal::not_found(), Place::First);
+        };
+        for field in configure.child("x").into_iter().flat_map(Tree::children) {
+            let value = field.child("value").map(Tree::text).unwrap_or_default();
+            match field.attr("var") {
+                Some("pubsub#access_model") => node.is_open = value == "open",
+                Some("pubsub#presence_based_delivery") => {
+                    node.follows_presence = matches!(value.as_str(), "1" | "true");
+                }
+                _ => {}
+            }
+        }
+        self.route(result(iq, None));
     }
 
     fn publish(&mut self, user: &str, iq: &Tree, name: &str, publish: &Tree) {
@@ -80,8 +115,7 @@ impl State {
         node.items.push(published.clone());
         let too_many = node.items.len().saturating_sub(MOST);
         node.items.drain(..too_many);
-        let subscribers: Vec<Jid> = node.subscribers.keys().cloned().collect();
-        for subscriber in subscribers {
+        for subscriber in self.notified(user, name) {
             self.notify(user, name, &published, &subscriber, false);
         }
         let done = Tree::new("publish").with("node", name);
@@ -96,14 +130,25 @@ impl State {
             return self.refuse(iq, &Refusal::not_found(), Place::First);
         };
         node.items.retain(|item| item.id != id);
-        let subscribers: Vec<Jid> = node.subscribers.keys().cloned().collect();
-        for subscriber in subscribers {
+        for subscriber in self.notified(user, name) {
             let gone = Tree::new("items")
                 .with("node", name)
                 .holding(Tree::new("retract").with("id", id));
             self.send_event(user, &subscriber, gone, None);
         }
         self.route(result(iq, None));
+    }
+
+    /// The subscribers who get what is published from now on.
+    fn notified(&self, user: &str, name: &str) -> Vec<Jid> {
+        let Some(node) = self.account(user).pep.get(name) else {
+            return Vec::new();
+        };
+        let is_here = |jid: &&Jid| jid.domain().as_str() == self.domain;
+        let all = node.subscribers.keys();
+        all.filter(|jid| !node.follows_presence || is_here(jid))
+            .cloned()
+            .collect()
     }
 
     /// Anybody asks.
@@ -117,7 +162,7 @@ impl State {
             return self.refuse(iq, &Refusal::not_found(), Place::First);
         };
         let is_own = from.to_bare() == self.bare(user);
-        if !is_own && !account.roster.shows_presence_to(from) {
+        if !is_own && !node.is_open && !account.roster.shows_presence_to(from) {
             let refusal = Refusal::not_authorized().with("presence-subscription-required", ERRORS);
             return self.refuse(iq, &refusal, Place::First);
         }
