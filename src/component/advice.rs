@@ -1,35 +1,14 @@
 //! What an operator can do when the stream is not up.
 
-use super::Role;
 use super::failure::Failure;
-use crate::config::Endpoint;
-use crate::host::Host;
+use super::{Role, Settings};
 use crate::servers::{self, ServerProblem};
-
-/// What advice needs to name.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Subject<'a> {
-    /// `component.server`, or `control.server`.
-    pub server: &'a Endpoint,
-    /// The name under which the component attaches.
-    pub domain: &'a Host,
-    /// What the stream is for.
-    pub role: Role,
-    /// `local_host`
-    pub local: &'a Host,
-}
 
 impl Failure {
     /// What to change, and where.
-    pub fn advice(
-        &self,
-        Subject {
-            server,
-            domain,
-            role,
-            local,
-        }: Subject<'_>,
-    ) -> String {
+    pub fn advice(&self, settings: &Settings) -> String {
+        let (server, role) = (&settings.config.server, settings.role);
+        let (domain, local) = (&settings.domain, &settings.local_host);
         let port = server.port;
         let (section, domain_option) = match role {
             Role::Shared | Role::Service => ("component", "global_host"),
@@ -118,24 +97,22 @@ impl Failure {
 mod tests {
     use super::super::failure::Phase;
     use super::super::failure::tests::classify;
+    use super::super::tests::settings;
     use super::*;
+    use crate::host::Host;
+
+    /// Of the stream of `domain` to port 5347, that is for `role`.
+    fn advice(failure: &Failure, domain: &str, role: Role) -> String {
+        let settings = settings("127.0.0.1", 5347);
+        failure.advice(&Settings {
+            role,
+            domain: Host::new(domain).unwrap(),
+            ..settings
+        })
+    }
 
     #[test]
     fn advice_names_the_setting_of_each_server() {
-        let server = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: 5347,
-        };
-        let (domain, local) = (
-            Host::new("example.test").unwrap(),
-            Host::new("dc1.test").unwrap(),
-        );
-        let subject = Subject {
-            server: &server,
-            domain: &domain,
-            role: Role::Shared,
-            local: &local,
-        };
         for (failure, expected) in [
             (
                 Failure::ConnectionRefused,
@@ -162,7 +139,7 @@ mod tests {
                 ["component_stanza_size_limit", "max_stanza_size"],
             ),
         ] {
-            let advice = failure.advice(subject);
+            let advice = advice(&failure, "example.test", Role::Shared);
             for part in expected {
                 assert!(advice.contains(part), "{part} is not in: {advice}");
             }
@@ -171,22 +148,10 @@ mod tests {
 
     #[test]
     fn a_service_that_the_server_does_not_know_comes_with_what_to_paste() {
-        let server = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: 5347,
-        };
-        let (domain, local) = (
-            Host::new("muc.example.test").unwrap(),
-            Host::new("dc1.test").unwrap(),
-        );
         // Prosody says the one, ejabberd the other.
         for condition in ["host-unknown", "not-authorized"] {
-            let advice = classify(condition, Phase::Attaching).advice(Subject {
-                server: &server,
-                domain: &domain,
-                role: Role::Service,
-                local: &local,
-            });
+            let failure = classify(condition, Phase::Attaching);
+            let advice = advice(&failure, "muc.example.test", Role::Service);
             for part in [
                 "Component \"muc.example.test\"",
                 "component_secret",
@@ -201,22 +166,6 @@ mod tests {
 
     #[test]
     fn advice_about_the_control_component_names_its_own_options() {
-        let server = Endpoint {
-            host: "127.0.0.1".to_owned(),
-            port: 5347,
-        };
-        let (domain, local) = (
-            Host::new("gwctl.dc1.test").unwrap(),
-            Host::new("dc1.test").unwrap(),
-        );
-        let advice = |failure: Failure| {
-            failure.advice(Subject {
-                server: &server,
-                domain: &domain,
-                role: Role::Control,
-                local: &local,
-            })
-        };
         for (failure, part) in [
             (Failure::ConnectionRefused, "`control.server`"),
             (
@@ -228,7 +177,7 @@ mod tests {
                 "`control.domain`",
             ),
         ] {
-            let advice = advice(failure);
+            let advice = advice(&failure, "gwctl.dc1.test", Role::Control);
             assert!(advice.contains(part), "{part} is not in: {advice}");
             assert!(!advice.contains("global_host"), "{advice}");
         }

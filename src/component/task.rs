@@ -8,7 +8,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::advice::Subject;
 use super::attach::{Attached, attach};
 use super::failure::{Failure, shown};
 use super::outbox::Outbox;
@@ -178,19 +177,8 @@ impl ComponentTask {
     }
 
     fn tell(&self, failure: &Failure, outage: &mut Outage) {
-        let Settings {
-            role,
-            domain,
-            local_host,
-            config,
-            ..
-        } = &self.settings;
-        let advice = failure.advice(Subject {
-            server: &config.server,
-            domain,
-            role: *role,
-            local: local_host,
-        });
+        let Settings { domain, config, .. } = &self.settings;
+        let advice = failure.advice(&self.settings);
         let (server, reason) = (&config.server, failure.reason());
         match outage.tell(failure, Instant::now()) {
             LogDetail::Everything => tracing::warn!(

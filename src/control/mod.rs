@@ -14,7 +14,7 @@ mod status;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jid::{BareJid, DomainPart, FullJid};
+use jid::{BareJid, FullJid};
 use minidom::Element;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -71,9 +71,9 @@ impl Control {
     ///
     /// # Errors
     /// When the HTTP client can't be set up.
-    pub fn new(settings: ControlSettings) -> Result<Self, Unusable> {
+    pub fn new(mut settings: ControlSettings) -> Result<Self, Unusable> {
         let names = Names::new(&settings.global, &settings.local);
-        let client = settings.component.map(|(domain, component)| {
+        let client = settings.component.take().map(|(domain, component)| {
             Arc::new(ControlClient::new(
                 domain,
                 settings.local.clone(),
@@ -85,7 +85,7 @@ impl Control {
             ))
         });
         let allowed = settings.sources.allow(Source::GraphQl);
-        let admin_api = settings.admin_api.filter(|_| allowed);
+        let admin_api = settings.admin_api.take().filter(|_| allowed);
         let (publish, status) = watch::channel(ControlStatus::default());
         let poller = ListPoller {
             control: client.as_ref().map(|client| client.attachment()),
@@ -93,14 +93,10 @@ impl Control {
             channels: Channels {
                 client: client.clone(),
                 http: admin_api.map(AdminClient::new).transpose()?,
-                local: settings.local,
+                local: settings.local.clone(),
             },
-            sources: settings.sources,
             names,
-            sessions: settings.sessions,
-            metrics: settings.metrics,
-            server: settings.server,
-            shared: settings.shared,
+            settings,
             status: publish,
             now: ControlStatus::default(),
             lists: None,
@@ -163,22 +159,16 @@ impl AskServer for Channels {
 /// The two names of a user: the server's, and everybody's.
 #[derive(Debug, Clone)]
 struct Names {
-    local: DomainPart,
-    global: DomainPart,
+    local: Host,
+    global: BareJid,
 }
 
 impl Names {
     fn new(global: &Host, local: &Host) -> Self {
-        let part = |host: &Host| {
-            // A host is one by construction.
-            DomainPart::new(host.as_str()).map_or_else(
-                |_| unreachable!("{host} is a domain"),
-                |part| part.into_owned(),
-            )
-        };
+        let bare = BareJid::new(global.as_str());
         Self {
-            local: part(local),
-            global: part(global),
+            local: local.clone(),
+            global: bare.unwrap_or_else(|_| unreachable!("{global} is a domain")),
         }
     }
 
@@ -191,7 +181,8 @@ impl Names {
     /// The global address of a local user.
     fn user(&self, jid: &BareJid) -> Option<BareJid> {
         let node = jid.node()?;
-        (*jid.domain() == *self.local).then(|| BareJid::from_parts(Some(node), &self.global))
+        let is_local = self.local == *jid.domain().as_str();
+        is_local.then(|| BareJid::from_parts(Some(node), self.global.domain()))
     }
 
     /// The local users of `list`, under global addresses.

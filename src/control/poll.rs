@@ -1,6 +1,5 @@
 //! Asks for lists, again and again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jid::BareJid;
@@ -8,12 +7,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::status::{self, AccountsStatus, ControlStatus, Offer};
-use super::{Channels, Names};
+use super::{Channels, ControlSettings, Names};
 use crate::component::Attachment;
 use crate::config::Sources;
-use crate::metrics::Metrics;
-use crate::servers::{self, KnownServer, NoAnswer, ServerProblem, ServerSoftware};
-use crate::sessions::Sessions;
+use crate::servers::{self, NoAnswer, ServerProblem, ServerSoftware};
 
 /// How often all sessions are listed. A list of 1,000 takes a server a few
 /// milliseconds.
@@ -28,14 +25,9 @@ const ACCOUNTS_EVERY: Duration = Duration::from_secs(300);
 
 /// Asks for lists; behind a [`super::Control`].
 pub(super) struct ListPoller {
-    pub(super) sources: Sources,
+    pub(super) settings: ControlSettings,
     pub(super) names: Names,
-    pub(super) sessions: Arc<Sessions>,
-    pub(super) metrics: Arc<Metrics>,
     pub(super) channels: Channels,
-    pub(super) server: watch::Receiver<KnownServer>,
-    /// The streams of the shared domain and of the control component.
-    pub(super) shared: watch::Receiver<Attachment>,
     pub(super) control: Option<watch::Receiver<Attachment>>,
     pub(super) privilege: Option<watch::Receiver<bool>>,
     pub(super) status: watch::Sender<ControlStatus>,
@@ -65,15 +57,15 @@ impl ListPoller {
         let (control, privilege) = (self.control.as_mut(), self.privilege.as_mut());
         tokio::select! {
             () = sleep(time) => {}
-            () = changed(Some(&mut self.server)) => {}
-            () = changed(Some(&mut self.shared)) => {}
+            () = changed(Some(&mut self.settings.server)) => {}
+            () = changed(Some(&mut self.settings.shared)) => {}
             () = changed(control) => {}
             () = changed(privilege) => {}
         }
     }
 
     async fn go_round(&mut self) {
-        let known = self.server.borrow().clone();
+        let known = self.settings.server.borrow().clone();
         if let Some(client) = &self.channels.client {
             client.set_silent_ends(known.quirks.hides_lost_connections);
             if !client.is_attached() {
@@ -98,7 +90,7 @@ impl ListPoller {
 
     fn stop(&mut self) {
         if self.lists.take().is_some() {
-            self.sessions.lists_stopped();
+            self.settings.sessions.lists_stopped();
         }
         self.accounts_at = None;
     }
@@ -109,7 +101,7 @@ impl ListPoller {
         let open = |it: &&'static dyn ServerSoftware| {
             sources.allow(it.list_source()) && self.channels.are_open_for(*it)
         };
-        match self.server.borrow().software().filter(open) {
+        match self.settings.server.borrow().software().filter(open) {
             Some(own) => vec![own],
             None => servers::ALL.iter().copied().filter(open).collect(),
         }
@@ -118,14 +110,14 @@ impl ListPoller {
     /// Finds out which list the server has.
     async fn choose(&mut self) {
         self.now.missing.clear();
-        for software in self.candidates(&self.sources) {
+        for software in self.candidates(&self.settings.sources) {
             match software.sessions(&self.channels).await {
                 Ok(_) => {
-                    if self.sources == Sources::Auto {
+                    if self.settings.sources == Sources::Auto {
                         self.now.missing.clear();
                     }
                     self.lists = Some(software);
-                    self.sessions.expect_lists();
+                    self.settings.sessions.expect_lists();
                     return;
                 }
                 Err(error) => {
@@ -141,10 +133,13 @@ impl ListPoller {
         let list = software.sessions(&self.channels).await;
         let source = software.list_source();
         let outcome = if list.is_ok() { "ok" } else { "failed" };
-        let lists = &self.metrics.control_lists;
+        let lists = &self.settings.metrics.control_lists;
         lists.with_label_values(&[source.word(), outcome]).inc();
         match list {
-            Ok(list) => self.sessions.listed(&self.names.listing(&list), asked_at),
+            Ok(list) => self
+                .settings
+                .sessions
+                .listed(&self.names.listing(&list), asked_at),
             Err(error) => {
                 self.now.missing = vec![(source, error.to_string())];
                 self.stop();
@@ -163,7 +158,7 @@ impl ListPoller {
             }
         };
         self.now.accounts = AccountsStatus::Known(accounts.len());
-        let again = match self.sessions.settle_homes(&accounts).await {
+        let again = match self.settings.sessions.settle_homes(&accounts).await {
             Ok(()) => ACCOUNTS_EVERY,
             Err(error) => {
                 tracing::debug!(%error, "the homes of this server's accounts could not be written");
@@ -210,9 +205,9 @@ impl ListPoller {
         let offer = Offer {
             lists: self.lists.map(|it| it.list_source()),
             privilege: granted.is_some_and(|granted| *granted.borrow()),
-            silent_ends: self.server.borrow().quirks.hides_lost_connections,
+            silent_ends: self.settings.server.borrow().quirks.hides_lost_connections,
         };
-        self.now.used = status::used(&self.sources, offer);
+        self.now.used = status::used(&self.settings.sources, offer);
         self.now.unseen = status::unseen(&self.now.used, offer);
         let before = self.status.send_replace(self.now.clone());
         let shown = |it: &ControlStatus| (it.server.clone(), it.used.clone(), it.missing.clone());

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jid::BareJid;
 
 use super::lists::{accounts, items, sessions};
-use super::snippet::{Interface, SnippetRequest, interface, quoted};
+use super::snippet::{SnippetRequest, listen_on, quoted};
 use super::{AskServer, NoAnswer, ServerProblem, ServerQuirks, ServerSoftware, SessionList};
 use crate::config::{ControlComponent, Endpoint, Source};
 use crate::host::Host;
@@ -139,46 +139,32 @@ fn snippet(request: &SnippetRequest) -> String {
 fn listeners(request: &SnippetRequest) -> String {
     let component = &request.config.component;
     let secret = request.component_secret();
-    let mut shared: Vec<(&Host, String)> = request
-        .streams()
-        .into_iter()
-        .map(|domain| (domain, secret.clone()))
-        .collect();
-    let control = request.config.control.component.as_ref();
-    let control = control.map(|control| {
-        let secret = request.secret("control.secret", &control.secret);
-        (&control.server, (&control.domain, secret))
-    });
-    let (with_shared, apart) = match control {
-        Some((server, host)) if *server == component.server => (Some(host), None),
-        Some(apart) => (None, Some(apart)),
-        None => (None, None),
-    };
+    let hosts = request.streams().into_iter();
+    let mut shared: Vec<_> = hosts.map(|domain| (domain, secret.clone())).collect();
     let mut text = String::from(
         "# Each stream gets the stanzas of its own domain only (global_routes), and there is one\n\
          # for each domain: set no domain_balancing.\n\
          listen:\n",
     );
-    if component.foreign_from && with_shared.is_some() {
-        text += "  # check_from is for all of a listener: with another port in control.server, the\n  \
-                 # control component gets a listener of its own, where it stays on.\n";
+    let mut apart = String::new();
+    if let Some(control) = &request.config.control.component {
+        let secret = request.secret("control.secret", &control.secret);
+        let host = (&control.domain, secret);
+        if control.server != component.server {
+            apart = listener(&control.server, true, &[host]);
+        } else {
+            if component.foreign_from {
+                text += "  # check_from is for all of a listener: with another port in control.server, \
+                         the\n  # control component gets a listener of its own, where it stays on.\n";
+            }
+            shared.push(host);
+        }
     }
-    shared.extend(with_shared);
-    text += &listener(&component.server, !component.foreign_from, &shared);
-    if let Some((server, host)) = apart {
-        text += &listener(server, true, &[host]);
-    }
-    text
+    text + &listener(&component.server, !component.foreign_from, &shared) + &apart
 }
 
 fn listener(endpoint: &Endpoint, check_from: bool, hosts: &[(&Host, String)]) -> String {
-    let (ip, remark) = match interface(endpoint) {
-        Interface::Address(address) => (address.to_string(), ""),
-        Interface::Named => (
-            "::".to_owned(),
-            "  # better: the one address that the gateway connects to",
-        ),
-    };
+    let (ip, remark) = listen_on(endpoint, "::", "#");
     let mut text = format!(
         "  - port: {port}\n    ip: {ip}{remark}\n    module: ejabberd_service\n    \
          check_from: {check_from}\n    global_routes: false\n    hosts:\n",

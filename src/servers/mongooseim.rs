@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use xmpp_parsers::ns;
 
 use super::lists;
-use super::snippet::{Interface, SnippetRequest, interface, quoted};
+use super::snippet::{SnippetRequest, listen_on, quoted};
 use super::{
     AdminApi, AskServer, NoAnswer, ServerProblem, ServerQuirks, ServerSoftware, SessionList,
 };
@@ -170,28 +170,22 @@ fn component(request: &SnippetRequest) -> String {
 }
 
 fn address(endpoint: &Endpoint) -> String {
-    match interface(endpoint) {
-        Interface::Address(address) => quoted(&address.to_string()),
-        Interface::Named => {
-            "\"0.0.0.0\"  # better: the one address that the gateway connects to".to_owned()
-        }
-    }
+    let (ip, remark) = listen_on(endpoint, "0.0.0.0", "#");
+    quoted(&ip) + &remark
 }
 
 /// The admin interface that `[control.mongooseim]` asks.
 fn graphql(request: &SnippetRequest, mongooseim: &config::MongooseImConfig) -> String {
-    // Whatever can't be read from the URL, which was checked, is the listener's default.
-    let url = reqwest::Url::parse(&mongooseim.url).ok();
-    let url = url.as_ref();
-    let port = url.and_then(reqwest::Url::port_or_known_default);
-    let host = url.and_then(reqwest::Url::host_str).unwrap_or_default();
-    let path = url.map_or("/api/graphql", reqwest::Url::path);
-    let endpoint = Endpoint {
-        host: host.to_owned(),
-        port: port.unwrap_or(5551),
+    let Ok(url) = reqwest::Url::parse(&mongooseim.url) else {
+        // The configuration refuses that.
+        return String::new();
     };
-    let tls = match url.map(reqwest::Url::scheme) {
-        Some("https") => "  # And [listen.http.tls], for the URL begins with https.\n",
+    let endpoint = Endpoint {
+        host: url.host_str().unwrap_or_default().to_owned(),
+        port: url.port_or_known_default().unwrap_or_default(),
+    };
+    let tls = match url.scheme() {
+        "https" => "  # And [listen.http.tls], for the URL begins with https.\n",
         _ => "",
     };
     let password = request.secret("control.mongooseim.password", &mongooseim.password);
@@ -202,8 +196,8 @@ fn graphql(request: &SnippetRequest, mongooseim: &config::MongooseImConfig) -> S
          schema_endpoint = \"admin\"\n    username = {username}\n    password = {password}\n",
         port = endpoint.port,
         ip = address(&endpoint),
-        host = quoted(host),
-        path = quoted(path),
+        host = quoted(&endpoint.host),
+        path = quoted(url.path()),
         username = quoted(&mongooseim.username),
         password = quoted(&password),
     )

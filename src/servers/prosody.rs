@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use jid::BareJid;
 
 use super::lists::{accounts, execute, submit};
-use super::snippet::{Interface, SnippetRequest, interface};
+use super::snippet::{SnippetRequest, listen_on};
 use super::{AskServer, NoAnswer, ServerProblem, ServerSoftware, SessionList};
-use crate::config::{Endpoint, Source};
+use crate::config::Source;
 use crate::host::Host;
 
 /// The commands of XEP-0133.
@@ -94,7 +94,26 @@ impl ServerSoftware for Prosody {
     }
 
     fn snippet(&self, request: &SnippetRequest) -> Result<String, &'static str> {
-        Ok(snippet(request))
+        let config = &request.config;
+        let (global, local) = (
+            lua(config.global_host.as_str()),
+            lua(config.local_host.as_str()),
+        );
+        Ok(format!(
+            "-- What strait needs of the Prosody of {local}, printed by `strait snippet prosody`.\n\
+         -- A file of its own that prosody.cfg.lua includes, on Debian\n\
+         -- /etc/prosody/conf.d/strait.cfg.lua (root:prosody, mode 640); then restart Prosody.\n\
+         -- Where another section for {local} sets one of these options too, make one of both:\n\
+         -- Prosody takes the one that it reads last.\n\
+         {listening}\n\
+         VirtualHost {local}\n\
+         {rights}\n\
+         -- Never make {global} an admin or a privileged entity: remote users write under it.\n\
+         {components}",
+            listening = listening(request),
+            rights = rights(request),
+            components = components(request),
+        ))
     }
 }
 
@@ -159,55 +178,23 @@ fn resource(line: &str) -> Option<&str> {
     (is_priority && SHOWN.contains(&shown) && !resource.is_empty()).then_some(resource)
 }
 
-fn snippet(request: &SnippetRequest) -> String {
-    let config = &request.config;
-    let (global, local) = (
-        lua(config.global_host.as_str()),
-        lua(config.local_host.as_str()),
-    );
-    format!(
-        "-- What strait needs of the Prosody of {local}, printed by `strait snippet prosody`.\n\
-         -- A file of its own that prosody.cfg.lua includes, on Debian\n\
-         -- /etc/prosody/conf.d/strait.cfg.lua (root:prosody, mode 640); then restart Prosody.\n\
-         -- Where another section for {local} sets one of these options too, make one of both:\n\
-         -- Prosody takes the one that it reads last.\n\
-         {listening}\n\
-         VirtualHost {local}\n\
-         {rights}\n\
-         -- Never make {global} an admin or a privileged entity: remote users write under it.\n\
-         {components}",
-        listening = listening(request),
-        rights = rights(request),
-        components = components(request),
-    )
-}
-
 fn listening(request: &SnippetRequest) -> String {
     let component = &request.config.component;
     let control = request.config.control.component.as_ref();
-    let endpoints: Vec<&Endpoint> = std::iter::once(&component.server)
-        .chain(control.map(|control| &control.server))
-        .collect();
-    let ports: BTreeSet<u16> = endpoints.iter().map(|endpoint| endpoint.port).collect();
-    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-    let mut addresses: Vec<String> = Vec::new();
-    let mut named = "";
-    for endpoint in endpoints {
-        let address = match interface(endpoint) {
-            Interface::Address(address) => lua(&address.to_string()),
-            Interface::Named => {
-                named = "  -- better: the one address that the gateway connects to";
-                lua("*")
-            }
-        };
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
+    let control = control.map(|control| &control.server);
+    let mut remark = String::new();
+    let (mut ports, mut addresses) = (BTreeSet::new(), BTreeSet::new());
+    for endpoint in std::iter::once(&component.server).chain(control) {
+        ports.insert(endpoint.port.to_string());
+        let (address, named) = listen_on(endpoint, "*", "--");
+        addresses.insert(lua(&address));
+        remark = remark.max(named);
     }
+    let list = |items: BTreeSet<String>| items.into_iter().collect::<Vec<_>>().join(", ");
     let mut text = format!(
-        "component_ports = {{ {} }}\ncomponent_interfaces = {{ {} }}{named}\n",
-        ports.join(", "),
-        addresses.join(", ")
+        "component_ports = {{ {} }}\ncomponent_interfaces = {{ {} }}{remark}\n",
+        list(ports),
+        list(addresses)
     );
     let limit = component.stanza_size_limit;
     if limit != STANZA_LIMIT {
@@ -350,22 +337,27 @@ mod tests {
 
     #[test]
     fn without_a_control_component_everybody_has_a_contact() {
-        let text = snippet(&request(""));
+        let text = Prosody.snippet(&request("")).unwrap();
         assert!(
             text.contains("groups_file") && !text.contains("admins"),
             "{text}"
         );
-        let text = snippet(&request(
-            "control.domain = 'c.dc1.test'\ncontrol.secret = 'x'\n",
-        ));
+        let text = Prosody
+            .snippet(&request(
+                "control.domain = 'c.dc1.test'\ncontrol.secret = 'x'\n",
+            ))
+            .unwrap();
         assert!(text.contains("admins = { \"c.dc1.test\" }"), "{text}");
         assert!(!text.contains("groups_file"), "{text}");
     }
 
     #[test]
     fn a_limit_of_ones_own_is_the_servers_too() {
-        assert!(!snippet(&request("")).contains("component_stanza_size_limit"));
-        let text = snippet(&request("component.stanza_size_limit = 100000\n"));
+        let text = Prosody.snippet(&request("")).unwrap();
+        assert!(!text.contains("component_stanza_size_limit"));
+        let text = Prosody
+            .snippet(&request("component.stanza_size_limit = 100000\n"))
+            .unwrap();
         assert!(
             text.contains("component_stanza_size_limit = 100000\n"),
             "{text}"

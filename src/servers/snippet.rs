@@ -18,13 +18,6 @@ pub struct SnippetRequest {
     pub with_secrets: bool,
 }
 
-/// Where a server is to listen.
-pub(super) enum Interface {
-    Address(IpAddr),
-    /// The option has a name, which only the server's machine can look up.
-    Named,
-}
-
 impl SnippetRequest {
     /// The domains under which the gateway attaches with `component.secret`,
     /// each once: the shared one first.
@@ -68,12 +61,20 @@ impl SnippetRequest {
     }
 }
 
-/// Where to listen for what the gateway connects to as `endpoint`.
-pub(super) fn interface(endpoint: &Endpoint) -> Interface {
-    match endpoint.host.parse() {
-        Ok(address) => Interface::Address(address),
-        Err(_) if endpoint.host == "localhost" => Interface::Address(Ipv4Addr::LOCALHOST.into()),
-        Err(_) => Interface::Named,
+/// The address to listen on for what the gateway connects to as `endpoint`, and
+/// a remark behind it. `any` stands for a name, which only the server's machine
+/// can look up.
+pub(super) fn listen_on(endpoint: &Endpoint, any: &str, comment: &str) -> (String, String) {
+    let address = match &*endpoint.host {
+        "localhost" => Ok(IpAddr::from(Ipv4Addr::LOCALHOST)),
+        host => host.parse(),
+    };
+    match address {
+        Ok(address) => (address.to_string(), String::new()),
+        Err(_) => (
+            any.to_owned(),
+            format!("  {comment} better: the one address that the gateway connects to"),
+        ),
     }
 }
 

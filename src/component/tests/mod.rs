@@ -56,7 +56,7 @@ impl Settle for Settled {
 /// The shared domain.
 const DOMAIN: &str = "example.test";
 
-fn settings(host: &str, port: u16) -> Settings {
+pub(super) fn settings(host: &str, port: u16) -> Settings {
     Settings {
         role: Role::Shared,
         domain: Host::new("example.test").unwrap(),
