@@ -160,6 +160,8 @@ async fn its_lists_tell_of_sessions_without_presence_and_of_lost_ones() {
     let gateway = &cluster.dc("dc1.test").gateway;
     let sources = sources(gateway).await;
     assert_eq!(sources["unseen"], Value::Array(vec![]), "{sources}");
+    assert_eq!(sources["server"], "MongooseIM", "{sources}");
+    assert!(!gateway.log().contains("server=\"unknown\""));
     assert!(!gateway.log().contains(PASSWORD));
     cluster.assert_balanced().await;
 }
