@@ -2,7 +2,6 @@
 
 mod controlling;
 mod follow;
-mod presence;
 mod readiness;
 mod session_store;
 mod status;
@@ -21,7 +20,6 @@ use tracing::{info, warn};
 
 use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
-use self::presence::PresenceTask;
 use self::readiness::readiness;
 use self::session_store::SessionStore;
 use self::status::status;
@@ -30,9 +28,9 @@ use crate::admin::{Admin, Statuses};
 use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::link::{Identity, Lanes, Links, Listener};
+use crate::link::{Heard, Identity, Lanes, Links, Listener};
 use crate::metrics::Metrics;
-use crate::presence_sync::PresenceSync;
+use crate::presence_sync::{PresenceInputs, PresenceSync, PresenceTask};
 use crate::registry::{self, Registry};
 use crate::routing::{FanOut, HoldQueue, Relay, RoutingRules, Workers};
 use crate::servers::KnownServer;
@@ -166,6 +164,7 @@ impl Gateway {
             fan_out: FanOut::new(config.connections.max_wait),
             presence: Arc::new(PresenceSync::new(
                 config.global_host.clone(),
+                config.local_host.clone(),
                 Arc::clone(&metrics),
             )),
             message_ttl: config.message_ttl,
@@ -173,7 +172,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             closing: AtomicBool::new(false),
         });
-        let presence_task = PresenceTask::new(&config.presence, &relay, lanes.heard());
+        let presence_task = presence_task(config, &relay, lanes.heard());
         let status = status(
             config,
             &components,
@@ -205,6 +204,25 @@ impl Gateway {
             ends,
         })
     }
+}
+
+fn presence_task(
+    config: &Config,
+    relay: &Relay,
+    connected: watch::Receiver<Heard>,
+) -> PresenceTask {
+    let (notify, ended) = mpsc::unbounded_channel();
+    relay.sessions.notify_ends(notify);
+    let (sessions, links) = (Arc::clone(&relay.sessions), Arc::clone(&relay.links));
+    let inputs = PresenceInputs {
+        unavailable_after: config.presence.unavailable_after,
+        connected,
+        attachment: relay.components.attachment(),
+        ended,
+        is_here: Box::new(move |jid| sessions.is_here(jid)),
+        is_up: Box::new(move |host| links.is_up(host)),
+    };
+    PresenceTask::new(Arc::clone(&relay.presence), inputs)
 }
 
 fn senders(config: &Config) -> Senders {
@@ -367,7 +385,12 @@ impl Gateway {
                 ends.rest.clone(),
             ));
         }
-        tasks.spawn(presence_task.run(workers.clone(), ends.rest.clone()));
+        let presence_actions = workers.clone();
+        let perform = move |action| {
+            let workers = presence_actions.clone();
+            async move { workers.perform(action).await }
+        };
+        tasks.spawn(presence_task.run(perform, ends.rest.clone()));
         {
             let (workers, bounce, end) =
                 (workers.clone(), Arc::clone(&relay.hold), ends.rest.clone());

@@ -29,9 +29,9 @@
 //! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
 //! of the service domains that each host offers. The store that needs no
 //! database has its copies of the other gateways' tables by [`link`]s of their
-//! own; what the two say to each other goes through [`replication`]. What users
-//! were shown of each other's presence stands in [`presence_sync`], so that they are told
-//! when a datacenter, its server or its gateway is gone, and asked for when it is back.
+//! own; what the two say to each other goes through [`replication`]. [`presence_sync`]
+//! records which presence users have been sent across datacenters, sends `unavailable` when
+//! a datacenter, its server or its gateway is lost, and probes when it is back.
 //!
 //! [`services`] answers what is addressed to the shared domain itself, and what a
 //! server can't answer for its accounts. All that is special to one server

@@ -149,12 +149,12 @@ metrics! {
     sessions: IntGauge = "strait_sessions";
     /// Accounts found whose name belongs to another datacenter (`accounts = "unique"`).
     claims_refused: IntCounter = "strait_claims_refused_total";
-    /// Views that are remembered: what a user was shown of a session across datacenters.
+    /// Presence records: the presence that a viewer has been sent across datacenters.
     presence_views: IntGauge = "strait_presence_views";
-    /// Ends of sessions that the gateway itself told of, by why: peer (the datacenter can't be
+    /// Unavailable presence that the gateway itself sent, by cause: peer (the datacenter can't be
     /// reached), server (the local server is away), session, unanswered, missed.
     presence_withdrawn: IntCounterVec = "strait_presence_withdrawn_total" ["why"];
-    /// Probes that the gateway sent in the names of users, by whom it asked: peer or server.
+    /// Probes that the gateway sent in the names of users, by recipient: peer or server.
     presence_asked: IntCounterVec = "strait_presence_asked_total" ["whom"];
     /// Whether the session table's store answers.
     store_up: IntGauge = "strait_store_up";

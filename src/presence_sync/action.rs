@@ -1,141 +1,99 @@
-//! What is to be said to put records right.
+//! Stanzas that the gateway itself sends to repair what contacts see.
 
-use jid::{BareJid, FullJid, Jid};
+use jid::{BareJid, Jid};
 use minidom::Element;
-use minidom::rxml::xml_ncname;
 
-use super::{MUC_USER, Occupant};
+use super::event::{MUC_USER, Occupant};
 use crate::host::Host;
 use crate::stanza::{Kind, Stanza};
 
-/// Whose sessions a record is of.
+/// The direction of a presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// Another datacenter's; the viewer is known to the local server.
+pub(crate) enum Direction {
+    /// From a session in another datacenter to a viewer of the local server.
     In,
-    /// The local server's; the viewer is in another datacenter.
+    /// From a local session to a viewer in another datacenter.
     Out,
 }
 
-/// One thing to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SweepAction {
-    /// That a session is gone.
-    SendUnavailable(UnavailableNotice),
-    /// A request to another datacenter.
-    Probe(ProbeRequest),
-    /// A request to the local server.
-    ProbeLocal(ProbeRequest),
+pub(crate) struct SweepAction {
+    pub(crate) kind: ActionKind,
+    pub(crate) user: Jid,
+    pub(crate) viewer: Jid,
+    /// Of the user's presence: a probe goes to a peer (in) or to the local server (out).
+    pub(crate) direction: Direction,
+    /// The other datacenter; `None` leaves it to the session table.
+    pub(crate) host: Option<Host>,
 }
 
-/// That `session` is gone is to be told to `viewer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnavailableNotice {
-    /// Who is gone.
-    pub session: FullJid,
-    /// Who is to be told.
-    pub viewer: Jid,
-    /// Where the viewer is.
-    pub direction: Direction,
-    /// The other datacenter, as far as it is known.
-    pub host: Option<Host>,
-    /// Whether the viewer knows the session from a room.
-    pub occupant: Occupant,
-    /// For the counters.
-    pub why: UnavailableCause,
-}
-
-/// A probe (RFC 6121 §4.3) in the name of `viewer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeRequest {
-    /// Who wants to know.
-    pub viewer: BareJid,
-    /// Whose presence.
-    pub user: BareJid,
-    /// Where the request goes, as far as that is known.
-    pub host: Option<Host>,
-}
-
-/// UnavailableCause the gateway itself says that a session is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UnavailableCause {
-    /// Its datacenter can't be reached.
+pub(crate) enum ActionKind {
+    /// Sends an `unavailable` of the user's session to the viewer.
+    Unavailable(UnavailableCause, Occupant),
+    /// Probes the user (RFC 6121 §4.3) in the name of the viewer.
+    Probe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnavailableCause {
+    /// No gateway of the session's datacenter is connected.
     Peer,
     /// The local server is away.
     Server,
-    /// The local server has it no more, and did not say so.
+    /// The local server has lost the session without an `unavailable`.
     Session,
-    /// Its server was asked and did not name it.
+    /// The session's server was probed and did not name the session.
     Unanswered,
-    /// It was said, and did not get through.
-    Undelivered,
+    /// An earlier `unavailable` was not delivered.
+    Missed,
 }
 
 impl UnavailableCause {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Peer,
-        Self::Server,
-        Self::Session,
-        Self::Unanswered,
-        Self::Undelivered,
-    ];
+    /// In the metrics; in the order of the causes.
+    pub(super) const LABELS: [&str; 5] = ["peer", "server", "session", "unanswered", "missed"];
 
-    /// The counter's label.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Server => "server",
-            Self::Session => "session",
-            Self::Unanswered => "unanswered",
-            Self::Undelivered => "missed",
-        }
+    pub(crate) fn label(self) -> &'static str {
+        Self::LABELS[self as usize]
     }
 }
 
-impl UnavailableNotice {
-    /// The presence that says so, under global addresses.
-    #[must_use]
-    pub fn stanza(&self) -> Stanza {
-        let room = match self.occupant {
-            Occupant::No => None,
-            Occupant::Other => Some(left_room(&[])),
-            // "Removed because the service is being shut down": clients know
-            // from it that they have to join again (XEP-0045 §9.8).
-            Occupant::Oneself => Some(left_room(&["110", "332"])),
+impl SweepAction {
+    /// Its worker performs the action behind all that the sender has sent.
+    pub(crate) fn sender(&self) -> BareJid {
+        match self.kind {
+            ActionKind::Unavailable(..) => self.user.to_bare(),
+            ActionKind::Probe => self.viewer.to_bare(),
+        }
+    }
+
+    pub(crate) fn stanza(&self) -> Stanza {
+        let (user, viewer) = (self.user.clone(), self.viewer.clone());
+        let ActionKind::Unavailable(_, occupant) = self.kind else {
+            return Stanza::probe(viewer, user);
         };
+        let payload = match occupant {
+            Occupant::No => None,
+            Occupant::Other => left_room(""),
+            // 332: the service shuts down, so the client has to join again (XEP-0045 §9.8).
+            Occupant::Oneself => left_room("<status code='110'/><status code='332'/>"),
+        };
+        let (from, to) = (Some(user), Some(viewer));
+        let kind = Kind::Presence;
         Stanza::new(
-            Kind::Presence,
+            kind,
             Some("unavailable"),
             None,
-            Some(self.session.clone().into()),
-            Some(self.viewer.clone()),
-            room.as_slice(),
+            from,
+            to,
+            payload.as_slice(),
         )
     }
 }
 
-impl ProbeRequest {
-    /// The probe, under global addresses.
-    #[must_use]
-    pub fn stanza(&self) -> Stanza {
-        Stanza::probe(self.viewer.clone().into(), self.user.clone().into())
-    }
-}
-
-/// What a room says of who is in it no more.
-fn left_room(codes: &[&str]) -> Element {
-    let item = Element::builder("item", MUC_USER)
-        .attr(xml_ncname!("affiliation").to_owned(), "none")
-        .attr(xml_ncname!("role").to_owned(), "none");
-    let statuses = codes.iter().map(|code| {
-        Element::builder("status", MUC_USER)
-            .attr(xml_ncname!("code").to_owned(), *code)
-            .build()
-    });
-    Element::builder("x", MUC_USER)
-        .append(item.build())
-        .append_all(statuses)
-        .build()
+/// The payload of a room for an occupant that has left it.
+fn left_room(statuses: &str) -> Option<Element> {
+    let item = "<item affiliation='none' role='none'/>";
+    let x = format!("<x xmlns='{MUC_USER}'>{item}{statuses}</x>");
+    x.parse().ok()
 }

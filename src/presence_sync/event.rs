@@ -1,102 +1,73 @@
-//! What a presence that passes says about who knows what.
+//! Presence that passes the gateway, as far as it changes the presence table.
 
-use jid::{BareJid, FullJid, Jid};
+use jid::Jid;
 use memchr::memmem;
 
 use crate::stanza::{Kind, Stanza};
 
-/// What a presence that passes says about who knows what.
+/// The namespace of the presence of room occupants (XEP-0045).
+pub(super) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+
+/// One presence stanza that passes, under global addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PresenceEvent {
-    /// `viewer` is shown that `session` is available.
-    Available {
-        /// Whose presence.
-        session: FullJid,
-        /// Who is shown it.
-        viewer: Jid,
-        /// Whether it is somebody in a room.
-        occupant: Occupant,
-    },
-    /// `viewer` is told that `session` is gone.
-    Unavailable {
-        /// Which session.
-        session: FullJid,
-        /// Who is told.
-        viewer: Jid,
-    },
-    /// The server of `viewer` asks for the presence of `user` (RFC 6121 §4.3).
-    Probe {
-        /// Whose presence.
-        user: BareJid,
-        /// In whose name.
-        viewer: BareJid,
-    },
-    /// From now on `viewer` is not shown the presence of `user` (RFC 6121 §3.2, §3.3).
-    Cancelled {
-        /// Whose presence.
-        user: BareJid,
-        /// Who was shown it.
-        viewer: BareJid,
-    },
+pub(crate) struct PresenceEvent {
+    pub(super) kind: EventKind,
+    /// A session, if it becomes available or unavailable.
+    pub(super) user: Jid,
+    pub(super) viewer: Jid,
 }
 
-/// Whether a presence is that of somebody in a room (XEP-0045).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occupant {
-    /// It is not.
+pub(super) enum EventKind {
+    Available(Occupant),
+    Unavailable,
+    /// The viewer's server asks for the user's presence (RFC 6121 §4.3).
+    Probe,
+    /// The viewer's subscription has ended (RFC 6121 §3.2, §3.3).
+    Cancelled,
+}
+
+/// Whether a presence is that of a room occupant (XEP-0045).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occupant {
     No,
-    /// It is.
     Other,
-    /// It is that of the viewer (status 110).
+    /// The viewer's own occupant (status 110).
     Oneself,
 }
 
 impl PresenceEvent {
-    /// What `stanza` (global addresses) says, if it is a presence that says anything.
-    #[must_use]
-    pub fn of(stanza: &Stanza) -> Option<Self> {
+    /// `None` for any other stanza. Takes no lock.
+    pub(crate) fn of(stanza: &Stanza) -> Option<Self> {
         if stanza.kind() != Kind::Presence {
             return None;
         }
-        let (from, to) = (stanza.from()?, stanza.to()?.clone());
-        match (stanza.stanza_type(), from.try_as_full()) {
-            (None, Ok(session)) => Some(Self::Available {
-                session: session.clone(),
-                viewer: to,
-                occupant: Occupant::shown_by(stanza.payload()),
-            }),
-            (Some("unavailable"), Ok(session)) => Some(Self::Unavailable {
-                session: session.clone(),
-                viewer: to,
-            }),
-            (Some("probe"), _) => Some(Self::Probe {
-                user: to.into_bare(),
-                viewer: from.to_bare(),
-            }),
-            (Some("unsubscribed"), _) => Some(Self::Cancelled {
-                user: from.to_bare(),
-                viewer: to.into_bare(),
-            }),
-            (Some("unsubscribe"), _) => Some(Self::Cancelled {
-                user: to.into_bare(),
-                viewer: from.to_bare(),
-            }),
-            _ => None,
-        }
+        let (from, to) = (stanza.from()?, stanza.to()?);
+        let (kind, user, viewer) = match stanza.stanza_type() {
+            None if from.is_full() => {
+                let occupant = Occupant::in_payload(stanza.payload());
+                (EventKind::Available(occupant), from, to)
+            }
+            Some("unavailable") if from.is_full() => (EventKind::Unavailable, from, to),
+            Some("probe") => (EventKind::Probe, to, from),
+            Some("unsubscribed") => (EventKind::Cancelled, from, to),
+            Some("unsubscribe") => (EventKind::Cancelled, to, from),
+            _ => return None,
+        };
+        let (user, viewer) = (user.clone(), viewer.clone());
+        Some(Self { kind, user, viewer })
     }
 }
 
 impl Occupant {
-    /// By the bytes alone: who is taken for an occupant wrongly is told of the
-    /// end in a room's words, which mean nothing to others.
-    fn shown_by(payload: &[u8]) -> Self {
+    /// Searches the bytes only: a user taken for an occupant by mistake is sent an
+    /// `unavailable` with a room's payload, which other clients ignore.
+    fn in_payload(payload: &[u8]) -> Self {
         let has = |text: &str| memmem::find(payload, text.as_bytes()).is_some();
-        if !has(super::MUC_USER) {
-            Self::No
-        } else if has("code='110'") || has("code=\"110\"") {
-            Self::Oneself
-        } else {
-            Self::Other
+        match has("code='110'") || has("code=\"110\"") {
+            _ if !has(MUC_USER) => Self::No,
+            true => Self::Oneself,
+            false => Self::Other,
         }
     }
 }

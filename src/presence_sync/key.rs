@@ -1,50 +1,27 @@
-//! Under what a record is kept.
+//! The keys of the presence table.
 
-use std::borrow::Borrow;
+use jid::Jid;
 
-use jid::{BareJid, FullJid, Jid};
-
-/// No JID has one (RFC 7622 §3), and it sorts before everything that they have.
+/// Occurs in no JID (RFC 7622 §3) and sorts before all that does.
 const SEPARATOR: char = '\0';
 
-/// A session's user, a viewer, and the session's resource: sorted, all records of
-/// one user stand together, and within those all of one viewer. In one text, so
-/// that a record costs one allocation. Without a resource it is about the two
-/// users and no session.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// A user, the viewer, and the user's resource: in this order the records of one
+/// user, and within those the ones of one viewer, are neighbours. Without a
+/// resource the record concerns the two users. One text is one allocation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct RecordKey(Box<str>);
 
 impl RecordKey {
-    /// For what `viewer` knows of `session`.
-    pub(super) fn of(session: &FullJid, viewer: &Jid) -> Self {
-        let user = session.to_bare();
-        Self::new(user.as_str(), viewer.as_str(), session.resource().as_str())
+    /// For the presence of a session, or for the right to probe a bare `user`.
+    pub(super) fn of(user: &Jid, viewer: &Jid) -> Self {
+        let resource = user.resource().map_or("", |resource| resource.as_str());
+        let user = user.to_bare();
+        Self(format!("{user}{SEPARATOR}{viewer}{SEPARATOR}{resource}").into())
     }
 
-    /// For whether `viewer` may ask for the presence of `user`.
-    pub(super) fn between(user: &BareJid, viewer: &BareJid) -> Self {
-        Self::new(user.as_str(), viewer.as_str(), "")
-    }
-
-    fn new(user: &str, viewer: &str, resource: &str) -> Self {
-        let mut text = String::with_capacity(user.len() + viewer.len() + resource.len() + 2);
-        for part in [user, viewer] {
-            text.push_str(part);
-            text.push(SEPARATOR);
-        }
-        text.push_str(resource);
-        Self(text.into())
-    }
-
-    /// What the keys of all records of `user` begin with.
-    pub(super) fn all_of(user: &BareJid) -> String {
-        format!("{user}{SEPARATOR}")
-    }
-
-    /// What the keys of all that `viewer` (bare: and its resources) knows of
-    /// `user` begin with; and perhaps other viewers', whose name is longer.
-    pub(super) fn all_like(user: &BareJid, viewer: &Jid) -> String {
-        format!("{user}{SEPARATOR}{viewer}")
+    /// For the right of `viewer` to probe `user`, both bare.
+    pub(super) fn between(user: &Jid, viewer: &Jid) -> Self {
+        Self::of(&user.to_bare().into(), &viewer.to_bare().into())
     }
 
     fn parts(&self) -> (&str, &str, &str) {
@@ -53,48 +30,57 @@ impl RecordKey {
         (next(), next(), next())
     }
 
-    /// User and viewer: the same for all that one viewer knows of one user.
+    pub(super) fn user_str(&self) -> &str {
+        self.parts().0
+    }
+
+    pub(super) fn viewer_str(&self) -> &str {
+        self.parts().1
+    }
+
     pub(super) fn pair(&self) -> (&str, &str) {
         let (user, viewer, _) = self.parts();
         (user, viewer)
     }
 
+    /// Empty for a record of two users.
     pub(super) fn resource(&self) -> &str {
         self.parts().2
     }
 
-    /// Whose presence; `None` when it is about no session.
-    pub(super) fn session(&self) -> Option<FullJid> {
-        let (user, _, resource) = self.parts();
-        let user = BareJid::new(user).ok()?;
-        (!resource.is_empty())
-            .then(|| user.with_resource_str(resource).ok())
-            .flatten()
-    }
-
-    pub(super) fn user(&self) -> Option<BareJid> {
-        BareJid::new(self.parts().0).ok()
+    pub(super) fn user(&self) -> Option<Jid> {
+        match self.parts() {
+            (user, _, "") => Jid::new(user).ok(),
+            (user, _, resource) => Jid::new(&format!("{user}/{resource}")).ok(),
+        }
     }
 
     pub(super) fn viewer(&self) -> Option<Jid> {
-        Jid::new(self.parts().1).ok()
+        Jid::new(self.viewer_str()).ok()
     }
 
-    /// Whether it is one of what `viewer` knows, or, if that is a bare JID, one
-    /// of its resources.
-    pub(super) fn is_of_viewer(&self, viewer: &Jid) -> bool {
-        let rest = self.pair().1.strip_prefix(viewer.as_str());
-        rest.is_some_and(|rest| rest.is_empty() || (viewer.is_bare() && rest.starts_with('/')))
+    /// Sorts before all keys with the same user.
+    pub(super) fn first_of_user(user: &Jid) -> Self {
+        Self(format!("{}{SEPARATOR}", user.to_bare()).into())
     }
 
-    pub(super) fn starts_with(&self, prefix: &str) -> bool {
-        self.0.starts_with(prefix)
+    /// Sorts before all keys that [concern](Self::concerns) its user and viewer.
+    pub(super) fn first_of_pair(&self) -> Self {
+        let (user, viewer) = self.pair();
+        Self(format!("{user}{SEPARATOR}{viewer}").into())
     }
-}
 
-impl Borrow<str> for RecordKey {
-    fn borrow(&self) -> &str {
-        &self.0
+    pub(super) fn starts_with(&self, first: &Self) -> bool {
+        self.0.starts_with(&*first.0)
+    }
+
+    /// Whether both have one user, and this the same viewer or, if that is a bare
+    /// JID, a resource of it.
+    pub(super) fn concerns(&self, other: &Self) -> bool {
+        let ((user, viewer), (other_user, other_viewer)) = (self.pair(), other.pair());
+        let rest = viewer.strip_prefix(other_viewer);
+        let is_resource = |rest: &str| !other_viewer.contains('/') && rest.starts_with('/');
+        user == other_user && rest.is_some_and(|rest| rest.is_empty() || is_resource(rest))
     }
 }
 
@@ -102,32 +88,32 @@ impl Borrow<str> for RecordKey {
 mod tests {
     use super::*;
 
-    #[test]
-    fn gives_back_what_it_is_about() {
-        let session = FullJid::new("alice@x.test/a phone/1").unwrap();
-        let viewer = Jid::new("bob@x.test/b1").unwrap();
-        let key = RecordKey::of(&session, &viewer);
-        assert_eq!(key.session(), Some(session.clone()));
-        assert_eq!(key.viewer(), Some(viewer));
-        let bob = BareJid::new("bob@x.test").unwrap();
-        let key = RecordKey::between(&session.to_bare(), &bob);
-        assert_eq!((key.session(), key.user()), (None, Some(session.to_bare())));
+    fn key(user: &str, viewer: &str) -> RecordKey {
+        RecordKey::of(&Jid::new(user).unwrap(), &Jid::new(viewer).unwrap())
     }
 
     #[test]
-    fn a_bare_viewer_is_its_resources_too_and_nobody_else() {
-        let session = FullJid::new("alice@x.test/r").unwrap();
-        let bob = Jid::new("bob@x.test").unwrap();
+    fn a_key_contains_its_addresses() {
+        for user in ["alice@x.test/a phone/1", "alice@x.test"] {
+            let key = key(user, "bob@x.test/b1");
+            assert_eq!(key.user(), Jid::new(user).ok());
+            assert_eq!(key.viewer(), Jid::new("bob@x.test/b1").ok());
+        }
+    }
+
+    #[test]
+    fn a_bare_viewer_includes_its_resources_and_nobody_else() {
+        let of_bob = key("alice@x.test/r", "bob@x.test");
         for (viewer, is_bob) in [
             ("bob@x.test", true),
             ("bob@x.test/b1", true),
             ("bob@x.test.org", false),
             ("bobby@x.test", false),
         ] {
-            let viewer = Jid::new(viewer).unwrap();
-            assert_eq!(RecordKey::of(&session, &viewer).is_of_viewer(&bob), is_bob);
+            let of_viewer = key("alice@x.test/r", viewer);
+            assert_eq!(of_viewer.concerns(&of_bob), is_bob, "{viewer}");
         }
-        let phone = Jid::new("bob@x.test/b1").unwrap();
-        assert!(!RecordKey::of(&session, &bob).is_of_viewer(&phone));
+        let of_phone = key("alice@x.test/r", "bob@x.test/b1");
+        assert!(!of_bob.concerns(&of_phone));
     }
 }

@@ -1,94 +1,88 @@
-//! When a datacenter counts as lost, and when as back. Pure: time is an argument.
+//! When a peer is lost and when it is back. Pure: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::SweepCause;
+use super::sweep::SweepCause;
 use crate::host::Host;
+use crate::link::Heard;
 
-/// The processes of a host that have connections to us.
-pub type Nodes = BTreeSet<(String, u64)>;
+/// The time for connections in both directions to follow a change of processes.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// A process that went may not be seen gone in both directions at once.
-const SETTLED: Duration = Duration::from_secs(1);
-
-/// Which datacenters can be heard.
 #[derive(Debug)]
-pub struct PeerMonitor {
+pub(super) struct PeerMonitor {
     /// `presence.unavailable_after`
     unavailable_after: Duration,
-    /// Not all gateways ask one that is back in the same instant.
+    /// A random part of it delays each return: not all gateways probe at once.
     spread: Duration,
-    known: BTreeMap<Host, Peer>,
+    peers: BTreeMap<Host, MonitoredPeer>,
 }
 
 #[derive(Debug)]
-struct Peer {
-    nodes: Nodes,
-    since: Instant,
-    /// So long it is left to settle.
-    settles_in: Duration,
-    /// Those that are known to know what is there.
-    settled_with: Nodes,
+struct MonitoredPeer {
+    /// The processes (node and epoch) that are connected, and those at the last return.
+    nodes: BTreeSet<(String, u64)>,
+    returned_with: BTreeSet<(String, u64)>,
+    changed_at: Instant,
+    settle_time: Duration,
     is_lost: bool,
-    /// Its return is not told yet.
-    is_due: bool,
+    /// Its return is not reported yet.
+    is_returning: bool,
 }
 
 impl PeerMonitor {
-    /// None yet. Who is back is told of after a second, and up to `spread` more.
-    #[must_use]
-    pub fn new(unavailable_after: Duration, spread: Duration) -> Self {
+    pub(super) fn new(unavailable_after: Duration, spread: Duration) -> Self {
         Self {
             unavailable_after,
             spread,
-            known: BTreeMap::new(),
+            peers: BTreeMap::new(),
         }
     }
 
-    /// These have connections to us now, and no others.
-    pub fn heard(&mut self, mut now_heard: BTreeMap<Host, Nodes>, now: Instant) {
-        for host in self.known.keys() {
-            now_heard.entry(host.clone()).or_default();
+    /// These processes have connections to this gateway now, and no others.
+    pub(super) fn connected(&mut self, mut connected: Heard, now: Instant) {
+        for host in self.peers.keys() {
+            connected.entry(host.clone()).or_default();
         }
-        for (host, nodes) in now_heard {
-            let peer = self.known.entry(host).or_insert_with(|| Peer {
-                nodes: Nodes::new(),
-                since: now,
-                settles_in: SETTLED,
-                settled_with: Nodes::new(),
+        for (host, nodes) in connected {
+            let peer = self.peers.entry(host).or_insert_with(|| MonitoredPeer {
+                nodes: BTreeSet::new(),
+                changed_at: now,
+                settle_time: SETTLE_TIME,
+                returned_with: BTreeSet::new(),
                 is_lost: false,
-                is_due: false,
+                is_returning: false,
             });
             if peer.nodes != nodes {
-                peer.is_due = !nodes.is_empty();
+                peer.is_returning = !nodes.is_empty();
                 peer.nodes = nodes;
-                peer.since = now;
-                peer.settles_in = SETTLED + self.spread.mul_f64(fastrand::f64());
+                peer.changed_at = now;
+                peer.settle_time = SETTLE_TIME + self.spread.mul_f64(fastrand::f64());
             }
         }
     }
 
-    /// What follows by now. `can_send`: whether there is a connection to a host.
-    pub fn due(&mut self, now: Instant, can_send: impl Fn(&Host) -> bool) -> Vec<SweepCause> {
+    /// `is_up`: whether a link to the host is.
+    pub(super) fn due(&mut self, now: Instant, is_up: impl Fn(&Host) -> bool) -> Vec<SweepCause> {
         let mut causes = Vec::new();
-        for (host, peer) in &mut self.known {
-            let age = now.saturating_duration_since(peer.since);
+        for (host, peer) in &mut self.peers {
+            let age = now.saturating_duration_since(peer.changed_at);
             if peer.nodes.is_empty() {
                 if !peer.is_lost && age >= self.unavailable_after {
                     peer.is_lost = true;
                     causes.push(SweepCause::PeerLost(host.clone()));
                 }
-            } else if peer.is_due && age >= peer.settles_in && can_send(host) {
+            } else if peer.is_returning && age >= peer.settle_time && is_up(host) {
                 causes.push(SweepCause::PeerBack {
                     host: host.clone(),
-                    fresh: peer.nodes != peer.settled_with,
+                    fresh: peer.nodes != peer.returned_with,
                     lost: peer.is_lost,
                 });
-                peer.settled_with = peer.nodes.clone();
-                (peer.is_due, peer.is_lost) = (false, false);
+                peer.returned_with = peer.nodes.clone();
+                (peer.is_returning, peer.is_lost) = (false, false);
             }
         }
         causes
@@ -105,9 +99,9 @@ mod tests {
         Host::new("dc1.test").unwrap()
     }
 
-    fn heard(peers: &mut PeerMonitor, epochs: &[u64], now: Instant) {
+    fn connect(peers: &mut PeerMonitor, epochs: &[u64], now: Instant) {
         let nodes = epochs.iter().map(|epoch| (format!("n{epoch}"), *epoch));
-        peers.heard([(host(), nodes.collect())].into(), now);
+        peers.connected([(host(), nodes.collect())].into(), now);
     }
 
     fn back(fresh: bool, lost: bool) -> SweepCause {
@@ -117,8 +111,8 @@ mod tests {
 
     fn linked(now: Instant) -> PeerMonitor {
         let mut peers = PeerMonitor::new(AFTER, Duration::ZERO);
-        heard(&mut peers, &[1], now);
-        assert_eq!(peers.due(now + SETTLED, |_| true), [back(true, false)]);
+        connect(&mut peers, &[1], now);
+        assert_eq!(peers.due(now + SETTLE_TIME, |_| true), [back(true, false)]);
         peers
     }
 
@@ -127,8 +121,8 @@ mod tests {
         let now = Instant::now();
         let mut peers = linked(now);
         assert_eq!(peers.due(now + 2 * AFTER, |_| true), []);
-        peers.heard(BTreeMap::new(), now);
-        assert_eq!(peers.due(now + AFTER - SETTLED, |_| true), []);
+        peers.connected(BTreeMap::new(), now);
+        assert_eq!(peers.due(now + AFTER - SETTLE_TIME, |_| true), []);
         assert_eq!(
             peers.due(now + AFTER, |_| true),
             [SweepCause::PeerLost(host())]
@@ -140,8 +134,8 @@ mod tests {
     fn a_broken_link_is_no_loss() {
         let now = Instant::now();
         let mut peers = linked(now);
-        peers.heard(BTreeMap::new(), now);
-        heard(&mut peers, &[1], now + AFTER / 2);
+        peers.connected(BTreeMap::new(), now);
+        connect(&mut peers, &[1], now + AFTER / 2);
         assert_eq!(peers.due(now + AFTER, |_| true), [back(false, false)]);
         assert_eq!(peers.due(now + 2 * AFTER, |_| true), []);
     }
@@ -150,14 +144,18 @@ mod tests {
     fn another_process_knows_nothing() {
         let now = Instant::now();
         let mut peers = linked(now);
-        peers.heard(BTreeMap::new(), now);
-        heard(&mut peers, &[2], now);
-        assert_eq!(peers.due(now + SETTLED, |_| true), [back(true, false)]);
+        peers.connected(BTreeMap::new(), now);
+        connect(&mut peers, &[2], now);
+        assert_eq!(peers.due(now + SETTLE_TIME, |_| true), [back(true, false)]);
         // Its standby takes over.
-        heard(&mut peers, &[2, 3], now);
-        peers.due(now + SETTLED, |_| true);
-        heard(&mut peers, &[3], now);
-        assert_eq!(peers.due(now + SETTLED, |_| false), [], "not asked in vain");
+        connect(&mut peers, &[2, 3], now);
+        peers.due(now + SETTLE_TIME, |_| true);
+        connect(&mut peers, &[3], now);
+        assert_eq!(
+            peers.due(now + SETTLE_TIME, |_| false),
+            [],
+            "not asked in vain"
+        );
         assert_eq!(peers.due(now + AFTER, |_| true), [back(true, false)]);
     }
 
@@ -165,9 +163,9 @@ mod tests {
     fn a_lost_peer_is_back_when_it_can_be_asked() {
         let now = Instant::now();
         let mut peers = linked(now);
-        peers.heard(BTreeMap::new(), now);
+        peers.connected(BTreeMap::new(), now);
         peers.due(now + AFTER, |_| true);
-        heard(&mut peers, &[1], now + AFTER);
+        connect(&mut peers, &[1], now + AFTER);
         assert_eq!(peers.due(now + 2 * AFTER, |_| false), []);
         assert_eq!(peers.due(now + 2 * AFTER, |_| true), [back(false, true)]);
     }

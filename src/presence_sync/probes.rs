@@ -1,126 +1,120 @@
-//! Which questions have no answer yet.
+//! Probes of this gateway that wait for their answers.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use jid::BareJid;
 use tokio::time::Instant;
 
+use super::key::RecordKey;
 use crate::host::Host;
 
-/// So long may a server, and the way there and back, take to answer a probe.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// The time for a server's answer, both ways included.
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whose presence, and in whose name.
-pub(super) type ProbePair = (BareJid, BareJid);
+/// Probes that wait at once; the task sends 1,000 a second. The answers to further
+/// ones go where presence goes, and nobody counts as unavailable for want of one.
+const MAX_PROBES: usize = 50_000;
 
-/// The probes that this gateway has sent in the name of others.
+/// By user and viewer.
 #[derive(Debug, Default)]
 pub(super) struct PendingProbes {
-    asked: HashMap<ProbePair, Asked>,
+    pending: HashMap<RecordKey, PendingProbe>,
     /// Oldest first.
-    order: VecDeque<(Instant, ProbePair)>,
+    order: VecDeque<(Instant, RecordKey)>,
 }
 
 #[derive(Debug)]
-struct Asked {
+struct PendingProbe {
     until: Instant,
     is_answered: bool,
-    /// Where the answers are wanted.
+    /// The peer whose viewer wants the answers.
     wanted_at: Option<Host>,
 }
 
 impl PendingProbes {
-    /// A request is on its way; the answers are wanted by a host in particular,
-    /// perhaps.
-    pub(super) fn ask(&mut self, pair: ProbePair, wanted_at: Option<Host>, now: Instant) {
-        let until = now + PATIENCE;
-        let before = self.asked.get(&pair).filter(|asked| asked.until > now);
-        let wanted_at = wanted_at.or_else(|| before?.wanted_at.clone());
-        let asked = Asked {
-            until,
+    pub(super) fn add(&mut self, key: RecordKey, wanted_at: Option<Host>, now: Instant) {
+        if self.order.len() >= MAX_PROBES {
+            return;
+        }
+        let before = self.wanted_at(&key).cloned();
+        let probe = PendingProbe {
+            until: now + PROBE_TIMEOUT,
             is_answered: false,
-            wanted_at,
+            wanted_at: wanted_at.or(before),
         };
-        self.asked.insert(pair.clone(), asked);
-        self.order.push_back((until, pair));
+        self.order.push_back((probe.until, key.clone()));
+        self.pending.insert(key, probe);
     }
 
-    /// A server says that nobody is there. Whether that answers a request of
-    /// ours, to which there was no such answer before.
-    pub(super) fn answer(&mut self, pair: &ProbePair, now: Instant) -> bool {
-        match self.asked.get_mut(pair) {
-            Some(asked) if asked.until > now => !std::mem::replace(&mut asked.is_answered, true),
-            _ => false,
-        }
+    /// Whether this is the first answer to a probe of ours.
+    pub(super) fn answer(&mut self, key: &RecordKey) -> bool {
+        let probe = self.pending.get_mut(key);
+        probe.is_some_and(|probe| !std::mem::replace(&mut probe.is_answered, true))
     }
 
-    /// The request has its answer: another one is a server's own.
-    pub(super) fn note_answer(&mut self, pair: &ProbePair) {
-        if let Some(asked) = self.asked.get_mut(pair) {
-            asked.is_answered = true;
-        }
+    pub(super) fn wanted_at(&self, key: &RecordKey) -> Option<&Host> {
+        self.pending.get(key)?.wanted_at.as_ref()
     }
 
-    /// Which host wants the answers to a request of ours.
-    pub(super) fn wanted_at(&self, pair: &ProbePair, now: Instant) -> Option<&Host> {
-        let asked = self.asked.get(pair).filter(|asked| asked.until > now)?;
-        asked.wanted_at.as_ref()
-    }
-
-    /// Takes the questions whose time is over, answered or not.
-    pub(super) fn take_over(&mut self, now: Instant) -> Vec<ProbePair> {
-        let mut over = Vec::new();
-        while self.order.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, pair)) = self.order.pop_front() else {
-                break;
-            };
-            // It may have been asked again since.
-            if self
-                .asked
-                .get(&pair)
-                .is_some_and(|asked| asked.until <= now)
-            {
-                self.asked.remove(&pair);
-                over.push(pair);
+    /// Removes and returns at most `limit` probes that have expired, answered or not.
+    pub(super) fn take_expired(&mut self, limit: usize, now: Instant) -> Vec<RecordKey> {
+        let due = self.order.iter().take(limit);
+        let due = due.take_while(|(until, _)| *until <= now).count();
+        let mut expired = Vec::new();
+        for (until, key) in self.order.drain(..due) {
+            // A later probe for the same key has the later time.
+            if self.pending.get(&key).is_some_and(|p| p.until == until) {
+                self.pending.remove(&key);
+                expired.push(key);
             }
         }
-        over
+        expired
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jid::Jid;
+
     use super::*;
 
-    fn pair() -> ProbePair {
-        let jid = |text| BareJid::new(text).unwrap();
-        (jid("alice@x.test"), jid("bob@x.test"))
+    fn key(user: &str) -> RecordKey {
+        let bob = Jid::new("bob@x.test").unwrap();
+        RecordKey::of(&Jid::new(user).unwrap(), &bob)
     }
 
     #[test]
-    fn one_answer_to_each_question() {
-        let now = Instant::now();
-        let mut pending = PendingProbes::default();
-        assert!(!pending.answer(&pair(), now));
-        pending.ask(pair(), None, now);
-        assert!(pending.answer(&pair(), now));
-        assert!(
-            !pending.answer(&pair(), now),
-            "the second is the server's own"
-        );
-        pending.ask(pair(), None, now);
-        assert!(!pending.answer(&pair(), now + PATIENCE), "too late");
+    fn a_probe_has_one_answer() {
+        let (now, key) = (Instant::now(), key("alice@x.test"));
+        let mut probes = PendingProbes::default();
+        assert!(!probes.answer(&key));
+        probes.add(key.clone(), None, now);
+        assert!(probes.answer(&key));
+        assert!(!probes.answer(&key), "the second is the server's");
+        probes.add(key.clone(), None, now);
+        assert_eq!(probes.take_expired(9, now + PROBE_TIMEOUT).len(), 1);
+        assert!(!probes.answer(&key), "too late");
     }
 
     #[test]
-    fn a_question_that_is_asked_again_has_its_time_again() {
+    fn a_repeated_probe_starts_its_time_again() {
+        let (now, key) = (Instant::now(), key("alice@x.test"));
+        let mut probes = PendingProbes::default();
+        probes.add(key.clone(), None, now);
+        probes.add(key.clone(), None, now + PROBE_TIMEOUT / 2);
+        assert_eq!(probes.take_expired(9, now + PROBE_TIMEOUT), []);
+        assert_eq!(probes.take_expired(9, now + 2 * PROBE_TIMEOUT), [key]);
+        assert!(probes.pending.is_empty() && probes.order.is_empty());
+    }
+
+    #[test]
+    fn pending_probes_are_bounded() {
         let now = Instant::now();
-        let mut pending = PendingProbes::default();
-        pending.ask(pair(), None, now);
-        pending.ask(pair(), None, now + PATIENCE / 2);
-        assert_eq!(pending.take_over(now + PATIENCE), []);
-        assert_eq!(pending.take_over(now + 2 * PATIENCE), [pair()]);
-        assert!(pending.asked.is_empty() && pending.order.is_empty());
+        let mut probes = PendingProbes::default();
+        for n in 0..=MAX_PROBES {
+            probes.add(key(&format!("u{n}@x.test")), None, now);
+        }
+        assert_eq!(probes.order.len(), MAX_PROBES);
+        assert_eq!(probes.take_expired(7, now + PROBE_TIMEOUT).len(), 7);
     }
 }

@@ -1,275 +1,210 @@
-//! Going through all records because of something that concerns many.
+//! Passes over the presence table after an event that concerns many records.
+
+use std::ops::Bound::{Excluded, Unbounded};
 
 use jid::Jid;
 
-use super::Occupant;
-use super::action::{Direction, UnavailableCause};
-use super::hosts::HostId;
+use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
+use super::event::Occupant;
 use super::key::RecordKey;
-use super::table::{PresenceRecord, RecordState};
+use super::table::{PresenceRecord, PresenceTable, RecordState, are_users};
 use crate::host::Host;
 
-/// One way through all records, in parts.
+/// One pass, in pages.
 #[derive(Debug)]
-pub struct Sweep {
+pub(crate) struct Sweep {
     cause: SweepCause,
-    /// Where it goes on; `None` at the beginning and at the end.
-    pub(super) cursor: Option<RecordKey>,
-    /// The pair that was asked for last: one request for all its records.
-    asked: Option<RecordKey>,
+    /// Whether the local server is probed for what the peer's viewers may see. A
+    /// peer that was only cut off probes by itself.
+    probes_server: bool,
+    /// The last key of the page before; `None` at the beginning and at the end.
+    cursor: Option<RecordKey>,
+    /// One of the last pair that was probed.
+    probed: Option<RecordKey>,
 }
 
-/// UnavailableCause a sweep is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SweepCause {
-    /// A datacenter can't be reached.
+pub(crate) enum SweepCause {
     PeerLost(Host),
-    /// It can again.
     PeerBack {
-        /// Which.
         host: Host,
-        /// A process of it has come or gone: it may know nothing.
+        /// With a process that was not there before and may know nothing.
         fresh: bool,
-        /// It was lost: what it said meanwhile may not have got through.
+        /// After `PeerLost`.
         lost: bool,
     },
     /// The local server is away.
     ServerLost,
-    /// It is attached to again.
     ServerBack,
-    /// There are many records; some are of no use any more.
+    /// There are many records: those without a use are removed.
     Cleanup,
 }
 
-/// What becomes of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RecordAction {
+enum RecordDecision {
     Keep,
-    Forget,
-    SendUnavailable(UnavailableCause),
-    Probe,
-    ProbeLocal,
-    ProbeLocalAndForget,
+    Remove,
+    Perform(Option<SweepAction>),
 }
 
 impl Sweep {
-    /// At its beginning.
-    #[must_use]
-    pub fn new(cause: SweepCause) -> Self {
-        Self {
-            cause,
-            cursor: None,
-            asked: None,
+    /// `None` if nothing is to be repaired.
+    pub(super) fn new(cause: SweepCause, table: &mut PresenceTable) -> Option<Self> {
+        let mut probes_server = false;
+        if let SweepCause::PeerBack { host, fresh, lost } = &cause {
+            let is_stale = table.take_stale(host);
+            probes_server = *fresh || is_stale;
+            if !probes_server && !lost {
+                return None;
+            }
         }
+        Some(Self {
+            cause,
+            probes_server,
+            cursor: None,
+            probed: None,
+        })
     }
 
-    /// UnavailableCause it is made.
-    #[must_use]
-    pub fn cause(&self) -> &SweepCause {
+    pub(super) fn cause(&self) -> &SweepCause {
         &self.cause
     }
 
-    /// Whether there is no more to look at.
-    #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.cursor.is_none()
-    }
-
-    pub(super) fn host(&self) -> Option<&Host> {
-        match &self.cause {
-            SweepCause::PeerLost(host) | SweepCause::PeerBack { host, .. } => Some(host),
-            SweepCause::ServerLost | SweepCause::ServerBack | SweepCause::Cleanup => None,
+    /// Whether `newer` makes this one pointless.
+    pub(super) fn is_outdated_by(&self, newer: &SweepCause) -> bool {
+        use SweepCause::{PeerBack, PeerLost, ServerBack, ServerLost};
+        match (&self.cause, newer) {
+            (ServerLost, ServerBack) | (ServerBack, ServerLost) => true,
+            (PeerLost(old), PeerBack { host: new, .. })
+            | (PeerBack { host: old, .. }, PeerLost(new)) => old == new,
+            _ => false,
         }
     }
 
-    /// What becomes of `record`; `host` is that of the sweep.
-    pub(super) fn judge(
+    /// Looks at the next `limit` records. Returns the actions, and whether any
+    /// records are left.
+    pub(super) fn next_page(
+        &mut self,
+        table: &mut PresenceTable,
+        limit: usize,
+        is_here: &dyn Fn(&Jid) -> bool,
+    ) -> (Vec<SweepAction>, bool) {
+        let start = self.cursor.take().map_or(Unbounded, Excluded);
+        let (mut actions, mut removed, mut looked_at) = (Vec::new(), Vec::new(), 0);
+        for (key, record) in table.records.range_mut((start, Unbounded)).take(limit) {
+            match self.decide(key, record, &table.global, is_here) {
+                RecordDecision::Keep => {}
+                RecordDecision::Remove => removed.push(key.clone()),
+                RecordDecision::Perform(action) => actions.extend(action),
+            }
+            looked_at += 1;
+            if looked_at == limit {
+                self.cursor = Some(key.clone());
+            }
+        }
+        for key in removed {
+            table.remove(&key);
+        }
+        (actions, self.cursor.is_some())
+    }
+
+    fn decide(
         &mut self,
         key: &RecordKey,
         record: &mut PresenceRecord,
-        host: HostId,
-        global: &str,
+        global: &Host,
         is_here: &dyn Fn(&Jid) -> bool,
-    ) -> RecordAction {
-        let is_its = record.host == host;
-        // It went to several, or nobody knows where it was to go.
-        let is_nobodys = record.host == HostId::NONE;
-        match self.cause {
-            SweepCause::PeerLost(_) if is_its => peer_lost(key, record),
-            SweepCause::PeerLost(_) => RecordAction::Keep,
-            SweepCause::PeerBack { fresh, lost, .. } => {
-                let record_action = match record.direction {
-                    Direction::In if is_its => told_by_peer(key, record, fresh || lost),
-                    Direction::In if is_nobodys => told_by_peer(key, record, false),
-                    Direction::Out if is_its || is_nobodys => {
-                        told_to_peer(key, record, fresh, global)
-                    }
-                    Direction::In | Direction::Out => RecordAction::Keep,
-                };
-                self.once(key, record_action)
+    ) -> RecordDecision {
+        use Direction::{In, Out};
+        use RecordState::{PendingUnavailable, SentAvailable, SentUnavailable};
+        use SweepCause::{Cleanup, PeerBack, PeerLost, ServerBack, ServerLost};
+        let is_its = record.host.as_ref() == self.host();
+        let may_be_its = is_its || record.host.is_none();
+        let is_session = !key.resource().is_empty();
+        // Other viewers are sessions: in a room, or sent directed presence.
+        let is_contact = !key.viewer_str().contains('/') && record.occupant == Occupant::No;
+        let are_users = are_users(global, key);
+        match (&self.cause, record.direction, record.state) {
+            (PeerLost(_), In, SentAvailable | PendingUnavailable) if is_session && is_its => {
+                send_unavailable(key, record, UnavailableCause::Peer)
             }
-            SweepCause::ServerLost => server_lost(key, record),
-            SweepCause::ServerBack => {
-                let record_action = server_back(key, record, global);
-                self.once(key, record_action)
+            // The room is notified when its datacenter is back, unless the occupant
+            // has joined again by then.
+            (PeerLost(_), Out, SentAvailable) if is_its && !is_contact => {
+                record.state = PendingUnavailable;
+                RecordDecision::Keep
             }
-            SweepCause::Cleanup => cleanup(key, record, is_here),
+            (PeerBack { .. }, Out, PendingUnavailable) if may_be_its => {
+                send_unavailable(key, record, UnavailableCause::Missed)
+            }
+            (PeerBack { .. }, In, _) if may_be_its && is_contact => {
+                if is_session && are_users && record.state == SentAvailable {
+                    // Until the answer, or until the probe expires.
+                    record.state = PendingUnavailable;
+                }
+                self.probe_once(key, record)
+            }
+            (PeerBack { .. }, Out, _)
+                if may_be_its && is_contact && are_users && self.probes_server =>
+            {
+                self.probe_once(key, record)
+            }
+            (ServerLost, Out, SentAvailable) if is_session => {
+                send_unavailable(key, record, UnavailableCause::Server)
+            }
+            // Nobody else knows what the server sent and was sent meanwhile; and one
+            // that was restarted knows nothing.
+            (ServerBack, _, _) if !is_session => self.probe_once(key, record),
+            (ServerBack, In, PendingUnavailable) => {
+                send_unavailable(key, record, UnavailableCause::Missed)
+            }
+            (Cleanup, In, SentUnavailable) => RecordDecision::Remove,
+            (Cleanup, In, _) if !(is_session && is_contact) => keep_if_here(key.viewer(), is_here),
+            (Cleanup, Out, _) if !is_session => keep_if_here(key.user(), is_here),
+            _ => RecordDecision::Keep,
         }
     }
 
-    /// One request is enough for all sessions of a user.
-    fn once(&mut self, key: &RecordKey, record_action: RecordAction) -> RecordAction {
-        let is_question = matches!(
-            record_action,
-            RecordAction::Probe | RecordAction::ProbeLocal | RecordAction::ProbeLocalAndForget
-        );
-        if !is_question {
-            return record_action;
+    fn host(&self) -> Option<&Host> {
+        match &self.cause {
+            SweepCause::PeerLost(host) | SweepCause::PeerBack { host, .. } => Some(host),
+            _ => None,
         }
-        let asked = self.asked.as_ref();
-        if asked.is_some_and(|asked| asked.pair() == key.pair()) {
-            return match record_action {
-                RecordAction::ProbeLocalAndForget => RecordAction::Forget,
-                _ => RecordAction::Keep,
-            };
+    }
+
+    /// One probe serves all records of a user and a viewer, which are neighbours.
+    fn probe_once(&mut self, key: &RecordKey, record: &PresenceRecord) -> RecordDecision {
+        let before = self.probed.as_ref();
+        if before.is_some_and(|before| before.pair() == key.pair()) {
+            return RecordDecision::Keep;
         }
-        self.asked = Some(key.clone());
-        record_action
+        self.probed = Some(key.clone());
+        let mut probe = record.action(key, ActionKind::Probe);
+        if let Some(probe) = &mut probe {
+            probe.user = probe.user.to_bare().into();
+            // A peer is not probed for users that it has not sent: of those it might
+            // report `unsubscribed`.
+            if probe.direction == Direction::Out && probe.host.is_none() {
+                probe.host = self.host().cloned();
+            }
+        }
+        RecordDecision::Perform(probe)
     }
 }
 
-fn peer_lost(key: &RecordKey, record: &mut PresenceRecord) -> RecordAction {
-    match (record.direction, record.state) {
-        (_, RecordState::Incomplete) => RecordAction::Keep,
-        (
-            Direction::In,
-            RecordState::SentAvailable | RecordState::InDoubt | RecordState::Undelivered,
-        ) if has_session(key) => mark_unavailable(record, UnavailableCause::Peer),
-        // The occupant is told to have left the room: the room is told when it
-        // can be reached again, unless the occupant has come back by then.
-        (Direction::Out, RecordState::SentAvailable) if is_room(key) => {
-            record.state = RecordState::Undelivered;
-            RecordAction::Keep
-        }
-        _ => RecordAction::Keep,
-    }
-}
-
-/// What it has told may be so no more: `all`, or what did not get through.
-fn told_by_peer(key: &RecordKey, record: &mut PresenceRecord, all: bool) -> RecordAction {
-    if !has_session(key) {
-        let is_due = all || record.state == RecordState::Incomplete;
-        record.state = RecordState::SentAvailable;
-        return if is_due {
-            RecordAction::Probe
-        } else {
-            RecordAction::Keep
-        };
-    }
-    let may_ask = all && is_contact(key) && record.occupant == Occupant::No;
-    match record.state {
-        RecordState::SentAvailable | RecordState::InDoubt if may_ask => {
-            record.state = RecordState::InDoubt;
-            RecordAction::Probe
-        }
-        RecordState::SentUnavailable if may_ask => RecordAction::Probe,
-        _ => RecordAction::Keep,
-    }
-}
-
-/// What it was told it may not know any more: `all`, or what did not get through.
-fn told_to_peer(
+fn send_unavailable(
     key: &RecordKey,
     record: &mut PresenceRecord,
-    all: bool,
-    global: &str,
-) -> RecordAction {
-    match record.state {
-        RecordState::Undelivered => mark_unavailable(record, UnavailableCause::Undelivered),
-        RecordState::Incomplete => {
-            record.state = RecordState::SentAvailable;
-            RecordAction::ProbeLocal
-        }
-        RecordState::SentAvailable if all && is_user(key, global) => RecordAction::ProbeLocal,
-        _ => RecordAction::Keep,
-    }
-}
-
-fn server_lost(key: &RecordKey, record: &mut PresenceRecord) -> RecordAction {
-    match (record.direction, record.state) {
-        (Direction::Out, RecordState::SentAvailable) if has_session(key) => {
-            mark_unavailable(record, UnavailableCause::Server)
-        }
-        _ => RecordAction::Keep,
-    }
-}
-
-/// What it sent and was asked while nobody was attached is lost; also of those who
-/// came back to it sooner than we did, and of those who were not there before. If it
-/// was started anew it knows nothing of others.
-fn server_back(key: &RecordKey, record: &mut PresenceRecord, global: &str) -> RecordAction {
-    match (record.direction, record.state) {
-        (_, RecordState::Incomplete | RecordState::SentAvailable) if !has_session(key) => {
-            record.state = RecordState::SentAvailable;
-            match record.direction {
-                Direction::In => RecordAction::Probe,
-                Direction::Out => RecordAction::ProbeLocal,
-            }
-        }
-        (Direction::Out, RecordState::SentUnavailable) if is_user(key, global) => {
-            RecordAction::ProbeLocalAndForget
-        }
-        (Direction::Out, RecordState::SentUnavailable) => RecordAction::Forget,
-        (Direction::In, RecordState::Undelivered) => {
-            mark_unavailable(record, UnavailableCause::Undelivered)
-        }
-        _ => RecordAction::Keep,
-    }
-}
-
-/// Nobody tells when a session is gone that was shown others.
-fn cleanup(
-    key: &RecordKey,
-    record: &PresenceRecord,
-    is_here: &dyn Fn(&Jid) -> bool,
-) -> RecordAction {
-    let is_of_use = match record.direction {
-        Direction::Out if has_session(key) => true,
-        Direction::Out => key.user().is_some_and(|user| is_here(&user.into())),
-        Direction::In if has_session(key) && is_contact(key) => true,
-        Direction::In => key.viewer().is_some_and(|viewer| is_here(&viewer)),
-    };
-    if is_of_use {
-        RecordAction::Keep
-    } else {
-        RecordAction::Forget
-    }
-}
-
-fn mark_unavailable(record: &mut PresenceRecord, why: UnavailableCause) -> RecordAction {
+    cause: UnavailableCause,
+) -> RecordDecision {
     record.state = RecordState::PendingUnavailable;
-    RecordAction::SendUnavailable(why)
+    let kind = ActionKind::Unavailable(cause, record.occupant);
+    RecordDecision::Perform(record.action(key, kind))
 }
 
-fn has_session(key: &RecordKey) -> bool {
-    !key.resource().is_empty()
-}
-
-/// Whether the viewer is shown the presence as a contact, and not one of its
-/// sessions for itself.
-fn is_contact(key: &RecordKey) -> bool {
-    !key.pair().1.contains('/')
-}
-
-fn is_user(key: &RecordKey, global: &str) -> bool {
-    let at = |jid: &str| {
-        jid.split_once('@')
-            .is_some_and(|(_, domain)| domain == global)
-    };
-    let (user, viewer) = key.pair();
-    at(user) && at(viewer)
-}
-
-fn is_room(key: &RecordKey) -> bool {
-    !is_contact(key)
+fn keep_if_here(jid: Option<Jid>, is_here: &dyn Fn(&Jid) -> bool) -> RecordDecision {
+    if jid.is_some_and(|jid| is_here(&jid)) {
+        RecordDecision::Keep
+    } else {
+        RecordDecision::Remove
+    }
 }

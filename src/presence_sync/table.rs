@@ -1,411 +1,386 @@
-//! All records, and what is to be said about them. Pure: time is an argument.
+//! The presence table. Pure: time is an argument.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use jid::{BareJid, FullJid, Jid};
+use jid::Jid;
+use tokio::time::Instant;
 
-use super::action::{Direction, ProbeRequest, SweepAction};
-use super::hosts::{HostId, Hosts};
+use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
+use super::event::{EventKind, Occupant, PresenceEvent};
 use super::key::RecordKey;
 use super::probes::PendingProbes;
-use super::sweep::{RecordAction, Sweep};
-use super::{Occupant, PresenceEvent};
+use super::quota::{RecordBounds, RecordCounts};
 use crate::host::Host;
 
-/// As many are kept; what comes on top is not remembered: some 150 MB.
-const MOST: usize = 1_000_000;
-/// As many are looked at in one go, so that nobody waits for long.
-const LOOK: usize = 5_000;
-
-/// What one viewer knows of one session; or, without a session, that the
-/// viewer may ask for the user.
-#[derive(Debug, Clone, Copy)]
+/// The presence of one session that one viewer has been sent; or, without a
+/// session, that the viewer may probe the user.
+#[derive(Debug, Clone)]
 pub(super) struct PresenceRecord {
-    pub(super) host: HostId,
+    /// The other datacenter; `None` for several or an unknown one.
+    pub(super) host: Option<Host>,
     pub(super) direction: Direction,
+    /// Means nothing without a session.
     pub(super) state: RecordState,
     pub(super) occupant: Occupant,
 }
 
-/// What the viewer was told last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordState {
-    /// That the session is there.
     SentAvailable,
-    /// The same; but whether it still is was asked.
-    InDoubt,
-    /// The same; but it is about to be told otherwise, by us.
+    /// The viewer needs an `unavailable`, unless other presence passes first.
     PendingUnavailable,
-    /// That the session is gone, by us.
+    /// By this gateway: the session's own is not to be delivered a second time.
     SentUnavailable,
-    /// That the session is there; that it is gone did not get through.
-    Undelivered,
-    /// Not all: something did not get through. Only without a session.
-    Incomplete,
 }
 
-/// All records.
+/// Where a presence goes.
+#[derive(Debug, Clone)]
+pub(super) struct PresenceRoute {
+    pub(super) direction: Direction,
+    /// The other datacenter, if it is known.
+    pub(super) host: Option<Host>,
+    /// Whether other hosts may be sent the presence too.
+    pub(super) is_copy: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct PresenceTable {
-    global: Host,
+    pub(super) global: Host,
     pub(super) records: BTreeMap<RecordKey, PresenceRecord>,
-    pub(super) hosts: Hosts,
-    pub(super) pending: PendingProbes,
+    pub(super) bounds: RecordBounds,
+    counts: RecordCounts,
+    pub(super) probes: PendingProbes,
+    /// Stanzas so far.
+    undelivered: u64,
+    /// Each host once, for all its records, and `undelivered` at its last sweep.
+    hosts: BTreeMap<Host, u64>,
 }
 
+impl PresenceRecord {
+    pub(super) fn action(&self, key: &RecordKey, kind: ActionKind) -> Option<SweepAction> {
+        let (user, viewer) = (key.user()?, key.viewer()?);
+        let (direction, host) = (self.direction, self.host.clone());
+        Some(SweepAction {
+            kind,
+            user,
+            viewer,
+            direction,
+            host,
+        })
+    }
+}
+
+/// Presence that passes.
 impl PresenceTable {
     pub(super) fn new(global: Host) -> Self {
         Self {
             global,
             records: BTreeMap::new(),
-            hosts: Hosts::default(),
-            pending: PendingProbes::default(),
+            bounds: RecordBounds::default(),
+            counts: RecordCounts::new(),
+            probes: PendingProbes::default(),
+            undelivered: 0,
+            hosts: BTreeMap::new(),
         }
     }
 
-    /// How many records there are.
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
-    }
-
-    /// The local server was handed this from `host`.
-    pub(super) fn came_in(&mut self, host: &Host, event: &PresenceEvent) {
-        let host = self.hosts.id(Some(host));
-        self.note_answer(event);
-        match event {
-            PresenceEvent::Available {
-                session,
-                viewer,
-                occupant,
-            } => self.show(Direction::In, host, session, viewer, *occupant),
-            PresenceEvent::Unavailable { session, viewer } => self.forget(session, viewer),
-            PresenceEvent::Cancelled { user, viewer } => self.cut(user, viewer),
-            PresenceEvent::Probe { .. } => {}
+    /// The local server has taken `event` (in), or a link (out).
+    pub(super) fn delivered(&mut self, mut route: PresenceRoute, event: &PresenceEvent) {
+        route.host = route.host.map(|host| self.shared(host));
+        let key = RecordKey::of(&event.user, &event.viewer);
+        if let EventKind::Available(_) | EventKind::Unavailable = event.kind {
+            // The viewer may see the user: a later `unsubscribed` answers no probe.
+            let pair = RecordKey::between(&event.user, &event.viewer);
+            self.probes.answer(&pair);
         }
-    }
-
-    /// The local server sent this, and it goes to `host`, perhaps to others too.
-    pub(super) fn went_out(&mut self, host: &Host, is_copy: bool, event: &PresenceEvent) {
-        let host = self.hosts.id(Some(host));
-        self.note_answer(event);
-        match event {
-            PresenceEvent::Available {
-                session,
-                viewer,
-                occupant,
-            } => {
-                let host = self.or_several(
-                    RecordKey::of(session, viewer),
-                    Direction::Out,
-                    host,
-                    is_copy,
-                );
-                self.show(Direction::Out, host, session, viewer, *occupant);
-            }
-            PresenceEvent::Unavailable { session, viewer } => self.forget(session, viewer),
-            PresenceEvent::Cancelled { user, viewer } => self.cut(user, viewer),
-            PresenceEvent::Probe { user, viewer } => {
-                let host = self.or_several(
-                    RecordKey::between(user, viewer),
-                    Direction::In,
-                    host,
-                    is_copy,
-                );
-                self.relate(
-                    Direction::In,
-                    host,
-                    RecordState::SentAvailable,
-                    user,
-                    viewer,
-                );
-            }
-        }
-    }
-
-    /// Whoever is shown or told something of a session may see its user: if they
-    /// may not any more later, that is news, and no answer to a request of ours.
-    fn note_answer(&mut self, event: &PresenceEvent) {
-        if let PresenceEvent::Available {
-            session, viewer, ..
-        }
-        | PresenceEvent::Unavailable { session, viewer } = event
-        {
-            let pair = (session.to_bare(), viewer.to_bare());
-            self.pending.note_answer(&pair);
-        }
-    }
-
-    /// None, if a copy went to another host than the one before.
-    fn or_several(
-        &self,
-        key: RecordKey,
-        direction: Direction,
-        host: HostId,
-        is_copy: bool,
-    ) -> HostId {
-        match self.records.get(&key) {
-            Some(record) if is_copy && record.direction == direction && record.host != host => {
-                HostId::NONE
-            }
-            _ => host,
-        }
-    }
-
-    /// The local server sent this, and was handed it: the session has moved here,
-    /// if it was elsewhere.
-    pub(super) fn stayed(&mut self, event: &PresenceEvent) {
-        match event {
-            PresenceEvent::Available {
-                session, viewer, ..
-            }
-            | PresenceEvent::Unavailable { session, viewer } => self.forget(session, viewer),
-            PresenceEvent::Cancelled { .. } | PresenceEvent::Probe { .. } => {}
-        }
-    }
-
-    /// This did not get through in time. `host`: the other one, as far as it is known.
-    pub(super) fn missed(
-        &mut self,
-        direction: Direction,
-        host: Option<&Host>,
-        event: &PresenceEvent,
-    ) {
-        let other = match direction {
-            Direction::In => Direction::Out,
-            Direction::Out => Direction::In,
-        };
-        let id = self.hosts.id(host);
-        match event {
-            PresenceEvent::Available {
-                session, viewer, ..
-            } => {
-                if let Err(viewer) = viewer.try_as_full() {
-                    let user = session.to_bare();
-                    self.relate(direction, id, RecordState::Incomplete, &user, viewer);
+        match event.kind {
+            EventKind::Available(occupant) => {
+                self.record(key, &route, occupant);
+                if event.viewer.is_bare() && occupant == Occupant::No {
+                    self.relate(event, &route);
                 }
             }
-            PresenceEvent::Unavailable { session, viewer } => {
-                let mut told = self.told_of(session, viewer);
-                for record in &mut told {
-                    record.state = RecordState::Undelivered;
-                    if direction == Direction::Out {
-                        record.host = id;
-                    }
+            EventKind::Unavailable => self.forget(&key),
+            EventKind::Probe if route.direction == Direction::Out => {
+                self.relate(event, &route.of_answer());
+            }
+            EventKind::Probe => {}
+            EventKind::Cancelled => {
+                self.remove(&RecordKey::between(&event.user, &event.viewer));
+            }
+        }
+    }
+
+    /// The local server has sent and taken `event`: the session has moved here.
+    pub(super) fn stayed_local(&mut self, event: &PresenceEvent) {
+        if let EventKind::Available(_) | EventKind::Unavailable = event.kind {
+            self.forget(&RecordKey::of(&event.user, &event.viewer));
+        }
+    }
+
+    /// `event` was not delivered within `connections.max_wait`. The next sweep
+    /// repairs what the viewer sees.
+    pub(super) fn undelivered(&mut self, mut route: PresenceRoute, event: &PresenceEvent) {
+        route.host = route.host.map(|host| self.shared(host));
+        let is_out = route.direction == Direction::Out;
+        self.undelivered += u64::from(is_out);
+        match event.kind {
+            EventKind::Available(_) if event.viewer.is_bare() => self.relate(event, &route),
+            EventKind::Unavailable => {
+                let key = RecordKey::of(&event.user, &event.viewer);
+                let mut keys = self.keys_of(&key);
+                if keys.is_empty() && is_out {
+                    // A link took it, which removed the record, and gave it back.
+                    self.record(key.clone(), &route, Occupant::No);
+                    keys.push(key);
                 }
-                if told.is_empty() && direction == Direction::Out {
-                    // Said by us, and forgotten then.
-                    let record = PresenceRecord {
-                        host: id,
-                        direction,
-                        state: RecordState::Undelivered,
-                        occupant: Occupant::No,
+                for key in keys {
+                    let Some(mut record) = self.remove(&key) else {
+                        continue;
                     };
-                    self.put(RecordKey::of(session, viewer), record);
+                    record.state = RecordState::PendingUnavailable;
+                    if is_out {
+                        record.host.clone_from(&route.host);
+                    }
+                    self.put(key, record);
                 }
             }
-            PresenceEvent::Probe { user, viewer } => {
-                self.relate(other, id, RecordState::Incomplete, user, viewer);
-            }
-            PresenceEvent::Cancelled { .. } => {}
+            EventKind::Probe => self.relate(event, &route.of_answer()),
+            EventKind::Available(_) | EventKind::Cancelled => {}
         }
     }
 
-    fn show(
-        &mut self,
-        direction: Direction,
-        host: HostId,
-        session: &FullJid,
-        viewer: &Jid,
-        occupant: Occupant,
-    ) {
+    /// Whether presence was not delivered since the last call for `host`. The host
+    /// that it was for is mostly unknown by then.
+    pub(super) fn take_stale(&mut self, host: &Host) -> bool {
+        let before = self.hosts.insert(host.clone(), self.undelivered);
+        before != Some(self.undelivered)
+    }
+
+    fn shared(&mut self, host: Host) -> Host {
+        if let Some((known, _)) = self.hosts.get_key_value(&host) {
+            return known.clone();
+        }
+        self.hosts.insert(host.clone(), self.undelivered);
+        host
+    }
+
+    /// The viewer may probe the user: its own server has, or the presence was sent
+    /// to its bare address. In other names no probe is sent, as the server could
+    /// answer `unsubscribed` (RFC 6121 §4.3.2).
+    fn relate(&mut self, event: &PresenceEvent, route: &PresenceRoute) {
+        let key = RecordKey::between(&event.user, &event.viewer);
+        if are_users(&self.global, &key) {
+            self.record(key, route, Occupant::No);
+        }
+    }
+
+    fn record(&mut self, key: RecordKey, route: &PresenceRoute, occupant: Occupant) {
+        let direction = route.direction;
+        let known = self.records.get(&key);
+        let known = known.filter(|known| known.direction == direction);
+        let host = match known.map(|known| &known.host) {
+            Some(known) if route.host.is_none() => known,
+            Some(known) if route.is_copy && *known != route.host => match direction {
+                // One of the user's datacenters is probed, each of the viewer's notified.
+                Direction::In => known,
+                Direction::Out => &None,
+            },
+            _ => &route.host,
+        };
         let record = PresenceRecord {
-            host,
+            host: host.clone(),
             direction,
             state: RecordState::SentAvailable,
             occupant,
         };
-        self.put(RecordKey::of(session, viewer), record);
-        if let Err(viewer) = viewer.try_as_full() {
-            self.relate(
-                direction,
-                host,
-                RecordState::SentAvailable,
-                &session.to_bare(),
-                viewer,
-            );
-        }
-    }
-
-    /// `viewer` may ask for `user`: its own server does, or it was shown the
-    /// presence as a contact. In the name of others it must not be done: a
-    /// server could answer that they have no subscription (RFC 6121 §4.3.2).
-    fn relate(
-        &mut self,
-        direction: Direction,
-        host: HostId,
-        state: RecordState,
-        user: &BareJid,
-        viewer: &BareJid,
-    ) {
-        if !(self.is_user(user) && self.is_user(viewer)) {
-            return;
-        }
-        let key = RecordKey::between(user, viewer);
-        let known = self
-            .records
-            .get(&key)
-            .filter(|known| known.direction == direction);
-        let record = PresenceRecord {
-            host: match known {
-                Some(known) if host == HostId::NONE => known.host,
-                _ => host,
-            },
-            direction,
-            state: match known {
-                Some(known) if known.state == RecordState::Incomplete => RecordState::Incomplete,
-                _ => state,
-            },
-            occupant: Occupant::No,
-        };
         self.put(key, record);
     }
 
+    /// An `unavailable` to a bare address goes to all its resources.
+    fn forget(&mut self, key: &RecordKey) {
+        let keys = self.keys_of(key).into_iter();
+        let removed: Vec<_> = keys.filter_map(|key| self.remove(&key)).collect();
+        if removed
+            .iter()
+            .any(|record| record.occupant == Occupant::Oneself)
+        {
+            // The room sends nothing of its other occupants any more.
+            for key in self.keys_of_pair(key) {
+                self.remove(&key);
+            }
+        }
+    }
+}
+
+/// Probes, and sessions that have ended.
+impl PresenceTable {
+    /// A probe is under way that only this gateway has sent.
+    pub(super) fn probed(&mut self, key: RecordKey, wanted_at: Option<Host>, now: Instant) {
+        if are_users(&self.global, &key) {
+            self.probes.add(key, wanted_at, now);
+        }
+    }
+
+    /// A server reports no session of a user that the viewer may see. `None` unless
+    /// that answers a probe of ours.
+    pub(super) fn nobody_home(&mut self, key: &RecordKey) -> Option<Vec<SweepAction>> {
+        let is_ours = self.probes.answer(key);
+        is_ours.then(|| self.unanswered(key))
+    }
+
+    /// For the sessions that servers did not name in time.
+    pub(super) fn expire_probes(&mut self, limit: usize, now: Instant) -> Vec<SweepAction> {
+        let expired = self.probes.take_expired(limit, now).into_iter();
+        expired.flat_map(|key| self.unanswered(&key)).collect()
+    }
+
+    fn unanswered(&mut self, key: &RecordKey) -> Vec<SweepAction> {
+        let due = (Direction::In, RecordState::PendingUnavailable);
+        self.end(self.keys_of_pair(key), due, UnavailableCause::Unanswered)
+    }
+
+    /// The local server has lost `session`.
+    pub(super) fn session_ended(&mut self, session: &Jid) -> Vec<SweepAction> {
+        let resource = session.resource().map_or("", |resource| resource.as_str());
+        let keys = self.range(RecordKey::first_of_user(session));
+        let keys = keys.filter(|(key, _)| key.resource() == resource);
+        let keys = keys.map(|(key, _)| key.clone()).collect();
+        let due = (Direction::Out, RecordState::SentAvailable);
+        self.end(keys, due, UnavailableCause::Session)
+    }
+
+    fn end(
+        &mut self,
+        keys: Vec<RecordKey>,
+        due: (Direction, RecordState),
+        cause: UnavailableCause,
+    ) -> Vec<SweepAction> {
+        let action = |key: RecordKey| {
+            let record = self.records.get_mut(&key)?;
+            if (record.direction, record.state) != due {
+                return None;
+            }
+            record.state = RecordState::PendingUnavailable;
+            record.action(&key, ActionKind::Unavailable(cause, record.occupant))
+        };
+        keys.into_iter().filter_map(action).collect()
+    }
+
+    /// Whether viewers elsewhere have been sent presence of `user`.
+    pub(super) fn has_remote_viewers(&self, user: &Jid) -> bool {
+        self.range(RecordKey::first_of_user(user))
+            .any(|(_, record)| record.direction == Direction::Out)
+    }
+
+    /// Whether this gateway has sent the same `unavailable`.
+    pub(super) fn is_repeated(&mut self, key: &RecordKey) -> bool {
+        let record = self.records.get(key);
+        let is_repeated = record.is_some_and(|record| record.state == RecordState::SentUnavailable);
+        if is_repeated {
+            self.remove(key);
+        }
+        is_repeated
+    }
+
+    /// Whether the `unavailable` for `key` is still to be sent: nothing else has
+    /// passed since it was decided. If so, the caller sends it now.
+    pub(super) fn confirm(&mut self, key: &RecordKey) -> bool {
+        let record = self.records.get_mut(key);
+        let Some(record) = record.filter(|r| r.state == RecordState::PendingUnavailable) else {
+            return false;
+        };
+        let is_contact = record.occupant == Occupant::No && !key.viewer_str().contains('/');
+        if record.direction == Direction::In && is_contact {
+            record.state = RecordState::SentUnavailable;
+        } else {
+            self.remove(key);
+        }
+        true
+    }
+}
+
+/// The records.
+impl PresenceTable {
+    /// Beyond a bound the record is not kept, and its viewer not notified later.
     fn put(&mut self, key: RecordKey, record: PresenceRecord) {
-        if self.records.len() < MOST || self.records.contains_key(&key) {
+        let is_known = self.remove(&key).is_some();
+        if is_known || self.has_room(&key, record.host.as_ref()) {
+            for name in charged(&self.global, &key, record.host.as_ref()) {
+                self.counts.add(name);
+            }
             self.records.insert(key, record);
         }
     }
 
-    /// To tell a bare JID tells its resources too, whoever of them was shown it.
-    fn forget(&mut self, session: &FullJid, viewer: &Jid) {
-        let mut has_left_room = false;
-        for key in self.keys_of(session, viewer) {
-            let record = self.records.remove(&key);
-            has_left_room |= record.is_some_and(|record| record.occupant == Occupant::Oneself);
+    fn has_room(&self, key: &RecordKey, peer: Option<&Host>) -> bool {
+        let is_below = |name: &str, bound| self.counts.get(name) < bound;
+        self.records.len() < self.bounds.all
+            && peer.is_none_or(|peer| is_below(peer.as_str(), self.bounds.per_peer))
+            && charged(&self.global, key, None).all(|user| is_below(user, self.bounds.per_user))
+    }
+
+    pub(super) fn remove(&mut self, key: &RecordKey) -> Option<PresenceRecord> {
+        let record = self.records.remove(key)?;
+        for name in charged(&self.global, key, record.host.as_ref()) {
+            self.counts.remove(name);
         }
-        if has_left_room {
-            // It is not told of the others any more.
-            let room = session.to_bare();
-            for key in self.keys_like(&room, viewer) {
-                self.records.remove(&key);
-            }
-        }
+        Some(record)
     }
 
-    fn cut(&mut self, user: &BareJid, viewer: &BareJid) {
-        self.records.remove(&RecordKey::between(user, viewer));
-    }
-
-    pub(super) fn keys_like(&self, user: &BareJid, viewer: &Jid) -> Vec<RecordKey> {
-        let prefix = RecordKey::all_like(user, viewer);
-        let like = self.keys_from(&prefix);
-        like.filter(|key| key.is_of_viewer(viewer))
-            .cloned()
-            .collect()
-    }
-
-    fn keys_of(&self, session: &FullJid, viewer: &Jid) -> Vec<RecordKey> {
-        let mut keys = self.keys_like(&session.to_bare(), viewer);
-        keys.retain(|key| key.resource() == session.resource().as_str());
+    /// The keys of its session with its viewer or, if that is a bare JID, its resources.
+    fn keys_of(&self, key: &RecordKey) -> Vec<RecordKey> {
+        let mut keys = self.keys_of_pair(key);
+        keys.retain(|other| other.resource() == key.resource());
         keys
     }
 
-    pub(super) fn keys_from<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a RecordKey> {
-        let from = self
-            .records
-            .range::<str, _>((Included(prefix), Unbounded))
-            .map(|(key, _)| key);
-        from.take_while(move |key| key.starts_with(prefix))
+    /// The same for all sessions of its user.
+    fn keys_of_pair(&self, key: &RecordKey) -> Vec<RecordKey> {
+        let keys = self.range(key.first_of_pair()).map(|(key, _)| key);
+        keys.filter(|other| other.concerns(key)).cloned().collect()
     }
 
-    fn told_of(&mut self, session: &FullJid, viewer: &Jid) -> Vec<&mut PresenceRecord> {
-        let prefix = RecordKey::all_like(&session.to_bare(), viewer);
-        let from = self
-            .records
-            .range_mut::<str, _>((Included(prefix.as_str()), Unbounded));
-        from.take_while(|(key, _)| key.starts_with(&prefix))
-            .filter(|(key, _)| {
-                key.is_of_viewer(viewer) && key.resource() == session.resource().as_str()
-            })
-            .map(|(_, record)| record)
-            .collect()
+    fn range(&self, first: RecordKey) -> impl Iterator<Item = (&RecordKey, &PresenceRecord)> {
+        let from = self.records.range(first.clone()..);
+        from.take_while(move |(key, _)| key.starts_with(&first))
     }
+}
 
-    /// Goes on with a sweep, until there are `most` actions or it has looked at enough.
-    pub(super) fn advance(
-        &mut self,
-        sweep: &mut Sweep,
-        most: usize,
-        is_here: &dyn Fn(&Jid) -> bool,
-    ) -> Vec<SweepAction> {
-        let host = sweep
-            .host()
-            .map_or(HostId::NONE, |host| self.hosts.id(Some(host)));
-        let start = sweep.cursor.take().map_or(Unbounded, Excluded);
-        let (mut record_actions, mut looked) = (Vec::new(), 0);
-        let global = self.global.as_str();
-        for (key, record) in self.records.range_mut::<RecordKey, _>((start, Unbounded)) {
-            let record_action = sweep.judge(key, record, host, global, is_here);
-            if record_action != RecordAction::Keep {
-                record_actions.push((key.clone(), *record, record_action));
-            }
-            looked += 1;
-            if looked >= LOOK || record_actions.len() >= most {
-                sweep.cursor = Some(key.clone());
-                break;
-            }
-        }
-        let host = sweep.host();
-        let carry_out =
-            |(key, record, record_action)| self.carry_out(&key, &record, record_action, host);
-        record_actions.into_iter().filter_map(carry_out).collect()
-    }
-
-    /// `host`: that of the sweep, for what the local server is to say to no host in
-    /// particular. Another server is only asked for users that it has shown: of
-    /// others it might say that nobody may see them.
-    fn carry_out(
-        &mut self,
-        key: &RecordKey,
-        record: &PresenceRecord,
-        record_action: RecordAction,
-        host: Option<&Host>,
-    ) -> Option<SweepAction> {
-        let its = self.hosts.find(record.host);
-        let host = if record.direction == Direction::Out {
-            its.or(host)
-        } else {
-            its
+impl PresenceRoute {
+    /// For the presence that answers a probe.
+    fn of_answer(&self) -> Self {
+        let direction = match self.direction {
+            Direction::In => Direction::Out,
+            Direction::Out => Direction::In,
         };
-        let host = host.cloned();
-        let request = || {
-            Some(ProbeRequest {
-                viewer: key.viewer()?.into_bare(),
-                user: key.user()?,
-                host: host.clone(),
-            })
-        };
-        match record_action {
-            RecordAction::Keep => None,
-            RecordAction::Forget => {
-                self.records.remove(key);
-                None
-            }
-            RecordAction::SendUnavailable(why) => self
-                .notice(key, record, why)
-                .map(SweepAction::SendUnavailable),
-            RecordAction::Probe => request().map(SweepAction::Probe),
-            RecordAction::ProbeLocal => request().map(SweepAction::ProbeLocal),
-            RecordAction::ProbeLocalAndForget => {
-                let action = request().map(SweepAction::ProbeLocal);
-                self.records.remove(key);
-                action
-            }
+        Self {
+            direction,
+            ..self.clone()
         }
     }
+}
 
-    pub(super) fn is_user(&self, jid: &BareJid) -> bool {
-        jid.node().is_some() && self.global == *jid.domain().as_str()
-    }
+/// The names that a record counts against: users of the shared domain and `peer`.
+fn charged<'a>(
+    global: &'a Host,
+    key: &'a RecordKey,
+    peer: Option<&'a Host>,
+) -> impl Iterator<Item = &'a str> {
+    let users = [key.user_str(), bare(key.viewer_str())].into_iter();
+    let users = users.filter(move |name| is_user(global, name));
+    users.chain(peer.map(Host::as_str))
+}
+
+pub(super) fn are_users(global: &Host, key: &RecordKey) -> bool {
+    is_user(global, key.user_str()) && is_user(global, bare(key.viewer_str()))
+}
+
+fn is_user(global: &Host, bare: &str) -> bool {
+    let at = bare.split_once('@');
+    at.is_some_and(|(_, domain)| *global == *domain)
+}
+
+fn bare(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
 }

@@ -1,14 +1,15 @@
-//! What is said of whom, without servers and links.
+//! The rules of docs/presence.md, without servers and links.
 
-use jid::{BareJid, FullJid, Jid};
+use jid::Jid;
 use tokio::time::Instant;
 
-use super::probes::PATIENCE;
-use super::table::PresenceTable;
-use super::{
-    Direction, Occupant, PresenceEvent, ProbeRequest, Sweep, SweepAction, SweepCause,
-    UnavailableCause, UnavailableNotice,
-};
+use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
+use super::event::{EventKind, Occupant, PresenceEvent};
+use super::key::RecordKey;
+use super::probes::PROBE_TIMEOUT;
+use super::quota::RecordBounds;
+use super::sweep::{Sweep, SweepCause};
+use super::table::{PresenceRoute, PresenceTable};
 use crate::host::Host;
 
 const ALICE: &str = "alice@x.test/r1";
@@ -19,16 +20,21 @@ fn host(name: &str) -> Host {
     Host::new(name).unwrap()
 }
 
-fn bare(text: &str) -> BareJid {
-    BareJid::new(text).unwrap()
+fn jid(text: &str) -> Jid {
+    Jid::new(text).unwrap()
+}
+
+fn pair(user: &str, viewer: &str) -> RecordKey {
+    RecordKey::of(&jid(user), &jid(viewer))
+}
+
+fn event(kind: EventKind, user: &str, viewer: &str) -> PresenceEvent {
+    let (user, viewer) = (jid(user), jid(viewer));
+    PresenceEvent { kind, user, viewer }
 }
 
 fn available_as(session: &str, viewer: &str, occupant: Occupant) -> PresenceEvent {
-    PresenceEvent::Available {
-        session: FullJid::new(session).unwrap(),
-        viewer: Jid::new(viewer).unwrap(),
-        occupant,
-    }
+    event(EventKind::Available(occupant), session, viewer)
 }
 
 fn available(session: &str, viewer: &str) -> PresenceEvent {
@@ -36,10 +42,7 @@ fn available(session: &str, viewer: &str) -> PresenceEvent {
 }
 
 fn unavailable(session: &str, viewer: &str) -> PresenceEvent {
-    PresenceEvent::Unavailable {
-        session: FullJid::new(session).unwrap(),
-        viewer: Jid::new(viewer).unwrap(),
-    }
+    event(EventKind::Unavailable, session, viewer)
 }
 
 /// The gateway of dc2; alice is at dc1.
@@ -57,19 +60,41 @@ impl World {
     }
 
     fn comes_in(&mut self, event: &PresenceEvent) {
-        self.table.came_in(&host("dc1.test"), event);
+        self.comes_in_from("dc1.test", event);
+    }
+
+    fn comes_in_from(&mut self, peer: &str, event: &PresenceEvent) {
+        let route = route(Direction::In, Some(peer));
+        self.table.delivered(route, event);
     }
 
     fn goes_out(&mut self, event: &PresenceEvent) {
-        self.table.went_out(&host("dc1.test"), false, event);
+        let route = route(Direction::Out, Some("dc1.test"));
+        self.table.delivered(route, event);
     }
 
-    /// Goes through all records, in parts of one action.
+    fn copy_goes_out(&mut self, peer: &str, event: &PresenceEvent) {
+        let route = PresenceRoute {
+            is_copy: true,
+            ..route(Direction::Out, Some(peer))
+        };
+        self.table.delivered(route, event);
+    }
+
+    fn is_undelivered(&mut self, direction: Direction, peer: Option<&str>, event: &PresenceEvent) {
+        self.table.undelivered(route(direction, peer), event);
+    }
+
+    /// A whole pass, in pages of one record.
     fn sweep(&mut self, cause: SweepCause) -> Vec<SweepAction> {
-        let (mut sweep, mut actions) = (Sweep::new(cause), Vec::new());
+        let mut actions = Vec::new();
+        let Some(mut sweep) = Sweep::new(cause, &mut self.table) else {
+            return actions;
+        };
         loop {
-            actions.extend(self.table.advance(&mut sweep, 1, &|_| false));
-            if sweep.is_over() {
+            let (of_page, is_more) = sweep.next_page(&mut self.table, 1, &|_| false);
+            actions.extend(of_page);
+            if !is_more {
                 return actions;
             }
         }
@@ -84,20 +109,46 @@ impl World {
         self.sweep(SweepCause::PeerBack { host, fresh, lost })
     }
 
-    /// What the worker makes of `actions`.
-    fn told(&mut self, actions: Vec<SweepAction>) -> Vec<UnavailableNotice> {
-        let notices = actions.into_iter().filter_map(|action| match action {
-            SweepAction::SendUnavailable(notice) => Some(notice),
-            _ => None,
-        });
-        let mut told: Vec<_> = notices.collect();
-        told.retain(|notice| self.table.confirm(notice));
-        told
+    /// The `unavailable` of `actions` that the worker sends.
+    fn sent(&mut self, mut actions: Vec<SweepAction>) -> Vec<SweepAction> {
+        actions.retain(|action| action.kind != ActionKind::Probe && self.confirms(action));
+        actions
     }
 
-    /// Dooms nobody: only says what was asked.
-    fn asked(&mut self, user: &str, viewer: &str) {
-        self.table.asked(bare(user), bare(viewer), None, self.now);
+    fn confirms(&mut self, action: &SweepAction) -> bool {
+        let key = RecordKey::of(&action.user, &action.viewer);
+        self.table.confirm(&key)
+    }
+
+    fn probed(&mut self, user: &str, viewer: &str) {
+        self.table.probed(pair(user, viewer), None, self.now);
+    }
+
+    fn nobody_home(&mut self) -> Option<Vec<SweepAction>> {
+        self.table.nobody_home(&pair("alice@x.test", BOB))
+    }
+
+    fn is_repeated(&mut self, event: &PresenceEvent) -> bool {
+        let key = RecordKey::of(&event.user, &event.viewer);
+        self.table.is_repeated(&key)
+    }
+}
+
+fn route(direction: Direction, peer: Option<&str>) -> PresenceRoute {
+    PresenceRoute {
+        direction,
+        host: peer.map(host),
+        is_copy: false,
+    }
+}
+
+fn action(kind: ActionKind, user: &str, viewer: &str, direction: Direction) -> SweepAction {
+    SweepAction {
+        kind,
+        user: jid(user),
+        viewer: jid(viewer),
+        direction,
+        host: Some(host("dc1.test")),
     }
 }
 
@@ -105,182 +156,161 @@ fn notice(
     session: &str,
     viewer: &str,
     direction: Direction,
-    why: UnavailableCause,
-) -> UnavailableNotice {
-    UnavailableNotice {
-        session: FullJid::new(session).unwrap(),
-        viewer: Jid::new(viewer).unwrap(),
-        direction,
-        host: Some(host("dc1.test")),
-        occupant: Occupant::No,
-        why,
-    }
+    cause: UnavailableCause,
+) -> SweepAction {
+    let kind = ActionKind::Unavailable(cause, Occupant::No);
+    action(kind, session, viewer, direction)
 }
 
-fn request(viewer: &str, user: &str) -> ProbeRequest {
-    ProbeRequest {
-        viewer: bare(viewer),
-        user: bare(user),
-        host: Some(host("dc1.test")),
-    }
+/// Of a user at dc1, for a viewer here.
+fn probe(viewer: &str, user: &str) -> SweepAction {
+    action(ActionKind::Probe, user, viewer, Direction::In)
+}
+
+/// Of a local user, for a viewer at dc1.
+fn local_probe(viewer: &str, user: &str) -> SweepAction {
+    action(ActionKind::Probe, user, viewer, Direction::Out)
 }
 
 #[test]
-fn who_was_shown_a_session_is_told_once_when_its_datacenter_is_lost() {
+fn viewers_receive_unavailable_once_when_a_datacenter_is_lost() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
     world.comes_in(&available(ALICE, BOB));
     world.comes_in(&available("carol@x.test/c", BOB));
     world.comes_in(&unavailable("carol@x.test/c", BOB));
-    world
-        .table
-        .came_in(&host("dc3.test"), &available("dave@x.test/d", BOB));
+    world.comes_in_from("dc3.test", &available("dave@x.test/d", BOB));
     let actions = world.lost();
     let expected = notice(ALICE, BOB, Direction::In, UnavailableCause::Peer);
-    assert_eq!(world.told(actions), [expected]);
+    assert_eq!(world.sent(actions), [expected]);
     assert_eq!(world.lost(), []);
-    // Its own gateway says so later: that is known here.
-    assert!(world.table.is_repeated(&unavailable(ALICE, BOB)));
-    assert!(!world.table.is_repeated(&unavailable(ALICE, BOB)));
+    // Its own gateway sends the same later.
+    assert!(world.is_repeated(&unavailable(ALICE, BOB)));
+    assert!(!world.is_repeated(&unavailable(ALICE, BOB)));
 }
 
 #[test]
-fn a_presence_that_passes_meanwhile_counts_more() {
+fn presence_that_passes_meanwhile_wins() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
     let actions = world.lost();
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.told(actions), []);
+    assert_eq!(world.sent(actions), []);
     let actions = world.lost();
     world.comes_in(&unavailable(ALICE, BOB));
-    assert_eq!(world.told(actions), []);
+    assert_eq!(world.sent(actions), []);
 }
 
 #[test]
-fn a_session_that_has_moved_here_is_not_taken_for_lost() {
+fn a_session_that_has_moved_here_is_not_lost() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
-    world.table.stayed(&available(ALICE, BOB));
+    world.table.stayed_local(&available(ALICE, BOB));
     assert_eq!(world.lost(), []);
 }
 
 #[test]
-fn a_returned_datacenter_is_asked_in_the_names_of_those_who_knew_somebody_there() {
+fn a_returned_datacenter_is_probed_in_the_names_of_contacts() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
     world.comes_in(&available("alice@x.test/r2", BOB));
-    // Not as a contact, so not to be asked for.
+    // Directed presence: no right to probe.
     world.comes_in(&available("carol@x.test/c", "bob@x.test/b1"));
-    // His server has asked, and got no answer.
-    world.goes_out(&PresenceEvent::Probe {
-        user: bare("dave@x.test"),
-        viewer: bare(BOB),
-    });
+    // Bob's server has probed, and dave was offline.
+    world.goes_out(&event(EventKind::Probe, "dave@x.test", BOB));
     let actions = world.lost();
-    world.told(actions);
-    let asked = [
-        SweepAction::Probe(request(BOB, "alice@x.test")),
-        SweepAction::Probe(request(BOB, "dave@x.test")),
-    ];
+    world.sent(actions);
+    let asked = [probe(BOB, "alice@x.test"), probe(BOB, "dave@x.test")];
     assert_eq!(world.back(false, true), asked);
     assert_eq!(world.back(false, false), []);
 }
 
 #[test]
-fn who_is_not_named_by_a_fresh_gateway_in_time_is_gone() {
+fn a_session_that_no_answer_names_in_time_is_unavailable() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
     world.comes_in(&available("alice@x.test/r2", BOB));
-    assert_eq!(
-        world.back(true, false),
-        [SweepAction::Probe(request(BOB, "alice@x.test"))]
-    );
-    world.asked("alice@x.test", BOB);
+    assert_eq!(world.back(true, false), [probe(BOB, "alice@x.test")]);
+    world.probed("alice@x.test", BOB);
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.table.answered(world.now), []);
+    assert_eq!(world.table.expire_probes(9, world.now), []);
     let gone = notice(
         "alice@x.test/r2",
         BOB,
         Direction::In,
         UnavailableCause::Unanswered,
     );
-    let answered = world.table.answered(world.now + PATIENCE);
+    let answered = world.table.expire_probes(9, world.now + PROBE_TIMEOUT);
     assert_eq!(answered, std::slice::from_ref(&gone));
-    assert!(world.table.confirm(&gone));
+    assert!(world.confirms(&gone));
 }
 
 #[test]
-fn nobody_home_is_an_answer_that_only_we_wait_for() {
+fn nobody_home_answers_one_probe_of_ours() {
     let mut world = World::new();
-    let (alice, bob) = (bare("alice@x.test"), bare(BOB));
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.table.nobody_home(&alice, &bob, world.now), None);
+    assert_eq!(world.nobody_home(), None);
     world.back(true, false);
-    world.asked("alice@x.test", BOB);
+    world.probed("alice@x.test", BOB);
     let gone = notice(ALICE, BOB, Direction::In, UnavailableCause::Unanswered);
-    let answer = world.table.nobody_home(&alice, &bob, world.now);
+    let answer = world.nobody_home();
     assert_eq!(answer, Some(vec![gone.clone()]));
-    assert!(world.table.confirm(&gone));
-    assert_eq!(world.table.nobody_home(&alice, &bob, world.now), None);
+    assert!(world.confirms(&gone));
+    assert_eq!(world.nobody_home(), None);
 }
 
 #[test]
-fn who_is_shown_anything_may_see_it_and_what_is_said_after_is_news() {
-    let (alice, bob) = (bare("alice@x.test"), bare(BOB));
+fn unsubscribed_after_presence_is_news() {
     for seen in [available(ALICE, BOB), unavailable(ALICE, BOB)] {
         let mut world = World::new();
-        world.asked("alice@x.test", BOB);
+        world.probed("alice@x.test", BOB);
         world.comes_in(&seen);
-        assert_eq!(world.table.nobody_home(&alice, &bob, world.now), None);
+        assert_eq!(world.nobody_home(), None);
     }
 }
 
 #[test]
-fn a_server_is_only_asked_for_those_whom_it_has_shown() {
+fn a_peer_is_only_probed_for_users_that_it_has_sent() {
     let mut world = World::new();
-    // Their server asks both datacenters that have alice.
+    // Bob's server probes both datacenters that have alice.
     for name in ["dc1.test", "dc3.test"] {
-        let probe = PresenceEvent::Probe {
-            user: bare("alice@x.test"),
-            viewer: bare(BOB),
-        };
-        world.table.went_out(&host(name), true, &probe);
+        let probe = event(EventKind::Probe, "alice@x.test", BOB);
+        world.copy_goes_out(name, &probe);
     }
     let back = |name| SweepCause::PeerBack {
         host: host(name),
         fresh: true,
         lost: true,
     };
-    let asked = SweepAction::Probe(request(BOB, "alice@x.test"));
+    let asked = probe(BOB, "alice@x.test");
     assert_eq!(world.sweep(back("dc1.test")), [asked], "one of them");
     assert_eq!(world.sweep(back("dc4.test")), []);
-    let three = host("dc3.test");
-    world.table.came_in(&three, &available(ALICE, BOB));
-    let asked = SweepAction::Probe(ProbeRequest {
-        host: Some(three),
-        ..request(BOB, "alice@x.test")
-    });
+    world.comes_in_from("dc3.test", &available(ALICE, BOB));
+    let asked = SweepAction {
+        host: Some(host("dc3.test")),
+        ..probe(BOB, "alice@x.test")
+    };
     assert_eq!(world.sweep(back("dc3.test")), [asked]);
     assert_eq!(world.sweep(back("dc4.test")), []);
 }
 
 #[test]
-fn a_fresh_gateway_is_shown_our_sessions_again() {
+fn a_fresh_gateway_is_sent_local_sessions_again() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
     world.goes_out(&available("bob@x.test/b2", "alice@x.test"));
     world.goes_out(&available("bob@x.test/b1", "carol@x.test/directed"));
-    assert_eq!(world.back(false, true), [], "it remembers, and asks");
-    let asked = [SweepAction::ProbeLocal(request("alice@x.test", BOB))];
+    assert_eq!(world.back(false, true), [], "it probes by itself");
+    let asked = [local_probe("alice@x.test", BOB)];
     assert_eq!(world.back(true, false), asked);
 }
 
 #[test]
-fn a_viewer_in_several_datacenters_is_shown_our_sessions_in_each() {
+fn a_viewer_in_several_datacenters_is_sent_local_sessions_in_each() {
     let mut world = World::new();
     for name in ["dc1.test", "dc3.test"] {
         let to_alice = available("bob@x.test/b1", "alice@x.test");
-        world.table.went_out(&host(name), true, &to_alice);
+        world.copy_goes_out(name, &to_alice);
     }
     for name in ["dc1.test", "dc3.test"] {
         let cause = SweepCause::PeerBack {
@@ -288,16 +318,16 @@ fn a_viewer_in_several_datacenters_is_shown_our_sessions_in_each() {
             fresh: true,
             lost: false,
         };
-        let asked = SweepAction::ProbeLocal(ProbeRequest {
+        let asked = SweepAction {
             host: Some(host(name)),
-            ..request("alice@x.test", BOB)
-        });
+            ..local_probe("alice@x.test", BOB)
+        };
         assert_eq!(world.sweep(cause), [asked]);
     }
 }
 
 #[test]
-fn when_the_server_is_lost_everybody_elsewhere_is_told_and_then_asked_for() {
+fn when_the_server_is_lost_remote_viewers_receive_unavailable_and_probe_later() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
     world.goes_out(&available("bob@x.test/b1", "lobby@muc.x.test/bobby"));
@@ -310,148 +340,138 @@ fn when_the_server_is_lost_everybody_elsewhere_is_told_and_then_asked_for() {
             UnavailableCause::Server,
         )
     });
-    assert_eq!(world.told(actions), told);
-    let asked = [SweepAction::ProbeLocal(request("alice@x.test", BOB))];
+    assert_eq!(world.sent(actions), told);
+    let asked = [local_probe("alice@x.test", BOB)];
     assert_eq!(world.sweep(SweepCause::ServerBack), asked);
-    assert_eq!(world.table.len(), 1, "alice may ask for bob");
+    assert_eq!(world.table.records.len(), 1, "alice may probe bob");
 }
 
 #[test]
-fn a_server_that_is_back_is_asked_also_for_those_who_were_offline_and_tells_them_of_others() {
+fn a_returned_server_is_probed_for_offline_users_too_and_sent_remote_presence() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
     world.goes_out(&unavailable("bob@x.test/b1", "alice@x.test"));
     world.comes_in(&available(ALICE, BOB));
     let expected = [
-        // He may be there already, and not know of her.
-        SweepAction::Probe(request(BOB, "alice@x.test")),
-        SweepAction::ProbeLocal(request("alice@x.test", BOB)),
+        // Bob may be online already, without alice's presence.
+        probe(BOB, "alice@x.test"),
+        local_probe("alice@x.test", BOB),
     ];
     assert_eq!(
         world.sweep(SweepCause::ServerLost),
         [],
-        "he was told to be gone"
+        "alice has received unavailable"
     );
     assert_eq!(world.sweep(SweepCause::ServerBack), expected);
 }
 
 #[test]
-fn a_session_that_ends_without_a_word_is_told_to_those_who_were_not() {
+fn a_session_that_ends_silently_is_unavailable_to_the_remaining_viewers() {
     let mut world = World::new();
     for viewer in ["alice@x.test", "carol@x.test"] {
         world.goes_out(&available("bob@x.test/b1", viewer));
         world.goes_out(&available("bob@x.test/b2", viewer));
     }
     world.goes_out(&unavailable("bob@x.test/b1", "alice@x.test"));
-    let session = FullJid::new("bob@x.test/b1").unwrap();
+    let session = jid("bob@x.test/b1");
     let gone = notice(
         "bob@x.test/b1",
         "carol@x.test",
         Direction::Out,
         UnavailableCause::Session,
     );
-    assert_eq!(world.table.over(&session), [gone]);
+    assert_eq!(world.table.session_ended(&session), [gone]);
 }
 
 #[test]
-fn what_did_not_get_through_is_said_when_the_way_is_open() {
+fn undelivered_presence_is_repaired_when_the_peer_is_back() {
     let mut world = World::new();
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
-    world.table.missed(
+    world.is_undelivered(
         Direction::Out,
         None,
         &unavailable("bob@x.test/b1", "alice@x.test"),
     );
-    // Of a session that nobody had heard of yet, and a request.
-    world.table.missed(
+    // The first presence of a session, and a probe.
+    world.is_undelivered(
         Direction::Out,
         None,
         &available("carol@x.test/c1", "alice@x.test"),
     );
-    world.table.missed(
+    world.is_undelivered(
         Direction::Out,
         None,
-        &PresenceEvent::Probe {
-            user: bare("dave@x.test"),
-            viewer: bare(BOB),
-        },
+        &event(EventKind::Probe, "dave@x.test", BOB),
     );
     let actions = world.back(false, false);
     let expected = [
-        SweepAction::SendUnavailable(UnavailableNotice {
+        local_probe("alice@x.test", BOB),
+        SweepAction {
             host: None,
             ..notice(
                 "bob@x.test/b1",
                 "alice@x.test",
                 Direction::Out,
-                UnavailableCause::Undelivered,
+                UnavailableCause::Missed,
             )
-        }),
-        SweepAction::ProbeLocal(request("alice@x.test", "carol@x.test")),
-        SweepAction::Probe(ProbeRequest {
+        },
+        local_probe("alice@x.test", "carol@x.test"),
+        SweepAction {
             host: None,
-            ..request(BOB, "dave@x.test")
-        }),
+            ..probe(BOB, "dave@x.test")
+        },
     ];
     assert_eq!(actions, expected);
-    assert_eq!(world.told(actions).len(), 1);
+    assert_eq!(world.sent(actions).len(), 1);
     assert_eq!(world.back(false, false), []);
 }
 
 #[test]
-fn what_the_local_server_was_not_told_while_it_was_away_it_is_told_then() {
+fn presence_missed_by_the_local_server_is_repaired_when_it_is_back() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
-    let peer = host("dc1.test");
-    world
-        .table
-        .missed(Direction::In, Some(&peer), &unavailable(ALICE, BOB));
-    world.table.missed(
+    world.is_undelivered(Direction::In, Some("dc1.test"), &unavailable(ALICE, BOB));
+    world.is_undelivered(
         Direction::In,
-        Some(&peer),
+        Some("dc1.test"),
         &available("carol@x.test/c", BOB),
     );
     let actions = world.sweep(SweepCause::ServerBack);
     let expected = [
-        SweepAction::Probe(request(BOB, "alice@x.test")),
-        SweepAction::SendUnavailable(notice(
-            ALICE,
-            BOB,
-            Direction::In,
-            UnavailableCause::Undelivered,
-        )),
-        SweepAction::Probe(request(BOB, "carol@x.test")),
+        probe(BOB, "alice@x.test"),
+        notice(ALICE, BOB, Direction::In, UnavailableCause::Missed),
+        probe(BOB, "carol@x.test"),
     ];
     assert_eq!(actions, expected);
 }
 
 #[test]
-fn who_is_in_a_room_of_a_lost_datacenter_leaves_it_on_both_sides() {
+fn occupants_leave_the_rooms_of_a_lost_datacenter_on_both_sides() {
     let mut world = World::new();
     let (me, ally) = (format!("{ROOM}/bobby"), format!("{ROOM}/ally"));
     world.goes_out(&available("bob@x.test/b1", &me));
     world.comes_in(&available_as(&ally, "bob@x.test/b1", Occupant::Other));
     world.comes_in(&available_as(&me, "bob@x.test/b1", Occupant::Oneself));
     let actions = world.lost();
-    let told = world.told(actions);
+    let told = world.sent(actions);
     assert_eq!(told.len(), 2);
     let own = String::from(&told[1].stanza().to_element());
     assert!(own.contains("332") && own.contains("110"), "{own}");
     let other = String::from(&told[0].stanza().to_element());
     assert!(!other.contains("110") && other.contains("role"), "{other}");
-    // The room does not know yet.
+    // The room has not been notified yet.
     let actions = world.back(true, true);
     let room = notice(
         "bob@x.test/b1",
         &me,
         Direction::Out,
-        UnavailableCause::Undelivered,
+        UnavailableCause::Missed,
     );
-    assert_eq!(world.told(actions), [room]);
+    assert_eq!(world.sent(actions), [room]);
 }
 
 #[test]
-fn who_has_joined_again_does_not_leave() {
+fn an_occupant_that_has_joined_again_does_not_leave() {
     let mut world = World::new();
     let me = format!("{ROOM}/bobby");
     world.goes_out(&available("bob@x.test/b1", &me));
@@ -461,18 +481,18 @@ fn who_has_joined_again_does_not_leave() {
 }
 
 #[test]
-fn who_leaves_a_room_is_not_told_of_the_others_any_more() {
+fn leaving_a_room_removes_the_records_of_its_other_occupants() {
     let mut world = World::new();
     let (me, ally) = (format!("{ROOM}/bobby"), format!("{ROOM}/ally"));
     world.comes_in(&available_as(&ally, "bob@x.test/b1", Occupant::Other));
     world.comes_in(&available_as(&ally, "carol@x.test/c1", Occupant::Other));
     world.comes_in(&available_as(&me, "bob@x.test/b1", Occupant::Oneself));
     world.comes_in(&unavailable(&me, "bob@x.test/b1"));
-    assert_eq!(world.table.len(), 1);
+    assert_eq!(world.table.records.len(), 1);
 }
 
 #[test]
-fn a_sweep_forgets_what_was_shown_to_sessions_that_are_gone() {
+fn a_cleanup_removes_records_of_ended_sessions() {
     let mut world = World::new();
     world.comes_in(&available_as(
         &format!("{ROOM}/ally"),
@@ -483,5 +503,75 @@ fn a_sweep_forgets_what_was_shown_to_sessions_that_are_gone() {
     world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
     assert_eq!(world.sweep(SweepCause::Cleanup), []);
     let actions = world.lost();
-    assert_eq!(world.told(actions).len(), 1, "the contact");
+    assert_eq!(world.sent(actions).len(), 1, "the contact");
+}
+
+#[test]
+fn a_session_that_an_answer_names_stays_available() {
+    let mut world = World::new();
+    world.comes_in(&available(ALICE, BOB));
+    world.back(true, true);
+    world.probed("alice@x.test", BOB);
+    world.comes_in(&available(ALICE, BOB));
+    let expired = world.table.expire_probes(9, world.now + PROBE_TIMEOUT);
+    assert_eq!(expired, []);
+}
+
+#[test]
+fn a_peer_that_is_lost_before_it_answers_is_lost() {
+    let mut world = World::new();
+    world.comes_in(&available(ALICE, BOB));
+    world.back(true, false);
+    let actions = world.lost();
+    assert_eq!(world.sent(actions).len(), 1);
+}
+
+#[test]
+fn one_user_cannot_fill_the_table() {
+    let mut world = World::new();
+    world.table.bounds = RecordBounds {
+        per_user: 10,
+        ..RecordBounds::default()
+    };
+    for n in 0..20 {
+        world.goes_out(&available(
+            "mallory@x.test/m",
+            &format!("user{n}@x.test/directed"),
+        ));
+        // Probes for invented users are counted against the one who probes.
+        world.goes_out(&event(
+            EventKind::Probe,
+            &format!("nobody{n}@x.test"),
+            "trudy@x.test",
+        ));
+    }
+    assert_eq!(world.table.records.len(), 20);
+    world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
+    assert_eq!(world.table.records.len(), 22);
+    // An end makes room for another.
+    world.goes_out(&unavailable("mallory@x.test/m", "user0@x.test/directed"));
+    world.goes_out(&available("mallory@x.test/m", "user19@x.test/directed"));
+    let last = world
+        .table
+        .records
+        .keys()
+        .filter(|key| key.viewer_str() == "user19@x.test/directed");
+    assert_eq!(last.count(), 1);
+}
+
+#[test]
+fn one_peer_cannot_fill_the_table_and_the_table_is_bounded() {
+    let mut world = World::new();
+    world.table.bounds = RecordBounds {
+        all: 15,
+        per_peer: 10,
+        ..RecordBounds::default()
+    };
+    for (peer, records) in [("dc1.test", 10), ("dc3.test", 15), ("dc4.test", 15)] {
+        for n in 0..20 {
+            let session = format!("user{n}@{peer}/r");
+            world.comes_in_from(peer, &available(&session, "bob@x.test/b1"));
+        }
+        assert_eq!(world.table.records.len(), records);
+    }
 }

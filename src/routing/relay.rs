@@ -16,14 +16,13 @@ use jid::Jid;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
-use self::presence_hooks::{PresenceSnapshot, is_own_probe, own_probe};
 use crate::addresses::Translator;
 use crate::component::Components;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::{Host, Locations};
 use crate::link::Links;
 use crate::metrics::Metrics;
-use crate::presence_sync::PresenceSync;
+use crate::presence_sync::{PresenceSnapshot, PresenceSync, is_own_probe};
 use crate::registry::Directory;
 use crate::routing::decide::{
     self, Decision, ReinjectReason, RoutingInput, RoutingRules, ServiceHost,
@@ -54,8 +53,8 @@ pub struct Relay {
     pub hold: Arc<HoldQueue>,
     /// What went to several hosts.
     pub fan_out: FanOut,
-    /// What users were shown of each other's presence.
-    pub presence: Arc<PresenceSync>,
+    /// The presence that users have been sent across datacenters.
+    pub(crate) presence: Arc<PresenceSync>,
     /// `message_ttl`, for stanzas that start here.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for its next hop.
@@ -257,7 +256,7 @@ impl Relay {
         self.fan_out.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
-                self.note_reinjected(snapshot);
+                self.presence.reinjected(snapshot);
                 self.metrics
                     .reinjected
                     .with_label_values(&[kind.name()])
@@ -287,11 +286,10 @@ impl Relay {
     }
 
     fn forward_one(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
-        let (snapshot, probe) = (PresenceSnapshot::of(&envelope), own_probe(&envelope));
+        let snapshot = PresenceSnapshot::of(&envelope);
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
-                self.note_probed(probe);
-                self.note_forwarded(snapshot, host);
+                self.presence.forwarded(snapshot, host);
                 let forwarded = &self.metrics.forwarded;
                 forwarded.with_label_values(&[host.as_str()]).inc();
             }
@@ -330,7 +328,7 @@ impl Relay {
             .inc();
         debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
         if matches!(refusal.reason, Reason::Timeout | Reason::Overflow) {
-            self.note_missed(&envelope);
+            self.presence.undelivered(&envelope);
         }
         if !is_own_probe(&envelope) {
             self.tell(&envelope, &refusal, backlog);

@@ -28,7 +28,7 @@ enum WorkerJob {
     Retry(HoldKey),
     /// A way out gave a stanza back.
     Reroute(Undelivered),
-    /// Something is to be said, if nothing else is by then.
+    /// Presence of the gateway's own is due.
     Presence(SweepAction),
     /// Somebody wants to know when all before this is done.
     Flush(oneshot::Sender<()>),
@@ -76,15 +76,10 @@ impl Workers {
         }
     }
 
-    /// Says what a view needs, behind all that its session sent before.
-    pub async fn perform(&self, action: SweepAction) {
-        let sender = match &action {
-            SweepAction::SendUnavailable(notice) => notice.session.to_bare(),
-            SweepAction::Probe(request) | SweepAction::ProbeLocal(request) => {
-                request.viewer.clone()
-            }
-        };
-        self.queue(Some(&sender), WorkerJob::Presence(action)).await;
+    /// Performs `action` behind all that its sender sent before.
+    pub(crate) async fn perform(&self, action: SweepAction) {
+        self.queue(Some(&action.sender()), WorkerJob::Presence(action))
+            .await;
     }
 
     /// Waits until all that was handed over before is carried.

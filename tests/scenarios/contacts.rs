@@ -463,7 +463,7 @@ async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(pair: impl Into
     // They have asked each other already: that would put things right by chance.
     for host in ["dc1.test", "dc2.test"] {
         let gateway = &cluster.dc(host).gateway;
-        gateway.until_logged("heard again").await;
+        gateway.until_logged("presence is synchronized").await;
         gateway.until_settled().await;
     }
     // It can't attach before it is thawed.

@@ -63,7 +63,7 @@ impl Relay {
     /// The same; the answers are wanted by `host`.
     pub(super) fn probe_for(&self, mut probe: Stanza, host: Option<&Host>) {
         if let (Some(viewer), Some(user)) = (probe.from(), probe.to()) {
-            self.presence.asked(user.to_bare(), viewer.to_bare(), host);
+            self.presence.probed(user, viewer, host);
         }
         match self.translator.inbound(&mut probe) {
             Ok(()) => self.components.send_own(probe),

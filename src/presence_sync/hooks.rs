@@ -1,0 +1,193 @@
+//! The interface to the relay, which reports the presence that passes. No other
+//! stanza takes the table's lock.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jid::Jid;
+use tokio::time::Instant;
+
+use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
+use super::event::{EventKind, PresenceEvent};
+use super::key::RecordKey;
+use super::table::{PresenceRoute, PresenceTable};
+use crate::envelope::{Arrival, Envelope};
+use crate::host::Host;
+use crate::metrics::Metrics;
+use crate::stanza::{Kind, Stanza};
+
+/// The presence table, shared by workers and task. Addresses are global ones.
+#[derive(Debug)]
+pub(crate) struct PresenceSync {
+    local: Host,
+    table: Mutex<PresenceTable>,
+    metrics: Arc<Metrics>,
+}
+
+/// What is recorded of a presence once it has been handed over.
+pub(crate) struct PresenceSnapshot {
+    event: PresenceEvent,
+    arrival: Arrival,
+    origin: Host,
+    is_copy: bool,
+}
+
+impl PresenceSnapshot {
+    /// `None` unless `envelope` carries presence of users, or a probe of ours.
+    pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
+        if envelope.arrival == Arrival::Own && !is_own_probe(envelope) {
+            return None;
+        }
+        Some(Self {
+            event: PresenceEvent::of(&envelope.stanza)?,
+            arrival: envelope.arrival.clone(),
+            origin: envelope.origin.clone(),
+            is_copy: envelope.copy_for.is_some(),
+        })
+    }
+}
+
+/// Whether `envelope` is a probe that only this gateway sends: nobody is notified
+/// of its fate.
+pub(crate) fn is_own_probe(envelope: &Envelope) -> bool {
+    let stanza = &envelope.stanza;
+    envelope.arrival == Arrival::Own
+        && stanza.kind() == Kind::Presence
+        && stanza.stanza_type() == Some("probe")
+}
+
+impl PresenceSync {
+    pub(crate) fn new(global: Host, local: Host, metrics: Arc<Metrics>) -> Self {
+        // Series whose labels are known show from the start.
+        for label in UnavailableCause::LABELS {
+            metrics.presence_withdrawn.with_label_values(&[label]);
+        }
+        Self {
+            local,
+            table: Mutex::new(PresenceTable::new(global)),
+            metrics,
+        }
+    }
+
+    /// The local server has taken it.
+    pub(crate) fn reinjected(&self, snapshot: Option<PresenceSnapshot>) {
+        let Some(snapshot) = snapshot else { return };
+        match snapshot.arrival {
+            Arrival::Component => self.table().stayed_local(&snapshot.event),
+            // What comes around is the local server's own.
+            Arrival::Link(_) if snapshot.origin != self.local => {
+                let route = PresenceRoute {
+                    direction: Direction::In,
+                    host: Some(snapshot.origin),
+                    is_copy: false,
+                };
+                self.table().delivered(route, &snapshot.event);
+            }
+            Arrival::Link(_) | Arrival::Own => {}
+        }
+    }
+
+    /// A link to `host` has taken it. The time for the answers to a probe begins.
+    pub(crate) fn forwarded(&self, snapshot: Option<PresenceSnapshot>, host: &Host) {
+        let Some(snapshot) = snapshot else { return };
+        let event = snapshot.event;
+        match snapshot.arrival {
+            Arrival::Component => {
+                let route = PresenceRoute {
+                    direction: Direction::Out,
+                    host: Some(host.clone()),
+                    is_copy: snapshot.is_copy,
+                };
+                self.table().delivered(route, &event);
+            }
+            Arrival::Own if event.kind == EventKind::Probe => {
+                self.probed(&event.user, &event.viewer, None);
+            }
+            Arrival::Link(_) | Arrival::Own => {}
+        }
+    }
+
+    /// `envelope` was refused because it could not be delivered in time.
+    pub(crate) fn undelivered(&self, envelope: &Envelope) {
+        let Some(event) = PresenceEvent::of(&envelope.stanza) else {
+            return;
+        };
+        let (direction, host) = if envelope.origin == self.local {
+            (Direction::Out, envelope.copy_for.clone())
+        } else {
+            (Direction::In, Some(envelope.origin.clone()))
+        };
+        let route = PresenceRoute {
+            direction,
+            host,
+            is_copy: false,
+        };
+        self.table().undelivered(route, &event);
+    }
+
+    /// A probe is under way that only this gateway has sent. `wanted_at`: the host
+    /// whose viewer wants the answers, if they are to go there in any case.
+    pub(crate) fn probed(&self, user: &Jid, viewer: &Jid, wanted_at: Option<&Host>) {
+        let key = RecordKey::between(user, viewer);
+        self.table().probed(key, wanted_at.cloned(), Instant::now());
+    }
+
+    /// The host that wants `stanza`, of the local server, as an answer to a probe.
+    pub(crate) fn wanted_at(&self, stanza: &Stanza) -> Option<Host> {
+        if stanza.kind() != Kind::Presence || stanza.stanza_type().is_some() {
+            return None;
+        }
+        let key = RecordKey::between(stanza.from()?, stanza.to()?);
+        self.table().probes.wanted_at(&key).cloned()
+    }
+
+    /// Whether presence of users goes to nobody, and the actions that follow: an
+    /// `unavailable` that this gateway has sent already, and the answer "nobody whom
+    /// the viewer may see" (RFC 6121 §4.3.2) to a probe that only this gateway has
+    /// sent. A viewer who has only been sent directed presence would take that for
+    /// the refusal of a subscription.
+    pub(crate) fn absorb(&self, envelope: &Envelope) -> Option<Vec<SweepAction>> {
+        let stanza = &envelope.stanza;
+        let stanza_type = stanza.stanza_type();
+        if stanza.kind() != Kind::Presence
+            || envelope.arrival == Arrival::Own
+            || !matches!(stanza_type, Some("unavailable" | "unsubscribed"))
+        {
+            return None;
+        }
+        let (user, viewer) = (stanza.from()?, stanza.to()?);
+        if user.is_bare() {
+            return self.table().nobody_home(&RecordKey::between(user, viewer));
+        }
+        let may_be_repeated =
+            stanza_type == Some("unavailable") && envelope.arrival != Arrival::Component;
+        let key = RecordKey::of(user, viewer);
+        (may_be_repeated && self.table().is_repeated(&key)).then(Vec::new)
+    }
+
+    /// Whether an `unavailable` is still due; if so the caller sends it now, at the
+    /// worker that carries what its session sends.
+    pub(crate) fn confirm(&self, action: &SweepAction) -> bool {
+        let ActionKind::Unavailable(cause, _) = action.kind else {
+            return true;
+        };
+        let key = RecordKey::of(&action.user, &action.viewer);
+        let is_due = self.table().confirm(&key);
+        if is_due {
+            let counter = &self.metrics.presence_withdrawn;
+            counter.with_label_values(&[cause.label()]).inc();
+        }
+        is_due
+    }
+
+    /// Publishes the number of records, and returns it.
+    pub(super) fn count(&self) -> usize {
+        let count = self.table().records.len();
+        let shown = i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.presence_views.set(shown);
+        count
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, PresenceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,212 @@
+//! The task that watches peers, server and sessions, and paces what follows.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jid::{FullJid, Jid};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::action::{ActionKind, SweepAction};
+use super::hooks::PresenceSync;
+use super::peers::PeerMonitor;
+use super::sweep::{Sweep, SweepCause};
+use crate::component::Attachment;
+use crate::host::Host;
+use crate::link::Heard;
+
+const TICK: Duration = Duration::from_millis(100);
+
+/// Records that are looked at under one lock: some milliseconds.
+const PAGE: usize = 5_000;
+
+/// What one tick may cost: 5,000 `unavailable` or 1,000 probes a second, as each
+/// probe has several answers and the other gateways probe as well.
+const BUDGET: usize = 500;
+const PROBE_COST: usize = 5;
+
+/// Expired probes and ended sessions whose viewers are looked up in one tick.
+const EXPIRED_AT_ONCE: usize = 500;
+const ENDED_AT_ONCE: usize = 50;
+
+/// The gateways begin to probe a datacenter that is back within this time.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// The time that a server has to notify the viewers of a session that has ended.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// With fewer records there is no cleanup.
+const CLEANUP_FROM: usize = 10_000;
+
+pub(crate) struct PresenceInputs {
+    /// `presence.unavailable_after`
+    pub(crate) unavailable_after: Duration,
+    /// The processes that are connected, by host.
+    pub(crate) connected: watch::Receiver<Heard>,
+    pub(crate) attachment: watch::Receiver<Attachment>,
+    /// Local sessions that have ended.
+    pub(crate) ended: mpsc::UnboundedReceiver<FullJid>,
+    /// Whether a local session or user is online.
+    pub(crate) is_here: Box<dyn Fn(&Jid) -> bool + Send + Sync>,
+    /// Whether a link to the host is up.
+    pub(crate) is_up: Box<dyn Fn(&Host) -> bool + Send + Sync>,
+}
+
+pub(crate) struct PresenceTask {
+    inputs: PresenceInputs,
+    sync: Arc<PresenceSync>,
+    peers: PeerMonitor,
+    is_attached: bool,
+    /// When the users of a server that is away become unavailable.
+    server_lost_at: Option<Instant>,
+    /// Oldest first, and when the server has had its time.
+    ended: VecDeque<(Instant, Jid)>,
+    /// One after the other.
+    sweeps: VecDeque<Sweep>,
+    /// Filled by a page at a time, and only while little is left in it.
+    backlog: VecDeque<SweepAction>,
+    /// With more records there is a cleanup.
+    cleanup_at: usize,
+}
+
+impl PresenceTask {
+    pub(crate) fn new(sync: Arc<PresenceSync>, inputs: PresenceInputs) -> Self {
+        Self {
+            peers: PeerMonitor::new(inputs.unavailable_after, SPREAD),
+            inputs,
+            sync,
+            is_attached: true,
+            server_lost_at: None,
+            ended: VecDeque::new(),
+            sweeps: VecDeque::new(),
+            backlog: VecDeque::new(),
+            cleanup_at: CLEANUP_FROM,
+        }
+    }
+
+    /// Runs until `end`. `perform` carries out an action at its sender's worker.
+    pub(crate) async fn run<F: Future<Output = ()>>(
+        mut self,
+        perform: impl Fn(SweepAction) -> F,
+        end: CancellationToken,
+    ) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.inputs.connected.mark_changed();
+        self.inputs.attachment.mark_changed();
+        let work = async {
+            loop {
+                tokio::select! {
+                    Ok(()) = self.inputs.connected.changed() => {
+                        let connected = self.inputs.connected.borrow_and_update().clone();
+                        self.peers.connected(connected, Instant::now());
+                    }
+                    Ok(()) = self.inputs.attachment.changed() => self.follow_attachment(),
+                    Some(session) = self.inputs.ended.recv() => self.note_end(session),
+                    _ = tick.tick() => {
+                        for action in self.due(Instant::now()) {
+                            perform(action).await;
+                        }
+                    }
+                }
+            }
+        };
+        end.run_until_cancelled(work).await;
+    }
+
+    fn follow_attachment(&mut self) {
+        let attachment = self.inputs.attachment.borrow_and_update().clone();
+        let was_attached = self.is_attached;
+        self.is_attached = matches!(attachment, Attachment::Attached { .. });
+        if self.is_attached {
+            self.server_lost_at = None;
+            self.begin(SweepCause::ServerBack);
+        } else if was_attached {
+            self.server_lost_at = Some(Instant::now() + self.inputs.unavailable_after);
+        }
+    }
+
+    fn note_end(&mut self, session: FullJid) {
+        let session = Jid::from(session);
+        if self.sync.table().has_remote_viewers(&session) {
+            self.ended.push_back((Instant::now() + FAREWELL, session));
+        }
+    }
+
+    fn begin(&mut self, cause: SweepCause) {
+        self.sweeps.retain(|sweep| !sweep.is_outdated_by(&cause));
+        let sweep = Sweep::new(cause, &mut self.sync.table());
+        self.sweeps.extend(sweep);
+    }
+
+    /// The actions of this tick.
+    fn due(&mut self, now: Instant) -> Vec<SweepAction> {
+        if self.server_lost_at.take_if(|at| *at <= now).is_some() {
+            info!("the local server is away: remote contacts of its users receive unavailable");
+            self.begin(SweepCause::ServerLost);
+        }
+        for cause in self.peers.due(now, &self.inputs.is_up) {
+            match &cause {
+                SweepCause::PeerLost(host) => {
+                    info!(%host, "no connection for too long: contacts of its users receive unavailable");
+                }
+                SweepCause::PeerBack { host, fresh, lost } => {
+                    info!(%host, fresh, lost, "connected: presence is synchronized");
+                }
+                _ => {}
+            }
+            self.begin(cause);
+        }
+        // While the server is away no session is here, and all are to be probed.
+        if self.sync.count() > self.cleanup_at && self.is_attached {
+            self.begin(SweepCause::Cleanup);
+            self.cleanup_at = usize::MAX;
+        }
+        if self.backlog.len() < BUDGET {
+            self.fill_backlog(now);
+        }
+        self.take_budget()
+    }
+
+    fn fill_backlog(&mut self, now: Instant) {
+        let expired = self.sync.table().expire_probes(EXPIRED_AT_ONCE, now);
+        self.backlog.extend(expired);
+        let due = self.ended.iter().take(ENDED_AT_ONCE);
+        let due = due.take_while(|(at, _)| *at <= now).count();
+        for (_, session) in self.ended.drain(..due) {
+            if !(self.inputs.is_here)(&session) {
+                let actions = self.sync.table().session_ended(&session);
+                self.backlog.extend(actions);
+            }
+        }
+        let Some(sweep) = self.sweeps.front_mut() else {
+            return;
+        };
+        let is_here = &*self.inputs.is_here;
+        let (actions, is_more) = sweep.next_page(&mut self.sync.table(), PAGE, is_here);
+        self.backlog.extend(actions);
+        if !is_more {
+            if *sweep.cause() == SweepCause::Cleanup {
+                self.cleanup_at = CLEANUP_FROM.max(2 * self.sync.count());
+            }
+            self.sweeps.pop_front();
+        }
+    }
+
+    fn take_budget(&mut self) -> Vec<SweepAction> {
+        let (mut actions, mut cost) = (Vec::new(), 0);
+        while cost < BUDGET
+            && let Some(action) = self.backlog.pop_front()
+        {
+            cost += match action.kind {
+                ActionKind::Unavailable(..) => 1,
+                ActionKind::Probe => PROBE_COST,
+            };
+            actions.push(action);
+        }
+        actions
+    }
+}
