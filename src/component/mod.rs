@@ -9,12 +9,12 @@
 
 mod advice;
 mod attach;
-mod barrier;
 mod components;
 mod discovery;
 mod failure;
 mod from_check;
 mod outbox;
+mod pending_iqs;
 mod queue;
 mod reader;
 mod replay;
@@ -29,6 +29,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use minidom::Element;
 use tokio::sync::{mpsc, watch};
 
 pub use self::components::{Components, ComponentsTask};
@@ -39,7 +40,7 @@ use crate::config;
 use crate::envelope::{Envelope, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::servers::KnownServer;
+use crate::servers::{KnownServer, NoAnswer};
 use crate::stanza::Stanza;
 
 /// What a stream is for.
@@ -157,13 +158,27 @@ impl Component {
         self.outbox.offer_own(&stanza);
     }
 
+    /// Sends a request of the gateway's own to the server, and waits for the
+    /// answer: a result or an error.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(crate) async fn request(
+        &self,
+        stanza_type: &str,
+        payload: Element,
+    ) -> Result<Stanza, NoAnswer> {
+        let outcome = self.outbox.request(stanza_type, payload);
+        outcome.await.unwrap_or(Err(NoAnswer::Detached))
+    }
+
     /// Whether the stream is up and has the domain for itself.
     ///
     /// # Errors
     /// For people: what is wrong, and what to change.
     pub fn fitness(&self) -> Result<(), String> {
         match &*self.attachment.borrow() {
-            Attachment::Attached { .. } => self.outbox.astray().map_or(Ok(()), Err),
+            Attachment::Attached { .. } => self.outbox.misrouted().map_or(Ok(()), Err),
             Attachment::Detached { why, .. } => Err(why.clone()),
         }
     }

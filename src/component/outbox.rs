@@ -4,28 +4,33 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use jid::Jid;
+use minidom::Element;
 use prometheus::IntGauge;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
-use super::barrier::{BarrierAnswer, Barriers};
 use super::discovery::ServerDiscovery;
 use super::failure::shown;
-use super::from_check::{FromCheck, FromCheckResult};
+use super::from_check::FromCheck;
+use super::pending_iqs::{IqPurpose, IqReply, PendingIqs, Recognised, jid, ping};
 use super::queue::{Ending, OutboxState, QueuedStanza, Rejected, Stream};
 use super::replay::Replay;
-use super::routing_probe::{Misrouted, RoutingProbe};
+use super::routing_probe::{Misrouted, RoutingProbe, is_probe};
 use super::{Role, Settings};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
-use crate::servers::KnownServer;
+use crate::servers::{KnownServer, NoAnswer};
 use crate::stanza::{Reason, Refusal, Stanza};
 
 /// Bytes written and not confirmed at most: bounds what is written twice when
 /// the server goes away, and lets confirmations come in time even from a
 /// server that reads 50 kB/s.
 const WINDOW: usize = 256 * 1024;
+/// A server that has answered nothing for this time is asked, and dead when it
+/// sends nothing for as long again.
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// Bytes of the gateway's own stanzas that wait to be written, at most.
 const OWN_LIMIT: usize = 1024 * 1024;
 
@@ -39,8 +44,11 @@ pub(super) struct Outbox {
     bytes_limit: usize,
     max_wait: Duration,
     server: Endpoint,
-    /// Whether echoes are sent.
     probes_routing: bool,
+    /// Whether each stream asks for the server's disco#info.
+    discovers: bool,
+    discovery: ServerDiscovery,
+    iqs: PendingIqs,
     /// Shows how many stanzas are in here.
     unsettled: IntGauge,
     state: Mutex<OutboxState>,
@@ -69,10 +77,12 @@ impl Outbox {
             max_wait: settings.max_wait,
             server: settings.config.server.clone(),
             probes_routing: settings.probes_routing,
+            discovers: is_shared,
+            discovery: ServerDiscovery::new(known),
+            iqs: PendingIqs::new(),
             unsettled,
             state: Mutex::new(OutboxState::new(
                 FromCheck::new(wanted, passes),
-                ServerDiscovery::new(is_shared, known),
                 Replay::new(settings.config.replay, settings.queue_bytes),
                 RoutingProbe::new(&settings.domain),
             )),
@@ -198,63 +208,186 @@ impl Outbox {
 
     /// A stream is up: everything is to be written to it, from the oldest.
     pub fn attached(&self) {
+        let now = Instant::now();
         let mut state = self.state();
         state.stream = Some(Stream {
-            barriers: Barriers::new(&self.domain, &self.local),
+            answered_at: now,
+            asked_at: None,
+            barrier_at: None,
             ping_wanted: None,
         });
-        let questions = [
-            state.discovery.question(&self.domain, &self.local),
-            // In front: it may end the stream.
-            state.foreign.question(&self.domain, &self.local),
-        ];
-        for question in questions.iter().flatten() {
-            let wire = serialised(question);
-            state.own_bytes += wire.len();
-            state.own.push_front(wire);
+        let (ours, server) = (jid(&self.domain), jid(&self.local));
+        // First of all: it may end the stream.
+        if state.foreign.begin() {
+            let route = (server.clone(), ours.clone());
+            self.write_iq(&mut state, IqPurpose::FromCheck, route, ping(), now);
+        }
+        if self.discovers {
+            let info = Element::bare("query", xmpp_parsers::ns::DISCO_INFO);
+            self.write_iq(
+                &mut state,
+                IqPurpose::ServerDiscovery,
+                (ours, server),
+                info,
+                now,
+            );
         }
         if self.probes_routing {
-            let echoes = state.echoes.attached(Instant::now());
-            let echoes = echoes.iter().map(serialised);
-            echoes.for_each(|wire| state.write_own(wire));
+            self.write_probes(&mut state, now);
         }
         drop(state);
         self.writable.notify_one();
     }
 
-    /// Looks after the echoes; what goes astray, when that is news.
-    pub fn tend_echoes(&self, now: Instant) -> Option<Option<Misrouted>> {
+    fn write_iq(
+        &self,
+        state: &mut OutboxState,
+        purpose: IqPurpose,
+        route: (Jid, Jid),
+        payload: Element,
+        now: Instant,
+    ) {
+        let iq = self.iqs.create(purpose, "get", route, payload, now);
+        state.write_own(serialised(&iq));
+    }
+
+    fn write_probes(&self, state: &mut OutboxState, now: Instant) {
+        for number in state.probe.begin(now) {
+            if let Some(address) = state.probe.address(number) {
+                let (purpose, route) =
+                    (IqPurpose::RoutingProbe(number), (address.clone(), address));
+                self.write_iq(state, purpose, route, ping(), now);
+            }
+        }
+    }
+
+    /// Sends a request of the gateway's own to the server.
+    pub fn request(
+        &self,
+        stanza_type: &str,
+        payload: Element,
+    ) -> oneshot::Receiver<Result<Stanza, NoAnswer>> {
+        let (waiting, outcome) = oneshot::channel();
         let mut state = self.state();
-        let (before, was_astray) = (state.echoes.since(), state.echoes.found().is_some());
-        let echoes = state.echoes.tend(now);
-        let wanted = !echoes.is_empty();
-        if wanted
-            && was_astray
-            && let (Some(stream), Some(before)) = (&mut state.stream, before)
-            && stream.barriers.forget(before)
+        if state.stream.is_none() {
+            let _ = waiting.send(Err(NoAnswer::Detached));
+            return outcome;
+        }
+        let (purpose, route) = (
+            IqPurpose::Request(waiting),
+            (jid(&self.domain), jid(&self.local)),
+        );
+        let iq = self
+            .iqs
+            .create(purpose, stanza_type, route, payload, Instant::now());
+        state.write_own(serialised(&iq));
+        drop(state);
+        self.writable.notify_one();
+        outcome
+    }
+
+    /// Looks after what time brings: answers that are missing, the keep-alive,
+    /// the routing probe. What is misrouted, when that is news.
+    pub fn tend(&self, now: Instant) -> Option<Option<Misrouted>> {
+        let overdue = self.iqs.expire(now);
+        let mut state = self.state();
+        if let Some(stream) = &mut state.stream
+            && stream.asked_at.is_none()
+            && now.saturating_duration_since(stream.answered_at) >= SILENCE
         {
             stream.ping_wanted.get_or_insert(now);
         }
-        let echoes = echoes.iter().map(serialised);
-        echoes.for_each(|wire| state.write_own(wire));
-        let news = state.echoes.news();
-        drop(state);
-        if wanted {
-            self.writable.notify_one();
+        if state.probe.tend(now, overdue) {
+            self.write_probes(&mut state, now);
         }
+        let news = state.probe.news();
+        drop(state);
+        self.writable.notify_one();
         news
     }
 
-    /// Takes `stanza`, from the server, for an echo if it is one.
-    pub fn echo_by(&self, stanza: &Stanza) -> bool {
-        self.state().echoes.recognise(stanza)
+    /// Takes `stanza`, from the server, if it is for the gateway itself: the
+    /// answer to an iq of ours, or a probe. For other stanzas no lock is taken.
+    pub fn take(&self, stanza: &Stanza) -> bool {
+        match self.iqs.recognise(stanza) {
+            Recognised::Answer(purpose, reply) => self.answered(purpose, reply, stanza),
+            Recognised::Late => {}
+            Recognised::Unrelated => {
+                let is_probe = is_probe(stanza);
+                if let Some(to) = stanza.to()
+                    && (is_probe || self.domain != *to.domain().as_str())
+                {
+                    self.state().probe.stranger(to.domain().as_str());
+                }
+                return is_probe;
+            }
+        }
+        true
     }
 
-    /// For people: what goes astray, and what to change.
-    pub fn astray(&self) -> Option<String> {
+    fn answered(&self, purpose: IqPurpose, reply: IqReply, stanza: &Stanza) {
+        match purpose {
+            IqPurpose::Barrier(through) => self.settle(through),
+            // What comes back otherwise is from somebody else, who got the probe.
+            IqPurpose::RoutingProbe(number) if reply == IqReply::Returned => {
+                self.state().probe.returned(number);
+            }
+            IqPurpose::RoutingProbe(_) => {}
+            IqPurpose::FromCheck => {
+                let mut state = self.state();
+                if !state.foreign.answered(reply, &self.domain) {
+                    self.reject_unwritten_foreign(&mut state);
+                }
+            }
+            IqPurpose::ServerDiscovery => self.discovery.answered(reply, stanza),
+            IqPurpose::Request(waiting) => {
+                // An error means that the caller does not wait any more.
+                let _ = waiting.send(Ok(stanza.clone()));
+            }
+        }
+    }
+
+    /// What is written already has its answer on the way.
+    fn reject_unwritten_foreign(&self, state: &mut OutboxState) {
+        let written = state.written;
+        let later = state.entries.split_off(written);
+        let written = std::mem::replace(&mut state.entries, later);
+        state.reject_foreign(&self.foreign_refusal());
+        self.rejection.notify_one();
+        let rest = std::mem::replace(&mut state.entries, written);
+        state.entries.extend(rest);
+    }
+
+    /// The server has everything that was written up to `through`.
+    fn settle(&self, through: u64) {
+        let mut state = self.state();
+        let now = Instant::now();
+        if let Some(stream) = &mut state.stream {
+            stream.barrier_answered(now);
+        }
+        let count = through.saturating_sub(state.settled);
+        let mut settled = state.settle(usize::try_from(count).unwrap_or(usize::MAX));
+        let mut receipts = Vec::with_capacity(settled.len());
+        for entry in &mut settled {
+            receipts.push(std::mem::take(&mut entry.envelope.receipt));
+        }
+        state.replay.alive(now);
+        for entry in settled {
+            state.replay.keep(entry, now);
+        }
+        self.show_unsettled(&state);
+        drop(state);
+        self.writable.notify_one();
+        for mut receipt in receipts {
+            receipt.settle();
+        }
+    }
+
+    /// For people: what is misrouted, and what to change.
+    pub fn misrouted(&self) -> Option<String> {
         let state = self.state();
-        let astray = state.echoes.found()?;
-        Some(astray.advice(&self.domain, &self.server))
+        let misrouted = state.probe.found()?;
+        Some(misrouted.advice(&self.domain, &self.server))
     }
 
     /// The stream is gone. If the server ended it because of something we
@@ -264,10 +397,10 @@ impl Outbox {
     pub fn detached(&self, ending: Ending) -> usize {
         let mut state = self.state();
         let refused = state.foreign.detached(ending == Ending::BlamedSender);
-        state.discovery.detached();
         let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
         state.stream = None;
-        state.echoes.detached();
+        state.probe.detached();
+        self.iqs.clear();
         state.own.clear();
         state.own_bytes = 0;
         if blamed && state.suspects > 0 && state.written == 1 {
@@ -281,8 +414,7 @@ impl Outbox {
         } else if blamed {
             state.suspects = state.suspects.max(state.written);
         }
-        state.written = 0;
-        state.written_bytes = 0;
+        (state.settled, state.written, state.written_bytes) = (0, 0, 0);
         if refused {
             state.suspects = 0;
             state.reject_foreign(&self.foreign_refusal());
@@ -315,6 +447,7 @@ impl Outbox {
         let mut state = self.state();
         let OutboxState {
             stream: Some(stream),
+            settled,
             entries,
             written,
             written_bytes,
@@ -341,71 +474,24 @@ impl Outbox {
             *written += 1;
             *written_bytes += entry.wire.len();
         }
-        if stream.barriers.raised_at().is_none() && (*written > 0 || stream.ping_wanted.is_some()) {
-            stream.ping_wanted = None;
-            stream.barriers.raise(*written, now, out);
+        if stream.needs_barrier(*written, now) {
+            stream.barrier_written(now);
+            let through = *settled + *written as u64;
+            let (purpose, route) = (
+                IqPurpose::Barrier(through),
+                (jid(&self.domain), jid(&self.local)),
+            );
+            self.iqs
+                .create(purpose, "get", route, ping(), now)
+                .write_to(out);
         }
     }
 
-    /// Takes `stanza`, from the server, for a barrier's answer if it is one,
-    /// and settles what that covers.
-    pub fn settle_by(&self, stanza: &Stanza) -> bool {
-        let mut state = self.state();
-        let answer = state
-            .stream
-            .as_mut()
-            .map_or(BarrierAnswer::Unrelated, |stream| {
-                stream.barriers.recognise(stanza)
-            });
-        let mut settled = match answer {
-            BarrierAnswer::Unrelated => return false,
-            BarrierAnswer::Late => return true,
-            BarrierAnswer::Settles(count) => state.settle(count),
-        };
-        let mut receipts = Vec::with_capacity(settled.len());
-        for entry in &mut settled {
-            receipts.push(std::mem::take(&mut entry.envelope.receipt));
-        }
-        let now = Instant::now();
-        state.replay.alive(now);
-        for entry in settled {
-            state.replay.keep(entry, now);
-        }
-        self.show_unsettled(&state);
-        drop(state);
-        self.writable.notify_one();
-        for mut receipt in receipts {
-            receipt.settle();
-        }
-        true
-    }
-
-    /// Takes `stanza`, from the server, for what tells whether it checks
-    /// senders, if it is that; what it tells.
-    pub fn check_by(&self, stanza: &Stanza) -> Option<FromCheckResult> {
-        let mut state = self.state();
-        let verdict = state.foreign.recognise(stanza)?;
-        if verdict == FromCheckResult::Refused {
-            // What is written already has its answer on the way.
-            let written = state.written;
-            let later = state.entries.split_off(written);
-            let written = std::mem::replace(&mut state.entries, later);
-            state.reject_foreign(&self.foreign_refusal());
-            self.rejection.notify_one();
-            let rest = std::mem::replace(&mut state.entries, written);
-            state.entries.extend(rest);
-        }
-        Some(verdict)
-    }
-
-    /// Whether `stanza`, from the server, only says who the server is.
-    pub fn met_by(&self, stanza: &Stanza) -> bool {
-        self.state().discovery.recognise(stanza)
-    }
-
-    /// Wants a ping although nothing waits for one.
+    /// Wants a ping although nothing waits for one, unless an answer is owed already.
     pub fn want_ping(&self, now: Instant) {
-        if let Some(stream) = &mut self.state().stream {
+        if let Some(stream) = &mut self.state().stream
+            && stream.asked_at.is_none()
+        {
             stream.ping_wanted.get_or_insert(now);
         }
         self.writable.notify_one();
@@ -415,7 +501,7 @@ impl Outbox {
     pub fn asked_at(&self) -> Option<Instant> {
         let state = self.state();
         let stream = state.stream.as_ref()?;
-        stream.barriers.raised_at().or(stream.ping_wanted)
+        stream.asked_at.or(stream.ping_wanted)
     }
 
     /// Whether the server has confirmed everything.

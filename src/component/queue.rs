@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::barrier::Barriers;
-use super::discovery::ServerDiscovery;
 use super::from_check::FromCheck;
+use super::pending_iqs::OVERDUE;
 use super::replay::Replay;
 use super::routing_probe::RoutingProbe;
 use crate::envelope::{Envelope, Obstacle};
@@ -19,6 +18,8 @@ pub(super) struct OutboxState {
     pub(super) closed: bool,
     /// The stream, while there is one.
     pub(super) stream: Option<Stream>,
+    /// How many stanzas have left `entries` at the front since the stream began.
+    pub(super) settled: u64,
     /// Oldest first: `written` ones, then those still to write.
     pub(super) entries: VecDeque<QueuedStanza>,
     /// How many of `entries` are on the present stream.
@@ -32,15 +33,19 @@ pub(super) struct OutboxState {
     pub(super) own_bytes: usize,
     pub(super) rejected: Vec<Rejected>,
     pub(super) foreign: FromCheck,
-    pub(super) discovery: ServerDiscovery,
     pub(super) replay: Replay,
-    pub(super) echoes: RoutingProbe,
+    pub(super) probe: RoutingProbe,
 }
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) barriers: Barriers,
-    /// A ping is wanted although nothing waits for one, since then.
+    /// When a barrier was answered last; at first, when the stream began.
+    pub(super) answered_at: Instant,
+    /// Since when the server owes an answer to a barrier.
+    pub(super) asked_at: Option<Instant>,
+    /// When the last barrier was written, while an answer is owed.
+    pub(super) barrier_at: Option<Instant>,
+    /// A barrier is wanted although nothing waits for one, since then.
     pub(super) ping_wanted: Option<Instant>,
 }
 
@@ -81,16 +86,32 @@ pub(super) struct Rejected {
     pub(super) refusal: Refusal,
 }
 
+impl Stream {
+    /// Whether a barrier belongs behind what is written at `now`. One whose
+    /// answer is overdue gets a successor: the answer may have been misrouted.
+    pub(super) fn needs_barrier(&self, written: usize, now: Instant) -> bool {
+        let is_due = |at| now.saturating_duration_since(at) >= OVERDUE;
+        self.barrier_at.is_none_or(is_due) && (written > 0 || self.ping_wanted.is_some())
+    }
+
+    pub(super) fn barrier_written(&mut self, now: Instant) {
+        self.ping_wanted = None;
+        self.barrier_at = Some(now);
+        self.asked_at.get_or_insert(now);
+    }
+
+    pub(super) fn barrier_answered(&mut self, now: Instant) {
+        self.answered_at = now;
+        (self.asked_at, self.barrier_at) = (None, None);
+    }
+}
+
 impl OutboxState {
-    pub(super) fn new(
-        foreign: FromCheck,
-        discovery: ServerDiscovery,
-        replay: Replay,
-        echoes: RoutingProbe,
-    ) -> Self {
+    pub(super) fn new(foreign: FromCheck, replay: Replay, probe: RoutingProbe) -> Self {
         Self {
             closed: false,
             stream: None,
+            settled: 0,
             entries: VecDeque::new(),
             written: 0,
             suspects: 0,
@@ -100,9 +121,8 @@ impl OutboxState {
             own_bytes: 0,
             rejected: Vec::new(),
             foreign,
-            discovery,
             replay,
-            echoes,
+            probe,
         }
     }
 
@@ -165,6 +185,7 @@ impl OutboxState {
     pub(super) fn settle(&mut self, count: usize) -> Vec<QueuedStanza> {
         let settled: Vec<QueuedStanza> = self.entries.drain(..count.min(self.written)).collect();
         self.written -= settled.len();
+        self.settled += settled.len() as u64;
         self.suspects = self.suspects.saturating_sub(settled.len());
         self.bytes -= settled.iter().map(QueuedStanza::weight).sum::<usize>();
         self.written_bytes -= settled.iter().map(|entry| entry.wire.len()).sum::<usize>();

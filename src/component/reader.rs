@@ -11,16 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::failure::{Failure, Phase, shown};
-use super::from_check::FromCheckResult;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, SILENCE};
 use crate::envelope::{Arrival, Envelope, Intake};
 use crate::metrics::Metrics;
-use crate::servers::{self, ServerProblem};
 use crate::stanza::{Cut, Fault, Limits, Refusal, Scanner, Stanza};
 
-/// A server that has nothing to say is asked after this time, and dead when
-/// it does not answer for as long again.
-const SILENCE: Duration = Duration::from_secs(30);
 /// A server that sends stanzas but no answer to a ping is given up after this
 /// time. Longer than [`SILENCE`]: it lives, and may just be slow.
 const UNANSWERED: Duration = Duration::from_secs(120);
@@ -79,11 +74,7 @@ impl Reader<'_> {
     }
 
     async fn hand_over(&self, stanza: Stanza) {
-        if self.outbox.settle_by(&stanza)
-            || self.outbox.met_by(&stanza)
-            || self.tell_of_check(&stanza)
-            || self.outbox.echo_by(&stanza)
-        {
+        if self.outbox.take(&stanza) {
             return;
         }
         let envelope = Envelope::new(
@@ -93,24 +84,6 @@ impl Reader<'_> {
             stanza,
         );
         self.intake.take(envelope).await;
-    }
-
-    /// Whether `stanza` only told whether the server checks senders.
-    fn tell_of_check(&self, stanza: &Stanza) -> bool {
-        let domain = &self.settings.domain;
-        match self.outbox.check_by(stanza) {
-            None => return false,
-            Some(FromCheckResult::Passes) => {
-                tracing::info!(%domain, "the server takes senders of other domains too");
-            }
-            Some(FromCheckResult::Refused) => tracing::warn!(
-                %domain,
-                "component.foreign_from is true, but the server only takes senders in {domain}: \
-                 others are refused. Turn its check off. {}",
-                servers::advice(ServerProblem::SenderCheck, domain)
-            ),
-        }
-        true
     }
 
     /// Tells the sender. Counted as taken too, so that the counters balance:

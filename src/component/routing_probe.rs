@@ -1,199 +1,194 @@
-//! Whether everything for our domain comes to our stream.
+//! Whether the server routes everything for our domain to our stream.
 //!
-//! A server may give stanzas for the domain to somebody else too: ejabberd lets
-//! any number of components attach as one domain and chooses one at random for
-//! each stanza, and with `domain_balancing` or `global_routes` even without a
-//! second one for it. Nothing on the stream tells. So from time to time the
-//! gateway sends a few stanzas to itself through the server: those that do not
-//! come back went astray, and those that come without having been sent on this
-//! stream tell who else is there.
+//! A server may route stanzas for the domain elsewhere too: ejabberd lets any
+//! number of components attach as one domain and chooses one at random for each
+//! stanza, and with `domain_balancing` or `global_routes` even without a second
+//! one for it. Nothing on the stream shows that. A round of the probe is a few
+//! iqs that the gateway sends to itself through the server: those that do not
+//! return were misrouted, and those that arrive without having been sent on
+//! this stream show where they belong.
+//!
+//! There is a round when the stream is attached, and when something looks wrong:
+//! - an iq of the gateway's own (barrier, probe, from-check, server discovery)
+//!   has no answer after [`OVERDUE`](super::pending_iqs::OVERDUE);
+//! - another gateway's probe arrives, or a stanza for another domain;
+//! - the round before found something: until a whole round finds nothing.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jid::Jid;
-use minidom::Element;
 use tokio::time::Instant;
-use uuid::Uuid;
 
+use super::pending_iqs::ID_MARK;
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::servers::{self, ServerProblem};
 use crate::stanza::{Kind, Stanza};
 
-/// What begins the id and the address of every echo, of any gateway.
-const MARK: &str = "strait-echo-";
-/// RoutingProbe at a time: with two streams, one time in 65,536 all come back.
+/// Starts the localpart of the addresses of every gateway's probes.
+const MARK: &str = "strait-probe-";
+/// Probes in a round: with two streams, one time in 65,536 all return.
 const COUNT: u64 = 16;
-/// Between two times.
+/// The shortest time between two rounds.
 const EVERY: Duration = Duration::from_secs(10);
-/// The same while something goes astray: its end should show soon.
-const EVERY_ASTRAY: Duration = Duration::from_secs(2);
-/// How long an echo may be overtaken by later ones before it counts as lost.
+/// The same while stanzas are misrouted: the end of that should show soon.
+const EVERY_MISROUTED: Duration = Duration::from_secs(2);
+/// The time in which later probes may overtake one before it counts as lost.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
-/// The echoes of one component, through all its streams.
+/// The routing probe of one component, through all its streams.
 #[derive(Debug)]
 pub(super) struct RoutingProbe {
     domain: Host,
-    /// Random, so that those of another gateway differ.
-    prefix: String,
     sent: u64,
-    /// `None` while there is no stream, or nobody wants to know.
-    round: Option<Round>,
+    /// `None` while there is no stream, and for a stream without a probe.
+    round: Option<ProbeRound>,
     found: Option<Misrouted>,
-    told: Option<Misrouted>,
+    reported: Option<Misrouted>,
 }
 
 #[derive(Debug)]
-struct Round {
+struct ProbeRound {
     since: Instant,
-    missing: BTreeSet<u64>,
-    /// The last that is back; all of its stream come in order.
-    last_back: u64,
+    first: u64,
+    returned: u64,
+    /// The last one that returned: probes of one stream return in order.
+    last_returned: u64,
     stranger: Option<Misrouted>,
 }
 
-/// What goes to somebody else, or comes from there.
+/// What the server routes elsewhere, or to us although it is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Misrouted {
     /// The server gives us what is for another stream: it is that domain's.
     OtherDomain(String),
     /// Another gateway is attached as our domain.
     OtherGateway,
-    /// So many echoes of one time did not come back.
-    Lost(usize),
+    /// So many probes of one round did not return.
+    Lost(u64),
+}
+
+/// Whether `stanza` is a probe, whichever gateway's. Only a component with a
+/// stream of a domain can send from the domain to itself.
+pub(super) fn is_probe(stanza: &Stanza) -> bool {
+    let (Kind::Iq, Some(id), Some(to)) = (stanza.kind(), stanza.id(), stanza.to()) else {
+        return false;
+    };
+    let is_marked = |node: &str| node.starts_with(MARK);
+    id.starts_with(ID_MARK)
+        && stanza.from() == Some(to)
+        && to.node().is_some_and(|node| is_marked(node.as_str()))
 }
 
 impl RoutingProbe {
-    pub(super) fn new(domain: &Host) -> Self {
+    pub fn new(domain: &Host) -> Self {
         Self {
             domain: domain.clone(),
-            prefix: format!("{MARK}{}-", Uuid::new_v4().simple()),
             sent: 0,
             round: None,
             found: None,
-            told: None,
+            reported: None,
         }
     }
 
-    /// A stream is up: what is to be written to it.
-    pub(super) fn attached(&mut self, now: Instant) -> Vec<Stanza> {
-        self.begin(now)
+    /// A round begins; the numbers of its probes.
+    pub fn begin(&mut self, now: Instant) -> impl Iterator<Item = u64> + use<> {
+        let first = self.sent + 1;
+        self.sent += COUNT;
+        self.round = Some(ProbeRound {
+            since: now,
+            first,
+            returned: 0,
+            last_returned: 0,
+            stranger: None,
+        });
+        first..first + COUNT
     }
 
-    /// The stream is gone; what is known was about it.
-    pub(super) fn detached(&mut self) {
+    /// Sender and recipient of a probe: they differ from probe to probe,
+    /// because a server may choose a stream by either.
+    pub fn address(&self, number: u64) -> Option<Jid> {
+        Jid::new(&format!("{MARK}{number}@{}", self.domain)).ok()
+    }
+
+    /// The stream is gone; what was found was about that stream.
+    pub fn detached(&mut self) {
         self.round = None;
         self.found = None;
     }
 
-    fn begin(&mut self, now: Instant) -> Vec<Stanza> {
-        let numbers = self.sent + 1..=self.sent + COUNT;
-        self.sent += COUNT;
-        self.round = Some(Round {
-            since: now,
-            missing: numbers.clone().collect(),
-            last_back: 0,
-            stranger: None,
-        });
-        numbers.map(|number| self.echo(number)).collect()
-    }
-
-    /// From and to addresses that differ each time: a server may choose by either.
-    fn echo(&self, number: u64) -> Stanza {
-        let address = Jid::new(&format!("{MARK}{number}@{}", self.domain)).ok();
-        let ping = Element::bare("ping", xmpp_parsers::ns::PING);
-        let id = format!("{}{number}", self.prefix);
-        let (from, to) = (address.clone(), address);
-        Stanza::new(Kind::Iq, Some("get"), Some(&id), from, to, &[ping])
-    }
-
-    /// Whether `stanza` from the server is an echo, ours or not. Only who has a
-    /// stream of a domain can send from the domain to itself.
-    pub(super) fn recognise(&mut self, stanza: &Stanza) -> bool {
-        let (Kind::Iq, Some(id)) = (stanza.kind(), stanza.id()) else {
-            return false;
-        };
-        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else {
-            return false;
-        };
-        if !id.starts_with(MARK) || from.domain() != to.domain() {
-            return false;
+    /// A probe has returned to this stream.
+    pub fn returned(&mut self, number: u64) {
+        if let Some(round) = &mut self.round
+            && number >= round.first
+        {
+            round.returned += 1;
+            round.last_returned = round.last_returned.max(number);
         }
-        let Some(round) = &mut self.round else {
-            return true;
-        };
-        let own = id.strip_prefix(&self.prefix);
-        if let Some(number) = own.and_then(|number| number.parse().ok()) {
-            // An answer is from somebody else, who got it.
-            if stanza.stanza_type() != Some("get") {
-                return true;
+    }
+
+    /// A stanza for `domain` has arrived that does not belong on this stream.
+    pub fn stranger(&mut self, domain: &str) {
+        if let Some(round) = &mut self.round {
+            if self.domain == *domain {
+                round.stranger.get_or_insert(Misrouted::OtherGateway);
+            } else {
+                round.stranger = Some(Misrouted::OtherDomain(domain.to_owned()));
             }
-            round.missing.remove(&number);
-            round.last_back = round.last_back.max(number);
-        } else if self.domain == *to.domain().as_str() {
-            round.stranger.get_or_insert(Misrouted::OtherGateway);
-        } else {
-            round.stranger = Some(Misrouted::OtherDomain(to.domain().to_string()));
         }
-        true
     }
 
-    /// Time has passed: what is to be written now.
-    pub(super) fn tend(&mut self, now: Instant) -> Vec<Stanza> {
+    /// Time has passed; `overdue`: an iq of ours has no answer. Whether a new
+    /// round is to begin.
+    pub fn tend(&mut self, now: Instant, overdue: bool) -> bool {
         let Some(round) = &self.round else {
-            return Vec::new();
+            return false;
         };
         let age = now.saturating_duration_since(round.since);
         let seen = round.seen(age);
-        let is_over = age >= self.found.as_ref().map_or(EVERY, |_| EVERY_ASTRAY);
-        // Only a whole round in which nothing was seen says that it is over.
-        if seen.is_some() || is_over && round.missing.is_empty() {
+        let is_over = age >= self.found.as_ref().map_or(EVERY, |_| EVERY_MISROUTED);
+        // Only a whole round in which nothing was seen shows that it is over.
+        if seen.is_some() || is_over && round.returned == COUNT {
             self.found = seen;
         }
-        if is_over { self.begin(now) } else { Vec::new() }
+        is_over && (overdue || self.found.is_some())
     }
 
-    /// What goes astray at present.
-    pub(super) fn found(&self) -> Option<&Misrouted> {
+    /// What is misrouted at present.
+    pub fn found(&self) -> Option<&Misrouted> {
         self.found.as_ref()
     }
 
-    /// Since when the present echoes are under way.
-    pub(super) fn since(&self) -> Option<Instant> {
-        self.round.as_ref().map(|round| round.since)
-    }
-
-    /// The same when it is of another sort than what was told last.
-    pub(super) fn news(&mut self) -> Option<Option<Misrouted>> {
-        let same = match (&self.told, &self.found) {
-            // How many are lost differs each time.
+    /// The same when it is of another sort than what was reported last.
+    pub fn news(&mut self) -> Option<Option<Misrouted>> {
+        let same = match (&self.reported, &self.found) {
+            // How many are lost differs from round to round.
             (Some(Misrouted::Lost(_)), Some(Misrouted::Lost(_))) => true,
-            (told, found) => told == found,
+            (reported, found) => reported == found,
         };
         if same {
             return None;
         }
-        self.told.clone_from(&self.found);
-        Some(self.told.clone())
+        self.reported.clone_from(&self.found);
+        Some(self.reported.clone())
     }
 }
 
-impl Round {
+impl ProbeRound {
     fn seen(&self, age: Duration) -> Option<Misrouted> {
         if self.stranger.is_some() {
             return self.stranger.clone();
         }
-        // A server that is slow has not answered the last ones either.
-        let lost = self.missing.range(..self.last_back).count();
+        // A server that is slow has not returned the last ones either.
+        let sent = (self.last_returned + 1).saturating_sub(self.first);
+        let lost = sent.saturating_sub(self.returned);
         (lost > 0 && age >= OVERTAKEN).then_some(Misrouted::Lost(lost))
     }
 }
 
 impl Misrouted {
     /// What it means and what to change.
-    pub(super) fn advice(&self, domain: &Host, server: &Endpoint) -> String {
+    pub fn advice(&self, domain: &Host, server: &Endpoint) -> String {
         let advice = |problem| servers::advice(problem, domain);
         match self {
             Self::OtherDomain(other) => format!(
@@ -223,11 +218,11 @@ mod tests {
         Host::new(name).unwrap()
     }
 
-    /// RoutingProbe whose first round has begun.
-    fn begun(now: Instant) -> (RoutingProbe, Vec<Stanza>) {
-        let mut echoes = RoutingProbe::new(&host("example.test"));
-        let sent = echoes.attached(now);
-        (echoes, sent)
+    /// A probe whose first round has begun.
+    fn begun(now: Instant) -> (RoutingProbe, Vec<u64>) {
+        let mut probe = RoutingProbe::new(&host("example.test"));
+        let sent = probe.begin(now).collect();
+        (probe, sent)
     }
 
     fn after(now: Instant, seconds: u64) -> Instant {
@@ -235,133 +230,144 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_found_when_all_come_back() {
+    fn one_round_is_enough_while_nothing_looks_wrong() {
         let now = Instant::now();
-        let (mut echoes, mut sent) = begun(now);
-        for round in 0..3 {
-            assert_eq!(sent.len(), 16);
-            for echo in &sent {
-                assert!(echoes.recognise(echo));
-            }
-            assert!(echoes.tend(after(now, round * 10 + 9)).is_empty());
-            assert_eq!(echoes.news(), None);
-            sent = echoes.tend(after(now, round * 10 + 10));
+        let (mut probe, sent) = begun(now);
+        assert_eq!(sent.len(), 16);
+        sent.iter().for_each(|number| probe.returned(*number));
+        for second in 0..100 {
+            assert!(!probe.tend(after(now, second), false));
         }
+        assert!(probe.tend(after(now, 100), true));
+        assert_eq!(probe.news(), None);
     }
 
     #[test]
-    fn what_later_ones_overtook_is_lost() {
+    fn while_an_answer_is_missing_there_is_a_round_every_ten_seconds() {
         let now = Instant::now();
-        let (mut echoes, sent) = begun(now);
-        for echo in sent.iter().skip(3) {
-            echoes.recognise(echo);
-        }
-        echoes.tend(now);
-        assert_eq!(echoes.news(), None);
-        echoes.tend(after(now, 1));
-        assert_eq!(echoes.news(), Some(Some(Misrouted::Lost(3))));
-        // Next time others are lost: no news.
-        let sent = echoes.tend(after(now, 2));
-        echoes.recognise(&sent[15]);
-        echoes.tend(after(now, 3));
-        assert_eq!(echoes.news(), None);
-        assert_eq!(echoes.found(), Some(&Misrouted::Lost(15)));
+        let (mut probe, sent) = begun(now);
+        sent.iter().for_each(|number| probe.returned(*number));
+        assert!(!probe.tend(after(now, 9), true));
+        assert!(probe.tend(after(now, 10), true));
+        let sent: Vec<u64> = probe.begin(after(now, 10)).collect();
+        sent.iter().for_each(|number| probe.returned(*number));
+        assert!(!probe.tend(after(now, 19), true));
+        assert!(probe.tend(after(now, 20), true));
+        assert_eq!(probe.news(), None);
+    }
+
+    #[test]
+    fn a_probe_that_later_ones_overtake_is_lost() {
+        let now = Instant::now();
+        let (mut probe, sent) = begun(now);
+        sent[3..].iter().for_each(|number| probe.returned(*number));
+        probe.tend(now, false);
+        assert_eq!(probe.news(), None);
+        probe.tend(after(now, 1), false);
+        assert_eq!(probe.news(), Some(Some(Misrouted::Lost(3))));
+        // In the next round others are lost: no news.
+        assert!(probe.tend(after(now, 2), false));
+        let sent: Vec<u64> = probe.begin(after(now, 2)).collect();
+        probe.returned(sent[15]);
+        probe.tend(after(now, 3), false);
+        assert_eq!(probe.news(), None);
+        assert_eq!(probe.found(), Some(&Misrouted::Lost(15)));
         // And then none.
-        let sent = echoes.tend(after(now, 4));
-        for echo in &sent {
-            echoes.recognise(echo);
-        }
-        echoes.tend(after(now, 6));
-        assert_eq!(echoes.news(), Some(None));
-    }
-
-    #[test]
-    fn what_somebody_else_answers_did_not_come_back() {
-        let now = Instant::now();
-        let (mut echoes, sent) = begun(now);
-        for (n, echo) in sent.iter().enumerate() {
-            let id = echo.id().unwrap();
-            let (from, to) = (echo.to().cloned(), echo.from().cloned());
-            let error = Stanza::new(Kind::Iq, Some("error"), Some(&id), from, to, &[]);
-            assert!(echoes.recognise(if n == 4 { &error } else { echo }));
-        }
-        echoes.tend(after(now, 1));
-        assert_eq!(echoes.news(), Some(Some(Misrouted::Lost(1))));
+        assert!(probe.tend(after(now, 4), false));
+        probe.begin(after(now, 4)).for_each(drop);
+        (33..=48).for_each(|number| probe.returned(number));
+        assert!(!probe.tend(after(now, 6), false));
+        assert_eq!(probe.news(), Some(None));
     }
 
     #[test]
     fn a_slow_server_loses_nothing() {
         let now = Instant::now();
-        let (mut echoes, sent) = begun(now);
-        for echo in sent.iter().take(7) {
-            echoes.recognise(echo);
-        }
-        echoes.tend(after(now, 11));
-        assert_eq!(echoes.news(), None);
-        // They come when the next round has begun already.
-        for echo in &sent {
-            assert!(echoes.recognise(echo));
-        }
-        assert_eq!(echoes.news(), None);
+        let (mut probe, sent) = begun(now);
+        sent[..7].iter().for_each(|number| probe.returned(*number));
+        assert!(probe.tend(after(now, 11), true));
+        assert_eq!(probe.news(), None);
+        // They return when the next round has begun already.
+        probe.begin(after(now, 11)).for_each(drop);
+        sent[7..].iter().for_each(|number| probe.returned(*number));
+        probe.tend(after(now, 13), true);
+        assert_eq!(probe.news(), None);
     }
 
     #[test]
-    fn a_server_that_returns_none_tells_nothing() {
+    fn a_server_that_returns_none_shows_nothing() {
         let now = Instant::now();
-        let (mut echoes, _) = begun(now);
+        let (mut probe, _) = begun(now);
         for second in 0..100 {
-            echoes.tend(after(now, second));
-            assert_eq!(echoes.news(), None);
+            if probe.tend(after(now, second), true) {
+                probe.begin(after(now, second)).for_each(drop);
+            }
+            assert_eq!(probe.news(), None);
         }
     }
 
     #[test]
-    fn anothers_echo_tells_who_else_is_there() {
+    fn a_stranger_shows_where_it_belongs_and_asks_for_a_round() {
         let now = Instant::now();
-        for (other, found) in [
+        for (domain, found) in [
             ("example.test", Misrouted::OtherGateway),
             (
                 "muc.example.test",
                 Misrouted::OtherDomain("muc.example.test".to_owned()),
             ),
         ] {
-            let (mut echoes, _) = begun(now);
-            let theirs = RoutingProbe::new(&host(other)).attached(now);
-            assert!(echoes.recognise(&theirs[0]));
-            echoes.tend(now);
-            assert_eq!(echoes.news(), Some(Some(found)));
+            let (mut probe, sent) = begun(now);
+            sent.iter().for_each(|number| probe.returned(*number));
+            probe.stranger(domain);
+            assert!(!probe.tend(after(now, 1), false));
+            assert_eq!(probe.news(), Some(Some(found)));
+            assert!(probe.tend(after(now, 2), false));
         }
     }
 
     #[test]
-    fn what_is_known_ends_with_the_stream() {
+    fn what_was_found_ends_with_the_stream() {
         let now = Instant::now();
-        let (mut echoes, sent) = begun(now);
-        echoes.recognise(&sent[15]);
-        echoes.tend(after(now, 2));
-        assert!(echoes.news().is_some());
-        echoes.detached();
-        assert_eq!(echoes.news(), Some(None));
-        // A late one of the stream before is still ours.
-        let again = echoes.attached(after(now, 3));
-        assert!(echoes.recognise(&sent[3]));
-        for echo in &again {
-            echoes.recognise(echo);
-        }
-        echoes.tend(after(now, 5));
-        assert_eq!(echoes.news(), None);
+        let (mut probe, sent) = begun(now);
+        probe.returned(sent[15]);
+        probe.tend(after(now, 2), false);
+        assert!(probe.news().is_some());
+        probe.detached();
+        assert_eq!(probe.news(), Some(None));
+        let again: Vec<u64> = probe.begin(after(now, 3)).collect();
+        // A late one of the stream before counts for nothing.
+        probe.returned(sent[3]);
+        again.iter().for_each(|number| probe.returned(*number));
+        probe.tend(after(now, 5), false);
+        assert_eq!(probe.news(), None);
     }
 
     #[test]
-    fn other_stanzas_are_none_of_its_business() {
-        let (mut echoes, _) = begun(Instant::now());
+    fn a_probe_is_recognised_whoever_sent_it() {
         let jid = |text: &str| Jid::new(text).ok();
-        for (id, from, to) in [
-            ("x", "a@example.test", "b@example.test"),
-            ("strait-echo-1", "a@elsewhere.test", "b@example.test"),
+        for (id, from, to, is) in [
+            (
+                "strait-1-1",
+                "strait-probe-1@muc.test",
+                "strait-probe-1@muc.test",
+                true,
+            ),
+            (
+                "x",
+                "strait-probe-1@muc.test",
+                "strait-probe-1@muc.test",
+                false,
+            ),
+            (
+                "strait-1-1",
+                "a@elsewhere.test",
+                "strait-probe-1@muc.test",
+                false,
+            ),
+            ("strait-1-1", "a@muc.test", "a@muc.test", false),
         ] {
-            let stanza = Stanza::new(Kind::Iq, Some("get"), Some(id), jid(from), jid(to), &[]);
-            assert!(!echoes.recognise(&stanza), "{id}");
+            let iq = Stanza::new(Kind::Iq, Some("get"), Some(id), jid(from), jid(to), &[]);
+            assert_eq!(is_probe(&iq), is, "{id} {from} {to}");
         }
     }
 }

@@ -224,8 +224,8 @@ impl Returner {
             for rejected in self.outbox.take_rejected() {
                 self.refuse(rejected, intake).await;
             }
-            if let Some(astray) = self.outbox.tend_echoes(Instant::now()) {
-                self.tell_of_echoes(astray.as_ref());
+            if let Some(misrouted) = self.outbox.tend(Instant::now()) {
+                self.report_misrouted(misrouted.as_ref());
             }
             tokio::select! {
                 () = sleep(tick) => {}
@@ -234,17 +234,17 @@ impl Returner {
         }
     }
 
-    fn tell_of_echoes(&self, astray: Option<&Misrouted>) {
+    fn report_misrouted(&self, misrouted: Option<&Misrouted>) {
         let (domain, server) = (&self.settings.domain, &self.settings.config.server);
         let gauge = &self.metrics.component_misrouted;
         let gauge = gauge.with_label_values(&[domain.as_str()]);
-        gauge.set(i64::from(astray.is_some()));
-        match astray {
-            Some(astray) => tracing::error!(
+        gauge.set(i64::from(misrouted.is_some()));
+        match misrouted {
+            Some(misrouted) => tracing::error!(
                 %server, %domain,
-                "stanzas go astray: {}", astray.advice(domain, server)
+                "stanzas are misrouted: {}", misrouted.advice(domain, server)
             ),
-            None => tracing::info!(%server, %domain, "no stanzas go astray any more"),
+            None => tracing::info!(%server, %domain, "no stanzas are misrouted any more"),
         }
     }
 

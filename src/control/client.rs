@@ -1,17 +1,13 @@
-//! The control component's stream: questions go out here, answers and what the
-//! server tells by itself come in.
+//! The control component's stream: requests to the server, and the presence and
+//! privileges that it sends.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use jid::Jid;
 use minidom::Element;
-use tokio::sync::{oneshot, watch};
-use tokio::time::timeout;
-use uuid::Uuid;
+use tokio::sync::watch;
 
 use super::Names;
 use crate::component::{Attachment, Component};
@@ -22,8 +18,6 @@ use crate::servers::NoAnswer;
 use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
-/// So long may an answer take; a list of many sessions is long.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How the namespace of every version of XEP-0356 begins.
 const PRIVILEGE: &str = "urn:xmpp:privilege:";
 
@@ -39,7 +33,6 @@ pub struct ControlClient {
     silent_ends: AtomicBool,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
-    asked: Mutex<HashMap<String, oneshot::Sender<Element>>>,
     privilege: watch::Sender<bool>,
 }
 
@@ -62,7 +55,6 @@ impl ControlClient {
             silent_ends: AtomicBool::new(false),
             sessions,
             metrics,
-            asked: Mutex::default(),
             privilege: watch::Sender::new(false),
         }
     }
@@ -105,47 +97,24 @@ impl ControlClient {
 
     /// Asks the server and waits for the result.
     pub(super) async fn ask(&self, kind: &str, payload: Element) -> Result<Element, NoAnswer> {
-        let mut attachment = self.attachment();
-        let id = format!("strait-{}", Uuid::new_v4().simple());
-        let (answer, answered) = oneshot::channel();
-        self.asked().insert(id.clone(), answer);
-        self.component.send_own(Stanza::new(
-            Kind::Iq,
-            Some(kind),
-            Some(&id),
-            Some(self.address()),
-            Some(address(&self.server)),
-            &[payload],
-        ));
-        let detached = attachment.wait_for(|now| matches!(now, Attachment::Detached { .. }));
-        let answer = tokio::select! {
-            answer = timeout(PATIENCE, answered) => match answer {
-                Ok(answer) => answer.map_err(|_| NoAnswer::Detached),
-                Err(_) => Err(NoAnswer::Late(PATIENCE)),
-            },
-            _ = detached => Err(NoAnswer::Detached),
-        };
-        self.asked().remove(&id);
-        let answer = answer?;
+        let answer = self.component.request(kind, payload).await;
+        match &answer {
+            Ok(_) => self.count("answer"),
+            Err(NoAnswer::Late(_)) => self.count("late"),
+            Err(_) => {}
+        }
+        let answer = answer?.to_element();
         match answer.attr("type") {
             Some("result") => Ok(answer),
             _ => Err(NoAnswer::Refused(condition(&answer))),
         }
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<String, oneshot::Sender<Element>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take_answer(&self, iq: &Stanza) -> &'static str {
-        let from_server = iq.from().is_some_and(|from| *from == self.server_address());
-        let id = iq.id().filter(|_| from_server);
-        let waiting = id.and_then(|id| self.asked().remove(&*id));
-        match waiting {
-            // Nobody waits any more: it came too late.
-            Some(waiting) => waiting.send(iq.to_element()).map_or("late", |()| "answer"),
-            None => "late",
-        }
+    fn count(&self, what: &str) {
+        self.metrics
+            .control_stanzas
+            .with_label_values(&[what])
+            .inc();
     }
 
     fn server_address(&self) -> Jid {
@@ -208,15 +177,13 @@ impl Intake for ControlClient {
     async fn take(&self, mut envelope: Envelope) {
         let stanza = &envelope.stanza;
         let what = match (stanza.kind(), stanza.stanza_type()) {
-            (Kind::Iq, Some("result" | "error")) => self.take_answer(stanza),
+            // Answers to requests do not come here: this one is to nothing that was sent.
+            (Kind::Iq, Some("result" | "error")) => "late",
             (Kind::Iq, _) => self.refuse(stanza),
             (Kind::Presence, _) => self.take_presence(stanza),
             (Kind::Message, _) => self.take_message(stanza),
         };
-        self.metrics
-            .control_stanzas
-            .with_label_values(&[what])
-            .inc();
+        self.count(what);
         envelope.receipt.settle();
     }
 }

@@ -1,6 +1,9 @@
 //! Stanzas that ejabberd gives to somebody else, without a word, are noticed.
 
+use std::time::Duration;
+
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::support::backend::Backend;
 use crate::support::cluster::{Builder, Cluster, GLOBAL, SECRET};
@@ -22,7 +25,7 @@ async fn tells(gateway: &Gateway, domain: &str, parts: &[&str]) {
         .until_metric(
             "strait_component_stanzas_astray",
             &[("domain", domain)],
-            |astray| astray == 1.0,
+            |misrouted| misrouted == 1.0,
         )
         .await;
     for part in parts {
@@ -50,7 +53,9 @@ async fn two_gateways_of_one_domain_tell_of_each_other_until_one_is_stopped() {
         assert_eq!(status, 503, "{ready}");
     }
     second.process.terminate().await;
-    first.until_logged("no stanzas go astray any more").await;
+    first
+        .until_logged("no stanzas are misrouted any more")
+        .await;
     first.until_ready().await;
     // Not even the answer to a barrier is missing.
     first.until_settled().await;
@@ -64,14 +69,28 @@ async fn another_component_or_a_hung_gateway_is_noticed_by_what_is_lost() {
         .start()
         .await;
     let gateway = &cluster.dc("dc1.test").gateway;
+    let alice = cluster.login("alice", "dc1.test", "r1").await;
+    let _bob = cluster.login("bob", "dc1.test", "b1").await;
     let other = cluster.component(GLOBAL, "dc1.test").await;
     let parts = [
         "did not come back",
         "another component is attached as example.test",
     ];
-    tells(gateway, GLOBAL, &parts).await;
+    // The missing answer to a barrier behind one of these starts the probe.
+    let traffic = async {
+        loop {
+            alice.chat("bob@example.test", "anyone?").await;
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        () = tells(gateway, GLOBAL, &parts) => {}
+        () = traffic => {}
+    }
     other.close().await;
-    gateway.until_logged("no stanzas go astray any more").await;
+    gateway
+        .until_logged("no stanzas are misrouted any more")
+        .await;
     gateway.until_ready().await;
 
     let mut settings = cluster.settings("dc1.test");
@@ -88,7 +107,7 @@ async fn another_component_or_a_hung_gateway_is_noticed_by_what_is_lost() {
     .await;
     hung.process.kill9().await;
     gateway
-        .until_logged_times("no stanzas go astray any more", 2)
+        .until_logged_times("no stanzas are misrouted any more", 2)
         .await;
     gateway.until_ready().await;
 }

@@ -113,7 +113,7 @@ impl Connection {
         let reader = tokio::spawn(async move {
             let answer = |stanza: &Element| {
                 answer_ping(stanza, &asked, &answers)
-                    || return_echo(stanza, &answers)
+                    || return_probe(stanza, &answers)
                     || answer_nothing(stanza, &answers)
             };
             filled.fill(read, ns::COMPONENT, answer).await;
@@ -274,9 +274,10 @@ fn answer_ping(stanza: &Element, pings: &Mutex<Pings>, out: &UnboundedSender<Ord
 }
 
 /// Gives back what the component sends to itself, as every server does.
-fn return_echo(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
+fn return_probe(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     let id = stanza.attr("id").unwrap_or_default();
-    let Some(address) = stanza.attr("to").filter(|_| id.starts_with("strait-echo-")) else {
+    let to = stanza.attr("to");
+    let Some(address) = to.filter(|to| to.starts_with("strait-probe-")) else {
         return false;
     };
     let _ = out.send(Order::Write(format!(
@@ -286,11 +287,11 @@ fn return_echo(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     true
 }
 
-/// The gateway asks who the server is: this one does not say.
+/// Refuses to name the server software when the gateway asks for it.
 fn answer_nothing(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     let id = stanza
         .attr("id")
-        .filter(|id| id.starts_with("strait-server-"));
+        .filter(|id| id.starts_with("strait-") && stanza.has_child("query", ns::DISCO_INFO));
     let (Some(id), Some(from), Some(to)) = (id, stanza.attr("from"), stanza.attr("to")) else {
         return false;
     };

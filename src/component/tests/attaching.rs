@@ -196,12 +196,12 @@ async fn the_server_is_asked_who_it_is_and_what_it_says_is_no_stanza_for_others(
     gateway.until_attached(1).await;
     gateway.reinject(1);
     connection.until_barrier().await;
-    let [question] = connection.questions.as_slice() else {
-        panic!("{:?}", connection.questions);
+    let [id] = connection.discovery.as_slice() else {
+        panic!("{:?}", connection.discovery);
     };
     assert_eq!(*gateway.component.server.borrow(), KnownServer::default());
     let answer = format!(
-        "<iq type='result' id='{question}' from='dc1.test' to='example.test'>\
+        "<iq type='result' id='{id}' from='dc1.test' to='example.test'>\
          <query xmlns='http://jabber.org/protocol/disco#info'>\
          <identity category='server' type='im' name='MongooseIM'/></query></iq>\
          <message id='next' from='alice@dc1.test/r' to='bob@example.test'/>"
@@ -211,4 +211,38 @@ async fn the_server_is_asked_who_it_is_and_what_it_says_is_no_stanza_for_others(
     let known = gateway.component.server.borrow();
     assert_eq!(known.name.as_deref(), Some("MongooseIM"));
     assert!(known.quirks.doubles_messages_to_the_gone);
+}
+
+#[tokio::test]
+async fn the_routing_probe_runs_at_attach_and_again_when_an_answer_is_missing() {
+    let server = Server::start().await;
+    let mut gateway = Gateway::with(Settings {
+        probes_routing: true,
+        ..settings("127.0.0.1", server.port())
+    });
+    let mut connection = server.attach().await;
+    gateway.until_attached(1).await;
+    let address = |n| format!("strait-probe-{n}@example.test");
+    let clock = StoppedClock::new();
+    for n in 1..=16 {
+        let probe = connection.until("</iq>").await;
+        assert!(probe.contains(&address(n)), "{probe}");
+        connection.send(&probe).await;
+    }
+    for id in connection.discovery.clone() {
+        connection.answer(&id).await;
+    }
+    let last = "<message id='last' from='alice@dc1.test/r' to='bob@example.test'/>";
+    connection.send(last).await;
+    assert_eq!(gateway.next_taken().await, "last");
+    // The keep-alive is the next that is written.
+    for _ in 0..31 {
+        clock.advance(1).await;
+        tokio::task::yield_now().await;
+    }
+    connection.until_barrier().await;
+    clock.advance(6).await;
+    let round = connection.until(&address(17)).await;
+    assert!(!round.contains(&address(16)), "{round}");
+    assert!(gateway.component.fitness().is_ok());
 }

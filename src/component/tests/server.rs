@@ -12,8 +12,8 @@ pub struct Connection {
     unread: String,
     /// What the component calls itself.
     pub domain: String,
-    /// The ids of its questions who the server is, which are in nothing that is read.
-    pub questions: Vec<String>,
+    /// The ids of its requests for the server's disco#info, which are in nothing that is read.
+    pub discovery: Vec<String>,
 }
 
 /// A stream header like Prosody's; with id `abc`.
@@ -38,7 +38,7 @@ impl Server {
             socket,
             unread: String::new(),
             domain: String::new(),
-            questions: Vec::new(),
+            discovery: Vec::new(),
         };
         let header = connection.until("'1.0'>").await;
         let domain = header
@@ -84,20 +84,17 @@ impl Connection {
             assert!(count > 0, "closed before {end}; unread: {}", self.unread);
             self.unread
                 .push_str(std::str::from_utf8(&bytes[..count]).unwrap());
-            self.set_questions_aside();
+            self.set_discovery_aside();
         }
     }
 
-    fn set_questions_aside(&mut self) {
-        const END: &str = "</iq>";
-        while let Some(start) = self.unread.find("<iq type='get' id='strait-server-")
-            && let Some(length) = self.unread[start..].find(END)
-        {
-            let question = self.unread[start..start + length].to_owned();
-            self.unread
-                .replace_range(start..start + length + END.len(), "");
-            let id = question.split("id='").nth(1).unwrap();
-            self.questions
+    fn set_discovery_aside(&mut self) {
+        const END: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/></iq>";
+        while let Some(end) = self.unread.find(END) {
+            let start = self.unread[..end].rfind("<iq").unwrap();
+            let iq: String = self.unread.drain(start..end + END.len()).collect();
+            let id = iq.split("id='").nth(1).unwrap();
+            self.discovery
                 .push(id.split('\'').next().unwrap().to_owned());
         }
     }
@@ -142,7 +139,7 @@ impl Connection {
         let mut rest = Vec::new();
         self.socket.read_to_end(&mut rest).await.unwrap();
         self.unread += std::str::from_utf8(&rest).unwrap();
-        self.set_questions_aside();
+        self.set_discovery_aside();
         self.unread
     }
 }
