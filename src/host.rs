@@ -8,7 +8,8 @@ use jid::BareJid;
 
 /// A datacenter's own XMPP domain (`local_host`), which is also its name in
 /// every table. Normalised (IDNA, lower case), cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub struct Host(Arc<str>);
 
 impl Host {
@@ -56,6 +57,14 @@ pub struct Locations {
     pub bare: Vec<Host>,
     /// The last host that claimed the bare JID, ever. `None` if a host claims it now.
     pub home: Option<Host>,
+}
+
+impl TryFrom<String> for Host {
+    type Error = InvalidHost;
+
+    fn try_from(domain: String) -> Result<Self, InvalidHost> {
+        Self::new(&domain)
+    }
 }
 
 /// Why a text is not a [`Host`].

@@ -1,4 +1,4 @@
-//! Reading the TOML file: every key with its line.
+//! Reading the TOML file: each key with its line.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,31 +6,32 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::options::{self, OPTIONS, OptionSpec};
+use super::kind::OptionKind;
+use super::option::OptionSpec;
 use super::problem::{Origin, Problem};
 use super::reading::Reading;
-use super::value::Value;
+use serde_json::{Value, json};
 
 /// Reads the file's options into `reading`. False when it cannot be read at
-/// all or is not TOML: then nothing can be said about what it leaves out.
+/// all or is not TOML: then nothing is known about the options that it lacks.
 pub(super) fn read(path: &Path, reading: &mut Reading) -> bool {
     let shared: Arc<Path> = path.into();
     reading.set_file(shared.clone());
+    let read = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
+    let text = read.and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {}", error.utf8_error()))
+    });
     let mut file = File {
         path: shared,
-        text: String::new(),
+        text: text.as_deref().unwrap_or_default(),
         reading,
     };
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => return file.reject(format!("cannot be read: {error}")),
-    };
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => return file.reject(format!("is not UTF-8: {}", error.utf8_error())),
-    };
-    file.text.clone_from(&text);
-    let (document, errors) = DeTable::parse_recoverable(&text);
+    if let Err(what) = &text {
+        let problem = Problem::at(path.display(), file.origin(0), what);
+        file.reading.report(problem);
+        return false;
+    }
+    let (document, errors) = DeTable::parse_recoverable(file.text);
     if errors.is_empty() {
         file.table("", document.get_ref());
     } else {
@@ -41,17 +42,11 @@ pub(super) fn read(path: &Path, reading: &mut Reading) -> bool {
 
 struct File<'a> {
     path: Arc<Path>,
-    text: String,
+    text: &'a str,
     reading: &'a mut Reading,
 }
 
 impl File<'_> {
-    fn reject(&mut self, what: String) -> bool {
-        let problem = Problem::at(self.path.display(), self.origin(0), what);
-        self.reading.report(problem);
-        false
-    }
-
     /// The parser's messages alone: its own display quotes the line, which may
     /// be that of a secret. One a line, as the rest of a broken line only
     /// repeats the matter.
@@ -59,9 +54,9 @@ impl File<'_> {
         let mut last = 0;
         for error in errors {
             let at = error.span().map_or(self.text.len(), |span| span.start);
-            let (line, column) = (self.line(at), self.column(at));
+            let line = line(self.text, at);
             if line != last {
-                let place = format!("{}:{line}:{column}", self.path.display());
+                let place = format!("{}:{line}:{}", self.path.display(), column(self.text, at));
                 let what = format!("is not TOML: {}", error.message());
                 self.reading
                     .report(Problem::at(place, self.origin(at), what));
@@ -77,45 +72,37 @@ impl File<'_> {
                 "" => key.get_ref().to_string(),
                 section => format!("{section}.{}", key.get_ref()),
             };
-            if let Some(option) = OptionSpec::find(&path) {
-                self.option(option, at, value);
-            } else if options::is_section(&path) {
-                self.section(&path, at, value);
+            if let Some(option) = self.reading.option(&path) {
+                self.option(option, value);
+            } else if !is_section(&path, self.reading) {
+                self.refuse(&path, at, unknown(&path, self.reading));
+            } else if let DeValue::Table(table) = value.get_ref() {
+                self.table(&path, table);
             } else {
-                let what = unknown(&path);
+                let what =
+                    format!("is a section; write [{path}] and its keys on lines of their own");
                 self.refuse(&path, at, what);
             }
         }
     }
 
-    fn section(&mut self, path: &str, at: usize, value: &Spanned<DeValue<'_>>) {
-        match value.get_ref() {
-            DeValue::Table(table) => self.table(path, table),
-            _ => {
-                let what =
-                    format!("is a section; write [{path}] and its keys on lines of their own");
-                self.refuse(path, at, what);
-            }
-        }
-    }
-
-    fn option(&mut self, option: &'static OptionSpec, at: usize, value: &Spanned<DeValue<'_>>) {
-        let (at, read) = match option.kind.read_toml(value, &|at| self.origin(at)) {
-            Ok(value) => (at, Ok(self.beside_file(value))),
-            Err(misread) => (misread.at, Err(misread.what)),
+    fn option(&mut self, option: &'static OptionSpec, value: &Spanned<DeValue<'_>>) {
+        let (at, read) = match option.kind.read_toml(value, &|at| line(self.text, at)) {
+            Ok(read) => (value.span().start, Ok(self.beside_file(option.kind, read))),
+            Err((at, what)) => (at, Err(what)),
         };
         self.reading.set(option, read, self.origin(at));
     }
 
-    /// A relative path is meant from the file, wherever strait was started.
-    fn beside_file(&self, value: Value) -> Value {
-        match (value, self.path.parent()) {
-            (Value::Path(path), Some(folder)) => Value::Path(folder.join(path)),
-            (value, _) => value,
+    /// A relative path starts at the file's folder, wherever strait was started.
+    fn beside_file(&self, kind: OptionKind, value: Value) -> Value {
+        match (kind, value.as_str(), self.path.parent()) {
+            (OptionKind::Path, Some(path), Some(folder)) => json!(folder.join(path)),
+            _ => value,
         }
     }
 
-    fn refuse(&mut self, key: &str, at: usize, what: impl std::fmt::Display) {
+    fn refuse(&mut self, key: &str, at: usize, what: String) {
         let problem = Problem::new(self.origin(at), key, what);
         self.reading.report(problem);
     }
@@ -123,33 +110,42 @@ impl File<'_> {
     fn origin(&self, at: usize) -> Origin {
         Origin::File {
             path: self.path.clone(),
-            line: self.line(at),
+            line: line(self.text, at),
         }
-    }
-
-    fn before(&self, at: usize) -> &str {
-        self.text.get(..at).unwrap_or(&self.text)
-    }
-
-    fn line(&self, at: usize) -> usize {
-        self.before(at).matches('\n').count() + 1
-    }
-
-    fn column(&self, at: usize) -> usize {
-        let line = self.before(at).rsplit('\n').next();
-        line.map_or(0, |line| line.chars().count()) + 1
     }
 }
 
+fn before(text: &str, at: usize) -> &str {
+    text.get(..at).unwrap_or(text)
+}
+
+fn line(text: &str, at: usize) -> usize {
+    before(text, at).matches('\n').count() + 1
+}
+
+fn column(text: &str, at: usize) -> usize {
+    let line = before(text, at).rsplit('\n').next();
+    line.map_or(0, |line| line.chars().count()) + 1
+}
+
+/// Whether an option stands in the section `path` or in one below it.
+fn is_section(path: &str, reading: &Reading) -> bool {
+    let below = |key: &str| {
+        key.strip_prefix(path)
+            .is_some_and(|rest| rest.starts_with('.'))
+    };
+    reading.options().any(|option| below(option.key))
+}
+
 /// That there is no option or section `path`, and which one may be meant.
-pub(super) fn unknown(path: &str) -> String {
-    let mut known: Vec<&str> = OPTIONS.iter().map(|option| option.key).collect();
-    known.extend(
-        OPTIONS
-            .iter()
-            .map(OptionSpec::section)
-            .filter(|section| !section.is_empty()),
-    );
+fn unknown(path: &str, reading: &Reading) -> String {
+    let sections = reading.options().map(OptionSpec::section);
+    let sections = sections.filter(|section| !section.is_empty());
+    let known: Vec<_> = reading
+        .options()
+        .map(|option| option.key)
+        .chain(sections)
+        .collect();
     match nearest(path, &known) {
         Some(meant) => format!("is unknown; did you mean `{meant}`?"),
         None => "is unknown; `strait run --help` lists all options".to_owned(),
@@ -173,32 +169,4 @@ fn nearest<'a>(path: &str, known: &[&'a str]) -> Option<&'a str> {
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
     best.filter(|(likeness, _)| *likeness > 0.6)
         .map(|(_, candidate)| candidate)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_key_finds_its_option() {
-        for (wrong, right) in [
-            ("bounce.max_retrys", "bounce.max_retries"),
-            ("certfile", "connections.tls.certfile"),
-            ("conections", "connections"),
-            ("connections.tls.certifle", "connections.tls.certfile"),
-            ("global_hots", "global_host"),
-            ("redis.uri", "redis.url"),
-        ] {
-            assert!(
-                unknown(wrong).contains(&format!("`{right}`")),
-                "{wrong}: {}",
-                unknown(wrong)
-            );
-        }
-        assert!(
-            unknown("colour").contains("--help"),
-            "{}",
-            unknown("colour")
-        );
-    }
 }

@@ -1,12 +1,13 @@
-//! The command line's side of the options.
+//! The flags of all options.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgMatches, value_parser};
 
 use super::kind::OptionKind;
-use super::options::{Fallback, OPTIONS, OptionSpec};
+use super::option::{Fallback, OptionSpec};
+use super::root::options;
 
 /// `--config` and a flag for every option, for a command that needs the
 /// configuration.
@@ -16,14 +17,17 @@ pub fn args() -> impl Iterator<Item = Arg> {
         .short('c')
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help("The configuration file [default: ./component.toml if there is one] [env: STRAIT_CONFIG]");
-    std::iter::once(config).chain(OPTIONS.iter().filter_map(arg))
+        .help(
+            "The configuration file [default: ./component.toml, else /etc/strait/component.toml, \
+             if there is one] [env: STRAIT_CONFIG]",
+        );
+    std::iter::once(config).chain(options().filter_map(arg))
 }
 
 /// The file and the options that the command line sets.
 #[must_use]
 pub fn given(matches: &ArgMatches) -> (Option<PathBuf>, BTreeMap<&'static str, String>) {
-    let options = OPTIONS.iter().filter_map(|option| {
+    let options = options().filter_map(|option| {
         let text = matches.get_one::<String>(&option.flag()?)?;
         Some((option.key, text.clone()))
     });
@@ -40,7 +44,6 @@ fn arg(option: &'static OptionSpec) -> Option<Arg> {
     let arg = Arg::new(flag.clone())
         .long(flag)
         .value_name(option.kind.placeholder())
-        .action(ArgAction::Set)
         .allow_negative_numbers(true)
         .help_heading(heading)
         .hide(option.never.is_some())
@@ -48,11 +51,15 @@ fn arg(option: &'static OptionSpec) -> Option<Arg> {
     Some(arg)
 }
 
-/// clap never learns of the variables, so it cannot print what they hold.
+/// clap never learns of the variables, so it cannot print their values.
 fn help(option: &OptionSpec) -> String {
     let default = match option.default {
-        Fallback::Required => "mandatory".to_owned(),
-        Fallback::Value(text) | Fallback::Told(text) => format!("default: {text}"),
+        Fallback::Required(_) => "mandatory".to_owned(),
+        Fallback::Value(text) | Fallback::Described(text, _) => format!("default: {text}"),
     };
-    format!("{} [{default}] [env: {}]", option.help, option.variable())
+    format!(
+        "{} [{default}] [env: {}]",
+        option.summary(),
+        option.variable()
+    )
 }

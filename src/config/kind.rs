@@ -1,438 +1,457 @@
-//! What an option's value may be, and reading it from TOML or from a text
-//! (a flag or an environment variable).
+//! The kinds of values, and reading them from TOML or from a text (a flag or
+//! an environment variable).
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
+use bytesize::ByteSize;
+use serde_json::{Value, json};
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 use tracing_subscriber::filter::LevelFilter;
 
-use super::problem::Origin;
-use super::redis::FORMS;
-use super::value::Value;
-use super::{CIPHERS, Endpoint, Secret, services};
+use super::endpoint::Endpoint;
+use super::redis_url::FORMS;
 use crate::host::Host;
 
-/// What a value may be.
+/// The OpenSSL names of all cipher suites that rustls has: those of TLS 1.3,
+/// then those of TLS 1.2.
+pub const CIPHERS: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+];
+
+/// The values that an option may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OptionKind {
-    /// `true` or `false`.
+pub(super) enum OptionKind {
     Bool,
-    /// A whole number.
-    Number {
-        /// What it counts.
-        unit: Unit,
-        /// The smallest that makes sense.
-        min: u64,
-        /// The largest that makes sense.
-        max: u64,
-    },
-    /// One of these words.
+    Number(Number),
     Choice(&'static [&'static str]),
-    /// Some of these words, separated by commas; an array in the file.
+    /// Separated by commas; an array in the file.
     Words(&'static [&'static str]),
-    /// Any text but an empty one.
+    /// Not empty.
     Text,
-    /// An XMPP domain.
     Domain,
-    /// A file's path.
     Path,
-    /// A text that must not show; never a flag.
+    /// Never a flag.
     Secret,
-    /// A Redis URL, which may hold a password.
-    Url,
-    /// `host:port`.
+    /// May hold a password.
+    RedisUrl,
     Endpoint,
-    /// Some of them, separated by commas; an array in the file.
+    /// Separated by commas; an array in the file.
     Endpoints,
-    /// `IP:port`.
     Address,
     /// Log levels, one for all or for modules.
     Filter,
-    /// OpenSSL names of cipher suites, separated by colons.
     Ciphers,
-    /// The file's `[[services]]`.
     Services,
 }
 
-/// What a number counts.
+/// A number, or a time or size with its unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Things.
+pub(super) struct Number {
+    unit: Unit,
+    allowed: (u64, u64),
+    /// Outside of it, values are accepted with a warning.
+    usual: (u64, u64),
+}
+
+/// The unit of a plain number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
     Count,
-    /// Bytes.
     Bytes,
-    /// Seconds.
     Seconds,
-    /// Milliseconds.
     Millis,
 }
 
-/// A year in seconds. Longer times are mistakes, and some clocks overflow on them.
+/// In seconds. Longer times are mistakes, and some clocks overflow on them.
 pub(super) const YEAR: u64 = 365 * 24 * 60 * 60;
 
-pub(super) const fn count(min: u64, max: u64) -> OptionKind {
-    let unit = Unit::Count;
-    OptionKind::Number { unit, min, max }
-}
+/// Why a value in the file cannot be read, and where: in bytes from its start.
+pub(super) type Misread = (usize, String);
 
-pub(super) const fn bytes(min: u64, max: u64) -> OptionKind {
-    let unit = Unit::Bytes;
-    OptionKind::Number { unit, min, max }
-}
-
-pub(super) const fn seconds(min: u64, max: u64) -> OptionKind {
-    let unit = Unit::Seconds;
-    OptionKind::Number { unit, min, max }
-}
-
-pub(super) const fn millis() -> OptionKind {
-    let (unit, min, max) = (Unit::Millis, 1, YEAR * 1000);
-    OptionKind::Number { unit, min, max }
-}
-
-/// Why a value in the file cannot be read.
-#[derive(Debug)]
-pub(super) struct Misread {
-    /// Where, in bytes from the start of the file.
-    pub(super) at: usize,
-    /// What is wrong, and what is allowed.
-    pub(super) what: String,
+pub(super) const fn number(unit: Unit, min: u64, max: u64) -> OptionKind {
+    let (allowed, usual) = ((min, max), (min, max));
+    OptionKind::Number(Number {
+        unit,
+        allowed,
+        usual,
+    })
 }
 
 impl OptionKind {
-    /// Reads what the file says. `origin` tells where in the file a byte is.
+    pub(super) const fn usual(self, min: u64, max: u64) -> Self {
+        match self {
+            Self::Number(mut number) => {
+                number.usual = (min, max);
+                Self::Number(number)
+            }
+            other => other,
+        }
+    }
+
+    /// Reads a value of the file. `line` counts the lines up to a byte.
     pub(super) fn read_toml(
         self,
         value: &Spanned<DeValue<'_>>,
-        origin: &dyn Fn(usize) -> Origin,
+        line: &dyn Fn(usize) -> usize,
     ) -> Result<Value, Misread> {
-        let at = value.span().start;
+        let here = |what| (value.span().start, what);
         let read = match (self, value.get_ref()) {
-            (Self::Services, _) => return services::read_toml(value, origin).map(Value::Services),
-            (Self::Bool, DeValue::Boolean(yes)) => Ok(Value::Bool(*yes)),
-            (Self::Number { unit, min, max }, DeValue::Integer(number)) => {
-                let parsed = u64::from_str_radix(number.as_str(), number.radix());
-                in_range(parsed.ok(), unit, min, max).ok_or_else(|| format!("is {number}"))
+            (Self::Bool, DeValue::Boolean(yes)) => Ok(json!(yes)),
+            (Self::Number(kind), DeValue::Integer(number)) => {
+                let parsed = u64::from_str_radix(number.as_str(), number.radix()).ok();
+                let read = parsed.and_then(|number| kind.checked(kind.in_unit(number)));
+                read.ok_or_else(|| here(format!("is {number}")))
             }
-            (Self::Endpoints, DeValue::Array(entries)) => {
-                return entries
-                    .iter()
-                    .map(endpoint)
-                    .collect::<Result<_, _>>()
-                    .map(Value::Endpoints);
+            (Self::Endpoints, DeValue::Array(entries)) => entries.iter().map(endpoint).collect(),
+            (Self::Services, DeValue::Array(entries)) => {
+                entries.iter().map(|entry| service(entry, line)).collect()
             }
-            (Self::Words(known), DeValue::Array(entries)) => entries
-                .iter()
-                .map(|entry| entry.get_ref().as_str())
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| "has an entry that is not a string".to_owned())
-                .and_then(|words| known_words(known, words)),
-            (Self::Bool | Self::Number { .. }, other) => Err(kind_of(other)),
-            (_, DeValue::String(text)) => {
-                return self.read_text(text).map_err(|what| Misread { at, what });
+            (Self::Words(known), DeValue::Array(entries)) => {
+                let words = entries.iter().map(|entry| entry.get_ref().as_str());
+                let words = words.collect::<Option<Vec<_>>>();
+                let words = words.ok_or_else(|| "has an entry that is not a string".to_owned());
+                words
+                    .and_then(|words| known_words(known, words))
+                    .map_err(here)
             }
-            (_, other) => Err(kind_of(other)),
+            (kind, DeValue::String(text)) if kind.is_written_as(text) => {
+                kind.parse(text).map_err(here)
+            }
+            _ => Err(here(type_of(value))),
         };
-        read.map_err(|what| Misread {
-            at,
-            what: format!("{what}; allowed: {self}"),
-        })
+        read.map_err(|(at, what)| (at, format!("{what}; allowed: {self}")))
     }
 
-    /// Reads what a flag or an environment variable says.
-    ///
-    /// # Errors
-    /// What is wrong and what is allowed; a secret is never part of it.
-    pub fn read_text(self, text: &str) -> Result<Value, String> {
-        if text.is_empty() && !matches!(self, Self::Endpoints | Self::Services) {
-            return Err(format!("is empty; allowed: {self}"));
+    /// Whether it is a string in the file. A number without a digit isn't, but
+    /// may be a secret under the wrong key.
+    fn is_written_as(self, text: &str) -> bool {
+        match self {
+            Self::Bool | Self::Services => false,
+            Self::Number(number) => {
+                number.unit != Unit::Count && text.starts_with(|c: char| c.is_ascii_digit())
+            }
+            _ => true,
         }
+    }
+
+    /// Reads a flag or an environment variable. The error has what is wrong and
+    /// what is allowed, and no secret.
+    pub(super) fn read_text(self, text: &str) -> Result<Value, String> {
+        self.parse(text)
+            .map_err(|what| format!("{what}; allowed: {self}"))
+    }
+
+    fn parse(self, text: &str) -> Result<Value, String> {
+        if text.is_empty() && !matches!(self, Self::Endpoints | Self::Services) {
+            return Err("is empty".to_owned());
+        }
+        let parts = |by| {
+            let parts = (!text.is_empty()).then(|| text.split(by).map(str::trim));
+            parts.into_iter().flatten()
+        };
         let read = match self {
             Self::Bool => text.parse().ok().map(Value::Bool),
-            Self::Number { unit, min, max } => in_range(text.parse().ok(), unit, min, max),
-            Self::Choice(words) => words.contains(&text).then(|| Value::Text(text.to_owned())),
-            Self::Words(known) => {
-                return known_words(known, split(text, ','))
-                    .map_err(|what| format!("{what}; allowed: {self}"));
-            }
-            Self::Text => Some(Value::Text(text.to_owned())),
+            Self::Number(number) => number.parse(text).and_then(|parsed| number.checked(parsed)),
+            Self::Choice(words) => words.contains(&text).then(|| json!(text)),
+            Self::Words(known) => return known_words(known, parts(',').collect()),
+            Self::Text | Self::Path | Self::Secret | Self::RedisUrl => Some(json!(text)),
             Self::Domain => {
-                return Host::new(text)
-                    .map(Value::Domain)
-                    .map_err(|error| format!("{error}; allowed: {self}"));
+                let host = Host::new(text).map_err(|error| error.to_string())?;
+                Some(json!(host.as_str()))
             }
-            Self::Path => Some(Value::Path(PathBuf::from(text))),
-            Self::Secret | Self::Url => Some(Value::Secret(Secret::new(text.to_owned()))),
-            Self::Endpoint => text.parse().ok().map(Value::Endpoint),
-            Self::Endpoints => split(text, ',')
+            Self::Endpoint => text.parse().ok().map(|endpoint: Endpoint| json!(endpoint)),
+            Self::Endpoints => parts(',')
                 .map(|one| one.parse().ok())
-                .collect::<Option<_>>()
-                .map(Value::Endpoints),
-            Self::Address => address(text).map(Value::Address),
-            Self::Filter => is_filter(text).then(|| Value::Text(text.to_owned())),
-            Self::Ciphers => {
-                return ciphers(text).map_err(|what| format!("{what}; allowed: {self}"));
-            }
-            Self::Services => split(text, ',')
-                .map(services::read_text)
-                .collect::<Option<_>>()
-                .map(Value::Services),
+                .collect::<Option<Vec<Endpoint>>>()
+                .map(|all| json!(all)),
+            Self::Address => address(text).map(|address| json!(address)),
+            Self::Filter => is_filter(text).then(|| json!(text)),
+            Self::Ciphers => return ciphers(parts(':').collect()),
+            Self::Services => parts(',').map(service_word).collect(),
         };
-        read.ok_or_else(|| format!("is `{text}`; allowed: {self}"))
+        read.ok_or_else(|| format!("is `{text}`"))
     }
 
-    /// What `--help` shows after the flag.
-    pub(super) fn placeholder(self) -> String {
-        match self {
-            Self::Bool => "true|false".to_owned(),
-            Self::Number { unit, .. } => match unit {
-                Unit::Count => "NUMBER",
-                Unit::Bytes => "BYTES",
-                Unit::Seconds => "SECONDS",
-                Unit::Millis => "MILLISECONDS",
+    /// The value's name in `--help`, and what is allowed.
+    fn describe(self) -> (String, String) {
+        let (name, allowed) = match self {
+            Self::Number(number) => return number.describe(),
+            Self::Choice(words) => {
+                let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                return (words.join("|"), quoted.join(" or "));
             }
-            .to_owned(),
-            Self::Choice(words) => words.join("|"),
-            Self::Words(_) => "WORD,…".to_owned(),
-            Self::Text | Self::Secret => "TEXT".to_owned(),
-            Self::Domain => "DOMAIN".to_owned(),
-            Self::Path => "FILE".to_owned(),
-            Self::Url => "URL".to_owned(),
-            Self::Endpoint => "HOST:PORT".to_owned(),
-            Self::Endpoints => "HOST:PORT,…".to_owned(),
-            Self::Address => "IP:PORT".to_owned(),
-            Self::Filter => "LEVEL".to_owned(),
-            Self::Ciphers => "NAME:…".to_owned(),
-            Self::Services => "DOMAIN=LOCAL:hidden,…".to_owned(),
-        }
+            Self::Words(known) => {
+                return (
+                    "WORD,…".to_owned(),
+                    format!("words out of {}", known.join(" ")),
+                );
+            }
+            Self::Ciphers => {
+                let allowed = format!("names separated by colons out of {}", CIPHERS.join(" "));
+                return ("NAME:…".to_owned(), allowed);
+            }
+            Self::Bool => ("true|false", "true or false"),
+            Self::Text | Self::Secret => ("TEXT", "a text that is not empty"),
+            Self::Domain => ("DOMAIN", "a domain, as dc1.example.com"),
+            Self::Path => ("FILE", "the path of a file"),
+            Self::RedisUrl => ("URL", FORMS),
+            Self::Endpoint => ("HOST:PORT", "host:port, IPv6 addresses in brackets"),
+            Self::Endpoints => (
+                "HOST:PORT,…",
+                "in the file [{ host = \"…\", port = 5555 }], otherwise host:port,host:port, IPv6 addresses in brackets",
+            ),
+            Self::Address => ("IP:PORT", "IP:port, as 127.0.0.1:9090"),
+            Self::Filter => (
+                "LEVEL",
+                "off, error, warn, info, debug or trace, also per module, as info,strait::link=debug",
+            ),
+            Self::Services => (
+                "DOMAIN=LOCAL:hidden,…",
+                "in the file [[services]], each with domain, local and hidden (true or false), of which only domain must be; otherwise domain,domain=local,domain=local:hidden",
+            ),
+        };
+        (name.to_owned(), allowed.to_owned())
+    }
+
+    pub(super) fn placeholder(self) -> String {
+        self.describe().0
     }
 }
 
 /// What is allowed.
 impl fmt::Display for OptionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bool => f.write_str("true or false"),
-            Self::Number { unit, min, max } => {
-                let of = match unit {
-                    Unit::Count => "",
-                    Unit::Bytes => " of bytes",
-                    Unit::Seconds => " of seconds",
-                    Unit::Millis => " of milliseconds",
-                };
-                write!(f, "a whole number{of} from {min} to {max}")
-            }
-            Self::Choice(words) => {
-                let quoted: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
-                f.write_str(&quoted.join(" or "))
-            }
-            Self::Words(known) => write!(f, "words out of {}", known.join(" ")),
-            Self::Text | Self::Secret => f.write_str("a text that is not empty"),
-            Self::Domain => f.write_str("a domain, as dc1.example.com"),
-            Self::Path => f.write_str("the path of a file"),
-            Self::Url => f.write_str(FORMS),
-            Self::Endpoint => f.write_str("host:port, IPv6 addresses in brackets"),
-            Self::Endpoints => {
-                f.write_str("in the file [{ host = \"…\", port = 5555 }], otherwise host:port,host:port, IPv6 addresses in brackets")
-            }
-            Self::Address => f.write_str("IP:port, as 127.0.0.1:9090"),
-            Self::Filter => f.write_str("off, error, warn, info, debug or trace, also per module, as info,strait::link=debug"),
-            Self::Ciphers => write!(f, "names separated by colons out of {}", CIPHERS.join(" ")),
-            Self::Services => f.write_str("in the file [[services]], each with domain, local and hidden (true or false), of which only domain must be; otherwise domain,domain=local,domain=local:hidden"),
-        }
+        f.write_str(&self.describe().1)
     }
 }
 
-fn in_range(number: Option<u64>, unit: Unit, min: u64, max: u64) -> Option<Value> {
-    let number = number.filter(|number| (min..=max).contains(number))?;
-    Some(match unit {
-        Unit::Count | Unit::Bytes => Value::Number(number),
-        Unit::Seconds => Value::Duration(Duration::from_secs(number)),
-        Unit::Millis => Value::Duration(Duration::from_millis(number)),
-    })
+impl Number {
+    /// Milliseconds for a time.
+    fn in_unit(self, plain: u64) -> u64 {
+        match self.unit {
+            Unit::Seconds => plain.saturating_mul(1000),
+            _ => plain,
+        }
+    }
+
+    fn is_time(self) -> bool {
+        matches!(self.unit, Unit::Seconds | Unit::Millis)
+    }
+
+    fn parse(self, text: &str) -> Option<u64> {
+        match (text.parse(), self.unit) {
+            (Ok(plain), _) => Some(self.in_unit(plain)),
+            (_, Unit::Count) => None,
+            (_, Unit::Bytes) => text.parse::<ByteSize>().ok().map(|size| size.0),
+            _ => humantime::parse_duration(text)
+                .ok()?
+                .as_millis()
+                .try_into()
+                .ok(),
+        }
+    }
+
+    fn checked(self, number: u64) -> Option<Value> {
+        let (min, max) = self.allowed;
+        let good = (self.in_unit(min)..=self.in_unit(max)).contains(&number);
+        good.then(|| match self.is_time() {
+            true => json!(Duration::from_millis(number)),
+            false => json!(number),
+        })
+    }
+
+    /// A warning about a value that is allowed but rarely meant, as 3
+    /// milliseconds instead of 3 seconds.
+    pub(super) fn unusual(self, value: &Value) -> Option<String> {
+        let time = serde_json::from_value(value.clone()).ok();
+        let time = time.and_then(|time: Duration| u64::try_from(time.as_millis()).ok());
+        let number = time.or_else(|| value.as_u64())?;
+        let [min, max] = [self.usual.0, self.usual.1].map(|bound| self.in_unit(bound));
+        let show = |number: u64| match self.unit {
+            Unit::Count => number.to_string(),
+            Unit::Bytes => ByteSize(number).to_string(),
+            _ => humantime::format_duration(Duration::from_millis(number)).to_string(),
+        };
+        let plain = match self.unit {
+            Unit::Count => "",
+            Unit::Bytes => "; a plain number counts bytes, others have a unit, as 64MB",
+            Unit::Seconds => "; a plain number counts seconds, others have a unit, as 500ms",
+            Unit::Millis => "; a plain number counts milliseconds, others have a unit, as 3s",
+        };
+        let [number_shown, min_shown, max_shown] = [number, min, max].map(show);
+        (!(min..=max).contains(&number)).then(|| {
+            format!("is {number_shown}, far outside the usual {min_shown} to {max_shown}{plain}")
+        })
+    }
+
+    fn describe(self) -> (String, String) {
+        let (name, of, or) = match self.unit {
+            Unit::Count => ("NUMBER", "", ""),
+            Unit::Bytes => ("BYTES", " of bytes", ", or a size with its unit, as 64MB"),
+            Unit::Seconds => (
+                "SECONDS",
+                " of seconds",
+                ", or a time with its unit, as 500ms or 2m",
+            ),
+            Unit::Millis => (
+                "MILLISECONDS",
+                " of milliseconds",
+                ", or a time with its unit, as 500ms or 2m",
+            ),
+        };
+        let (min, max) = self.allowed;
+        (
+            name.to_owned(),
+            format!("a whole number{of} from {min} to {max}{or}"),
+        )
+    }
 }
 
-/// The parts without the spaces around them; none of an empty text.
-fn split(text: &str, by: char) -> impl Iterator<Item = &str> {
-    let parts = (!text.is_empty()).then(|| text.split(by).map(str::trim));
-    parts.into_iter().flatten()
-}
-
-fn known_words<'a>(
-    known: &[&str],
-    words: impl IntoIterator<Item = &'a str>,
-) -> Result<Value, String> {
-    let words: Vec<&str> = words.into_iter().collect();
+fn known_words(known: &[&str], words: Vec<&str>) -> Result<Value, String> {
     match words.iter().find(|word| !known.contains(word)) {
         Some(strange) => Err(format!("has `{strange}`")),
         None if words.is_empty() => Err("is empty".to_owned()),
-        None => Ok(Value::Words(words.into_iter().map(str::to_owned).collect())),
+        None => Ok(json!(words)),
     }
 }
 
+fn ciphers(names: Vec<&str>) -> Result<Value, String> {
+    let unknown = names.iter().filter(|name| !CIPHERS.contains(name));
+    let unknown: Vec<_> = unknown.map(|name| format!("`{name}`")).collect();
+    if unknown.is_empty() {
+        return Ok(json!(names));
+    }
+    let unknown = unknown.join(", ");
+    Err(format!(
+        "has {unknown}, which strait's TLS (rustls) does not have"
+    ))
+}
+
 /// Never the value: it may be a secret under the wrong type.
-pub(super) fn kind_of(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::Array(_) | DeValue::Integer(_) => format!("is an {}", value.type_str()),
+fn type_of(value: &Spanned<DeValue<'_>>) -> String {
+    match value.get_ref() {
+        DeValue::Array(_) => "is an array".to_owned(),
+        DeValue::Integer(_) => "is an integer".to_owned(),
         other => format!("is a {}", other.type_str()),
     }
 }
 
-/// `"host:port"` or `{ host = "…", port = 5555 }`.
-fn endpoint(entry: &Spanned<DeValue<'_>>) -> Result<Endpoint, Misread> {
-    let misread = |at: usize, what: String| {
-        let what = format!("{what}; allowed: {}", OptionKind::Endpoints);
-        Misread { at, what }
-    };
-    let at = entry.span().start;
-    let table = match entry.get_ref() {
-        DeValue::Table(table) => table,
-        DeValue::String(text) => {
-            return text
-                .parse()
-                .map_err(|_| misread(at, format!("has `{text}`")));
-        }
-        other => return Err(misread(at, format!("has an entry that {}", kind_of(other)))),
+/// A table with no other keys than `known`.
+fn table<'a, 'b>(
+    entry: &'a Spanned<DeValue<'b>>,
+    known: &[&str],
+    has: &str,
+) -> Result<&'a DeTable<'b>, Misread> {
+    let DeValue::Table(table) = entry.get_ref() else {
+        let what = format!("has an entry that {}", type_of(entry));
+        return Err((entry.span().start, what));
     };
     let strange = table
         .keys()
-        .find(|key| !matches!(key.get_ref().as_ref(), "host" | "port"));
-    if let Some(key) = strange {
-        return Err(misread(
-            key.span().start,
-            format!("has an entry with the unknown key `{}`", key.get_ref()),
-        ));
+        .find(|key| !known.contains(&key.get_ref().as_ref()));
+    strange.map_or(Ok(table), |key| {
+        let what = format!("{has} the unknown key `{}`", key.get_ref());
+        Err((key.span().start, what))
+    })
+}
+
+/// `"host:port"` or `{ host = "…", port = 5555 }`.
+fn endpoint(entry: &Spanned<DeValue<'_>>) -> Result<Value, Misread> {
+    let at = entry.span().start;
+    if let DeValue::String(text) = entry.get_ref() {
+        let parsed = text.parse().map(|endpoint: Endpoint| json!(endpoint));
+        return parsed.map_err(|_| (at, format!("has `{text}`")));
     }
+    let table = table(entry, &["host", "port"], "has an entry with")?;
     let host = table.get("host").and_then(|host| host.get_ref().as_str());
     let port = table
         .get("port")
         .and_then(|port| port.get_ref().as_integer());
     let port = port.and_then(|port| u16::from_str_radix(port.as_str(), port.radix()).ok());
-    host.zip(port)
-        .and_then(|(host, port)| Endpoint::new(host, port))
-        .ok_or_else(|| misread(at, "has an entry without a good host and port".to_owned()))
+    let endpoint = host
+        .zip(port)
+        .and_then(|(host, port)| Endpoint::new(host, port));
+    let endpoint =
+        endpoint.ok_or_else(|| (at, "has an entry without a good host and port".to_owned()))?;
+    Ok(json!(endpoint))
+}
+
+/// `{ domain = "…", local = "…", hidden = true }`, each name with its line.
+fn service(entry: &Spanned<DeValue<'_>>, line: &dyn Fn(usize) -> usize) -> Result<Value, Misread> {
+    let table = table(entry, &["domain", "local", "hidden"], "has")?;
+    let name = |key: &str| {
+        let Some(value) = table.get(key) else {
+            return Ok(Value::Null);
+        };
+        let at = value.span().start;
+        let text = value.get_ref().as_str();
+        let text = text.ok_or_else(|| (at, format!("has `{key}`, which {}", type_of(value))))?;
+        let host = Host::new(text).map_err(|error| (at, format!("has `{key}`, and {error}")))?;
+        Ok(json!({ "host": host.as_str(), "line": line(at) }))
+    };
+    let (domain, local) = (name("domain")?, name("local")?);
+    let hidden = table.get("hidden").map_or(Ok(false), |value| {
+        let what = || format!("has `hidden`, which {}", type_of(value));
+        value
+            .get_ref()
+            .as_bool()
+            .ok_or_else(|| (value.span().start, what()))
+    })?;
+    if domain.is_null() {
+        return Err((
+            entry.span().start,
+            "has an entry without a domain".to_owned(),
+        ));
+    }
+    Ok(json!({ "domain": domain, "local": local, "hidden": hidden }))
+}
+
+/// `domain`, `domain=local` or either with `:hidden`.
+fn service_word(text: &str) -> Option<Value> {
+    let (names, hidden) = match text.split_once(':') {
+        Some((names, "hidden")) => (names, true),
+        Some(_) => return None,
+        None => (text, false),
+    };
+    let named = |name: &str| {
+        let name = name.trim();
+        let host = Host::new(name).ok().filter(|_| !name.contains('='))?;
+        Some(json!({ "host": host.as_str() }))
+    };
+    let (domain, local) = match names.split_once('=') {
+        Some((domain, local)) => (domain, named(local)?),
+        None => (names, Value::Null),
+    };
+    Some(json!({ "domain": named(domain)?, "local": local, "hidden": hidden }))
 }
 
 fn address(text: &str) -> Option<SocketAddr> {
-    let local = text
-        .strip_prefix("localhost:")
-        .and_then(|port| port.parse().ok());
-    local
-        .map(|port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-        .or_else(|| text.parse().ok())
+    let local = text.strip_prefix("localhost:");
+    match local.and_then(|port| port.parse().ok()) {
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => text.parse().ok(),
+    }
 }
 
 /// Stricter than tracing's own parser, which takes a misspelt level for the
 /// name of a module.
 fn is_filter(text: &str) -> bool {
     text.split(',').all(|part| {
-        let level = match part.rsplit_once('=') {
-            Some(("", _)) => return false,
-            Some((_, level)) => level,
-            None => part,
-        };
-        level.parse::<LevelFilter>().is_ok() && !level.is_empty()
+        let (module, level) = part.rsplit_once('=').unwrap_or(("all", part));
+        !module.is_empty() && !level.is_empty() && level.parse::<LevelFilter>().is_ok()
     })
 }
 
-fn ciphers(text: &str) -> Result<Value, String> {
-    let names: Vec<_> = split(text, ':').map(str::to_owned).collect();
-    let unknown: Vec<_> = names
-        .iter()
-        .filter(|name| !CIPHERS.contains(&name.as_str()))
-        .map(|name| format!("`{name}`"))
-        .collect();
-    if unknown.is_empty() {
-        Ok(Value::Words(names))
-    } else {
-        Err(format!(
-            "has {}, which strait's TLS (rustls) does not have",
-            unknown.join(", ")
-        ))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_outside_their_range_are_refused() {
-        let kind = count(1, 10);
-        assert_eq!(kind.read_text("10"), Ok(Value::Number(10)));
-        for bad in ["0", "11", "-1", "1.5", "many", " 1"] {
-            let what = kind.read_text(bad).unwrap_err();
-            assert!(what.contains("a whole number from 1 to 10"), "{what}");
-        }
-    }
-
-    #[test]
-    fn a_number_has_its_unit() {
-        assert_eq!(
-            millis().read_text("1500"),
-            Ok(Value::Duration(Duration::from_millis(1500)))
-        );
-        assert_eq!(
-            seconds(1, YEAR).read_text("90"),
-            Ok(Value::Duration(Duration::from_secs(90)))
-        );
-    }
-
-    #[test]
-    fn endpoints_are_split_at_commas() {
-        let Ok(Value::Endpoints(endpoints)) = OptionKind::Endpoints.read_text("a.test:1, [::1]:2")
-        else {
-            panic!("not read")
-        };
-        assert_eq!(
-            endpoints
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>(),
-            ["a.test:1", "[::1]:2"]
-        );
-        assert_eq!(
-            OptionKind::Endpoints.read_text(""),
-            Ok(Value::Endpoints(vec![]))
-        );
-        assert!(
-            OptionKind::Endpoints
-                .read_text("a.test:1,,b.test:1")
-                .is_err()
-        );
-    }
-
-    #[test]
-    fn a_misspelt_level_is_no_module() {
-        for good in ["info", "WARN", "off", "info,strait::link=debug"] {
-            assert!(is_filter(good), "{good}");
-        }
-        for bad in ["", "infoo", "strait", "strait=loud", "=debug", "info,"] {
-            assert!(!is_filter(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn ciphers_that_rustls_lacks_are_named() {
-        let good = "TLS_AES_128_GCM_SHA256:ECDHE-RSA-AES256-GCM-SHA384";
-        assert!(OptionKind::Ciphers.read_text(good).is_ok());
-        let what = OptionKind::Ciphers
-            .read_text("TLS_AES_128_GCM_SHA256:DHE-RSA-AES256-SHA")
-            .unwrap_err();
-        assert!(
-            what.starts_with("has `DHE-RSA-AES256-SHA`, which"),
-            "{what}"
-        );
-        assert!(what.contains("ECDHE-ECDSA-CHACHA20-POLY1305"), "{what}");
-    }
-
-    #[test]
-    fn localhost_stands_for_its_address() {
-        assert_eq!(address("localhost:9090"), "127.0.0.1:9090".parse().ok());
-        assert_eq!(address("gateway.test:9090"), None);
-    }
-}
+mod tests;

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::options::OPTIONS;
+use super::bounce::Bounce;
+use super::cache::Cache;
+use super::file;
+use super::option::OptionSpec;
 use super::problem::{Origin, Problem, Problems};
 use super::reading::Reading;
-use super::{Bounce, Cache, Config, file, sections};
+use super::root::{Config, SECTIONS, options};
 
-/// The file that is read when nobody names one.
-const DEFAULT_FILE: &str = "component.toml";
+/// Read without `--config`.
+const DEFAULT_FILES: [&str; 2] = ["component.toml", "/etc/strait/component.toml"];
 
-/// The variable that names the file.
+/// Names the file.
 const FILE_VARIABLE: &str = "STRAIT_CONFIG";
 
-/// What the operator gave. There is no `Debug`: the environment has secrets.
+/// All that the operator gave. There is no `Debug`: the environment has secrets.
 #[derive(Clone, Default)]
 pub struct Inputs {
     /// `--config`.
@@ -27,8 +30,8 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// What the process was started with: `file` and `flags` from its command
-    /// line, and its environment.
+    /// `file` and `flags` from the command line of this process, and its
+    /// environment.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>, flags: BTreeMap<&'static str, String>) -> Self {
         let environment = std::env::vars_os()
@@ -48,26 +51,23 @@ impl Inputs {
         self.environment.get(name).filter(|value| !value.is_empty())
     }
 
-    fn config_file(&self) -> Option<PathBuf> {
+    /// Without a name, the first of `defaults` that exists.
+    pub(super) fn config_file(&self, defaults: &[&str]) -> Option<PathBuf> {
         let named = self.file.clone();
-        named
-            .or_else(|| self.variable(FILE_VARIABLE).map(PathBuf::from))
-            .or_else(|| {
-                Path::new(DEFAULT_FILE)
-                    .exists()
-                    .then(|| DEFAULT_FILE.into())
-            })
+        let named = named.or_else(|| self.variable(FILE_VARIABLE).map(PathBuf::from));
+        let mut defaults = defaults.iter().map(PathBuf::from);
+        named.or_else(|| defaults.find(|file| file.exists()))
     }
 }
 
-/// A valid configuration and what an operator should know about it.
+/// A valid configuration, and its warnings.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// The file that was read, if one was.
     pub file: Option<PathBuf>,
-    /// What is allowed but dangerous or probably not meant.
+    /// Values that are allowed, but dangerous or probably not meant.
     pub warnings: Vec<Problem>,
 }
 
@@ -76,47 +76,45 @@ impl Config {
     /// stronger than the one before, and checks all of it.
     ///
     /// # Errors
-    /// Everything that is wrong, by place. No secret is part of it.
+    /// All problems, by place, without any secret.
     pub fn load(inputs: &Inputs) -> Result<Loaded, Problems> {
-        let mut reading = Reading::default();
-        let file = inputs.config_file();
-        let complete = file
+        let mut reading = Reading::new(SECTIONS);
+        let file = inputs.config_file(&DEFAULT_FILES);
+        let is_whole = file
             .as_deref()
             .is_none_or(|file| file::read(file, &mut reading));
-        environment(inputs, &mut reading);
-        for option in OPTIONS {
+        read_environment(inputs, &mut reading);
+        for option in options() {
             if let Some(text) = inputs.flags.get(option.key) {
                 reading.set(option, option.kind.read_text(text), Origin::Flag);
             }
         }
-        // What a broken file leaves out is unknown, so only a whole one is judged.
-        let config = if complete {
+        // The options that a broken file lacks are unknown, so only a whole one is checked.
+        let config = is_whole.then(|| {
             reading.complete();
-            sections::config(&mut reading)
-        } else {
-            None
-        };
+            Self::checked(&mut reading)
+        });
         let (mut problems, warnings) = reading.into_findings();
-        match config {
-            Some(config) if problems.is_empty() => {
-                return Ok(Loaded {
-                    config,
-                    file,
-                    warnings,
-                });
+        match config.flatten() {
+            Some(config) if problems.is_empty() => Ok(Loaded {
+                config,
+                file,
+                warnings,
+            }),
+            config => {
+                if config.is_none() && problems.is_empty() {
+                    let what =
+                        "left the configuration incomplete without a reason; please report it";
+                    problems.push(Problem::at("strait", Origin::Default { file: None }, what));
+                }
+                Err(Problems(problems))
             }
-            None if problems.is_empty() => {
-                let what = "left the configuration incomplete without a reason; please report it";
-                problems.push(Problem::at("strait", Origin::Default { file: None }, what));
-            }
-            _ => {}
         }
-        Err(Problems(problems))
     }
 }
 
-fn environment(inputs: &Inputs, reading: &mut Reading) {
-    for option in OPTIONS {
+fn read_environment(inputs: &Inputs, reading: &mut Reading) {
+    for option in options() {
         if let Some(text) = inputs.variable(&option.variable()) {
             let text = text.to_str().ok_or_else(|| "is not UTF-8".to_owned());
             let read = text.and_then(|text| option.kind.read_text(text));
@@ -125,37 +123,33 @@ fn environment(inputs: &Inputs, reading: &mut Reading) {
     }
     // Only a warning: Kubernetes and others set variables of their own, named
     // after a service that may be called strait.
+    let known: Vec<_> = options().map(OptionSpec::variable).collect();
     for name in inputs.environment.keys() {
-        let known = OPTIONS.iter().any(|option| option.variable() == *name);
-        if !known && name != FILE_VARIABLE {
+        if !known.contains(name) && name != FILE_VARIABLE {
             let what = "is no option of strait and has no effect";
             reading.note(Problem::at(name, Origin::Environment, what));
         }
     }
 }
 
-/// What holds when the file says nothing about `[cache]`.
-///
-/// # Panics
-/// Never: a test reads every default of the table.
-impl Default for Cache {
-    fn default() -> Self {
-        sections::cache(&mut defaults()).expect("the table's defaults are valid")
-    }
-}
-
-/// What holds when the file says nothing about `[bounce]`.
-///
-/// # Panics
-/// Never: a test reads every default of the table.
-impl Default for Bounce {
-    fn default() -> Self {
-        sections::bounce(&mut defaults()).expect("the table's defaults are valid")
-    }
-}
-
 fn defaults() -> Reading {
-    let mut reading = Reading::default();
+    let mut reading = Reading::new(SECTIONS);
     reading.complete();
     reading
+}
+
+/// # Panics
+/// Never: a test reads every default.
+impl Default for Cache {
+    fn default() -> Self {
+        Self::read(&defaults()).expect("the defaults are valid")
+    }
+}
+
+/// # Panics
+/// Never: a test reads every default.
+impl Default for Bounce {
+    fn default() -> Self {
+        Self::read(&defaults()).expect("the defaults are valid")
+    }
 }

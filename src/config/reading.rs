@@ -1,18 +1,21 @@
-//! The layers put together: defaults, then the file, then the environment,
-//! then the flags. Everything that is wrong is collected, nothing stops early.
+//! The layers put together: the file, the environment, the flags, and the
+//! defaults under them. All problems are collected, none stops the reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::options::{Fallback, OPTIONS, OptionSpec};
-use super::problem::{Origin, Problem};
-use super::value::{Typed, Value};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-/// The values of all options that have one, and what is wrong so far.
-#[derive(Debug, Default)]
+use super::kind::OptionKind;
+use super::option::{Fallback, OptionSpec, Section};
+use super::problem::{Origin, Problem};
+
+/// The values of all options that have one, and the problems so far.
 pub(super) struct Reading {
+    sections: &'static [Section],
     file: Option<Arc<Path>>,
     values: BTreeMap<&'static str, (Value, Origin)>,
     misread: BTreeSet<&'static str>,
@@ -21,13 +24,32 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Names the file in which unset options could have been set.
+    pub(super) fn new(sections: &'static [Section]) -> Self {
+        Self {
+            sections,
+            file: None,
+            values: BTreeMap::new(),
+            misread: BTreeSet::new(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn options(&self) -> impl Iterator<Item = &'static OptionSpec> + use<> {
+        self.sections.iter().flat_map(|section| section.options)
+    }
+
+    pub(super) fn option(&self, key: &str) -> Option<&'static OptionSpec> {
+        self.options().find(|option| option.key == key)
+    }
+
+    /// The file in which unset options could have been set.
     pub(super) fn set_file(&mut self, path: Arc<Path>) {
         self.file = Some(path);
     }
 
-    /// Sets `option`, or records why it cannot be read. Layers are read from
-    /// the weakest to the strongest.
+    /// Sets `option`, or records why its value cannot be read. The weakest layer
+    /// comes first.
     pub(super) fn set(
         &mut self,
         option: &'static OptionSpec,
@@ -45,44 +67,45 @@ impl Reading {
         }
     }
 
-    /// Fills in the defaults, and refuses what is mandatory and not set or set
-    /// and has no meaning here. To be called once, after the last layer.
+    /// Judges what the layers have set, and sets the defaults of all other
+    /// options. A misread one gets its default too, so that the rest is checked.
     pub(super) fn complete(&mut self) {
-        for option in OPTIONS {
-            if !self.values.contains_key(option.key) && !self.misread.contains(option.key) {
-                self.fall_back(option);
+        for option in self.options() {
+            if let Some((value, origin)) = self.values.get(option.key) {
+                let origin = origin.clone();
+                if let OptionKind::Number(number) = option.kind
+                    && let Some(what) = number.unusual(value)
+                {
+                    self.warnings
+                        .push(Problem::new(origin.clone(), option.key, what));
+                }
+                if let Some(why) = option.never {
+                    self.problems.push(Problem::new(origin, option.key, why));
+                }
+                continue;
             }
-            if let Some((_, origin)) = self.values.get(option.key)
-                && let Some(why) = option.never
-            {
-                let problem = Problem::new(origin.clone(), option.key, why);
-                self.problems.push(problem);
+            match option.default {
+                Fallback::Value(text) => {
+                    let read = option.kind.read_text(text);
+                    self.set(option, read, self.unset());
+                }
+                Fallback::Required(_) => self.require(option.key, ""),
+                Fallback::Described(..) => {}
             }
         }
     }
 
-    fn fall_back(&mut self, option: &'static OptionSpec) {
-        match option.default {
-            Fallback::Value(text) => {
-                let read = option.kind.read_text(text);
-                self.set(option, read, self.unset());
-            }
-            Fallback::Required => self.refuse(option.key, mandatory(option)),
-            Fallback::Told(_) => {}
-        }
+    /// The option's value, or its default.
+    pub(super) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let value = self.values.get(key).map(|(value, _)| value.clone());
+        serde_json::from_value(value.unwrap_or_default()).ok()
     }
 
-    /// The option's value; `None` when it has none or was refused.
-    pub(super) fn get<T: Typed>(&mut self, key: &'static str) -> Option<T> {
-        let (value, _) = self.values.get(key)?;
-        let taken = T::from_value(value);
-        if taken.is_none() {
-            self.refuse(key, "cannot be used as this version of strait needs it");
-        }
-        taken
+    /// Sets what depends on other options.
+    pub(super) fn derive(&mut self, key: &'static str, value: Value) {
+        self.values.insert(key, (value, self.origin(key)));
     }
 
-    /// Where the option was set.
     pub(super) fn origin(&self, key: &str) -> Origin {
         let set = self.values.get(key).map(|(_, origin)| origin.clone());
         set.unwrap_or_else(|| self.unset())
@@ -93,13 +116,11 @@ impl Reading {
         Origin::Default { file }
     }
 
-    /// Whether the option has a value, or was given one that could not be read.
+    /// Whether the option has a value, or one that could not be read.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.values.contains_key(key) || self.misread.contains(key)
     }
 
-    /// Whether a value was given and could not be read: then its absence was
-    /// already told.
     pub(super) fn is_misread(&self, key: &str) -> bool {
         self.misread.contains(key)
     }
@@ -107,7 +128,7 @@ impl Reading {
     /// Records that the option's value cannot be accepted.
     pub(super) fn refuse(&mut self, key: &str, what: impl fmt::Display) {
         let problem = Problem::new(self.origin(key), key, what);
-        self.problems.push(problem);
+        self.report(problem);
     }
 
     /// Records a problem that is not about an option's value.
@@ -115,10 +136,29 @@ impl Reading {
         self.problems.push(problem);
     }
 
+    /// Refuses the absence of an option, unless its value was only misread.
+    pub(super) fn require(&mut self, key: &str, because: &str) {
+        let Some(option) = self.option(key) else {
+            return;
+        };
+        if self.is_set(key) {
+            return;
+        }
+        let flag = option
+            .flag()
+            .map(|flag| format!(", by --{flag}"))
+            .unwrap_or_default();
+        let (variable, allowed) = (option.variable(), option.kind);
+        let what = format!(
+            "is mandatory and not set; set it in the file{flag} or by {variable}; allowed: {allowed}{because}"
+        );
+        self.refuse(key, what);
+    }
+
     /// Records what an operator should know about the option's value.
     pub(super) fn warn(&mut self, key: &str, what: impl fmt::Display) {
         let warning = Problem::new(self.origin(key), key, what);
-        self.warnings.push(warning);
+        self.note(warning);
     }
 
     /// Records a warning that is not about an option's value.
@@ -126,21 +166,10 @@ impl Reading {
         self.warnings.push(warning);
     }
 
-    /// What is wrong, and the warnings; both by layer and line.
+    /// Problems and warnings, both by layer and line.
     pub(super) fn into_findings(mut self) -> (Vec<Problem>, Vec<Problem>) {
         self.problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         self.warnings.sort_by(|a, b| a.origin.cmp(&b.origin));
         (self.problems, self.warnings)
     }
-}
-
-/// How to set an option that must be.
-pub(super) fn mandatory(option: &OptionSpec) -> String {
-    let flag = option.flag().map(|flag| format!(", by --{flag}"));
-    format!(
-        "is mandatory and not set; set it in the file{} or by {}; allowed: {}",
-        flag.unwrap_or_default(),
-        option.variable(),
-        option.kind
-    )
 }

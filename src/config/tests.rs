@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::options::{Fallback, OPTIONS, OptionSpec};
+use super::kind::OptionKind;
+use super::option::{Fallback, OptionSpec};
+use super::root::options;
 use super::*;
+use crate::host::Host;
+
+mod reference;
 
 /// The mandatory options, with links over plain TCP, as flags.
 fn flags() -> BTreeMap<&'static str, String> {
@@ -150,7 +155,7 @@ fn defaults_are_those_of_the_design() {
 
 #[test]
 fn every_key_and_every_flag_reaches_its_option() {
-    for option in OPTIONS {
+    for option in options() {
         let refusals = |inputs: &Inputs| Config::load(inputs).map(|_| ()).unwrap_err().to_string();
         // A value that no kind takes shows that the layer reaches the option.
         let bad = if option.never.is_some() { "a:1" } else { "" };
@@ -179,9 +184,8 @@ fn every_key_and_every_flag_reaches_its_option() {
 #[test]
 fn a_wrong_variable_is_named() {
     let (_folder, path) = file("component.secret = \"hunter2\"\n");
-    for option in OPTIONS
-        .iter()
-        .filter(|option| matches!(option.kind, OptionKind::Number { .. } | OptionKind::Bool))
+    for option in
+        options().filter(|option| matches!(option.kind, OptionKind::Number(_) | OptionKind::Bool))
     {
         let name = option.variable();
         let problems = Config::load(&inputs(&path, &[(&name, "x")], &[])).map(|_| ());
@@ -291,74 +295,76 @@ fn a_service_in_one_word_is_refused_by_the_flag_or_the_variable() {
     );
 }
 
-/// A line of the reference: the option's key, its value as TOML, and whether
-/// it is in force.
-fn reference() -> Vec<(String, String, bool)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("component.toml");
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut section = String::new();
-    let mut lines = Vec::new();
-    for line in text.lines() {
-        let bare = line.strip_prefix('#').unwrap_or(line);
-        if bare.starts_with(' ') {
-            continue;
-        }
-        if bare.starts_with('[') {
-            section = bare.trim_matches(['[', ']']).to_owned();
-        } else if let Some((key, value)) = bare.split_once(" = ") {
-            let path = [section.as_str(), key].join(".");
-            let key = path.trim_start_matches('.').to_owned();
-            lines.push((key, value.to_owned(), bare == line));
-        }
-    }
-    lines
-}
-
 #[test]
-fn the_reference_has_every_option_and_no_other() {
-    let written: BTreeSet<_> = reference().into_iter().map(|(key, ..)| key).collect();
-    assert!(
-        written.len() > 40,
-        "only {} options were found",
-        written.len()
+fn every_option_has_its_own_flag_and_variable() {
+    let flags: Vec<_> = options().filter_map(OptionSpec::flag).collect();
+    let secrets = options()
+        .filter(|option| option.kind == OptionKind::Secret)
+        .count();
+    assert_eq!(secrets, 3);
+    assert_eq!(flags.len() + secrets, options().count());
+    assert_eq!(
+        flags.iter().collect::<BTreeSet<_>>().len(),
+        flags.len(),
+        "two options share a flag"
     );
-    let services = ["services.domain", "services.local", "services.hidden"];
-    for option in OPTIONS
-        .iter()
-        .filter(|option| option.kind != OptionKind::Services)
-    {
-        assert!(
-            written.contains(option.key),
-            "component.toml lacks {}",
-            option.key
-        );
-    }
-    for key in &written {
-        assert!(
-            OptionSpec::find(key).is_some() || services.contains(&key.as_str()),
-            "component.toml has {key}, which is no option"
-        );
+    let variables: BTreeSet<_> = options().map(OptionSpec::variable).collect();
+    assert_eq!(
+        variables.len(),
+        options().count(),
+        "two options share a variable"
+    );
+    assert!(variables.contains("STRAIT_CONNECTIONS_TLS_CERTFILE"));
+    assert!(flags.contains(&"connections-tls-certfile".to_owned()));
+}
+
+#[test]
+fn defaults_are_valid_and_usual() {
+    for option in options() {
+        if let Fallback::Value(text) = option.default {
+            let value = option.kind.read_text(text).expect(option.key);
+            if let OptionKind::Number(number) = option.kind {
+                assert_eq!(number.unusual(&value), None, "{}", option.key);
+            }
+        }
     }
 }
 
 #[test]
-fn the_reference_shows_the_defaults() {
-    for (key, value, in_force) in reference() {
-        let Some(option) = OptionSpec::find(&key) else {
-            continue;
+fn a_misspelt_key_finds_its_option() {
+    for (wrong, right) in [
+        ("bounce.max_retrys", "bounce.max_retries"),
+        ("certfile", "connections.tls.certfile"),
+        ("conections", "connections"),
+        ("connections.tls.certifle", "connections.tls.certfile"),
+        ("global_hots", "global_host"),
+        ("redis.uri", "redis.url"),
+        ("colour", ""),
+    ] {
+        let (_folder, path) = file(&format!("{wrong} = 1\n"));
+        let said = Config::load(&inputs(&path, &[], &[]))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        let meant = match right {
+            "" => "`strait run --help`".to_owned(),
+            right => format!("did you mean `{right}`?"),
         };
-        let parsed =
-            toml::de::DeValue::parse(&value).unwrap_or_else(|error| panic!("{key}: {error}"));
-        let read = option
-            .kind
-            .read_toml(&parsed, &|_| Origin::Flag)
-            .unwrap_or_else(|misread| panic!("{key}: {misread:?}"));
-        if let (Fallback::Value(default), false) = (option.default, in_force) {
-            assert_eq!(
-                Ok(read),
-                option.kind.read_text(default),
-                "component.toml shows another default for {key}"
-            );
-        }
+        assert!(said.contains(&meant), "{wrong}: {said}");
     }
+}
+
+#[test]
+fn without_a_name_the_first_file_that_exists_is_read() {
+    let (_folder, path) = file("");
+    let here = path.to_str().unwrap();
+    let mut inputs = Inputs::default();
+    assert_eq!(
+        inputs.config_file(&["nowhere.toml", here]),
+        Some(path.clone())
+    );
+    assert_eq!(inputs.config_file(&[here, "/dev/null"]), Some(path.clone()));
+    assert_eq!(inputs.config_file(&["nowhere.toml"]), None);
+    inputs.file = Some("named.toml".into());
+    assert_eq!(inputs.config_file(&[here]), Some("named.toml".into()));
 }

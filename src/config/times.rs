@@ -7,32 +7,29 @@ use super::reading::Reading;
 /// How long entries of the session table live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// One that nobody refreshes.
+    /// Without a refresh.
     pub expire_after: Duration,
     /// How often each is refreshed.
     pub refresh_after: Duration,
 }
 
-/// Reads both; they must fit together.
-pub(super) fn read(
-    reading: &mut Reading,
-    expire_key: &'static str,
-    refresh_key: &'static str,
-) -> Option<Times> {
-    let expire_after: Option<Duration> = reading.get(expire_key);
-    let refresh_after: Option<Duration> = reading.get(refresh_key);
-    let (expire_after, refresh_after) = (expire_after?, refresh_after?);
-    if refresh_after >= expire_after {
+/// Checks that entries are refreshed before they expire.
+pub(super) fn check(reading: &mut Reading, expire_key: &str, refresh_key: &str) {
+    let times = (
+        reading.get::<Duration>(expire_key),
+        reading.get::<Duration>(refresh_key),
+    );
+    let misread = [expire_key, refresh_key].map(|key| reading.is_misread(key));
+    if let (Some(expire_after), Some(refresh_after)) = times
+        && refresh_after >= expire_after
+        && !misread.contains(&true)
+    {
         let what = format!(
             "is {} s, but entries expire after {} s ({expire_key}): each would be gone before it is refreshed; \
              allowed: less, best half of it",
-            refresh_after.as_secs(),
-            expire_after.as_secs()
+            refresh_after.as_secs_f64(),
+            expire_after.as_secs_f64()
         );
         reading.refuse(refresh_key, what);
     }
-    Some(Times {
-        expire_after,
-        refresh_after,
-    })
 }
