@@ -103,6 +103,6 @@ impl Connections {
                 }
             }
         }
-        Self::read(reading, tls?)
+        Self::read(tls, reading)
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// all or is not TOML: then nothing is known about the options that it lacks.
 pub(super) fn read(path: &Path, reading: &mut Reading) -> bool {
     let shared: Arc<Path> = path.into();
-    reading.set_file(shared.clone());
+    reading.file = Some(shared.clone());
     let read = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
     let text = read.and_then(|bytes| {
         String::from_utf8(bytes).map_err(|error| format!("is not UTF-8: {}", error.utf8_error()))
@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path, reading: &mut Reading) -> bool {
     };
     if let Err(what) = &text {
         let problem = Problem::at(path.display(), file.origin(0), what);
-        file.reading.report(problem);
+        file.reading.problems.push(problem);
         return false;
     }
     let (document, errors) = DeTable::parse_recoverable(file.text);
@@ -59,7 +59,8 @@ impl File<'_> {
                 let place = format!("{}:{line}:{}", self.path.display(), column(self.text, at));
                 let what = format!("is not TOML: {}", error.message());
                 self.reading
-                    .report(Problem::at(place, self.origin(at), what));
+                    .problems
+                    .push(Problem::at(place, self.origin(at), what));
             }
             last = line;
         }
@@ -104,7 +105,7 @@ impl File<'_> {
 
     fn refuse(&mut self, key: &str, at: usize, what: String) {
         let problem = Problem::new(self.origin(at), key, what);
-        self.reading.report(problem);
+        self.reading.problems.push(problem);
     }
 
     fn origin(&self, at: usize) -> Origin {

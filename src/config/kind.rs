@@ -224,6 +224,13 @@ impl OptionKind {
         (name.to_owned(), allowed.to_owned())
     }
 
+    pub(super) fn unusual(self, value: &Value) -> Option<String> {
+        match self {
+            Self::Number(number) => number.unusual(value),
+            _ => None,
+        }
+    }
+
     pub(super) fn placeholder(self) -> String {
         self.describe().0
     }
@@ -273,11 +280,16 @@ impl Number {
 
     /// A warning about a value that is allowed but rarely meant, as 3
     /// milliseconds instead of 3 seconds.
-    pub(super) fn unusual(self, value: &Value) -> Option<String> {
+    fn unusual(self, value: &Value) -> Option<String> {
         let time = serde_json::from_value(value.clone()).ok();
-        let time = time.and_then(|time: Duration| u64::try_from(time.as_millis()).ok());
-        let number = time.or_else(|| value.as_u64())?;
-        let [min, max] = [self.usual.0, self.usual.1].map(|bound| self.in_unit(bound));
+        let number = match time.map(|time: Duration| time.as_millis()) {
+            Some(millis) => millis.try_into().ok()?,
+            None => value.as_u64()?,
+        };
+        let (min, max) = (self.in_unit(self.usual.0), self.in_unit(self.usual.1));
+        if (min..=max).contains(&number) {
+            return None;
+        }
         let show = |number: u64| match self.unit {
             Unit::Count => number.to_string(),
             Unit::Bytes => ByteSize(number).to_string(),
@@ -289,10 +301,10 @@ impl Number {
             Unit::Seconds => "; a plain number counts seconds, others have a unit, as 500ms",
             Unit::Millis => "; a plain number counts milliseconds, others have a unit, as 3s",
         };
-        let [number_shown, min_shown, max_shown] = [number, min, max].map(show);
-        (!(min..=max).contains(&number)).then(|| {
-            format!("is {number_shown}, far outside the usual {min_shown} to {max_shown}{plain}")
-        })
+        let [number, min, max] = [number, min, max].map(show);
+        Some(format!(
+            "is {number}, far outside the usual {min} to {max}{plain}"
+        ))
     }
 
     fn describe(self) -> (String, String) {

@@ -127,7 +127,9 @@ fn read_environment(inputs: &Inputs, reading: &mut Reading) {
     for name in inputs.environment.keys() {
         if !known.contains(name) && name != FILE_VARIABLE {
             let what = "is no option of strait and has no effect";
-            reading.note(Problem::at(name, Origin::Environment, what));
+            reading
+                .warnings
+                .push(Problem::at(name, Origin::Environment, what));
         }
     }
 }

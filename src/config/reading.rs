@@ -9,29 +9,26 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::kind::OptionKind;
 use super::option::{Fallback, OptionSpec, Section};
 use super::problem::{Origin, Problem};
 
 /// The values of all options that have one, and the problems so far.
+#[derive(Default)]
 pub(super) struct Reading {
     sections: &'static [Section],
-    file: Option<Arc<Path>>,
+    /// Unset options could have been set there.
+    pub(super) file: Option<Arc<Path>>,
     values: BTreeMap<&'static str, (Value, Origin)>,
     misread: BTreeSet<&'static str>,
-    problems: Vec<Problem>,
-    warnings: Vec<Problem>,
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
 }
 
 impl Reading {
     pub(super) fn new(sections: &'static [Section]) -> Self {
         Self {
             sections,
-            file: None,
-            values: BTreeMap::new(),
-            misread: BTreeSet::new(),
-            problems: Vec::new(),
-            warnings: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -41,11 +38,6 @@ impl Reading {
 
     pub(super) fn option(&self, key: &str) -> Option<&'static OptionSpec> {
         self.options().find(|option| option.key == key)
-    }
-
-    /// The file in which unset options could have been set.
-    pub(super) fn set_file(&mut self, path: Arc<Path>) {
-        self.file = Some(path);
     }
 
     /// Sets `option`, or records why its value cannot be read. The weakest layer
@@ -72,16 +64,11 @@ impl Reading {
     pub(super) fn complete(&mut self) {
         for option in self.options() {
             if let Some((value, origin)) = self.values.get(option.key) {
-                let origin = origin.clone();
-                if let OptionKind::Number(number) = option.kind
-                    && let Some(what) = number.unusual(value)
-                {
-                    self.warnings
-                        .push(Problem::new(origin.clone(), option.key, what));
-                }
-                if let Some(why) = option.never {
-                    self.problems.push(Problem::new(origin, option.key, why));
-                }
+                let about = |what| Problem::new(origin.clone(), option.key, what);
+                let unusual = option.kind.unusual(value);
+                self.warnings.extend(unusual.map(about));
+                self.problems
+                    .extend(option.never.map(|why| about(why.to_owned())));
                 continue;
             }
             match option.default {
@@ -127,43 +114,29 @@ impl Reading {
 
     /// Records that the option's value cannot be accepted.
     pub(super) fn refuse(&mut self, key: &str, what: impl fmt::Display) {
-        let problem = Problem::new(self.origin(key), key, what);
-        self.report(problem);
-    }
-
-    /// Records a problem that is not about an option's value.
-    pub(super) fn report(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        self.problems
+            .push(Problem::new(self.origin(key), key, what));
     }
 
     /// Refuses the absence of an option, unless its value was only misread.
     pub(super) fn require(&mut self, key: &str, because: &str) {
-        let Some(option) = self.option(key) else {
-            return;
-        };
-        if self.is_set(key) {
-            return;
+        if let Some(option) = self.option(key).filter(|_| !self.is_set(key)) {
+            let flag = option
+                .flag()
+                .map(|flag| format!(", by --{flag}"))
+                .unwrap_or_default();
+            let (variable, allowed) = (option.variable(), option.kind);
+            let what = format!(
+                "is mandatory and not set; set it in the file{flag} or by {variable}; allowed: {allowed}{because}"
+            );
+            self.refuse(key, what);
         }
-        let flag = option
-            .flag()
-            .map(|flag| format!(", by --{flag}"))
-            .unwrap_or_default();
-        let (variable, allowed) = (option.variable(), option.kind);
-        let what = format!(
-            "is mandatory and not set; set it in the file{flag} or by {variable}; allowed: {allowed}{because}"
-        );
-        self.refuse(key, what);
     }
 
     /// Records what an operator should know about the option's value.
     pub(super) fn warn(&mut self, key: &str, what: impl fmt::Display) {
-        let warning = Problem::new(self.origin(key), key, what);
-        self.note(warning);
-    }
-
-    /// Records a warning that is not about an option's value.
-    pub(super) fn note(&mut self, warning: Problem) {
-        self.warnings.push(warning);
+        self.warnings
+            .push(Problem::new(self.origin(key), key, what));
     }
 
     /// Problems and warnings, both by layer and line.

@@ -86,7 +86,7 @@ impl Redis {
         let url = check_url(reading, compat);
         let tls = tls_files(reading, url.map(|url| url.tls));
         times::check(reading, "redis.expire_after", "redis.refresh_after");
-        Self::read(reading, tls)
+        Self::read(Some(tls), reading)
     }
 
     /// For a session table that is kept elsewhere.

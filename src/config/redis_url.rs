@@ -10,6 +10,7 @@ pub(crate) const FORMS: &str = "redis://[user:password@]host:port[/db], \
     redis+cluster://[user:password@]host:port,host:port; rediss for redis means TLS";
 
 /// Special characters end a part of the URL before its time.
+const ENCODED: &str = "special characters in a password must be percent-encoded";
 const UNREADABLE: &str = "is not a URL that Redis clients know; special characters in a password must be percent-encoded";
 
 /// A URL of Redis, read. `Debug` shows no password.
@@ -19,7 +20,6 @@ pub struct RedisUrl {
     pub site: Site,
     /// Whether all connections use TLS.
     pub tls: bool,
-    has_password: bool,
 }
 
 /// Where Redis is.
@@ -49,50 +49,29 @@ impl RedisUrl {
     pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let (base, form) = scheme.split_once('+').unwrap_or((scheme, ""));
-        if !matches!(base, "redis" | "rediss") || !matches!(form, "" | "sentinel" | "cluster") {
-            return Err(
+        let site = match (base, form) {
+            ("redis" | "rediss", "") => server(url)?,
+            ("redis" | "rediss", "sentinel") => SeveralServers::split(base, rest)?.sentinel()?,
+            ("redis" | "rediss", "cluster") => SeveralServers::split(base, rest)?.cluster()?,
+            _ => Err(
                 "does not begin with redis://, redis+sentinel:// or redis+cluster://, or the \
-                        same with rediss"
-                    .to_owned(),
-            );
-        }
-        if form.is_empty() {
-            return Self::server(url);
-        }
-        let parts = SeveralServers::split(base, rest)?;
-        match form {
-            "sentinel" => parts.sentinel(),
-            _ => parts.cluster(),
-        }
-    }
-
-    fn server(url: &str) -> Result<Self, String> {
-        let hosts = url.rsplit_once('@').map_or(url, |(_, hosts)| hosts);
-        if hosts.contains(',') {
-            return Err(
-                "names several servers; begin it with redis+sentinel:// or redis+cluster:// to \
-                 say what they are"
-                    .to_owned(),
-            );
-        }
-        if url.contains("#insecure") {
-            return Err(
-                "asks not to verify the server's certificate; name its CA by redis.cacertfile \
-                 instead"
-                    .to_owned(),
-            );
-        }
-        let info = read(url).ok_or(UNREADABLE)?;
-        Ok(Self {
-            tls: url.starts_with("rediss"),
-            has_password: info.redis_settings().password().is_some(),
-            site: Site::Server(Box::new(info)),
-        })
+                      same with rediss",
+            )?,
+        };
+        let tls = base == "rediss";
+        Ok(Self { site, tls })
     }
 
     /// Whether it holds a password, which must not show.
     pub(crate) fn has_password(&self) -> bool {
-        self.has_password
+        let has = |info: &ConnectionInfo| info.redis_settings().password().is_some();
+        match &self.site {
+            Site::Server(info) => has(info),
+            Site::Sentinel {
+                sentinels, access, ..
+            } => has(access) || sentinels.iter().any(has),
+            Site::Cluster(servers) => servers.iter().any(has),
+        }
     }
 
     /// What of it Dynomite would answer by closing the connection, if anything.
@@ -163,70 +142,47 @@ impl<'a> SeveralServers<'a> {
         })
     }
 
-    fn cluster(self) -> Result<RedisUrl, String> {
+    fn cluster(self) -> Result<Site, String> {
         if !matches!(self.path, "" | "0") {
-            return Err(
-                "has something after its servers, but a Redis Cluster has no databases; remove it"
-                    .to_owned(),
-            );
+            Err(
+                "has something after its servers, but a Redis Cluster has no databases; remove it",
+            )?;
         }
         if !self.parameters.is_empty() {
-            return Err("has parameters after `?`, but a cluster takes none".to_owned());
+            Err("has parameters after `?`, but a cluster takes none")?;
         }
-        let servers = self.each(self.user, 6379)?;
-        Ok(RedisUrl {
-            site: Site::Cluster(servers),
-            tls: self.base == "rediss",
-            has_password: self.user.is_some_and(|user| user.contains(':')),
-        })
+        Ok(Site::Cluster(self.each(self.user, 6379)?))
     }
 
-    fn sentinel(self) -> Result<RedisUrl, String> {
+    fn sentinel(self) -> Result<Site, String> {
         let (master, db) = self.path.split_once('/').unwrap_or((self.path, "0"));
         let in_names = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if master.is_empty() || !master.chars().all(in_names) {
-            return Err("has no name of a master after its Sentinels, as in \
-                        redis+sentinel://host:26379,host:26379/mymaster"
-                .to_owned());
+            Err("has no name of a master after its Sentinels, as in \
+                 redis+sentinel://host:26379,host:26379/mymaster")?;
         }
         if db.parse::<u32>().is_err() {
-            return Err("has a database that is not a number after the master's name".to_owned());
+            Err("has a database that is not a number after the master's name")?;
         }
-        let for_sentinels = self.sentinel_user()?;
-        let sentinels = self.each(for_sentinels.as_deref(), 26379)?;
-        let host = self.hosts.first().copied().unwrap_or_default();
-        let access = self.one(self.user, host, db).ok_or(UNREADABLE)?;
-        Ok(RedisUrl {
-            tls: self.base == "rediss",
-            has_password: access.redis_settings().password().is_some() || for_sentinels.is_some(),
-            site: Site::Sentinel {
-                sentinels,
-                master: master.to_owned(),
-                access: Box::new(access),
-            },
-        })
-    }
-
-    /// `user:password` for the Sentinels themselves, which have their own.
-    fn sentinel_user(&self) -> Result<Option<String>, String> {
         let (mut user, mut password) = ("", None);
         for (name, value) in &self.parameters {
             match *name {
                 "sentinel_username" => user = value,
                 "sentinel_password" => password = Some(value),
-                _ => {
-                    return Err("has an unknown parameter after `?`; allowed: \
-                                sentinel_username and sentinel_password"
-                        .to_owned());
-                }
+                _ => Err("has an unknown parameter after `?`; allowed: \
+                          sentinel_username and sentinel_password")?,
             }
         }
-        match password {
-            None if !user.is_empty() => {
-                Err("has a sentinel_username without a sentinel_password".to_owned())
-            }
-            password => Ok(password.map(|password| format!("{user}:{password}"))),
+        if password.is_none() && !user.is_empty() {
+            Err("has a sentinel_username without a sentinel_password")?;
         }
+        let for_sentinels = password.map(|password| format!("{user}:{password}"));
+        let host = self.hosts.first().copied().unwrap_or_default();
+        Ok(Site::Sentinel {
+            sentinels: self.each(for_sentinels.as_deref(), 26379)?,
+            master: master.to_owned(),
+            access: Box::new(self.one(self.user, host, db).ok_or(UNREADABLE)?),
+        })
     }
 
     /// All servers, on `port` if they name none.
@@ -238,12 +194,9 @@ impl<'a> SeveralServers<'a> {
             } else {
                 format!("{host}:{port}")
             };
+            let at = at + 1;
             self.one(user, &host, "0").ok_or_else(|| {
-                format!(
-                    "has no good host:port as its server number {}; special characters in a \
-                     password must be percent-encoded",
-                    at + 1
-                )
+                format!("has no good host:port as its server number {at}; {ENCODED}")
             })
         });
         servers.collect()
@@ -254,6 +207,23 @@ impl<'a> SeveralServers<'a> {
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
         read(&format!("{}://{user}{host}/{db}", self.base))
     }
+}
+
+fn server(url: &str) -> Result<Site, String> {
+    let hosts = url.rsplit_once('@').map_or(url, |(_, hosts)| hosts);
+    if hosts.contains(',') {
+        Err(
+            "names several servers; begin it with redis+sentinel:// or redis+cluster:// to \
+             say what they are",
+        )?;
+    }
+    if url.contains("#insecure") {
+        Err(
+            "asks not to verify the server's certificate; name its CA by redis.cacertfile \
+             instead",
+        )?;
+    }
+    Ok(Site::Server(Box::new(read(url).ok_or(UNREADABLE)?)))
 }
 
 fn read(url: &str) -> Option<ConnectionInfo> {

@@ -124,10 +124,10 @@ impl Config {
         let (global, local) = (global.as_ref(), local.as_ref());
         check_node(reading);
         check_accounts(reading);
+        let backend: Option<Backend> = reading.get("sessions.backend");
         let component = ComponentConfig::checked(reading);
         let control = ControlConfig::checked(reading, global, local);
         let sessions = SessionsConfig::checked(reading);
-        let backend = sessions.as_ref().map(|sessions| sessions.backend);
         let redis = match backend {
             _ if reading.is_misread("sessions.backend") => None,
             Some(Backend::Redis) => Redis::checked(reading).map(Some),
@@ -141,27 +141,21 @@ impl Config {
         let services = ServiceConfig::checked(reading, global, local);
         let admin = AdminConfig::checked(reading);
         check_sizes(reading);
-        let (cache, bounce) = (Cache::read(reading)?, Bounce::read(reading)?);
-        let (presence, disco, log) = (
-            PresenceConfig::read(reading)?,
-            Disco::read(reading)?,
-            Log::read(reading)?,
-        );
         Self::read(
+            component,
+            Some(control),
+            sessions,
+            redis,
+            mesh,
+            Cache::read(reading),
+            Bounce::read(reading),
+            PresenceConfig::read(reading),
+            connections,
+            Disco::read(reading),
+            Some(services),
+            admin,
+            Log::read(reading),
             reading,
-            component?,
-            control,
-            sessions?,
-            redis?,
-            mesh?,
-            cache,
-            bounce,
-            presence,
-            connections?,
-            disco,
-            services,
-            admin?,
-            log,
         )
     }
 }

@@ -37,13 +37,14 @@ macro_rules! section {
             };
 
             /// `None` when an option without a default is not set.
+            #[allow(clippy::too_many_arguments, reason = "one for each section below")]
             pub(super) fn read(
+                $( $( $below: Option<$below_type>, )* )?
                 reading: &$crate::config::reading::Reading,
-                $( $( $below: $below_type, )* )?
             ) -> Option<Self> {
                 Some(Self {
                     $( $( $field: reading.get($key)?, )? )*
-                    $( $( $below, )* )?
+                    $( $( $below: $below?, )* )?
                 })
             }
         }

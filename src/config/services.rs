@@ -126,7 +126,7 @@ fn refuse(reading: &mut Reading, key: &str, named: &Named, what: &str) {
     match (reading.origin("services"), named.line) {
         (Origin::File { path, .. }, Some(line)) => {
             let origin = Origin::File { path, line };
-            reading.report(Problem::new(origin, key, what));
+            reading.problems.push(Problem::new(origin, key, what));
         }
         _ => reading.refuse("services", what),
     }

@@ -323,9 +323,7 @@ fn defaults_are_valid_and_usual() {
     for option in options() {
         if let Fallback::Value(text) = option.default {
             let value = option.kind.read_text(text).expect(option.key);
-            if let OptionKind::Number(number) = option.kind {
-                assert_eq!(number.unusual(&value), None, "{}", option.key);
-            }
+            assert_eq!(option.kind.unusual(&value), None, "{}", option.key);
         }
     }
 }

@@ -223,5 +223,16 @@ fn prose(doc: &str) -> String {
             write!(text, "{gap}{line}").unwrap();
         }
     }
-    text.replace("\n\n\n", "\n\n")
+    linked(&text.replace("\n\n\n", "\n\n"))
+}
+
+/// `docs/mesh.md` as a link from beside it.
+fn linked(text: &str) -> String {
+    let mut parts = text.split("docs/");
+    let mut linked = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once(".md").unwrap();
+        write!(linked, "[{name}.md]({name}.md){rest}").unwrap();
+    }
+    linked
 }
