@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use strait::config::{Connections, Endpoint, Tls};
 use strait::envelope::{Arrival, Envelope, Intake, Receipt, Settle};
 use strait::host::Host;
-use strait::link::{Identity, Lanes, Links, Listener};
+use strait::link::{Identity, IncomingSlots, Links, Listener};
 use strait::metrics::Metrics;
 use strait::stanza::{Limits, Stanza};
 use support::certs::Authority;
@@ -144,7 +144,7 @@ impl Pair {
             &config,
             STANZA_SIZE_LIMIT,
             Arc::new(Metrics::new()),
-            Arc::new(Lanes::default()),
+            Arc::new(IncomingSlots::default()),
             None,
         );
         let listener = listener.await.expect("a listener");

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use strait::config::{Endpoint, Mesh};
 use strait::envelope::{Arrival, Envelope, Intake};
 use strait::host::Host;
-use strait::link::{Identity, Lanes, Links, Listener, ReplicationDialer};
+use strait::link::{Identity, IncomingSlots, Links, Listener, ReplicationDialer};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::stanza::{Limits, Stanza};
@@ -101,7 +101,7 @@ impl Half {
             &config,
             STANZA_SIZE_LIMIT,
             Arc::clone(&self.metrics),
-            Arc::new(Lanes::default()),
+            Arc::new(IncomingSlots::default()),
             Some(Arc::clone(&self.store) as _),
         );
         let listener = listener.await.expect("a listener");

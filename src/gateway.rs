@@ -28,7 +28,7 @@ use crate::admin::{Admin, Statuses};
 use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::link::{Heard, Identity, Lanes, Links, Listener};
+use crate::link::{ConnectedProcesses, Identity, IncomingSlots, Links, Listener};
 use crate::metrics::Metrics;
 use crate::presence_sync::{PresenceInputs, PresenceSync, PresenceTask};
 use crate::registry::{self, Registry};
@@ -60,7 +60,7 @@ struct Gateway {
     sessions: Arc<Sessions>,
     registry: Arc<Registry>,
     links: Arc<Links>,
-    lanes: Arc<Lanes>,
+    slots: Arc<IncomingSlots>,
     listeners: Vec<Listener>,
     components: Components,
     components_task: ComponentsTask,
@@ -99,7 +99,7 @@ impl Gateway {
             tasks.clone(),
             ends.intake.clone(),
         )?);
-        let lanes = Arc::new(Lanes::default());
+        let slots = Arc::new(IncomingSlots::default());
         let mut listeners = Vec::new();
         for endpoint in &config.connections.endpoints {
             listeners.push(
@@ -109,7 +109,7 @@ impl Gateway {
                     &config.connections,
                     limit,
                     Arc::clone(&metrics),
-                    Arc::clone(&lanes),
+                    Arc::clone(&slots),
                     table.replication(),
                 )
                 .await?,
@@ -172,7 +172,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             closing: AtomicBool::new(false),
         });
-        let presence_task = presence_task(config, &relay, lanes.heard());
+        let presence_task = presence_task(config, &relay, slots.connected());
         let status = status(
             config,
             &components,
@@ -187,7 +187,7 @@ impl Gateway {
             sessions,
             registry,
             links,
-            lanes,
+            slots,
             listeners,
             components,
             components_task,
@@ -209,7 +209,7 @@ impl Gateway {
 fn presence_task(
     config: &Config,
     relay: &Relay,
-    connected: watch::Receiver<Heard>,
+    connected: watch::Receiver<ConnectedProcesses>,
 ) -> PresenceTask {
     let (notify, ended) = mpsc::unbounded_channel();
     relay.sessions.notify_ends(notify);
@@ -315,7 +315,7 @@ impl Gateway {
             sessions,
             registry,
             links,
-            lanes,
+            slots,
             listeners,
             components,
             components_task,
@@ -420,7 +420,7 @@ impl Gateway {
         // What peers have sent is given to the server and acknowledged while the
         // streams to it are up: another node would bring it again.
         let links_drained = async {
-            lanes.vacated().await;
+            slots.vacated().await;
             links.drain().await;
         };
         within(DRAIN, "the links", links_drained).await;

@@ -55,7 +55,7 @@
 //! | 5 | [`presence_sync`], [`registry`], [`sessions`] |
 //! | 4 | [`addresses`], [`component`], [`link`], [`services`], [`store`] |
 //! | 3 | [`servers`] |
-//! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`] |
+//! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`], `delivery` |
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`] |
 
@@ -64,6 +64,7 @@ pub mod admin;
 pub mod component;
 pub mod config;
 pub mod control;
+mod delivery;
 pub mod envelope;
 pub mod gateway;
 pub mod host;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["host"],
     &["stanza"],
-    &["config", "envelope", "metrics", "replication"],
+    &["config", "delivery", "envelope", "metrics", "replication"],
     &["servers"],
     &["addresses", "component", "link", "services", "store"],
     &["presence_sync", "registry", "sessions"],

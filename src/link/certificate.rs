@@ -6,7 +6,7 @@ use tokio_rustls::rustls::CertificateError;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
 
-use super::trouble::Mismatch;
+use super::connect_error::RefusalKind;
 use crate::host::Host;
 
 /// `host` as it stands in certificates: a DNS name, IDNA-encoded.
@@ -38,14 +38,14 @@ pub(super) fn speaks_for(certificate: &CertificateDer<'_>, host: &Host) -> Resul
 }
 
 /// What the other side's certificate is refused for.
-pub(super) fn judge(error: &CertificateError) -> (Mismatch, String) {
-    let mismatch = match error {
+pub(super) fn judge(error: &CertificateError) -> (RefusalKind, String) {
+    let kind = match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            Mismatch::WrongHost
+            RefusalKind::WrongHost
         }
-        _ => Mismatch::Untrusted,
+        _ => RefusalKind::Untrusted,
     };
-    (mismatch, in_words(error))
+    (kind, in_words(error))
 }
 
 /// What is wrong with a certificate, as the end of "its certificate …".

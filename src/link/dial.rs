@@ -8,12 +8,12 @@ use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::hello::{self, Answer, Hello, Purpose};
-use super::pool::LaneId;
+use super::connect_error::{ConnectError, RefusalKind};
+use super::hello::{self, Hello, HelloReply, Purpose};
+use super::pool::SlotId;
 use super::reader::{FrameReader, ReadError};
 use super::resolver::Resolver;
-use super::tls::{self, Accepted, Security, Socket};
-use super::trouble::{Failure, Mismatch};
+use super::tls::{self, SecuredConnection, Security, Socket};
 use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity, certificate, replication_link};
 use crate::config::Endpoint;
 use crate::host::Host;
@@ -48,7 +48,7 @@ pub(super) struct TableLink {
 }
 
 impl Dialler {
-    /// Connects `lane` to `peer` at `endpoint`.
+    /// Connects `slot` to `peer` at `endpoint`.
     ///
     /// # Errors
     /// When nobody answers there, or it is not `peer`, or it does not want us.
@@ -56,18 +56,18 @@ impl Dialler {
         &self,
         peer: &Host,
         endpoint: &Endpoint,
-        lane: LaneId,
-    ) -> Result<Link, Failure> {
+        slot: SlotId,
+    ) -> Result<Link, ConnectError> {
         let tcp = self.reach(endpoint).await?;
-        let greeted = timeout(HANDSHAKE_LIMIT, self.greet(tcp, peer, lane)).await;
-        greeted.unwrap_or_else(|_| Err(Failure::late()))
+        let greeted = timeout(HANDSHAKE_LIMIT, self.greet(tcp, peer, slot)).await;
+        greeted.unwrap_or_else(|_| Err(ConnectError::late()))
     }
 
-    async fn greet(&self, tcp: TcpStream, peer: &Host, lane: LaneId) -> Result<Link, Failure> {
+    async fn greet(&self, tcp: TcpStream, peer: &Host, slot: SlotId) -> Result<Link, ConnectError> {
         let socket = self.security.connect(tcp, peer).await?;
         let (read, mut writer) = tokio::io::split(socket);
         let mut reader = FrameReader::new(read, hello::LIMIT);
-        let answer = ask(&self.hello(peer, lane), &mut reader, &mut writer).await?;
+        let answer = ask(&self.hello(peer, slot), &mut reader, &mut writer).await?;
         let welcome = answer.welcome_of(peer.as_str())?;
         Ok(Link {
             reader,
@@ -80,8 +80,9 @@ impl Dialler {
 
     /// A TCP connection to the first address of `endpoint` that answers. Its
     /// name is looked up anew each time.
-    async fn reach(&self, endpoint: &Endpoint) -> Result<TcpStream, Failure> {
-        let unreachable = |text: String| Failure::Unreachable(format!("can't reach it: {text}"));
+    async fn reach(&self, endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
+        let unreachable =
+            |text: String| ConnectError::Unreachable(format!("can't reach it: {text}"));
         let found = self.resolver.resolve(&endpoint.host).await;
         let found = found.map_err(|text| unreachable(format!("name look-up: {text}")))?;
         let mut last = String::new();
@@ -101,14 +102,14 @@ impl Dialler {
         Err(unreachable(last))
     }
 
-    fn hello(&self, peer: &Host, lane: LaneId) -> Hello {
+    fn hello(&self, peer: &Host, slot: SlotId) -> Hello {
         Hello {
             versions: hello::VERSIONS,
             to: peer.as_str().to_owned(),
             from: self.identity.host.as_str().to_owned(),
             node: self.identity.node.clone(),
             epoch: self.identity.epoch,
-            lane,
+            slot,
             purpose: Purpose::Stanzas,
         }
     }
@@ -117,14 +118,18 @@ impl Dialler {
     ///
     /// # Errors
     /// When nobody answers there, or it is no gateway of ours, or does not want us.
-    pub(super) async fn dial_table(&self, endpoint: &Endpoint) -> Result<TableLink, Failure> {
+    pub(super) async fn dial_table(&self, endpoint: &Endpoint) -> Result<TableLink, ConnectError> {
         let tcp = self.reach(endpoint).await?;
         let greeted = timeout(HANDSHAKE_LIMIT, self.greet_table(tcp, endpoint)).await;
-        greeted.unwrap_or_else(|_| Err(Failure::late()))
+        greeted.unwrap_or_else(|_| Err(ConnectError::late()))
     }
 
-    async fn greet_table(&self, tcp: TcpStream, endpoint: &Endpoint) -> Result<TableLink, Failure> {
-        let Accepted {
+    async fn greet_table(
+        &self,
+        tcp: TcpStream,
+        endpoint: &Endpoint,
+    ) -> Result<TableLink, ConnectError> {
+        let SecuredConnection {
             socket,
             certificate,
         } = self.security.connect_unnamed(tcp, &endpoint.host).await?;
@@ -137,12 +142,12 @@ impl Dialler {
         };
         let welcome = ask(&hello, &mut reader, &mut writer).await?.welcome()?;
         let host = Host::new(&welcome.host).map_err(|error| {
-            Failure::refused(Mismatch::Protocol, format!("it calls itself {error}"))
+            ConnectError::refused(RefusalKind::Protocol, format!("it calls itself {error}"))
         })?;
         if let Some(certificate) = &certificate {
             certificate::speaks_for(certificate, &host).map_err(|text| {
                 let text = format!("it calls itself {host}, but {text}");
-                Failure::refused(Mismatch::WrongHost, text)
+                ConnectError::refused(RefusalKind::WrongHost, text)
             })?;
         }
         reader.set_limit(replication_link::FRAME_LIMIT);
@@ -162,7 +167,7 @@ async fn ask(
     hello: &Hello,
     reader: &mut FrameReader<ReadHalf<Socket>>,
     writer: &mut WriteHalf<Socket>,
-) -> Result<Answer, Failure> {
+) -> Result<HelloReply, ConnectError> {
     let mut out = BytesMut::new();
     hello.put(&mut out);
     let sent = async {
@@ -173,15 +178,15 @@ async fn ask(
     let sent = sent.await;
     let answer = reader.next().await;
     let answer = answer.map_err(|error| unanswered(error, sent))?;
-    Answer::read(answer).map_err(hello::malformed)
+    HelloReply::read(answer).map_err(hello::malformed)
 }
 
 /// Why there was no answer to our hello.
-fn unanswered(error: ReadError, sent: io::Result<()>) -> Failure {
+fn unanswered(error: ReadError, sent: io::Result<()>) -> ConnectError {
     match (error, sent) {
         (ReadError::Wire(error), _) => hello::malformed(error),
         (ReadError::Io(error), _) | (ReadError::Closed, Err(error)) => tls::failure(&error),
-        (ReadError::Closed, Ok(())) => Failure::Unreachable(
+        (ReadError::Closed, Ok(())) => ConnectError::Unreachable(
             "it closed the connection instead of answering our hello; its log says why".to_owned(),
         ),
     }

@@ -36,7 +36,7 @@ pub(super) enum Frame {
 /// What goes before the stanza in its frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header<Name> {
-    /// Counts from 1 within the lane.
+    /// Counts from 1 within the slot.
     pub(super) number: u64,
     /// [`EnvelopeId`](crate::envelope::EnvelopeId)
     pub(super) id: u64,

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::Identity;
-use super::trouble::{Failure, Mismatch};
+use super::connect_error::{ConnectError, RefusalKind};
 use super::wire::{self, RawFrame, WireError};
 
 /// The versions of the link protocol that this gateway speaks.
@@ -28,7 +28,7 @@ const REFUSED: u8 = 3;
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// Stanzas, in lanes.
+    /// Stanzas, in slots.
     Stanzas,
     /// Following the listener's session table.
     Table,
@@ -49,7 +49,7 @@ pub(super) struct Hello {
     /// Its epoch: stanza numbers count within it.
     pub(super) epoch: u64,
     /// Which of its connections this is, the same after a reconnect.
-    pub(super) lane: u32,
+    pub(super) slot: u32,
     pub(super) purpose: Purpose,
 }
 
@@ -64,17 +64,17 @@ pub(super) struct Welcome {
     pub(super) node: String,
     /// The longest frame it takes, in bytes.
     pub(super) frame_limit: u32,
-    /// Stanzas up to this number need not be sent again on this lane.
+    /// Stanzas up to this number need not be sent again on this slot.
     pub(super) resume_after: u64,
 }
 
 /// The listener's answer to a dialler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum HelloReply {
     Welcome(Welcome),
     Refused {
         versions: RangeInclusive<u16>,
-        mismatch: Mismatch,
+        kind: RefusalKind,
         text: String,
     },
 }
@@ -88,17 +88,17 @@ impl Hello {
             wire::put_text(out, &self.from);
             wire::put_text(out, &self.node);
             out.put_u64(self.epoch);
-            out.put_u32(self.lane);
+            out.put_u32(self.slot);
             out.put_u8(self.purpose.code());
         });
     }
 
     /// Reads a hello. Trailing bytes are left to later versions.
-    pub(super) fn read(raw: RawFrame, us: &Identity) -> Result<Self, Failure> {
+    pub(super) fn read(raw: RawFrame, us: &Identity) -> Result<Self, ConnectError> {
         let RawFrame { kind, mut body } = raw;
         if kind != HELLO || !body.starts_with(MAGIC) {
-            return Err(Failure::refused(
-                Mismatch::Protocol,
+            return Err(ConnectError::refused(
+                RefusalKind::Protocol,
                 "it does not greet like a strait gateway",
             ));
         }
@@ -112,7 +112,7 @@ impl Hello {
                 spell(&VERSIONS),
                 spell(&versions)
             );
-            return Err(Failure::refused(Mismatch::Version, text));
+            return Err(ConnectError::refused(RefusalKind::Version, text));
         }
         let mut rest = || {
             Ok::<_, WireError>(Self {
@@ -121,7 +121,7 @@ impl Hello {
                 from: wire::take_text(&mut body)?,
                 node: wire::take_text(&mut body)?,
                 epoch: body.try_get_u64()?,
-                lane: body.try_get_u32()?,
+                slot: body.try_get_u32()?,
                 purpose: Purpose::from_code(body.try_get_u8()?)?,
             })
         };
@@ -130,8 +130,8 @@ impl Hello {
 
     /// Whether the dialler means `us` at all. What it may call itself is for
     /// its certificate to say.
-    pub(super) fn is_for(&self, us: &Identity) -> Result<(), Failure> {
-        let wrong = |text| Err(Failure::refused(Mismatch::WrongHost, text));
+    pub(super) fn is_for(&self, us: &Identity) -> Result<(), ConnectError> {
+        let wrong = |text| Err(ConnectError::refused(RefusalKind::WrongHost, text));
         if self.purpose == Purpose::Table {
             return self.is_another_node_than(us);
         }
@@ -154,19 +154,19 @@ impl Hello {
     }
 
     /// Nodes of one host follow each other's tables, too.
-    fn is_another_node_than(&self, us: &Identity) -> Result<(), Failure> {
+    fn is_another_node_than(&self, us: &Identity) -> Result<(), ConnectError> {
         if us.host != *self.from.as_str() || us.node != self.node {
             return Ok(());
         }
         if us.epoch == self.epoch {
             let text = "it is ourselves: this endpoint leads back to us";
-            return Err(Failure::refused(Mismatch::Ourselves, text));
+            return Err(ConnectError::refused(RefusalKind::Ourselves, text));
         }
         let text = format!(
             "two gateways of {} call themselves `{}`; give each a `node` of its own",
             us.host, us.node
         );
-        Err(Failure::refused(Mismatch::WrongHost, text))
+        Err(ConnectError::refused(RefusalKind::WrongHost, text))
     }
 }
 
@@ -187,7 +187,7 @@ impl Purpose {
     }
 }
 
-impl Answer {
+impl HelloReply {
     pub(super) fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Welcome(welcome) => wire::put(out, WELCOME, |out| {
@@ -199,11 +199,11 @@ impl Answer {
             }),
             Self::Refused {
                 versions,
-                mismatch,
+                kind,
                 text,
             } => wire::put(out, REFUSED, |out| {
                 put_versions(out, versions);
-                out.put_u8(mismatch.code());
+                out.put_u8(kind.code());
                 wire::put_text(out, text);
             }),
         }
@@ -222,7 +222,7 @@ impl Answer {
             })),
             REFUSED => Ok(Self::Refused {
                 versions: take_versions(&mut body)?,
-                mismatch: Mismatch::from_code(body.try_get_u8()?),
+                kind: RefusalKind::from_code(body.try_get_u8()?),
                 text: wire::take_text(&mut body)?,
             }),
             other => Err(WireError::UnexpectedKind(other)),
@@ -230,10 +230,10 @@ impl Answer {
     }
 
     /// The welcome, if it is one and comes from `host`.
-    pub(super) fn welcome_of(self, host: &str) -> Result<Welcome, Failure> {
+    pub(super) fn welcome_of(self, host: &str) -> Result<Welcome, ConnectError> {
         match self.welcome()? {
-            welcome if welcome.host != host => Err(Failure::refused(
-                Mismatch::WrongHost,
+            welcome if welcome.host != host => Err(ConnectError::refused(
+                RefusalKind::WrongHost,
                 format!(
                     "we dialled {host}, but it is {}: the endpoint belongs to another host",
                     welcome.host.escape_debug()
@@ -244,14 +244,14 @@ impl Answer {
     }
 
     /// The welcome, if it is one.
-    pub(super) fn welcome(self) -> Result<Welcome, Failure> {
+    pub(super) fn welcome(self) -> Result<Welcome, ConnectError> {
         match self {
             Self::Refused {
                 versions,
-                mismatch: Mismatch::Version,
+                kind: RefusalKind::Version,
                 text,
-            } => Err(Failure::refused(
-                Mismatch::Version,
+            } => Err(ConnectError::refused(
+                RefusalKind::Version,
                 format!(
                     "it refuses this link: we speak {} of the link protocol, it speaks {}; run \
                      the same release of strait on both sides (it says: {})",
@@ -260,13 +260,13 @@ impl Answer {
                     text.escape_debug()
                 ),
             )),
-            Self::Refused { mismatch, text, .. } => Err(Failure::refused(
-                mismatch,
+            Self::Refused { kind, text, .. } => Err(ConnectError::refused(
+                kind,
                 format!("it refuses this link: {}", text.escape_debug()),
             )),
             Self::Welcome(welcome) if !VERSIONS.contains(&welcome.version) => {
-                Err(Failure::refused(
-                    Mismatch::Version,
+                Err(ConnectError::refused(
+                    RefusalKind::Version,
                     format!(
                         "it chose version {} of the link protocol, we speak {}",
                         welcome.version,
@@ -287,8 +287,8 @@ pub(super) fn common_version(theirs: &RangeInclusive<u16>) -> Option<u16> {
 }
 
 /// A greeting that can't be read.
-pub(super) fn malformed(error: WireError) -> Failure {
-    Failure::refused(Mismatch::Protocol, error.to_string())
+pub(super) fn malformed(error: WireError) -> ConnectError {
+    ConnectError::refused(RefusalKind::Protocol, error.to_string())
 }
 
 fn spell(versions: &RangeInclusive<u16>) -> String {

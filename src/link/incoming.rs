@@ -12,15 +12,15 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::complaints::Complaints;
+use super::connect_error::{ConnectError, LinkEnd};
 use super::frame::{ALLOWANCE, Frame, Header};
-use super::gate::{Gate, Guest, Role};
-use super::lanes::{Lanes, Seat};
+use super::handshake::{AcceptedLink, Handshake, LinkRole};
+use super::incoming_slots::{ConnectionLease, IncomingSlots};
+use super::log_limiter::LogLimiter;
 use super::outgoing::write;
 use super::reader::FrameReader;
 use super::sightings::Sign;
 use super::tls::Security;
-use super::trouble::{Ending, Failure};
 use super::wire::WireError;
 use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
@@ -51,13 +51,13 @@ pub struct Listener {
 
 /// What the connections of a listener share.
 struct Reception {
-    gate: Gate,
+    handshake: Handshake,
     metrics: Arc<Metrics>,
-    complaints: Mutex<Complaints>,
+    log_limiter: Mutex<LogLimiter>,
 }
 
 impl Listener {
-    /// Listens on `endpoint`. All listeners of a node share `lanes`. Peers
+    /// Listens on `endpoint`. All listeners of a node share `slots`. Peers
     /// that want to follow the session table talk to `replication`; without
     /// one, they are told that it is kept elsewhere.
     ///
@@ -69,7 +69,7 @@ impl Listener {
         config: &Connections,
         stanza_size_limit: usize,
         metrics: Arc<Metrics>,
-        lanes: Arc<Lanes>,
+        slots: Arc<IncomingSlots>,
         replication: Option<Arc<dyn Replication>>,
     ) -> Result<Self, SetupError> {
         let unusable = |error| {
@@ -85,15 +85,15 @@ impl Listener {
             tcp,
             local_addr,
             reception: Arc::new(Reception {
-                gate: Gate {
+                handshake: Handshake {
                     identity,
                     security,
                     frame_limit: stanza_size_limit.saturating_add(ALLOWANCE),
-                    lanes,
+                    slots,
                     replication,
                 },
                 metrics,
-                complaints: Mutex::default(),
+                log_limiter: Mutex::default(),
             }),
         })
     }
@@ -161,19 +161,19 @@ impl Reception {
         shutdown: &CancellationToken,
     ) {
         let deadline = tokio::time::Instant::now() + HANDSHAKE_LIMIT;
-        let secured = timeout_at(deadline, self.gate.secure(tcp)).await;
-        let accepted = match secured.unwrap_or_else(|_| Err(Failure::late())) {
+        let secured = timeout_at(deadline, self.handshake.secure(tcp)).await;
+        let accepted = match secured.unwrap_or_else(|_| Err(ConnectError::late())) {
             Ok(accepted) => accepted,
             Err(failure) => return self.turn_away(address, &failure),
         };
         self.metrics.incoming_established.inc();
-        let greeted = timeout_at(deadline, self.gate.greet(accepted)).await;
+        let greeted = timeout_at(deadline, self.handshake.greet(accepted)).await;
         drop(handshake);
         let closed = &self.metrics.incoming_closed;
-        match greeted.unwrap_or_else(|_| Err(Failure::late())) {
-            Ok(guest) => {
-                let host = guest.host.clone();
-                self.attend(guest, address, intake, shutdown).await;
+        match greeted.unwrap_or_else(|_| Err(ConnectError::late())) {
+            Ok(link) => {
+                let host = link.host.clone();
+                self.attend(link, address, intake, shutdown).await;
                 closed.with_label_values(&[host.as_str()]).inc();
             }
             Err(failure) => {
@@ -184,7 +184,7 @@ impl Reception {
     }
 
     /// No stanza got through.
-    fn turn_away(&self, address: SocketAddr, failure: &Failure) {
+    fn turn_away(&self, address: SocketAddr, failure: &ConnectError) {
         let Some(reason) = failure.label() else {
             tracing::debug!(%address, "a connection ended before it was a link: {failure}");
             return;
@@ -195,51 +195,51 @@ impl Reception {
             .inc();
         let errored = &self.metrics.incoming_errored;
         errored.with_label_values(&[UNKNOWN]).inc();
-        if self.is_news(&format!("{} {failure}", address.ip())) {
+        if self.allows(&format!("{} {failure}", address.ip())) {
             tracing::warn!(%address, reason, "an incoming link is refused: {failure}");
         } else {
             tracing::debug!(%address, reason, "an incoming link is refused: {failure}");
         }
     }
 
-    fn is_news(&self, text: &str) -> bool {
-        let complaints = self.complaints.lock();
-        let mut complaints = complaints.unwrap_or_else(PoisonError::into_inner);
-        complaints.is_news(text)
+    fn allows(&self, text: &str) -> bool {
+        let log_limiter = self.log_limiter.lock();
+        let mut log_limiter = log_limiter.unwrap_or_else(PoisonError::into_inner);
+        log_limiter.allows(text)
     }
 
     /// Takes stanzas and acknowledges them, until one side leaves.
     async fn attend(
         &self,
-        guest: Guest,
+        link: AcceptedLink,
         address: SocketAddr,
         intake: &dyn Intake,
         shutdown: &CancellationToken,
     ) {
-        let Guest {
+        let AcceptedLink {
             host,
             node,
-            lane,
+            slot,
             reader,
             writer,
             role,
-        } = guest;
+        } = link;
         let label = [host.as_str()];
         self.metrics
             .incoming_first_packet
             .with_label_values(&label)
             .inc();
         let what = match role {
-            Role::Stanzas(_) => "incoming link",
-            Role::Table(_) => "incoming table link",
+            LinkRole::Stanzas(_) => "incoming link",
+            LinkRole::Table(_) => "incoming table link",
         };
-        tracing::debug!(peer = %host, %node, lane, %address, "{what} up");
+        tracing::debug!(peer = %host, %node, slot, %address, "{what} up");
         let ending = match role {
-            Role::Stanzas(seat) => tokio::select! {
-                ending = self.take_stanzas(&host, reader, &seat, intake) => ending,
-                ending = acknowledge(writer, &seat, shutdown) => ending,
+            LinkRole::Stanzas(lease) => tokio::select! {
+                ending = self.take_stanzas(&host, reader, &lease, intake) => ending,
+                ending = acknowledge(writer, &lease, shutdown) => ending,
             },
-            Role::Table(dialogue) => {
+            LinkRole::Table(dialogue) => {
                 // It ends when the store has told that this node retires.
                 replication_link::converse(dialogue, reader, writer, &CancellationToken::new())
                     .await
@@ -247,20 +247,20 @@ impl Reception {
         };
         match &ending {
             // Having been asked to go, it needs no goodbye.
-            Ending::Broken(text) if !shutdown.is_cancelled() => {
+            LinkEnd::Broken(text) if !shutdown.is_cancelled() => {
                 self.metrics
                     .incoming_errored
                     .with_label_values(&label)
                     .inc();
                 // Mostly the same happens to all connections of a node.
-                if self.is_news(&format!("{host} {node} {what} {text}")) {
-                    tracing::warn!(peer = %host, %node, lane, %address, "{what} lost: {text}");
+                if self.allows(&format!("{host} {node} {what} {text}")) {
+                    tracing::warn!(peer = %host, %node, slot, %address, "{what} lost: {text}");
                 } else {
-                    tracing::debug!(peer = %host, %node, lane, %address, "{what} lost: {text}");
+                    tracing::debug!(peer = %host, %node, slot, %address, "{what} lost: {text}");
                 }
             }
             _ => {
-                tracing::debug!(peer = %host, %node, lane, %address, ?ending, "{what} down");
+                tracing::debug!(peer = %host, %node, slot, %address, ?ending, "{what} down");
             }
         }
     }
@@ -269,34 +269,34 @@ impl Reception {
         &self,
         peer: &Host,
         mut reader: FrameReader<impl AsyncRead + Unpin>,
-        seat: &Seat,
+        lease: &ConnectionLease,
         intake: &dyn Intake,
-    ) -> Ending {
+    ) -> LinkEnd {
         loop {
             // Not while a stanza is handed over: that is always finished.
             let read = tokio::select! {
-                () = seat.replaced() => return Ending::Replaced,
+                () = lease.replaced() => return LinkEnd::Replaced,
                 read = timeout(SILENCE_LIMIT, reader.next()) => read,
             };
             let frame = match read {
                 Ok(Ok(raw)) => Frame::read(raw),
-                Ok(Err(error)) => return Ending::Broken(error.to_string()),
-                Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+                Ok(Err(error)) => return LinkEnd::Broken(error.to_string()),
+                Err(_) => return LinkEnd::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
             };
             match frame {
                 Ok(Frame::Stanza(header, body)) => {
-                    if let Some(envelope) = self.unpack(peer, header, body, seat) {
+                    if let Some(envelope) = self.unpack(peer, header, body, lease) {
                         // Waits when the workers are behind; so does this
                         // peer then, and no other.
                         intake.take(envelope).await;
                     }
                 }
                 Ok(Frame::Ping) => (),
-                Ok(Frame::Goodbye) => return Ending::PeerLeft,
+                Ok(Frame::Goodbye) => return LinkEnd::PeerLeft,
                 Ok(other @ Frame::Ack { .. }) => {
-                    return Ending::Broken(WireError::UnexpectedKind(other.kind()).to_string());
+                    return LinkEnd::Broken(WireError::UnexpectedKind(other.kind()).to_string());
                 }
-                Err(error) => return Ending::Broken(error.to_string()),
+                Err(error) => return LinkEnd::Broken(error.to_string()),
             }
         }
     }
@@ -308,11 +308,11 @@ impl Reception {
         peer: &Host,
         header: Header<String>,
         body: Bytes,
-        seat: &Seat,
+        lease: &ConnectionLease,
     ) -> Option<Envelope> {
         let label = [peer.as_str()];
         let sign = Sign::of(header.id, header.ttl, &body);
-        let Some(mut receipt) = seat.take(header.number, sign) else {
+        let Some(mut receipt) = lease.take(header.number, sign) else {
             self.metrics.link_duplicates.with_label_values(&label).inc();
             return None;
         };
@@ -339,7 +339,7 @@ impl Reception {
                 arrival: Arrival::Link(peer.clone()),
                 ttl: header.ttl,
                 retries,
-                copy_for: header.is_copy.then(|| self.gate.identity.host.clone()),
+                copy_for: header.is_copy.then(|| self.handshake.identity.host.clone()),
                 taken_at: Instant::now(),
                 sent_at,
                 stanza,
@@ -368,7 +368,7 @@ impl Reception {
         let retries = header.retries.iter();
         let retries = retries.map(|(name, times)| Ok((host(name)?, *times)));
         let limits = Limits {
-            bytes: self.gate.frame_limit,
+            bytes: self.handshake.frame_limit,
             ..Limits::default()
         };
         Ok((
@@ -385,27 +385,27 @@ type Parts = (Host, Vec<(Host, u32)>, Stanza);
 /// Writes acks as stanzas are settled, pings when none are, and goodbye at `shutdown`.
 async fn acknowledge(
     mut writer: impl AsyncWrite + Unpin,
-    seat: &Seat,
+    lease: &ConnectionLease,
     shutdown: &CancellationToken,
-) -> Ending {
+) -> LinkEnd {
     let mut out = BytesMut::new();
     let mut acknowledged = 0;
     let mut said_goodbye = false;
     let mut ping_at = tokio::time::Instant::now() + PING_AFTER;
     loop {
-        if seat.has_abandoned() {
-            return Ending::Broken(
+        if lease.has_abandoned() {
+            return LinkEnd::Broken(
                 "a stanza of it was dropped here; a new connection makes it send that again"
                     .to_owned(),
             );
         }
-        let through = seat.settled_through();
+        let through = lease.settled_through();
         if through > acknowledged {
             acknowledged = through;
             Frame::Ack { through }.put(&mut out);
         } else {
             tokio::select! {
-                () = seat.changed() => continue,
+                () = lease.changed() => continue,
                 () = shutdown.cancelled(), if !said_goodbye => {
                     said_goodbye = true;
                     Frame::Goodbye.put(&mut out);
@@ -414,7 +414,7 @@ async fn acknowledge(
             }
         }
         if let Err(error) = write(&mut writer, &mut out).await {
-            return Ending::Broken(format!("can't write: {error}"));
+            return LinkEnd::Broken(format!("can't write: {error}"));
         }
         ping_at = tokio::time::Instant::now() + PING_AFTER;
         sleep(ACK_SPACING).await;
@@ -423,27 +423,27 @@ async fn acknowledge(
 
 #[cfg(test)]
 mod tests {
-    use super::super::lanes::LaneKey;
+    use super::super::incoming_slots::SlotKey;
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn pings_also_while_what_is_settled_may_not_be_acknowledged_yet() {
-        let lanes = Lanes::default();
-        let key = LaneKey {
+        let slots = IncomingSlots::default();
+        let key = SlotKey {
             host: Host::new("dc1.test").unwrap(),
             node: "a".to_owned(),
             epoch: 1,
-            lane: 1,
+            slot: 1,
         };
-        let seat = lanes.take_seat(key).await.unwrap();
+        let lease = slots.lease(key).await.unwrap();
         let sign = |id| Sign::of(id, 0, b"");
-        let _unsettled = seat.take(1, sign(1));
+        let _unsettled = lease.take(1, sign(1));
         let (near, far) = tokio::io::duplex(4096);
         let shutdown = CancellationToken::new();
         let mut reader = FrameReader::new(far, 64);
         let settling = async {
             for number in 2.. {
-                if let Some(mut receipt) = seat.take(number, sign(number)) {
+                if let Some(mut receipt) = lease.take(number, sign(number)) {
                     receipt.settle();
                 }
                 sleep(Duration::from_secs(1)).await;
@@ -451,7 +451,7 @@ mod tests {
         };
         let frame = tokio::select! {
             frame = timeout(SILENCE_LIMIT, reader.next()) => frame.unwrap().unwrap(),
-            _ = acknowledge(near, &seat, &shutdown) => panic!("ended"),
+            _ = acknowledge(near, &lease, &shutdown) => panic!("ended"),
             () = settling => panic!("ended"),
         };
         assert_eq!(Frame::read(frame), Ok(Frame::Ping));

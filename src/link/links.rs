@@ -10,12 +10,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connect_error::RefusalKind;
 use super::dial::Dialler;
-use super::outgoing::OutgoingLane;
-use super::peer::{Held, Peer};
+use super::outgoing::OutgoingConnection;
+use super::peer::{Peer, UnsettledCount};
 use super::resolver::Resolver;
 use super::tls::Security;
-use super::trouble::Mismatch;
 use super::{Identity, SetupError};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Envelope, Obstacle, Undelivered};
@@ -29,21 +29,21 @@ pub struct Links {
     shared: Arc<Shared>,
 }
 
-/// How one lane of ours does, for people.
+/// How one slot of ours does, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
     /// Where it leads.
     pub host: Host,
     /// What it dials.
     pub endpoint: Endpoint,
-    /// Tells the lanes of one process apart; also in the logs.
-    pub lane: u32,
-    /// The endpoint is still announced; if not, the lane is only drained.
+    /// Tells the slots of one process apart; also in the logs.
+    pub slot: u32,
+    /// The endpoint is still announced; if not, the slot is only drained.
     pub enabled: bool,
     /// It has a connection that takes stanzas.
     pub up: bool,
     /// Why it has none, in words; `None` if it was not dialled yet.
-    pub trouble: Option<String>,
+    pub connect_error: Option<String>,
     /// Stanzas waiting or not acknowledged.
     pub stanzas: usize,
     /// What they count for in `connections.queue_bytes`.
@@ -59,14 +59,14 @@ struct Shared {
     metrics: Arc<Metrics>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
     peers: RwLock<HashMap<Host, Arc<Peer>>>,
-    held: Arc<Held>,
-    next_lane: AtomicU32,
-    /// The caller's tasks, and those of the lanes among them.
+    unsettled: Arc<UnsettledCount>,
+    next_slot: AtomicU32,
+    /// The caller's tasks, and those of the slots among them.
     tasks: TaskTracker,
-    lanes: TaskTracker,
+    slots: TaskTracker,
     /// The caller wants to stop: nothing new is dialled.
     shutdown: CancellationToken,
-    /// Every lane is to say goodbye and end.
+    /// Every slot is to say goodbye and end.
     closing: CancellationToken,
 }
 
@@ -76,7 +76,7 @@ impl Links {
     /// through `undelivered`; what waits on a connection that is broken for
     /// half of that time goes over another one to the same host, if there is one.
     ///
-    /// From `shutdown` on no new endpoint is dialled; but the lanes go on,
+    /// From `shutdown` on no new endpoint is dialled; but the slots go on,
     /// since there may be stanzas to hand over still, until [`Self::drain`] or
     /// [`Self::close`]. Must be called within a tokio runtime.
     ///
@@ -92,9 +92,9 @@ impl Links {
         shutdown: CancellationToken,
     ) -> Result<Self, SetupError> {
         let security = Security::load(&config.tls, &identity.host)?;
-        for mismatch in Mismatch::ALL {
+        for kind in RefusalKind::ALL {
             // Known labels show from the start.
-            metrics.links_refused.with_label_values(&[mismatch.label()]);
+            metrics.links_refused.with_label_values(&[kind.label()]);
         }
         // A queue that can't hold one stanza of each size would be of no use.
         let queue_bytes = config.queue_bytes.max(stanza_size_limit);
@@ -110,10 +110,10 @@ impl Links {
             metrics,
             undelivered,
             peers: RwLock::default(),
-            held: Arc::default(),
-            next_lane: AtomicU32::new(1),
+            unsettled: Arc::default(),
+            next_slot: AtomicU32::new(1),
             tasks,
-            lanes: TaskTracker::new(),
+            slots: TaskTracker::new(),
             shutdown,
             closing: CancellationToken::new(),
         });
@@ -165,17 +165,17 @@ impl Links {
     #[must_use]
     pub fn status(&self) -> Vec<LinkStatus> {
         let of_peer = |peer: Arc<Peer>| {
-            let lanes = peer.view().into_iter();
-            lanes
-                .map(|lane| LinkStatus {
+            let slots = peer.view().into_iter();
+            slots
+                .map(|slot| LinkStatus {
                     host: peer.host.clone(),
-                    endpoint: lane.endpoint,
-                    lane: lane.id,
-                    enabled: lane.enabled,
-                    up: lane.up,
-                    trouble: lane.trouble,
-                    stanzas: lane.stanzas,
-                    bytes: lane.bytes,
+                    endpoint: slot.endpoint,
+                    slot: slot.id,
+                    enabled: slot.enabled,
+                    up: slot.up,
+                    connect_error: slot.connect_error,
+                    stanzas: slot.stanzas,
+                    bytes: slot.bytes,
                 })
                 .collect::<Vec<_>>()
         };
@@ -185,10 +185,10 @@ impl Links {
     /// Waits until all that was given is acknowledged; then says goodbye and closes.
     /// The caller bounds the time.
     pub async fn drain(&self) {
-        self.shared.held.emptied().await;
+        self.shared.unsettled.emptied().await;
         self.close();
-        self.shared.lanes.close();
-        self.shared.lanes.wait().await;
+        self.shared.slots.close();
+        self.shared.slots.wait().await;
     }
 
     /// Says goodbye on all connections and closes them, whatever is not
@@ -229,14 +229,14 @@ impl Shared {
                 self.queue_bytes,
                 self.max_wait,
                 &self.metrics,
-                Arc::clone(&self.held),
+                Arc::clone(&self.unsettled),
                 self.undelivered.clone(),
             ))
         });
-        let new_id = || self.next_lane.fetch_add(1, Ordering::Relaxed);
+        let new_id = || self.next_slot.fetch_add(1, Ordering::Relaxed);
         let per_endpoint = self.connections_per_endpoint;
         for (id, endpoint, signals) in peer.follow(endpoints, per_endpoint, new_id, &self.closing) {
-            let lane = OutgoingLane {
+            let slot = OutgoingConnection {
                 id,
                 endpoint,
                 peer: Arc::clone(peer),
@@ -244,11 +244,11 @@ impl Shared {
                 signals,
                 metrics: Arc::clone(&self.metrics),
             };
-            self.tasks.spawn(self.lanes.track_future(lane.run()));
+            self.tasks.spawn(self.slots.track_future(slot.run()));
         }
     }
 
-    /// Gives back what waits too long, and tidies up disabled lanes, until
+    /// Gives back what waits too long, and tidies up disabled slots, until
     /// closing; then gives back the rest.
     async fn keep(self: Arc<Self>, gc_interval: Duration) {
         let max_wait = self.max_wait;
@@ -268,8 +268,8 @@ impl Shared {
                 () = self.closing.cancelled() => break,
             }
         }
-        self.lanes.close();
-        self.lanes.wait().await;
+        self.slots.close();
+        self.slots.wait().await;
         for peer in self.all() {
             peer.abandon();
         }

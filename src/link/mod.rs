@@ -1,42 +1,43 @@
 //! Links: dedicated one-way connections between gateways, over mutual TLS.
 //!
-//! A peer is dialled by a *pool* of *lanes*: each lane is one connection to
-//! one endpoint, across all its reconnects, and numbers its stanzas. The
-//! receiver acknowledges what is settled; what it has not acknowledged is sent
-//! again on the lane's next connection, and dropped there if it had come
-//! already. `docs/link-protocol.md` shows what goes over the wire.
+//! A *pool* keeps the connections to one peer. Each of its *connection slots*
+//! is one numbered connection to one endpoint, across all its reconnects. The
+//! receiver acknowledges the stanzas that are settled; the others are sent
+//! again on the slot's next connection, where the receiver drops those that it
+//! has taken before. `docs/link-protocol.md` describes the bytes.
 //!
 //! Sending: `links` (the door) → `peer` (a pool under a lock) → `pool` (which
-//! sender uses which lane, and what moves to another; pure) → `book` (a lane's numbers; pure); each lane
-//! has a task in `outgoing`, which uses `dial` and its `resolver`.
-//! Receiving: `incoming` (accept, take, acknowledge) → `gate` (who is let in)
-//! → `lanes` (who may take from a lane; `callers`: who is heard at all) → `ledger` (what has come over it and
-//! what is settled; pure) and `sightings` (what has come over any).
-//! Session tables: a connection of its own replicates a peer's session table,
-//! so that a long table delays no stanza: `replication_dialer` dials,
-//! `replication_link` carries the messages, on both sides.
+//! sender uses which slot; pure) →
+//! [`SendWindow`](crate::delivery::SendWindow); each slot has a task in
+//! `outgoing`, which uses `dial` and its `resolver`.
+//! Receiving: `incoming` (accept, take, acknowledge) → `handshake` (which
+//! peers are accepted) → `incoming_slots` (which connection may take from a
+//! slot; `peer_connections` counts them by process) →
+//! [`ReceiveWindow`](crate::delivery::ReceiveWindow) and `sightings`.
+//! Session table: a connection of its own carries the replication between two
+//! nodes, so that a long table delays no stanza: `replication_dialer` dials,
+//! `replication_link` runs the connection on both sides.
 //! Below all: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
-//! `any_name`, `trouble`, `complaints`.
+//! `any_name`, `connect_error`, `log_limiter`.
 
 use std::time::Duration;
 
 use crate::host::Host;
 
 mod any_name;
-mod book;
-mod callers;
 mod certificate;
-mod complaints;
+mod connect_error;
 mod dial;
 mod frame;
-mod gate;
+mod handshake;
 mod hello;
 mod incoming;
-mod lanes;
-mod ledger;
+mod incoming_slots;
 mod links;
+mod log_limiter;
 mod outgoing;
 mod peer;
+mod peer_connections;
 mod pool;
 mod reader;
 mod replication_dialer;
@@ -44,16 +45,15 @@ mod replication_link;
 mod resolver;
 mod sightings;
 mod tls;
-mod trouble;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-pub use callers::Heard;
 pub use incoming::Listener;
-pub use lanes::Lanes;
+pub use incoming_slots::IncomingSlots;
 pub use links::{LinkStatus, Links};
+pub use peer_connections::ConnectedProcesses;
 pub use replication_dialer::ReplicationDialer;
 
 /// From TCP to the end of the greeting: who takes longer is dropped, so that

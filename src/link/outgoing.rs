@@ -1,4 +1,4 @@
-//! The task behind one lane: dial, resend, send, hear acks, reconnect.
+//! The task behind one slot: dial, resend, send, hear acks, reconnect.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,29 +8,29 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::connect_error::{ConnectError, LinkEnd};
 use super::dial::{Dialler, Link};
 use super::frame::Frame;
-use super::peer::{Peer, Signals};
-use super::pool::LaneId;
+use super::peer::{ConnectionSignals, Peer};
+use super::pool::SlotId;
 use super::reader::FrameReader;
-use super::trouble::{Ending, Failure};
 use super::wire::WireError;
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
 use crate::config::Endpoint;
 use crate::metrics::Metrics;
 
-/// One lane's task.
-pub(super) struct OutgoingLane {
-    pub(super) id: LaneId,
+/// One slot's task.
+pub(super) struct OutgoingConnection {
+    pub(super) id: SlotId,
     pub(super) endpoint: Endpoint,
     pub(super) peer: Arc<Peer>,
     pub(super) dialler: Arc<Dialler>,
-    pub(super) signals: Signals,
+    pub(super) signals: ConnectionSignals,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl OutgoingLane {
-    /// Keeps the lane connected until told to leave.
+impl OutgoingConnection {
+    /// Keeps the slot connected until told to leave.
     pub(super) async fn run(self) {
         let mut backoff = backoff();
         while !self.signals.leave.is_cancelled() {
@@ -41,7 +41,7 @@ impl OutgoingLane {
             };
             match dialled {
                 Ok(link) => {
-                    if let Ending::Broken(text) = self.use_link(link).await {
+                    if let LinkEnd::Broken(text) = self.use_link(link).await {
                         self.count_error();
                         self.complain(&format!("link lost: {text}"));
                     }
@@ -58,29 +58,29 @@ impl OutgoingLane {
     }
 
     /// From the welcome to the end.
-    async fn use_link(&self, link: Link) -> Ending {
+    async fn use_link(&self, link: Link) -> LinkEnd {
         let is_first = match self.peer.up(self.id, link.resume_after) {
             Ok(is_first) => is_first,
-            Err(error) => return Ending::Broken(error.to_string()),
+            Err(error) => return LinkEnd::Broken(error.to_string()),
         };
         let host = [self.peer.host.as_str()];
         self.metrics
             .outgoing_established
             .with_label_values(&host)
             .inc();
-        let (peer, endpoint, lane) = (&self.peer.host, &self.endpoint, self.id);
-        tracing::debug!(%peer, node = %link.node, %endpoint, lane, "link up");
+        let (peer, endpoint, slot) = (&self.peer.host, &self.endpoint, self.id);
+        tracing::debug!(%peer, node = %link.node, %endpoint, slot, "link up");
         if is_first {
             tracing::info!(%peer, node = %link.node, %endpoint, "linked");
         }
         let ending = tokio::select! {
             ending = self.hear(link.reader) => ending,
             ending = self.speak(link.writer, link.frame_limit) => ending,
-            () = self.overdue() => Ending::WeLeft,
+            () = self.overdue() => LinkEnd::WeLeft,
         };
         let was_last = self.peer.down(self.id);
         self.metrics.outgoing_closed.with_label_values(&host).inc();
-        tracing::debug!(%peer, %endpoint, lane, ?ending, "link down");
+        tracing::debug!(%peer, %endpoint, slot, ?ending, "link down");
         if was_last {
             tracing::info!(%peer, ?ending, "no link left");
         }
@@ -88,12 +88,12 @@ impl OutgoingLane {
     }
 
     /// Hears acks, until there is no more to hear.
-    async fn hear(&self, mut reader: FrameReader<impl AsyncRead + Unpin>) -> Ending {
+    async fn hear(&self, mut reader: FrameReader<impl AsyncRead + Unpin>) -> LinkEnd {
         loop {
             let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
                 Ok(Ok(raw)) => Frame::read(raw),
-                Ok(Err(error)) => return Ending::Broken(error.to_string()),
-                Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+                Ok(Err(error)) => return LinkEnd::Broken(error.to_string()),
+                Err(_) => return LinkEnd::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
             };
             let heard = frame.and_then(|frame| match frame {
                 Frame::Ack { through } => self.peer.acknowledge(self.id, through),
@@ -107,16 +107,16 @@ impl OutgoingLane {
                 Frame::Stanza(..) => Err(WireError::UnexpectedKind(frame.kind())),
             });
             if let Err(error) = heard {
-                return Ending::Broken(error.to_string());
+                return LinkEnd::Broken(error.to_string());
             }
             if self.peer.has_left(self.id) {
-                return Ending::PeerLeft;
+                return LinkEnd::PeerLeft;
             }
         }
     }
 
     /// Writes stanzas as they come, pings when none do, goodbye when told to leave.
-    async fn speak(&self, mut writer: impl AsyncWrite + Unpin, frame_limit: usize) -> Ending {
+    async fn speak(&self, mut writer: impl AsyncWrite + Unpin, frame_limit: usize) -> LinkEnd {
         let mut out = BytesMut::new();
         let mut ping_at = Instant::now() + PING_AFTER;
         loop {
@@ -133,13 +133,13 @@ impl OutgoingLane {
                 }
             }
             if let Err(error) = write(&mut writer, &mut out).await {
-                return Ending::Broken(format!("can't write: {error}"));
+                return LinkEnd::Broken(format!("can't write: {error}"));
             }
             ping_at = Instant::now() + PING_AFTER;
             if leave {
                 // The goodbye is out; how the connection ends is all the same.
                 let _ = writer.shutdown().await;
-                return Ending::WeLeft;
+                return LinkEnd::WeLeft;
             }
         }
     }
@@ -150,7 +150,7 @@ impl OutgoingLane {
         sleep(LINGER).await;
     }
 
-    fn failed(&self, failure: &Failure) {
+    fn failed(&self, failure: &ConnectError) {
         if let Some(label) = failure.label() {
             self.metrics.links_refused.with_label_values(&[label]).inc();
             self.count_error();
@@ -163,13 +163,13 @@ impl OutgoingLane {
         self.metrics.outgoing_errored.with_label_values(&host).inc();
     }
 
-    /// Logs it, loudly if it is news: most troubles are those of many lanes.
+    /// Logs it, loudly if it is news: most troubles are those of many slots.
     fn complain(&self, text: &str) {
-        let (peer, endpoint, lane) = (&self.peer.host, &self.endpoint, self.id);
-        if self.peer.note_trouble(lane, &self.endpoint, text) {
-            tracing::warn!(%peer, %endpoint, lane, "{text}; trying again");
+        let (peer, endpoint, slot) = (&self.peer.host, &self.endpoint, self.id);
+        if self.peer.note_trouble(slot, &self.endpoint, text) {
+            tracing::warn!(%peer, %endpoint, slot, "{text}; trying again");
         } else {
-            tracing::debug!(%peer, %endpoint, lane, "{text}; trying again");
+            tracing::debug!(%peer, %endpoint, slot, "{text}; trying again");
         }
     }
 }

@@ -10,9 +10,9 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::complaints::Complaints;
 use super::frame::Header;
-use super::pool::{LaneId, LaneView, Pool, SenderKey};
+use super::log_limiter::LogLimiter;
+use super::pool::{Pool, SenderKey, SlotId, SlotStatus};
 use super::wire::{LENGTH_FIELD, WireError};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
@@ -32,20 +32,20 @@ pub(super) struct Peer {
     pub(super) host: Host,
     inner: Mutex<Inner>,
     counters: Counters,
-    held: Arc<Held>,
+    unsettled: Arc<UnsettledCount>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
 }
 
 #[derive(Debug)]
 struct Inner {
     pool: Pool<Envelope>,
-    signals: HashMap<LaneId, Signals>,
-    complaints: Complaints,
+    signals: HashMap<SlotId, ConnectionSignals>,
+    log_limiter: LogLimiter,
 }
 
-/// How the pool speaks to a lane's task.
+/// How the pool speaks to a slot's task.
 #[derive(Debug, Clone)]
-pub(super) struct Signals {
+pub(super) struct ConnectionSignals {
     /// There is something to write.
     pub(super) wake: Arc<Notify>,
     /// Say goodbye and end.
@@ -62,12 +62,12 @@ struct Counters {
 
 /// How many stanzas all pools hold together.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct UnsettledCount {
     count: AtomicUsize,
     emptied: Notify,
 }
 
-impl Held {
+impl UnsettledCount {
     fn add(&self) {
         self.count.fetch_add(1, Ordering::SeqCst);
     }
@@ -91,28 +91,28 @@ impl Held {
 }
 
 impl Inner {
-    /// Moves what waits in lanes that do not deliver to those that do.
+    /// Moves what waits in slots that do not deliver to those that do.
     fn relocate(&mut self) {
-        for lane in self.pool.relocate() {
-            self.wake(lane);
+        for slot in self.pool.relocate() {
+            self.wake(slot);
         }
     }
 
-    fn wake(&self, lane: LaneId) {
-        if let Some(signals) = self.signals.get(&lane) {
+    fn wake(&self, slot: SlotId) {
+        if let Some(signals) = self.signals.get(&slot) {
             signals.wake.notify_one();
         }
     }
 }
 
 impl Peer {
-    /// No lanes yet. What can't be sent for half of `max_wait` may go another way.
+    /// No slots yet. What can't be sent for half of `max_wait` may go another way.
     pub(super) fn new(
         host: Host,
         queue_bytes: usize,
         max_wait: Duration,
         metrics: &Metrics,
-        held: Arc<Held>,
+        unsettled: Arc<UnsettledCount>,
         undelivered: mpsc::UnboundedSender<Undelivered>,
     ) -> Self {
         let label = [host.as_str()];
@@ -127,10 +127,10 @@ impl Peer {
             inner: Mutex::new(Inner {
                 pool: Pool::new(queue_bytes, max_wait / 2),
                 signals: HashMap::new(),
-                complaints: Complaints::default(),
+                log_limiter: LogLimiter::default(),
             }),
             counters,
-            held,
+            unsettled,
             undelivered,
         }
     }
@@ -139,38 +139,38 @@ impl Peer {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues `envelope` on its sender's lane.
+    /// Queues `envelope` on its sender's slot.
     ///
     /// # Errors
-    /// Gives it back when there is no lane for it, or that one is full.
+    /// Gives it back when there is no slot for it, or that one is full.
     pub(super) fn place(&self, envelope: Envelope) -> Result<(), Box<Undelivered>> {
         let sender = envelope.stanza.from();
         let sender = SenderKey::of(sender.map(|jid| (jid.node(), jid.domain())));
         let size = envelope.stanza.len() + OVERHEAD;
         let mut inner = self.lock();
-        // Counted before a lane can settle it.
-        self.held.add();
+        // Counted before a slot can settle it.
+        self.unsettled.add();
         match inner.pool.place(sender, envelope, size) {
-            Ok(lane) => {
+            Ok(slot) => {
                 self.counters.unsettled.inc();
-                inner.wake(lane);
+                inner.wake(slot);
                 Ok(())
             }
             Err((envelope, reason)) => {
                 drop(inner);
-                self.held.subtract(1);
+                self.unsettled.subtract(1);
                 Err(Box::new(Undelivered { envelope, reason }))
             }
         }
     }
 
     /// Appends stanza frames to `out` as long as there is something to write
-    /// over `lane`'s connection and the batch is not full.
-    pub(super) fn fill(&self, lane: LaneId, out: &mut BytesMut, frame_limit: usize) {
+    /// over `slot`'s connection and the batch is not full.
+    pub(super) fn fill(&self, slot: SlotId, out: &mut BytesMut, frame_limit: usize) {
         let mut too_large = Vec::new();
         let mut inner = self.lock();
         while out.len() < BATCH {
-            let Some(next) = inner.pool.next(lane) else {
+            let Some(next) = inner.pool.next(slot) else {
                 break;
             };
             let number = next.number;
@@ -184,7 +184,7 @@ impl Peer {
             header(number, next.item).put(out, |out| next.item.stanza.write_to(out));
             if out.len() - start - LENGTH_FIELD > frame_limit {
                 out.truncate(start);
-                too_large.extend(inner.pool.remove(lane, number));
+                too_large.extend(inner.pool.remove(slot, number));
             }
         }
         drop(inner);
@@ -198,14 +198,14 @@ impl Peer {
         self.give_back(too_large, Obstacle::TooLarge);
     }
 
-    /// The peer has settled all of `lane` up to `through`.
+    /// The peer has settled all of `slot` up to `through`.
     ///
     /// # Errors
     /// When that was never written.
-    pub(super) fn acknowledge(&self, lane: LaneId, through: u64) -> Result<(), WireError> {
+    pub(super) fn acknowledge(&self, slot: SlotId, through: u64) -> Result<(), WireError> {
         let mut inner = self.lock();
-        let settled = inner.pool.acknowledge(lane, through)?;
-        if !inner.pool.is_up(lane) {
+        let settled = inner.pool.acknowledge(slot, through)?;
+        if !inner.pool.is_up(slot) {
             // For some senders it was the last that kept them there.
             inner.relocate();
         }
@@ -217,32 +217,32 @@ impl Peer {
         Ok(())
     }
 
-    /// `lane` has a connection. Whether it is the only one.
+    /// `slot` has a connection. Whether it is the only one.
     ///
     /// # Errors
     /// When the peer claims to have what was never written.
-    pub(super) fn up(&self, lane: LaneId, resume_after: u64) -> Result<bool, WireError> {
+    pub(super) fn up(&self, slot: SlotId, resume_after: u64) -> Result<bool, WireError> {
         let mut inner = self.lock();
-        inner.pool.up(lane, resume_after)?;
+        inner.pool.up(slot, resume_after)?;
         inner.relocate();
         self.show_up(&inner);
         Ok(inner.pool.up_count() == 1)
     }
 
-    /// The peer wants nothing new over `lane`'s connection. Whether it was the
+    /// The peer wants nothing new over `slot`'s connection. Whether it was the
     /// last that took any.
-    pub(super) fn leaving(&self, lane: LaneId) -> bool {
-        self.lose(|pool| pool.leaving(lane))
+    pub(super) fn leaving(&self, slot: SlotId) -> bool {
+        self.lose(|pool| pool.leaving(slot))
     }
 
     /// Whether a connection that the peer is leaving has nothing more to tell.
-    pub(super) fn has_left(&self, lane: LaneId) -> bool {
-        self.lock().pool.has_left(lane)
+    pub(super) fn has_left(&self, slot: SlotId) -> bool {
+        self.lock().pool.has_left(slot)
     }
 
-    /// `lane` has lost its connection. Whether it was the last that took stanzas.
-    pub(super) fn down(&self, lane: LaneId) -> bool {
-        self.lose(|pool| pool.down(lane))
+    /// `slot` has lost its connection. Whether it was the last that took stanzas.
+    pub(super) fn down(&self, slot: SlotId) -> bool {
+        self.lose(|pool| pool.down(slot))
     }
 
     fn lose(&self, change: impl FnOnce(&mut Pool<Envelope>)) -> bool {
@@ -254,33 +254,33 @@ impl Peer {
         before > 0 && inner.pool.up_count() == 0
     }
 
-    /// Why `lane` to `endpoint` has no connection, for people. Whether they
-    /// have not been told just now, of this lane or another.
-    pub(super) fn note_trouble(&self, lane: LaneId, endpoint: &Endpoint, text: &str) -> bool {
+    /// Why `slot` to `endpoint` has no connection, for people. Whether they
+    /// have not been told just now, of this slot or another.
+    pub(super) fn note_trouble(&self, slot: SlotId, endpoint: &Endpoint, text: &str) -> bool {
         let mut inner = self.lock();
-        inner.pool.note_trouble(lane, text);
-        inner.complaints.is_news(&format!("{endpoint} {text}"))
+        inner.pool.note_trouble(slot, text);
+        inner.log_limiter.allows(&format!("{endpoint} {text}"))
     }
 
-    /// Makes the lanes follow `endpoints`. Returns the new ones and their
+    /// Makes the slots follow `endpoints`. Returns the new ones and their
     /// signals; `leave` is the parent of theirs.
     pub(super) fn follow(
         &self,
         endpoints: &[Endpoint],
         per_endpoint: usize,
-        new_id: impl FnMut() -> LaneId,
+        new_id: impl FnMut() -> SlotId,
         leave: &CancellationToken,
-    ) -> Vec<(LaneId, Endpoint, Signals)> {
+    ) -> Vec<(SlotId, Endpoint, ConnectionSignals)> {
         let mut inner = self.lock();
         let added = inner.pool.follow(endpoints, per_endpoint, new_id);
         inner.relocate();
-        let with_signals = |(lane, endpoint)| {
-            let signals = Signals {
+        let with_signals = |(slot, endpoint)| {
+            let signals = ConnectionSignals {
                 wake: Arc::new(Notify::new()),
                 leave: leave.child_token(),
             };
-            inner.signals.insert(lane, signals.clone());
-            (lane, endpoint, signals)
+            inner.signals.insert(slot, signals.clone());
+            (slot, endpoint, signals)
         };
         added.into_iter().map(with_signals).collect()
     }
@@ -297,20 +297,20 @@ impl Peer {
         self.give_back(expired, Obstacle::TooLate);
     }
 
-    /// Ends the disabled lanes that have drained or have no connection, and
-    /// gives back what they still held. Whether no lane is left.
+    /// Ends the disabled slots that have drained or have no connection, and
+    /// gives back what they still unsettled. Whether no slot is left.
     pub(super) fn collect(&self) -> bool {
         let mut inner = self.lock();
         inner.relocate();
         let stranded = inner.pool.strand(Duration::ZERO);
         let done = inner.pool.collect();
-        for lane in &done {
-            if let Some(signals) = inner.signals.remove(lane) {
+        for slot in &done {
+            if let Some(signals) = inner.signals.remove(slot) {
                 signals.leave.cancel();
             }
         }
         if !done.is_empty() {
-            tracing::info!(peer = %self.host, lanes = ?done, "connections to endpoints that are gone are closed");
+            tracing::info!(peer = %self.host, slots = ?done, "connections to endpoints that are gone are closed");
         }
         self.show_up(&inner);
         let is_empty = inner.pool.is_empty();
@@ -325,17 +325,17 @@ impl Peer {
         self.collect();
     }
 
-    /// How many lanes have a connection.
+    /// How many slots have a connection.
     pub(super) fn up_count(&self) -> usize {
         self.lock().pool.up_count()
     }
 
-    /// How each lane does.
-    pub(super) fn view(&self) -> Vec<LaneView> {
+    /// How each slot does.
+    pub(super) fn view(&self) -> Vec<SlotStatus> {
         self.lock().pool.view()
     }
 
-    /// Oldest first, whichever lanes they come from.
+    /// Oldest first, whichever slots they come from.
     fn give_back(&self, mut envelopes: Vec<Envelope>, reason: Obstacle) {
         envelopes.sort_by_key(|envelope| envelope.taken_at);
         self.uncount(envelopes.len());
@@ -350,7 +350,7 @@ impl Peer {
         self.counters
             .unsettled
             .sub(i64::try_from(count).unwrap_or(i64::MAX));
-        self.held.subtract(count);
+        self.unsettled.subtract(count);
     }
 
     fn show_up(&self, inner: &Inner) {

@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::complaints::Complaints;
+use super::connect_error::{ConnectError, LinkEnd, RefusalKind};
 use super::dial::{Dialler, TableLink};
+use super::log_limiter::LogLimiter;
 use super::outgoing::backoff;
 use super::resolver::Resolver;
 use super::tls::Security;
-use super::trouble::{Ending, Failure, Mismatch};
 use super::{Identity, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
 use crate::host::Host;
@@ -107,7 +107,7 @@ impl ReplicationDialer {
         contacts: watch::Receiver<Arc<BTreeMap<Endpoint, BTreeSet<Host>>>>,
         end: CancellationToken,
     ) {
-        let mut complaints = Complaints::default();
+        let mut log_limiter = LogLimiter::default();
         let mut was_linked = false;
         let mut pauses = patient_backoff();
         while !end.is_cancelled() {
@@ -135,18 +135,18 @@ impl ReplicationDialer {
                 Some(Ok(link)) => {
                     let host = &link.node.host;
                     let text = format!("it is of {host}, not of the host that was named for it");
-                    let failure = Failure::refused(Mismatch::WrongHost, text);
-                    self.failed(&endpoint, &mut complaints, &failure);
+                    let failure = ConnectError::refused(RefusalKind::WrongHost, text);
+                    self.failed(&endpoint, &mut log_limiter, &failure);
                     replication_link::leave(link.writer).await;
                 }
-                Some(Err(Failure::Refused {
-                    mismatch: Mismatch::Ourselves,
+                Some(Err(ConnectError::Refused {
+                    kind: RefusalKind::Ourselves,
                     text,
                 })) => {
                     tracing::debug!(%endpoint, "not replicated: {text}");
                     pause = Some(self.look_again);
                 }
-                Some(Err(failure)) => self.failed(&endpoint, &mut complaints, &failure),
+                Some(Err(failure)) => self.failed(&endpoint, &mut log_limiter, &failure),
             }
             let pause = pause.or_else(|| pauses.next());
             let pause = sleep(pause.unwrap_or(LONGEST_PAUSE));
@@ -178,19 +178,19 @@ impl ReplicationDialer {
         };
         tracing::info!(peer = %node, %endpoint, "table link up");
         match replication_link::converse(session, reader, writer, end).await {
-            Ending::Broken(text) => {
+            LinkEnd::Broken(text) => {
                 tracing::warn!(peer = %node, %endpoint, "table link lost: {text}; trying again");
             }
             ending => tracing::info!(peer = %node, %endpoint, ?ending, "table link down"),
         }
     }
 
-    fn failed(&self, endpoint: &Endpoint, complaints: &mut Complaints, failure: &Failure) {
+    fn failed(&self, endpoint: &Endpoint, log_limiter: &mut LogLimiter, failure: &ConnectError) {
         if let Some(label) = failure.label() {
             self.metrics.links_refused.with_label_values(&[label]).inc();
         }
         let text = failure.to_string();
-        if complaints.is_news(&text) {
+        if log_limiter.allows(&text) {
             tracing::warn!(%endpoint, "no table link: {text}; trying again");
         } else {
             tracing::debug!(%endpoint, "no table link: {text}; trying again");

@@ -5,10 +5,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::connect_error::LinkEnd;
 use super::frame::Frame;
 use super::outgoing::write;
 use super::reader::FrameReader;
-use super::trouble::Ending;
 use super::wire::{self, RawFrame};
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
 use crate::replication::{MESSAGE_LIMIT, MessageSink, MessageSource, ReplicationSession};
@@ -27,11 +27,11 @@ pub(super) async fn converse(
     reader: FrameReader<impl AsyncRead + Unpin>,
     writer: impl AsyncWrite + Unpin,
     end: &CancellationToken,
-) -> Ending {
+) -> LinkEnd {
     tokio::select! {
         ending = hear(dialogue.sink, reader) => ending,
         ending = speak(dialogue.source, writer, end) => ending,
-        () = overdue(end) => Ending::WeLeft,
+        () = overdue(end) => LinkEnd::WeLeft,
     }
 }
 
@@ -56,16 +56,16 @@ pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
 async fn hear(
     mut sink: Box<dyn MessageSink>,
     mut reader: FrameReader<impl AsyncRead + Unpin>,
-) -> Ending {
+) -> LinkEnd {
     loop {
         let raw = match timeout(SILENCE_LIMIT, reader.next()).await {
             Ok(Ok(raw)) => raw,
-            Ok(Err(error)) => return Ending::Broken(error.to_string()),
-            Err(_) => return Ending::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+            Ok(Err(error)) => return LinkEnd::Broken(error.to_string()),
+            Err(_) => return LinkEnd::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
         };
         if raw.kind == TABLE {
             if let Err(garbled) = sink.accept(raw.body) {
-                return Ending::Broken(garbled.to_string());
+                return LinkEnd::Broken(garbled.to_string());
             }
             // A long table must not keep stanzas from the other tasks of this thread.
             tokio::task::yield_now().await;
@@ -73,21 +73,21 @@ async fn hear(
         }
         match control(raw) {
             Ok(Frame::Ping) => {}
-            Ok(_) => return Ending::PeerLeft,
+            Ok(_) => return LinkEnd::PeerLeft,
             Err(ending) => return ending,
         }
     }
 }
 
 /// A ping or a goodbye.
-fn control(raw: RawFrame) -> Result<Frame, Ending> {
+fn control(raw: RawFrame) -> Result<Frame, LinkEnd> {
     let kind = raw.kind;
     match Frame::read(raw) {
         Ok(frame @ (Frame::Ping | Frame::Goodbye)) => Ok(frame),
-        Ok(_) => Err(Ending::Broken(
+        Ok(_) => Err(LinkEnd::Broken(
             wire::WireError::UnexpectedKind(kind).to_string(),
         )),
-        Err(error) => Err(Ending::Broken(error.to_string())),
+        Err(error) => Err(LinkEnd::Broken(error.to_string())),
     }
 }
 
@@ -95,7 +95,7 @@ async fn speak(
     mut source: Box<dyn MessageSource>,
     mut writer: impl AsyncWrite + Unpin,
     end: &CancellationToken,
-) -> Ending {
+) -> LinkEnd {
     let mut out = BytesMut::new();
     let mut ping_at = Instant::now() + PING_AFTER;
     loop {
@@ -114,10 +114,10 @@ async fn speak(
         };
         if has_ended {
             leave(writer).await;
-            return Ending::WeLeft;
+            return LinkEnd::WeLeft;
         }
         if let Err(error) = write(&mut writer, &mut out).await {
-            return Ending::Broken(format!("can't write: {error}"));
+            return LinkEnd::Broken(format!("can't write: {error}"));
         }
         ping_at = Instant::now() + PING_AFTER;
         tokio::task::yield_now().await;

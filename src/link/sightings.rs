@@ -1,5 +1,5 @@
-//! Which stanzas have come lately, over whichever lane: one that its sender
-//! moved to another lane may have come over the first one already.
+//! Which stanzas have come lately, over whichever slot: one that its sender
+//! moved to another slot may have come over the first one already.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,7 +17,7 @@ const REMEMBER: Duration = Duration::from_secs(60);
 /// Or, at high rates, until so many others are settled: some 10 MB.
 const MOST: usize = 1 << 18;
 
-/// What is the same when a stanza is sent again over another lane, and
+/// What is the same when a stanza is sent again over another slot, and
 /// differs when it comes back on a longer way, or is another with the same id:
 /// several answers to one stanza have its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

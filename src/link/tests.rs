@@ -269,7 +269,7 @@ async fn an_endpoint_that_is_gone_is_closed_and_a_dead_one_gives_back() {
     sender.follow("dc2.test", &[receiver.address()]);
     sender.until_up("dc2.test").await;
     sender.follow("dc2.test", &[]);
-    until("the drained lane is closed", || {
+    until("the drained slot is closed", || {
         sender.links.peers().is_empty()
     })
     .await;

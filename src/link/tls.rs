@@ -26,20 +26,20 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::SetupError;
 use super::any_name::AnyName;
 use super::certificate;
-use super::trouble::{Failure, Mismatch};
+use super::connect_error::{ConnectError, RefusalKind};
 use crate::config::Tls;
 use crate::host::Host;
 
 /// A connection, secured or not.
-pub(super) type Socket = Box<dyn Connection>;
+pub(super) type Socket = Box<dyn ByteStream>;
 
 /// The certificate of the other side.
 pub(super) type Certificate = CertificateDer<'static>;
 
 /// What a link needs of its connection.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// How connections are secured.
 #[derive(Clone)]
@@ -56,7 +56,7 @@ pub(super) enum Security {
 }
 
 /// A connection whose other side is known by its certificate only.
-pub(super) struct Accepted {
+pub(super) struct SecuredConnection {
     pub(super) socket: Socket,
     /// The other side's; always there with [`Security::Mutual`].
     pub(super) certificate: Option<Certificate>,
@@ -130,12 +130,16 @@ impl Security {
     ///
     /// # Errors
     /// When the other side can't show that it is `peer`, or does not want us.
-    pub(super) async fn connect(&self, tcp: TcpStream, peer: &Host) -> Result<Socket, Failure> {
+    pub(super) async fn connect(
+        &self,
+        tcp: TcpStream,
+        peer: &Host,
+    ) -> Result<Socket, ConnectError> {
         match self {
             Self::Plain => Ok(Box::new(tcp)),
             Self::Mutual { client, .. } => {
                 let name = certificate::dns_name(peer)
-                    .map_err(|text| Failure::refused(Mismatch::WrongHost, text))?;
+                    .map_err(|text| ConnectError::refused(RefusalKind::WrongHost, text))?;
                 let connector = TlsConnector::from(Arc::clone(client));
                 let stream = connector.connect(name, tcp).await;
                 let stream = stream.map_err(|error| failure(&error))?;
@@ -155,23 +159,24 @@ impl Security {
         &self,
         tcp: TcpStream,
         address: &str,
-    ) -> Result<Accepted, Failure> {
+    ) -> Result<SecuredConnection, ConnectError> {
         let Self::Mutual { client_unnamed, .. } = self else {
-            return Ok(Accepted {
+            return Ok(SecuredConnection {
                 socket: Box::new(tcp),
                 certificate: None,
             });
         };
         // Only a hint: gateways have one certificate, whatever it says.
-        let name = ServerName::try_from(address.to_owned())
-            .map_err(|_| Failure::Unreachable(format!("{address} is no name for a certificate")))?;
+        let name = ServerName::try_from(address.to_owned()).map_err(|_| {
+            ConnectError::Unreachable(format!("{address} is no name for a certificate"))
+        })?;
         let connector = TlsConnector::from(Arc::clone(client_unnamed));
         let stream = connector.connect(name, tcp).await;
         let stream = stream.map_err(|error| failure(&error))?;
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().unwrap_or_default();
         let certificate = shown.first().cloned().map(CertificateDer::into_owned);
-        Ok(Accepted {
+        Ok(SecuredConnection {
             socket: Box::new(stream),
             certificate,
         })
@@ -182,9 +187,12 @@ impl Security {
     /// # Errors
     /// When the other side has no certificate of our CA. The socket comes
     /// back to be closed gently, so that the alert on it is read.
-    pub(super) async fn accept(&self, tcp: TcpStream) -> Result<Accepted, (Failure, TcpStream)> {
+    pub(super) async fn accept(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<SecuredConnection, (ConnectError, TcpStream)> {
         match self {
-            Self::Plain => Ok(Accepted {
+            Self::Plain => Ok(SecuredConnection {
                 socket: Box::new(tcp),
                 certificate: None,
             }),
@@ -197,7 +205,7 @@ impl Security {
                 tracing::debug!(suite, "an incoming connection is secured");
                 let shown = session.peer_certificates().unwrap_or_default();
                 let certificate = shown.first().cloned().map(CertificateDer::into_owned);
-                Ok(Accepted {
+                Ok(SecuredConnection {
                     socket: Box::new(stream),
                     certificate,
                 })
@@ -216,46 +224,48 @@ impl fmt::Debug for Security {
 }
 
 /// What an error on a secured connection means.
-pub(super) fn failure(error: &io::Error) -> Failure {
+pub(super) fn failure(error: &io::Error) -> ConnectError {
     let tls = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(tls) = tls else {
-        return Failure::Unreachable(format!("the connection broke in the handshake: {error}"));
+        return ConnectError::Unreachable(format!(
+            "the connection broke in the handshake: {error}"
+        ));
     };
     match tls {
         rustls::Error::InvalidCertificate(error) => {
-            let (mismatch, text) = certificate::judge(error);
-            Failure::refused(mismatch, format!("its certificate {text}"))
+            let (kind, text) = certificate::judge(error);
+            ConnectError::refused(kind, format!("its certificate {text}"))
         }
         rustls::Error::NoCertificatesPresented => {
-            Failure::refused(Mismatch::Untrusted, "it shows no certificate")
+            ConnectError::refused(RefusalKind::Untrusted, "it shows no certificate")
         }
         rustls::Error::PeerIncompatible(_)
         | rustls::Error::AlertReceived(
             AlertDescription::HandshakeFailure
             | AlertDescription::ProtocolVersion
             | AlertDescription::InsufficientSecurity,
-        ) => Failure::refused(
-            Mismatch::Protocol,
+        ) => ConnectError::refused(
+            RefusalKind::Protocol,
             format!(
                 "no TLS version and cipher suite in common: compare `connections.tls.ciphers` of \
                  both sides ({tls})"
             ),
         ),
-        rustls::Error::AlertReceived(alert) => Failure::refused(
-            Mismatch::Untrusted,
+        rustls::Error::AlertReceived(alert) => ConnectError::refused(
+            RefusalKind::Untrusted,
             format!(
                 "it does not accept our certificate or TLS settings (alert {alert:?}); its log \
                  says why"
             ),
         ),
-        rustls::Error::InvalidMessage(_) => Failure::refused(
-            Mismatch::Plaintext,
+        rustls::Error::InvalidMessage(_) => ConnectError::refused(
+            RefusalKind::Plaintext,
             "it does not speak TLS: is `connections.tls.enabled` the same on both sides, and the \
              address right?",
         ),
-        other => Failure::refused(Mismatch::Protocol, format!("TLS: {other}")),
+        other => ConnectError::refused(RefusalKind::Protocol, format!("TLS: {other}")),
     }
 }
 

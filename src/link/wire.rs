@@ -3,6 +3,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 
+use crate::delivery::BeyondWritten;
+
 /// The length field: the number of bytes after it, big-endian.
 pub(super) const LENGTH_FIELD: usize = 4;
 
@@ -39,8 +41,8 @@ pub(super) enum WireError {
     UnknownPurpose(u8),
     #[error("it sent a stanza with number 0; they count from 1")]
     NumberZero,
-    #[error("it acknowledged stanza {through}, but only {written} were written")]
-    AckBeyondWritten { through: u64, written: u64 },
+    #[error(transparent)]
+    BeyondWritten(#[from] BeyondWritten),
 }
 
 impl From<TryGetError> for WireError {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::sweep::SweepCause;
 use crate::host::Host;
-use crate::link::Heard;
+use crate::link::ConnectedProcesses;
 
 /// The time for connections in both directions to follow a change of processes.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ impl PeerMonitor {
     }
 
     /// These processes have connections to this gateway now, and no others.
-    pub(super) fn connected(&mut self, mut connected: Heard, now: Instant) {
+    pub(super) fn connected(&mut self, mut connected: ConnectedProcesses, now: Instant) {
         for host in self.peers.keys() {
             connected.entry(host.clone()).or_default();
         }

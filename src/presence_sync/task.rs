@@ -16,7 +16,7 @@ use super::peers::PeerMonitor;
 use super::sweep::{Sweep, SweepCause};
 use crate::component::Attachment;
 use crate::host::Host;
-use crate::link::Heard;
+use crate::link::ConnectedProcesses;
 
 const TICK: Duration = Duration::from_millis(100);
 
@@ -45,7 +45,7 @@ pub(crate) struct PresenceInputs {
     /// `presence.unavailable_after`
     pub(crate) unavailable_after: Duration,
     /// The processes that are connected, by host.
-    pub(crate) connected: watch::Receiver<Heard>,
+    pub(crate) connected: watch::Receiver<ConnectedProcesses>,
     pub(crate) attachment: watch::Receiver<Attachment>,
     /// Local sessions that have ended.
     pub(crate) ended: mpsc::UnboundedReceiver<FullJid>,

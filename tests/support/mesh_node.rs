@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use strait::config::{Connections, Endpoint, Mesh, Tls};
 use strait::envelope::{Envelope, Intake};
 use strait::host::Host;
-use strait::link::{self, Lanes, Listener, ReplicationDialer};
+use strait::link::{self, IncomingSlots, Listener, ReplicationDialer};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::store::MeshStore;
@@ -67,7 +67,7 @@ impl MeshNode {
             &connections,
             1 << 20,
             Arc::clone(&metrics),
-            Arc::new(Lanes::default()),
+            Arc::new(IncomingSlots::default()),
             Some(Arc::clone(&store) as _),
         );
         let listener = listener.await.expect("a listener");

@@ -18,7 +18,7 @@ fn hello() -> Hello {
         from: "dc1.test".to_owned(),
         node: "a".to_owned(),
         epoch: 1 << 60,
-        lane: 3,
+        slot: 3,
         purpose: Purpose::Stanzas,
     }
 }
@@ -29,10 +29,10 @@ fn raw(put: impl FnOnce(&mut BytesMut)) -> RawFrame {
     wire::cut(&mut out, LIMIT).unwrap().unwrap()
 }
 
-fn text_of(failure: Failure) -> (Mismatch, String) {
+fn text_of(failure: ConnectError) -> (RefusalKind, String) {
     match failure {
-        Failure::Refused { mismatch, text } => (mismatch, text),
-        Failure::Unreachable(text) => panic!("unreachable: {text}"),
+        ConnectError::Refused { kind, text } => (kind, text),
+        ConnectError::Unreachable(text) => panic!("unreachable: {text}"),
     }
 }
 
@@ -48,8 +48,8 @@ fn hello_and_answers_come_back_as_they_were() {
         frame_limit: 600_000,
         resume_after: 12,
     };
-    let answer = Answer::Welcome(welcome.clone());
-    let back = Answer::read(raw(|out| answer.put(out))).unwrap();
+    let answer = HelloReply::Welcome(welcome.clone());
+    let back = HelloReply::read(raw(|out| answer.put(out))).unwrap();
     assert_eq!(back.welcome_of("dc2.test"), Ok(welcome));
 }
 
@@ -62,8 +62,8 @@ fn older_and_newer_gateways_are_refused_with_both_versions_named() {
             ..hello()
         };
         let failure = Hello::read(raw(|out| hello.put(out)), &us()).unwrap_err();
-        let (mismatch, text) = text_of(failure);
-        assert_eq!(mismatch, Mismatch::Version);
+        let (kind, text) = text_of(failure);
+        assert_eq!(kind, RefusalKind::Version);
         assert!(
             text.contains("speaks version 3,") && text.contains(&theirs),
             "{text}"
@@ -98,10 +98,10 @@ fn a_table_is_followed_by_other_nodes_only() {
     assert_eq!(back, other);
     assert_eq!(back.is_for(&us()), Ok(()));
     assert_eq!(table("dc2.test", "a", 7).is_for(&us()), Ok(()));
-    let (mismatch, _) = text_of(table("dc2.test", "b", 7).is_for(&us()).unwrap_err());
-    assert_eq!(mismatch, Mismatch::Ourselves);
-    let (mismatch, text) = text_of(table("dc2.test", "b", 8).is_for(&us()).unwrap_err());
-    assert_eq!(mismatch, Mismatch::WrongHost);
+    let (kind, _) = text_of(table("dc2.test", "b", 7).is_for(&us()).unwrap_err());
+    assert_eq!(kind, RefusalKind::Ourselves);
+    let (kind, text) = text_of(table("dc2.test", "b", 8).is_for(&us()).unwrap_err());
+    assert_eq!(kind, RefusalKind::WrongHost);
     assert!(text.contains("call themselves `b`"), "{text}");
     let unknown = {
         let mut raw = raw(|out| other.put(out));
@@ -114,13 +114,13 @@ fn a_table_is_followed_by_other_nodes_only() {
 
 #[test]
 fn the_dialler_tells_the_two_versions_too() {
-    let answer = Answer::Refused {
+    let answer = HelloReply::Refused {
         versions: 1..=2,
-        mismatch: Mismatch::Version,
+        kind: RefusalKind::Version,
         text: "too old".to_owned(),
     };
-    let (mismatch, text) = text_of(answer.welcome_of("dc2.test").unwrap_err());
-    assert_eq!(mismatch, Mismatch::Version);
+    let (kind, text) = text_of(answer.welcome_of("dc2.test").unwrap_err());
+    assert_eq!(kind, RefusalKind::Version);
     assert!(
         text.contains("we speak version 3 ") && text.contains("versions 1 to 2"),
         "{text}"
@@ -133,8 +133,8 @@ fn a_hello_for_another_host_or_from_ourselves_is_refused() {
         to: "dc3.test".to_owned(),
         ..hello()
     };
-    let (mismatch, text) = text_of(astray.is_for(&us()).unwrap_err());
-    assert_eq!(mismatch, Mismatch::WrongHost);
+    let (kind, text) = text_of(astray.is_for(&us()).unwrap_err());
+    assert_eq!(kind, RefusalKind::WrongHost);
     assert!(
         text.contains("dialled dc3.test, but this is dc2.test"),
         "{text}"
@@ -145,7 +145,7 @@ fn a_hello_for_another_host_or_from_ourselves_is_refused() {
     };
     assert_eq!(
         text_of(twin.is_for(&us()).unwrap_err()).0,
-        Mismatch::WrongHost
+        RefusalKind::WrongHost
     );
 }
 
@@ -153,7 +153,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(kind in 0..5_u8, body: Vec<u8>) {
         let body = Bytes::from(body);
-        let _ = Answer::read(RawFrame { kind, body: body.clone() });
+        let _ = HelloReply::read(RawFrame { kind, body: body.clone() });
         let _ = Hello::read(RawFrame { kind, body: body.clone() }, &us());
         let body = [&MAGIC[..], &[0, 3, 0, 3], &body].concat().into();
         let _ = Hello::read(RawFrame { kind: HELLO, body }, &us());

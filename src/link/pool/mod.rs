@@ -1,9 +1,9 @@
-//! The lanes to one peer, and which sender uses which. Pure: no sockets here.
-//! What waits in a lane that does not deliver moves on: see [`moving`].
+//! The slots to one peer, and which sender uses which. Pure: no sockets here.
+//! What waits in a slot that does not deliver moves on: see [`relocation`].
 
-mod moving;
 #[cfg(test)]
 mod properties;
+mod relocation;
 #[cfg(test)]
 mod tests;
 
@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::book::{Book, Entry, Next};
 use super::wire::WireError;
 use crate::config::Endpoint;
+use crate::delivery::{Outgoing, SendWindow, Unacknowledged};
 use crate::envelope::Obstacle;
 
 /// One connection of ours to an endpoint, across all its reconnects.
-pub(super) type LaneId = u32;
+pub(super) type SlotId = u32;
 
-/// A sender, as far as order is concerned. Two that collide share a lane,
+/// A sender, as far as order is concerned. Two that collide share a slot,
 /// which does no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct SenderKey(u64);
@@ -34,15 +34,15 @@ impl SenderKey {
         Self(hasher.finish())
     }
 
-    /// Which of `lanes` it uses.
-    fn prefers(self, lanes: impl Iterator<Item = LaneId>) -> Option<LaneId> {
-        lanes.max_by_key(|id| Self::of((self, id)))
+    /// Which of `slots` it uses.
+    fn prefers(self, slots: impl Iterator<Item = SlotId>) -> Option<SlotId> {
+        slots.max_by_key(|id| Self::of((self, id)))
     }
 }
 
-/// Whether a lane has a connection.
+/// Whether a slot has a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum ConnectionState {
     /// Never had one yet.
     Fresh,
     /// Has one.
@@ -54,32 +54,32 @@ enum Standing {
 }
 
 #[derive(Debug)]
-struct Lane<T> {
+struct ConnectionSlot<T> {
     endpoint: Endpoint,
     /// Its endpoint is still announced.
     enabled: bool,
-    standing: Standing,
+    state: ConnectionState,
     /// Why it has no connection.
-    trouble: Option<String>,
-    book: Book<Held<T>>,
+    connect_error: Option<String>,
+    window: SendWindow<QueuedItem<T>>,
 }
 
-impl<T> Lane<T> {
+impl<T> ConnectionSlot<T> {
     /// New stanzas may come here, and get on at once.
     fn takes_new(&self) -> bool {
-        self.enabled && self.standing == Standing::Up
+        self.enabled && self.state == ConnectionState::Up
     }
 
     fn down_since(&self) -> Option<Instant> {
-        match self.standing {
-            Standing::Down(since) => Some(since),
-            Standing::Fresh | Standing::Up | Standing::Leaving => None,
+        match self.state {
+            ConnectionState::Down(since) => Some(since),
+            ConnectionState::Fresh | ConnectionState::Up | ConnectionState::Leaving => None,
         }
     }
 }
 
 #[derive(Debug)]
-struct Held<T> {
+struct QueuedItem<T> {
     sender: SenderKey,
     item: T,
 }
@@ -87,140 +87,140 @@ struct Held<T> {
 /// Where the stanzas of a sender go while some are not acknowledged.
 #[derive(Debug, Clone, Copy)]
 struct Placement {
-    lane: LaneId,
+    slot: SlotId,
     in_flight: usize,
 }
 
-/// The lanes to one peer.
+/// The slots to one peer.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
-    lanes: BTreeMap<LaneId, Lane<T>>,
+    slots: BTreeMap<SlotId, ConnectionSlot<T>>,
     placements: HashMap<SenderKey, Placement>,
     queue_bytes: usize,
-    /// So long a lane may be without a connection before all that waits in it
+    /// So long a slot may be without a connection before all that waits in it
     /// moves to others.
     patience: Duration,
 }
 
-/// How one lane does, for people.
+/// How one slot does, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LaneView {
-    pub(super) id: LaneId,
+pub(super) struct SlotStatus {
+    pub(super) id: SlotId,
     pub(super) endpoint: Endpoint,
     pub(super) enabled: bool,
     pub(super) up: bool,
-    pub(super) trouble: Option<String>,
+    pub(super) connect_error: Option<String>,
     pub(super) stanzas: usize,
     pub(super) bytes: usize,
 }
 
 impl<T> Pool<T> {
-    /// No lanes. Each will take up to `queue_bytes`, but always one stanza.
-    /// What waits in a lane that is without a connection for `patience` moves
+    /// No slots. Each will take up to `queue_bytes`, but always one stanza.
+    /// What waits in a slot that is without a connection for `patience` moves
     /// to others, written or not.
     pub(super) fn new(queue_bytes: usize, patience: Duration) -> Self {
         Self {
-            lanes: BTreeMap::new(),
+            slots: BTreeMap::new(),
             placements: HashMap::new(),
             queue_bytes,
             patience,
         }
     }
 
-    /// Queues `item` of `sender` on its lane.
+    /// Queues `item` of `sender` on its slot.
     ///
     /// # Errors
-    /// Gives it back when there is no lane for it, or that one is full. For
-    /// a sender of whom something is in flight on a disabled lane there is
+    /// Gives it back when there is no slot for it, or that one is full. For
+    /// a sender of whom something is in flight on a disabled slot there is
     /// none: it moves to another when that has come to its end.
     pub(super) fn place(
         &mut self,
         sender: SenderKey,
         item: T,
         size: usize,
-    ) -> Result<LaneId, (T, Obstacle)> {
-        let placed = self.placements.get(&sender).map(|place| place.lane);
+    ) -> Result<SlotId, (T, Obstacle)> {
+        let placed = self.placements.get(&sender).map(|place| place.slot);
         let Some(id) = placed.or_else(|| self.choose(sender)) else {
             return Err((item, Obstacle::Absent));
         };
-        let Some(lane) = self.lanes.get_mut(&id).filter(|lane| lane.enabled) else {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.enabled) else {
             return Err((item, Obstacle::Absent));
         };
-        if !lane.book.is_empty() && lane.book.bytes() + size > self.queue_bytes {
+        if !slot.window.is_empty() && slot.window.bytes() + size > self.queue_bytes {
             return Err((item, Obstacle::Full));
         }
-        lane.book.push(Held { sender, item }, size);
+        slot.window.push(QueuedItem { sender, item }, size);
         let place = self.placements.entry(sender).or_insert(Placement {
-            lane: id,
+            slot: id,
             in_flight: 0,
         });
         place.in_flight += 1;
         Ok(id)
     }
 
-    /// The lane for a sender that has nothing in flight: by rendezvous
-    /// hashing, so that few senders move when lanes come and go, over the
+    /// The slot for a sender that has nothing in flight: by rendezvous
+    /// hashing, so that few senders move when slots come and go, over the
     /// enabled ones that are up; when none is, over those that were, for they
     /// will be back before long, or their stanzas expire.
-    fn choose(&self, sender: SenderKey) -> Option<LaneId> {
-        let best = |wanted: fn(&Lane<T>) -> bool| {
-            let lanes = self.lanes.iter().filter(|(_, lane)| wanted(lane));
-            sender.prefers(lanes.map(|(id, _)| *id))
+    fn choose(&self, sender: SenderKey) -> Option<SlotId> {
+        let best = |wanted: fn(&ConnectionSlot<T>) -> bool| {
+            let slots = self.slots.iter().filter(|(_, slot)| wanted(slot));
+            sender.prefers(slots.map(|(id, _)| *id))
         };
-        best(Lane::takes_new)
-            .or_else(|| best(|lane| lane.enabled && lane.standing != Standing::Fresh))
+        best(ConnectionSlot::takes_new)
+            .or_else(|| best(|slot| slot.enabled && slot.state != ConnectionState::Fresh))
     }
 
-    /// `lane` has a connection; what is behind `resume_after` must be written.
+    /// `slot` has a connection; what is behind `resume_after` must be written.
     ///
     /// # Errors
     /// When nothing with that number was ever written.
-    pub(super) fn up(&mut self, lane: LaneId, resume_after: u64) -> Result<(), WireError> {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.book.rewind(resume_after)?;
-            lane.standing = Standing::Up;
-            lane.trouble = None;
+    pub(super) fn up(&mut self, slot: SlotId, resume_after: u64) -> Result<(), WireError> {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.window.rewind(resume_after)?;
+            slot.state = ConnectionState::Up;
+            slot.connect_error = None;
         }
         Ok(())
     }
 
-    /// The peer wants nothing new over `lane`'s connection.
-    pub(super) fn leaving(&mut self, lane: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.standing = Standing::Leaving;
+    /// The peer wants nothing new over `slot`'s connection.
+    pub(super) fn leaving(&mut self, slot: SlotId) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.state = ConnectionState::Leaving;
         }
     }
 
     /// Whether all that was written over a connection that the peer is
     /// leaving has been acknowledged.
-    pub(super) fn has_left(&self, lane: LaneId) -> bool {
-        self.lanes
-            .get(&lane)
-            .is_some_and(|lane| lane.standing == Standing::Leaving && lane.book.awaiting_ack() == 0)
+    pub(super) fn has_left(&self, slot: SlotId) -> bool {
+        self.slots.get(&slot).is_some_and(|slot| {
+            slot.state == ConnectionState::Leaving && slot.window.awaiting_ack() == 0
+        })
     }
 
-    /// `lane` has lost its connection.
-    pub(super) fn down(&mut self, lane: LaneId) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.standing = Standing::Down(Instant::now());
+    /// `slot` has lost its connection.
+    pub(super) fn down(&mut self, slot: SlotId) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.state = ConnectionState::Down(Instant::now());
         }
     }
 
-    /// Why `lane` has no connection, for [`Self::view`].
-    pub(super) fn note_trouble(&mut self, lane: LaneId, text: &str) {
-        if let Some(lane) = self.lanes.get_mut(&lane) {
-            lane.trouble = Some(text.to_owned());
+    /// Why `slot` has no connection, for [`Self::view`].
+    pub(super) fn note_trouble(&mut self, slot: SlotId, text: &str) {
+        if let Some(slot) = self.slots.get_mut(&slot) {
+            slot.connect_error = Some(text.to_owned());
         }
     }
 
-    /// The next item to write over `lane`'s connection.
-    pub(super) fn next(&mut self, lane: LaneId) -> Option<Next<'_, T>> {
-        let lane = self.lanes.get_mut(&lane)?;
-        if lane.standing != Standing::Up {
+    /// The next item to write over `slot`'s connection.
+    pub(super) fn next(&mut self, slot: SlotId) -> Option<Outgoing<'_, T>> {
+        let slot = self.slots.get_mut(&slot)?;
+        if slot.state != ConnectionState::Up {
             return None;
         }
-        let next = lane.book.next()?;
-        Some(Next {
+        let next = slot.window.next()?;
+        Some(Outgoing {
             number: next.number,
             first_since: next.first_since,
             item: &next.item.item,
@@ -231,68 +231,68 @@ impl<T> Pool<T> {
     ///
     /// # Errors
     /// When nothing with that number was ever written.
-    pub(super) fn acknowledge(&mut self, lane: LaneId, through: u64) -> Result<Vec<T>, WireError> {
-        let Some(lane) = self.lanes.get_mut(&lane) else {
+    pub(super) fn acknowledge(&mut self, slot: SlotId, through: u64) -> Result<Vec<T>, WireError> {
+        let Some(slot) = self.slots.get_mut(&slot) else {
             return Ok(Vec::new());
         };
-        let entries = lane.book.acknowledge(through)?;
+        let entries = slot.window.acknowledge(through)?;
         Ok(self.release(entries))
     }
 
     /// Takes out the one with this number.
-    pub(super) fn remove(&mut self, lane: LaneId, number: u64) -> Option<T> {
-        let entry = self.lanes.get_mut(&lane)?.book.remove(number)?;
+    pub(super) fn remove(&mut self, slot: SlotId, number: u64) -> Option<T> {
+        let entry = self.slots.get_mut(&slot)?.window.remove(number)?;
         self.release(vec![entry]).pop()
     }
 
-    /// Takes out what has waited for `max_wait`, in order within each lane.
+    /// Takes out what has waited for `max_wait`, in order within each slot.
     pub(super) fn expire(&mut self, max_wait: Duration) -> Vec<T> {
-        let expired = self.lanes.values_mut().flat_map(|lane| {
-            let down_since = lane.down_since();
-            lane.book.expire(down_since, max_wait)
+        let expired = self.slots.values_mut().flat_map(|slot| {
+            let down_since = slot.down_since();
+            slot.window.expire(down_since, max_wait)
         });
         let expired = expired.collect();
         self.release(expired)
     }
 
-    /// Makes the lanes follow `endpoints`, `per_endpoint` each; returns the
+    /// Makes the slots follow `endpoints`, `per_endpoint` each; returns the
     /// new ones, to be dialled. `new_id` gives ids that were never used.
     pub(super) fn follow(
         &mut self,
         endpoints: &[Endpoint],
         per_endpoint: usize,
-        mut new_id: impl FnMut() -> LaneId,
-    ) -> Vec<(LaneId, Endpoint)> {
-        for lane in self.lanes.values_mut() {
-            lane.enabled = endpoints.contains(&lane.endpoint);
+        mut new_id: impl FnMut() -> SlotId,
+    ) -> Vec<(SlotId, Endpoint)> {
+        for slot in self.slots.values_mut() {
+            slot.enabled = endpoints.contains(&slot.endpoint);
         }
         let mut added = Vec::new();
         for (position, endpoint) in endpoints.iter().enumerate() {
             let twice = endpoints[..position].contains(endpoint);
-            if twice || self.lanes.values().any(|lane| lane.endpoint == *endpoint) {
+            if twice || self.slots.values().any(|slot| slot.endpoint == *endpoint) {
                 continue;
             }
             for _ in 0..per_endpoint {
-                let lane = Lane {
+                let slot = ConnectionSlot {
                     endpoint: endpoint.clone(),
                     enabled: true,
-                    standing: Standing::Fresh,
-                    trouble: None,
-                    book: Book::default(),
+                    state: ConnectionState::Fresh,
+                    connect_error: None,
+                    window: SendWindow::default(),
                 };
                 let id = new_id();
-                self.lanes.insert(id, lane);
+                self.slots.insert(id, slot);
                 added.push((id, endpoint.clone()));
             }
         }
         added
     }
 
-    /// Removes the disabled lanes that hold nothing; returns them.
-    pub(super) fn collect(&mut self) -> Vec<LaneId> {
+    /// Removes the disabled slots that hold nothing; returns them.
+    pub(super) fn collect(&mut self) -> Vec<SlotId> {
         let mut gone = Vec::new();
-        self.lanes.retain(|id, lane| {
-            let stays = lane.enabled || !lane.book.is_empty();
+        self.slots.retain(|id, slot| {
+            let stays = slot.enabled || !slot.window.is_empty();
             gone.extend((!stays).then_some(*id));
             stays
         });
@@ -300,9 +300,9 @@ impl<T> Pool<T> {
     }
 
     /// Ends the count of these as in flight.
-    fn release(&mut self, entries: Vec<Entry<Held<T>>>) -> Vec<T> {
+    fn release(&mut self, entries: Vec<Unacknowledged<QueuedItem<T>>>) -> Vec<T> {
         let mut items = Vec::with_capacity(entries.len());
-        for Entry { item: held, .. } in entries {
+        for Unacknowledged { item: held, .. } in entries {
             if let Some(place) = self.placements.get_mut(&held.sender) {
                 place.in_flight -= 1;
                 if place.in_flight == 0 {
@@ -314,34 +314,34 @@ impl<T> Pool<T> {
         items
     }
 
-    /// How many lanes have a connection that takes stanzas.
+    /// How many slots have a connection that takes stanzas.
     pub(super) fn up_count(&self) -> usize {
-        let up = |lane: &&Lane<T>| lane.standing == Standing::Up;
-        self.lanes.values().filter(up).count()
+        let up = |slot: &&ConnectionSlot<T>| slot.state == ConnectionState::Up;
+        self.slots.values().filter(up).count()
     }
 
-    /// Whether `lane` has one.
-    pub(super) fn is_up(&self, lane: LaneId) -> bool {
-        let lane = self.lanes.get(&lane);
-        lane.is_some_and(|lane| lane.standing == Standing::Up)
+    /// Whether `slot` has one.
+    pub(super) fn is_up(&self, slot: SlotId) -> bool {
+        let slot = self.slots.get(&slot);
+        slot.is_some_and(|slot| slot.state == ConnectionState::Up)
     }
 
-    /// Whether no lane is left.
+    /// Whether no slot is left.
     pub(super) fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.slots.is_empty()
     }
 
-    /// How each lane does.
-    pub(super) fn view(&self) -> Vec<LaneView> {
-        let view = |(id, lane): (&LaneId, &Lane<T>)| LaneView {
+    /// How each slot does.
+    pub(super) fn view(&self) -> Vec<SlotStatus> {
+        let view = |(id, slot): (&SlotId, &ConnectionSlot<T>)| SlotStatus {
             id: *id,
-            endpoint: lane.endpoint.clone(),
-            enabled: lane.enabled,
-            up: lane.standing == Standing::Up,
-            trouble: lane.trouble.clone(),
-            stanzas: lane.book.len(),
-            bytes: lane.book.bytes(),
+            endpoint: slot.endpoint.clone(),
+            enabled: slot.enabled,
+            up: slot.state == ConnectionState::Up,
+            connect_error: slot.connect_error.clone(),
+            stanzas: slot.window.len(),
+            bytes: slot.window.bytes(),
         };
-        self.lanes.iter().map(view).collect()
+        self.slots.iter().map(view).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! All lanes at once, each with a wire and a receiver, driven in any order.
+//! All slots at once, each with a wire and a receiver, driven in any order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -6,29 +6,29 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::link::ledger::{Ledger, Verdict};
+use crate::delivery::{Arrived, ReceiveWindow};
 
-const LANES: u32 = 3;
+const SLOTS: u32 = 3;
 const SENDERS: u32 = 4;
 
 #[derive(Debug, Clone)]
 enum Step {
     Place { sender: u32 },
-    Write(LaneId),
-    Arrive(LaneId),
-    Settle(LaneId, usize),
-    Ack(LaneId),
-    Cut(LaneId),
-    Connect(LaneId, Process),
-    Goodbye(LaneId),
-    Announce(Vec<LaneId>),
+    Write(SlotId),
+    Arrive(SlotId),
+    Settle(SlotId, usize),
+    Ack(SlotId),
+    Cut(SlotId),
+    Connect(SlotId, Process),
+    Goodbye(SlotId),
+    Announce(Vec<SlotId>),
     Tend,
 }
 
 /// Who answers on a new connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Process {
-    /// It knows the lane.
+    /// It knows the slot.
     Same,
     /// It lost some of what it had taken and not settled, and knows the rest.
     Forgetful,
@@ -37,34 +37,34 @@ enum Process {
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let lane = || 1..=LANES;
+    let slot = || 1..=SLOTS;
     let process = prop_oneof![
         3 => Just(Process::Same),
         1 => Just(Process::Forgetful),
         1 => Just(Process::New),
     ];
-    let announced = proptest::sample::subsequence((1..=LANES).collect::<Vec<_>>(), 0..=3);
+    let announced = proptest::sample::subsequence((1..=SLOTS).collect::<Vec<_>>(), 0..=3);
     let step = prop_oneof![
         6 => (0..SENDERS).prop_map(|sender| Step::Place { sender }),
-        8 => lane().prop_map(Step::Write),
-        8 => lane().prop_map(Step::Arrive),
-        5 => (lane(), 0..4_usize).prop_map(|(lane, which)| Step::Settle(lane, which)),
-        4 => lane().prop_map(Step::Ack),
-        2 => lane().prop_map(Step::Cut),
-        3 => (lane(), process).prop_map(|(lane, process)| Step::Connect(lane, process)),
-        1 => lane().prop_map(Step::Goodbye),
+        8 => slot().prop_map(Step::Write),
+        8 => slot().prop_map(Step::Arrive),
+        5 => (slot(), 0..4_usize).prop_map(|(slot, which)| Step::Settle(slot, which)),
+        4 => slot().prop_map(Step::Ack),
+        2 => slot().prop_map(Step::Cut),
+        3 => (slot(), process).prop_map(|(slot, process)| Step::Connect(slot, process)),
+        1 => slot().prop_map(Step::Goodbye),
         2 => announced.prop_map(Step::Announce),
         2 => Just(Step::Tend),
     ];
     vec(step, 0..300)
 }
 
-/// The far end of a lane.
+/// The far end of a slot.
 #[derive(Default)]
 struct Far {
     is_connected: bool,
     wire: VecDeque<(u64, Item)>,
-    ledger: Ledger,
+    window: ReceiveWindow,
     /// Taken and not settled.
     open: Vec<u64>,
 }
@@ -73,34 +73,34 @@ type Item = (u32, u32);
 
 struct World {
     pool: Pool<Item>,
-    far: BTreeMap<LaneId, Far>,
+    far: BTreeMap<SlotId, Far>,
     placed: BTreeMap<u32, u32>,
-    /// Which lanes each was written on; and those that were ever retired
+    /// Which slots each was written on; and those that were ever retired
     /// while they had no connection.
-    written: BTreeMap<Item, BTreeSet<LaneId>>,
-    retired: BTreeSet<LaneId>,
+    written: BTreeMap<Item, BTreeSet<SlotId>>,
+    retired: BTreeSet<SlotId>,
     /// What arrived for the first time anywhere, in order.
     arrived: Vec<Item>,
     done: Vec<Item>,
 }
 
-fn endpoints(lanes: &[LaneId]) -> Vec<Endpoint> {
-    let endpoint = |lane: &LaneId| Endpoint {
-        host: format!("gw{lane}.test"),
+fn endpoints(slots: &[SlotId]) -> Vec<Endpoint> {
+    let endpoint = |slot: &SlotId| Endpoint {
+        host: format!("gw{slot}.test"),
         port: 5555,
     };
-    lanes.iter().map(endpoint).collect()
+    slots.iter().map(endpoint).collect()
 }
 
 impl World {
     fn new(patience: Duration) -> Self {
         let mut pool = Pool::new(1 << 20, patience);
         let mut ids = 1..;
-        let all: Vec<_> = (1..=LANES).collect();
+        let all: Vec<_> = (1..=SLOTS).collect();
         pool.follow(&endpoints(&all), 1, || ids.next().unwrap());
         Self {
             pool,
-            far: all.into_iter().map(|lane| (lane, Far::default())).collect(),
+            far: all.into_iter().map(|slot| (slot, Far::default())).collect(),
             placed: BTreeMap::new(),
             written: BTreeMap::new(),
             retired: BTreeSet::new(),
@@ -112,40 +112,40 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Place { sender } => self.place(*sender),
-            Step::Write(lane) => {
-                let next = self.pool.next(*lane);
+            Step::Write(slot) => {
+                let next = self.pool.next(*slot);
                 if let Some((number, item)) = next.map(|next| (next.number, *next.item)) {
-                    self.written.entry(item).or_default().insert(*lane);
-                    self.far(*lane).wire.push_back((number, item));
+                    self.written.entry(item).or_default().insert(*slot);
+                    self.far(*slot).wire.push_back((number, item));
                 }
             }
-            Step::Arrive(lane) => self.arrive(*lane),
-            Step::Settle(lane, which) => {
-                let far = self.far(*lane);
+            Step::Arrive(slot) => self.arrive(*slot),
+            Step::Settle(slot, which) => {
+                let far = self.far(*slot);
                 if *which < far.open.len() {
                     let number = far.open.remove(*which);
-                    far.ledger.settle(number);
+                    far.window.settle(number);
                 }
             }
-            Step::Ack(lane) => self.acknowledge(*lane),
-            Step::Cut(lane) => {
-                let far = self.far(*lane);
+            Step::Ack(slot) => self.acknowledge(*slot),
+            Step::Cut(slot) => {
+                let far = self.far(*slot);
                 far.wire.clear();
                 if std::mem::take(&mut far.is_connected) {
-                    self.pool.down(*lane);
+                    self.pool.down(*slot);
                 }
                 self.pool.relocate();
             }
-            Step::Connect(lane, process) => self.connect(*lane, *process),
-            Step::Goodbye(lane) if self.far[lane].is_connected => {
-                self.pool.leaving(*lane);
+            Step::Connect(slot, process) => self.connect(*slot, *process),
+            Step::Goodbye(slot) if self.far[slot].is_connected => {
+                self.pool.leaving(*slot);
                 self.pool.relocate();
             }
             Step::Goodbye(_) => (),
-            Step::Announce(lanes) => {
+            Step::Announce(slots) => {
                 let added = self
                     .pool
-                    .follow(&endpoints(lanes), 1, || panic!("all are there"));
+                    .follow(&endpoints(slots), 1, || panic!("all are there"));
                 assert!(added.is_empty());
                 self.pool.relocate();
             }
@@ -153,12 +153,12 @@ impl World {
                 self.pool.relocate();
             }
         }
-        let dead = |lane: &&LaneId| !self.far[lane].is_connected && !self.pool.lanes[lane].enabled;
+        let dead = |slot: &&SlotId| !self.far[slot].is_connected && !self.pool.slots[slot].enabled;
         self.retired.extend(self.far.keys().filter(dead));
     }
 
-    fn far(&mut self, lane: LaneId) -> &mut Far {
-        self.far.get_mut(&lane).unwrap()
+    fn far(&mut self, slot: SlotId) -> &mut Far {
+        self.far.get_mut(&slot).unwrap()
     }
 
     /// What is not taken is tried again with the next, as by the one who holds it.
@@ -173,10 +173,10 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, lane: LaneId) {
-        let far = self.far(lane);
+    fn arrive(&mut self, slot: SlotId) {
+        let far = self.far(slot);
         if let Some((number, item)) = far.wire.pop_front()
-            && far.ledger.take(number) == Verdict::New
+            && far.window.take(number) == Arrived::New
         {
             far.open.push(number);
             if !self.arrived.contains(&item) {
@@ -185,18 +185,18 @@ impl World {
         }
     }
 
-    fn acknowledge(&mut self, lane: LaneId) {
-        let far = &self.far[&lane];
+    fn acknowledge(&mut self, slot: SlotId) {
+        let far = &self.far[&slot];
         if far.is_connected {
-            let through = far.ledger.settled_through();
+            let through = far.window.settled_through();
             self.done
-                .extend(self.pool.acknowledge(lane, through).unwrap());
+                .extend(self.pool.acknowledge(slot, through).unwrap());
             self.pool.relocate();
         }
     }
 
-    fn connect(&mut self, lane: LaneId, process: Process) {
-        let far = self.far(lane);
+    fn connect(&mut self, slot: SlotId, process: Process) {
+        let far = self.far(slot);
         if far.is_connected {
             return;
         }
@@ -204,47 +204,48 @@ impl World {
             Process::Same => (),
             Process::Forgetful => {
                 let lost: Vec<u64> = far.open.iter().copied().step_by(2).collect();
-                lost.iter().for_each(|number| far.ledger.abandon(*number));
+                lost.iter().for_each(|number| far.window.abandon(*number));
                 far.open.retain(|number| !lost.contains(number));
             }
             Process::New => {
-                far.ledger = Ledger::default();
+                far.window = ReceiveWindow::default();
                 far.open.clear();
             }
         }
         far.is_connected = true;
-        let resume_after = far.ledger.resume();
-        self.pool.up(lane, resume_after).unwrap();
+        let resume_after = far.window.resume();
+        self.pool.up(slot, resume_after).unwrap();
         self.pool.relocate();
     }
 
     /// Everything is announced and connected, written and settled.
     fn finish(&mut self) {
-        self.step(&Step::Announce((1..=LANES).collect()));
-        for lane in 1..=LANES {
-            self.step(&Step::Cut(lane));
+        self.step(&Step::Announce((1..=SLOTS).collect()));
+        for slot in 1..=SLOTS {
+            self.step(&Step::Cut(slot));
         }
-        for lane in 1..=LANES {
-            self.step(&Step::Connect(lane, Process::Same));
+        for slot in 1..=SLOTS {
+            self.step(&Step::Connect(slot, Process::Same));
         }
-        for lane in 1..=LANES {
-            while self.pool.lanes[&lane].book.awaiting_ack() < self.pool.lanes[&lane].book.len() {
-                self.step(&Step::Write(lane));
+        for slot in 1..=SLOTS {
+            while self.pool.slots[&slot].window.awaiting_ack() < self.pool.slots[&slot].window.len()
+            {
+                self.step(&Step::Write(slot));
             }
-            while !self.far[&lane].wire.is_empty() {
-                self.step(&Step::Arrive(lane));
+            while !self.far[&slot].wire.is_empty() {
+                self.step(&Step::Arrive(slot));
             }
-            while !self.far[&lane].open.is_empty() {
-                self.step(&Step::Settle(lane, 0));
+            while !self.far[&slot].open.is_empty() {
+                self.step(&Step::Settle(slot, 0));
             }
-            self.step(&Step::Ack(lane));
+            self.step(&Step::Ack(slot));
         }
     }
 
-    /// Whether what was written on a lane that may come back was left to it.
+    /// Whether what was written on a slot that may come back was left to it.
     fn is_patient(&self) -> bool {
-        let mut lanes = self.written.values();
-        lanes.all(|lanes| lanes.difference(&self.retired).count() <= 1)
+        let mut slots = self.written.values();
+        slots.all(|slots| slots.difference(&self.retired).count() <= 1)
     }
 
     fn in_order(&self) -> bool {
@@ -257,24 +258,24 @@ impl World {
 
 proptest! {
     /// Whatever breaks, is retired or stays away: a sender's stanzas arrive in
-    /// order, each gets exactly one end, and no lane waits for an ack that
+    /// order, each gets exactly one end, and no slot waits for an ack that
     /// will not come.
     #[test]
-    fn lanes_drain_and_senders_keep_their_order(steps in steps(), is_patient in any::<bool>()) {
+    fn slot_drain_and_senders_keep_their_order(steps in steps(), is_patient in any::<bool>()) {
         let patience = if is_patient { Duration::from_secs(3600) } else { Duration::ZERO };
         let mut world = World::new(patience);
         for step in &steps {
             world.step(step);
             prop_assert!(world.in_order(), "{step:?}: {:?}", world.arrived);
             prop_assert!(!is_patient || world.is_patient(), "{step:?}: {:?}", world.written);
-            let held: usize = world.pool.lanes.values().map(|lane| lane.book.len()).sum();
+            let held: usize = world.pool.slots.values().map(|slot| slot.window.len()).sum();
             let in_flight = world.pool.placements.values().map(|place| place.in_flight);
             prop_assert_eq!(held, in_flight.sum::<usize>());
         }
         world.finish();
         prop_assert!(world.in_order());
-        for (lane, held) in &world.pool.lanes {
-            prop_assert!(held.book.is_empty(), "lane {} waits: {:?}", lane, held.book);
+        for (slot, held) in &world.pool.slots {
+            prop_assert!(held.window.is_empty(), "slot {} waits: {:?}", slot, held.window);
         }
         prop_assert!(world.pool.placements.is_empty());
         let placed = world.placed.iter();

@@ -1,4 +1,4 @@
-//! One lane at a time: who goes where, what drains, what is collected.
+//! One slot at a time: who goes where, what drains, what is collected.
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn endpoint(host: &str) -> Endpoint {
     }
 }
 
-/// A pool with one lane to each of `hosts`, numbered from 1, all up.
+/// A pool with one slot to each of `hosts`, numbered from 1, all up.
 fn pool(hosts: &[&str], queue_bytes: usize) -> Pool<u32> {
     let mut pool = Pool::new(queue_bytes, LONG);
     let mut ids = 1..;
@@ -25,19 +25,19 @@ fn pool(hosts: &[&str], queue_bytes: usize) -> Pool<u32> {
     pool
 }
 
-/// Only the endpoint of the other of two lanes is announced; returns that lane.
-fn disable(pool: &mut Pool<u32>, lane: LaneId) -> LaneId {
-    let other = if lane == 1 { SECOND } else { FIRST };
+/// Only the endpoint of the other of two slots is announced; returns that slot.
+fn disable(pool: &mut Pool<u32>, slot: SlotId) -> SlotId {
+    let other = if slot == 1 { SECOND } else { FIRST };
     assert!(pool.follow(&[endpoint(other)], 1, || 9).is_empty());
-    3 - lane
+    3 - slot
 }
 
-fn write_all(pool: &mut Pool<u32>, lane: LaneId) -> Vec<u32> {
-    std::iter::from_fn(|| pool.next(lane).map(|next| *next.item)).collect()
+fn write_all(pool: &mut Pool<u32>, slot: SlotId) -> Vec<u32> {
+    std::iter::from_fn(|| pool.next(slot).map(|next| *next.item)).collect()
 }
 
 #[test]
-fn senders_spread_and_each_keeps_its_lane() {
+fn senders_spread_and_each_keeps_its_slot() {
     let mut pool = pool(&[FIRST, SECOND], 1 << 20);
     let first = (0..100).map(|n| pool.place(SenderKey::of(n), n, 1).unwrap());
     let first: Vec<_> = first.collect();
@@ -45,32 +45,32 @@ fn senders_spread_and_each_keeps_its_lane() {
         .map(|n| pool.place(SenderKey::of(n), n, 1).unwrap())
         .collect();
     assert_eq!(first, again);
-    let on_one = first.iter().filter(|lane| **lane == 1).count();
-    assert!((20..=80).contains(&on_one), "{on_one} of 100 on one lane");
+    let on_one = first.iter().filter(|slot| **slot == 1).count();
+    assert!((20..=80).contains(&on_one), "{on_one} of 100 on one slot");
 }
 
 #[test]
 fn a_sender_moves_only_when_nothing_of_it_is_in_flight() {
     let mut pool = pool(&[FIRST, SECOND], 1 << 20);
     let sender = SenderKey::of("alice@example.test");
-    let lane = pool.place(sender, 1, 1).unwrap();
-    write_all(&mut pool, lane);
-    pool.down(lane);
+    let slot = pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, slot);
+    pool.down(slot);
     assert_eq!(
         pool.place(sender, 2, 1).unwrap(),
-        lane,
+        slot,
         "must wait its turn"
     );
-    pool.up(lane, 0).unwrap();
-    assert_eq!(write_all(&mut pool, lane), [1, 2]);
-    assert_eq!(pool.acknowledge(lane, 2).unwrap(), [1, 2]);
-    pool.down(lane);
-    assert_ne!(pool.place(sender, 3, 1).unwrap(), lane, "may move now");
+    pool.up(slot, 0).unwrap();
+    assert_eq!(write_all(&mut pool, slot), [1, 2]);
+    assert_eq!(pool.acknowledge(slot, 2).unwrap(), [1, 2]);
+    pool.down(slot);
+    assert_ne!(pool.place(sender, 3, 1).unwrap(), slot, "may move now");
     assert_eq!(pool.placements.len(), 1);
 }
 
 #[test]
-fn a_lane_that_never_was_up_is_absent_and_one_that_was_is_waited_for() {
+fn a_slot_that_never_was_up_is_absent_and_one_that_was_is_waited_for() {
     let mut pool = Pool::new(100, LONG);
     let sender = SenderKey::of("alice");
     assert_eq!(pool.place(sender, 1, 1), Err((1, Obstacle::Absent)));
@@ -83,7 +83,7 @@ fn a_lane_that_never_was_up_is_absent_and_one_that_was_is_waited_for() {
 }
 
 #[test]
-fn a_full_lane_gives_back_but_always_takes_one() {
+fn a_full_slot_gives_back_but_always_takes_one() {
     let mut pool = pool(&[FIRST], 100);
     let sender = SenderKey::of("alice");
     assert_eq!(pool.place(sender, 1, 500), Ok(1));
@@ -95,7 +95,7 @@ fn a_full_lane_gives_back_but_always_takes_one() {
 }
 
 #[test]
-fn a_disabled_lane_takes_nothing_new_drains_and_is_then_collected() {
+fn a_disabled_slot_takes_nothing_new_drains_and_is_then_collected() {
     let mut pool = pool(&[FIRST], 100);
     let alice = SenderKey::of("alice");
     pool.place(alice, 1, 1).unwrap();
@@ -112,35 +112,35 @@ fn a_disabled_lane_takes_nothing_new_drains_and_is_then_collected() {
 }
 
 #[test]
-fn a_sender_leaves_a_disabled_lane_when_the_last_of_it_is_acknowledged() {
+fn a_sender_leaves_a_disabled_slot_when_the_last_of_it_is_acknowledged() {
     let mut pool = pool(&[FIRST, SECOND], 100);
     let alice = SenderKey::of("alice");
-    let lane = pool.place(alice, 1, 1).unwrap();
-    write_all(&mut pool, lane);
-    disable(&mut pool, lane);
+    let slot = pool.place(alice, 1, 1).unwrap();
+    write_all(&mut pool, slot);
+    disable(&mut pool, slot);
     assert_eq!(pool.place(alice, 2, 1), Err((2, Obstacle::Absent)));
-    pool.acknowledge(lane, 1).unwrap();
-    assert_ne!(pool.place(alice, 2, 1).unwrap(), lane);
+    pool.acknowledge(slot, 1).unwrap();
+    assert_ne!(pool.place(alice, 2, 1).unwrap(), slot);
 }
 
 #[test]
-fn a_dead_disabled_lane_hands_what_it_held_to_the_others() {
+fn a_dead_disabled_slot_hands_what_it_held_to_the_others() {
     let mut pool = pool(&[FIRST, SECOND], 100);
     let sender = SenderKey::of("alice");
-    let lane = pool.place(sender, 1, 1).unwrap();
-    write_all(&mut pool, lane);
+    let slot = pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, slot);
     pool.place(sender, 2, 1).unwrap();
-    pool.down(lane);
+    pool.down(slot);
     assert!(pool.relocate().is_empty(), "it may be back any moment");
-    let other = disable(&mut pool, lane);
+    let other = disable(&mut pool, slot);
     assert_eq!(pool.relocate(), [other].into());
     assert_eq!(pool.place(sender, 3, 1), Ok(other));
     assert_eq!(write_all(&mut pool, other), [1, 2, 3]);
-    assert_eq!(pool.collect(), [lane]);
+    assert_eq!(pool.collect(), [slot]);
 }
 
 #[test]
-fn a_dead_disabled_lane_without_others_gives_back() {
+fn a_dead_disabled_slot_without_others_gives_back() {
     let mut pool = pool(&[FIRST], 100);
     let sender = SenderKey::of("alice");
     pool.place(sender, 1, 1).unwrap();
@@ -172,39 +172,39 @@ fn what_was_never_written_moves_at_once_and_the_rest_of_a_sender_keeps_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lane_that_stays_down_is_waited_for_half_the_time() {
+async fn a_slot_that_stays_down_is_waited_for_half_the_time() {
     let mut pool = pool(&[FIRST, SECOND], 1000);
     let sender = SenderKey::of("alice");
-    let lane = pool.place(sender, 1, 1).unwrap();
-    write_all(&mut pool, lane);
+    let slot = pool.place(sender, 1, 1).unwrap();
+    write_all(&mut pool, slot);
     tokio::time::advance(LONG).await;
-    pool.down(lane);
+    pool.down(slot);
     tokio::time::advance(LONG / 2).await;
     pool.place(sender, 2, 1).unwrap();
     assert!(pool.relocate().is_empty());
     tokio::time::advance(LONG / 2).await;
-    assert_eq!(pool.relocate(), [3 - lane].into());
+    assert_eq!(pool.relocate(), [3 - slot].into());
     // Its time goes on: all in all it waits no longer than ever.
     assert_eq!(pool.expire(LONG + LONG), [0; 0]);
     tokio::time::advance(LONG).await;
     assert_eq!(pool.expire(LONG + LONG), [1]);
-    assert_eq!(write_all(&mut pool, 3 - lane), [2]);
+    assert_eq!(write_all(&mut pool, 3 - slot), [2]);
 }
 
 #[test]
 fn what_moves_is_counted_as_sent_once() {
     let mut pool = pool(&[FIRST, SECOND], 1000);
     let sender = SenderKey::of("alice");
-    let lane = pool.place(sender, 1, 1).unwrap();
-    assert!(pool.next(lane).unwrap().first_since.is_some());
-    pool.down(lane);
-    let other = disable(&mut pool, lane);
+    let slot = pool.place(sender, 1, 1).unwrap();
+    assert!(pool.next(slot).unwrap().first_since.is_some());
+    pool.down(slot);
+    let other = disable(&mut pool, slot);
     pool.relocate();
     assert!(pool.next(other).unwrap().first_since.is_none());
 }
 
 #[test]
-fn an_endpoint_that_returns_keeps_its_lanes() {
+fn an_endpoint_that_returns_keeps_its_slot() {
     let mut pool = pool(&[FIRST], 100);
     pool.follow(&[], 2, || 2);
     assert!(pool.follow(&[endpoint(FIRST)], 2, || 3).is_empty());

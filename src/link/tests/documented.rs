@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::super::frame::{Frame, Header};
-use super::super::hello::{Answer, Hello, Purpose, VERSIONS, Welcome};
+use super::super::hello::{Hello, HelloReply, Purpose, VERSIONS, Welcome};
 
 /// The bytes of the page's example.
 fn documented() -> Vec<u8> {
@@ -29,7 +29,7 @@ fn the_example_is_what_we_write() {
         from: "dc1.test".to_owned(),
         node: "a".to_owned(),
         epoch: 7,
-        lane: 1,
+        slot: 1,
         purpose: Purpose::Stanzas,
     };
     hello.put(&mut out);
@@ -40,7 +40,7 @@ fn the_example_is_what_we_write() {
         frame_limit: 589_824,
         resume_after: 0,
     };
-    Answer::Welcome(welcome).put(&mut out);
+    HelloReply::Welcome(welcome).put(&mut out);
     let header = Header {
         number: 1,
         id: 42,

@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::super::{Identity, Lanes, Links, Listener};
+use super::super::{Identity, IncomingSlots, Links, Listener};
 use crate::config::{Connections, Endpoint, Tls};
 use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Receipt, Settle, Undelivered};
 use crate::host::Host;
@@ -208,7 +208,7 @@ impl Receiver {
             &connections(tls, Duration::from_secs(60), 1 << 20),
             STANZA_SIZE_LIMIT,
             Arc::clone(&metrics),
-            Arc::new(Lanes::default()),
+            Arc::new(IncomingSlots::default()),
             None,
         )
         .await

@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::super::connect_error::RefusalKind;
 use super::super::frame::{Frame, Header};
-use super::super::hello::{self, Answer, Hello, Purpose};
+use super::super::hello::{self, Hello, HelloReply, Purpose};
 use super::super::reader::FrameReader;
 use super::super::tls::{Security, Socket};
-use super::super::trouble::Mismatch;
 use super::LONG;
 use super::gateways::{Ca, Receiver, STANZA_SIZE_LIMIT, Sender, host, until};
 use crate::config::Tls;
@@ -38,11 +38,11 @@ impl RawPeer {
         socket.flush().await.unwrap();
     }
 
-    pub(super) async fn greet(&mut self, hello: &Hello) -> Answer {
+    pub(super) async fn greet(&mut self, hello: &Hello) -> HelloReply {
         let mut out = BytesMut::new();
         hello.put(&mut out);
         self.send(&out).await;
-        Answer::read(self.socket.next().await.unwrap()).unwrap()
+        HelloReply::read(self.socket.next().await.unwrap()).unwrap()
     }
 
     pub(super) async fn send_stanza(&mut self, number: u64, origin: &str, stanza: &'static [u8]) {
@@ -81,7 +81,7 @@ fn hello(from: &str, to: &str) -> Hello {
         from: from.to_owned(),
         node: "a".to_owned(),
         epoch: 1,
-        lane: 1,
+        slot: 1,
         purpose: Purpose::Stanzas,
     }
 }
@@ -90,14 +90,14 @@ fn hello(from: &str, to: &str) -> Hello {
 pub(super) async fn greeted(ca: &Ca, from: &str, to: &str, address: SocketAddr) -> RawPeer {
     let mut peer = RawPeer::connect(&ca.tls(from), from, to, address).await;
     let answer = peer.greet(&hello(from, to)).await;
-    assert!(matches!(answer, Answer::Welcome(_)), "{answer:?}");
+    assert!(matches!(answer, HelloReply::Welcome(_)), "{answer:?}");
     peer
 }
 
-fn refusal(answer: Answer) -> (Mismatch, String) {
+fn refusal(answer: HelloReply) -> (RefusalKind, String) {
     match answer {
-        Answer::Refused { mismatch, text, .. } => (mismatch, text),
-        Answer::Welcome(welcome) => panic!("let in: {welcome:?}"),
+        HelloReply::Refused { kind, text, .. } => (kind, text),
+        HelloReply::Welcome(welcome) => panic!("let in: {welcome:?}"),
     }
 }
 
@@ -159,8 +159,8 @@ async fn a_host_can_only_speak_for_itself() {
     let receiver = Receiver::start(&ca, "dc2.test").await;
     let tls = ca.tls("dc1.test");
     let mut peer = RawPeer::connect(&tls, "dc1.test", "dc2.test", receiver.address()).await;
-    let (mismatch, text) = refusal(peer.greet(&hello("dc3.test", "dc2.test")).await);
-    assert_eq!(mismatch, Mismatch::WrongHost);
+    let (kind, text) = refusal(peer.greet(&hello("dc3.test", "dc2.test")).await);
+    assert_eq!(kind, RefusalKind::WrongHost);
     assert!(
         text.contains("dc3.test") && text.contains("carries dc1.test"),
         "{text}"
@@ -187,8 +187,8 @@ async fn an_old_gateway_is_told_both_versions() {
         versions: 1..=2,
         ..hello("dc1.test", "dc2.test")
     };
-    let (mismatch, text) = refusal(peer.greet(&old).await);
-    assert_eq!(mismatch, Mismatch::Version);
+    let (kind, text) = refusal(peer.greet(&old).await);
+    assert_eq!(kind, RefusalKind::Version);
     assert!(
         text.contains("versions 1 to 2") && text.contains("speaks version 3,"),
         "{text}"

@@ -13,7 +13,7 @@ use super::gateways::{Ca, Receiver, Sender, Wire, host, identity, on_its_way, un
 use crate::config::Endpoint;
 use crate::envelope::Obstacle;
 
-/// A sender with a lane to each of two nodes, and the wires there.
+/// A sender with a slot to each of two nodes, and the wires there.
 struct Two {
     sender: Sender,
     wires: Vec<Wire>,
@@ -93,8 +93,8 @@ async fn nothing_waits_for_a_dead_node_that_is_retired() {
     two.sender.send("dc2.test", 1).unwrap();
     until("both are settled", || two.sender.settled().len() == 2).await;
     assert_eq!(inbox.numbers(), [0, 1]);
-    let lanes = || two.sender.links.status().len();
-    until("its lane is gone", || lanes() == 1).await;
+    let slots = || two.sender.links.status().len();
+    until("its slot is gone", || slots() == 1).await;
 }
 
 #[tokio::test]
@@ -103,10 +103,10 @@ async fn a_retired_node_settles_what_it_has_before_its_senders_move() {
     let (retired, other) = two.send_first().await;
     two.announce(&[other]);
     assert_eq!(two.sender.send("dc2.test", 1), Err(Obstacle::Absent));
-    let lanes = || two.sender.links.status().len();
-    assert_eq!(lanes(), 2, "it drains");
+    let slots = || two.sender.links.status().len();
+    assert_eq!(slots(), 2, "it drains");
     two.nodes[retired].inbox.settle(..);
-    until("it is settled and closed", || lanes() == 1).await;
+    until("it is settled and closed", || slots() == 1).await;
     assert_eq!(two.sender.settled(), [0]);
     two.nodes[other].inbox.settle_at_once();
     two.sender.send("dc2.test", 1).unwrap();
@@ -141,9 +141,9 @@ async fn over_two_ways_to_one_node_a_stanza_comes_once() {
     until("both links are up", || up() == 2).await;
     sender.send("dc2.test", 0).unwrap();
     until("it has arrived", || node.inbox.len() == 1).await;
-    let lanes = sender.links.status();
-    let used = lanes.iter().position(|lane| lane.stanzas == 1).unwrap();
-    let port = lanes[used].endpoint.port;
+    let slots = sender.links.status();
+    let used = slots.iter().position(|slot| slot.stanzas == 1).unwrap();
+    let port = slots[used].endpoint.port;
     let wire = wires.iter().find(|wire| wire.address().port() == port);
     wire.unwrap().close();
     sender.send("dc2.test", 1).unwrap();

@@ -175,7 +175,7 @@ async fn without_a_cipher_in_common_there_is_no_link() {
     until("it is refused", || receiver.refused("protocol") > 0).await;
     until("the reason is kept for people", || {
         sender.links.status()[0]
-            .trouble
+            .connect_error
             .as_deref()
             .is_some_and(|text| text.contains("`connections.tls.ciphers` of both sides"))
     })

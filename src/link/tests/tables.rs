@@ -13,13 +13,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::super::connect_error::{ConnectError, RefusalKind};
 use super::super::dial::Dialler;
-use super::super::hello::{self, Answer, Hello, Purpose, Welcome};
+use super::super::hello::{self, Hello, HelloReply, Purpose, Welcome};
 use super::super::reader::FrameReader;
 use super::super::resolver::Resolver;
 use super::super::tls::Security;
-use super::super::trouble::{Failure, Mismatch};
-use super::super::{Identity, Lanes, Listener, ReplicationDialer, wire};
+use super::super::{Identity, IncomingSlots, Listener, ReplicationDialer, wire};
 use super::LONG;
 use super::gateways::{Ca, STANZA_SIZE_LIMIT, connections, endpoint, host, identity, until};
 use super::hostile::RawPeer;
@@ -141,7 +141,7 @@ impl Gateway {
             &config,
             STANZA_SIZE_LIMIT,
             Arc::clone(&metrics),
-            Arc::new(Lanes::default()),
+            Arc::new(IncomingSlots::default()),
             backend_is_mesh.then(|| Arc::clone(&replication)),
         );
         let listener = listener.await.unwrap();
@@ -250,7 +250,7 @@ async fn raw(ca: &Ca, listener: &Gateway) -> RawPeer {
         from: "dc1.test".to_owned(),
         node: "a".to_owned(),
         epoch: 1,
-        lane: 0,
+        slot: 0,
         purpose: Purpose::Table,
     };
     let welcome = peer.greet(&hello).await.welcome().unwrap();
@@ -286,7 +286,7 @@ async fn what_does_not_belong_on_a_table_link_ends_it() {
 }
 
 /// What a gateway of dc1.test gets that dials a listener which answers `answer`.
-async fn dial(ca: &Ca, listener_is: &str, answer: Answer) -> Failure {
+async fn dial(ca: &Ca, listener_is: &str, answer: HelloReply) -> ConnectError {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let security = Security::load(&ca.tls(listener_is), &host(listener_is)).unwrap();
@@ -327,11 +327,11 @@ async fn a_listener_may_not_call_itself_what_its_certificate_does_not_carry() {
         frame_limit: 1000,
         resume_after: 0,
     };
-    let failure = dial(&Ca::new(), "dc3.test", Answer::Welcome(welcome)).await;
-    let Failure::Refused { mismatch, text } = failure else {
+    let failure = dial(&Ca::new(), "dc3.test", HelloReply::Welcome(welcome)).await;
+    let ConnectError::Refused { kind, text } = failure else {
         panic!("{failure}");
     };
-    assert_eq!(mismatch, Mismatch::WrongHost);
+    assert_eq!(kind, RefusalKind::WrongHost);
     assert!(
         text.contains("calls itself dc2.test") && text.contains("carries dc3.test"),
         "{text}"
@@ -340,16 +340,16 @@ async fn a_listener_may_not_call_itself_what_its_certificate_does_not_carry() {
 
 #[tokio::test]
 async fn an_older_listener_is_understood_and_both_versions_told() {
-    let refused = Answer::Refused {
+    let refused = HelloReply::Refused {
         versions: 1..=2,
-        mismatch: Mismatch::Version,
+        kind: RefusalKind::Version,
         text: "no common version".to_owned(),
     };
     let failure = dial(&Ca::new(), "dc2.test", refused).await;
-    let Failure::Refused { mismatch, text } = failure else {
+    let ConnectError::Refused { kind, text } = failure else {
         panic!("{failure}");
     };
-    assert_eq!(mismatch, Mismatch::Version);
+    assert_eq!(kind, RefusalKind::Version);
     assert!(
         text.contains("we speak version 3 ") && text.contains("it speaks versions 1 to 2;"),
         "{text}"

@@ -8,20 +8,20 @@ use tokio::sync::watch;
 use crate::host::Host;
 
 /// The processes (node and epoch) of each host that have connections to us.
-pub type Heard = BTreeMap<Host, BTreeSet<(String, u64)>>;
+pub type ConnectedProcesses = BTreeMap<Host, BTreeSet<(String, u64)>>;
 
 /// Counts connections by process.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Callers(Arc<Inner>);
+pub(super) struct PeerConnections(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    connections: Mutex<HashMap<Caller, usize>>,
-    heard: watch::Sender<Heard>,
+    connections: Mutex<HashMap<PeerProcess, usize>>,
+    connected: watch::Sender<ConnectedProcesses>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Caller {
+struct PeerProcess {
     host: Host,
     node: String,
     epoch: u64,
@@ -29,26 +29,26 @@ struct Caller {
 
 /// One connection, until dropped.
 #[derive(Debug)]
-pub(super) struct Stay {
-    callers: Callers,
-    caller: Caller,
+pub(super) struct ConnectionGuard {
+    peer_connections: PeerConnections,
+    caller: PeerProcess,
 }
 
-impl Callers {
-    pub(super) fn enter(&self, host: Host, node: String, epoch: u64) -> Stay {
-        let caller = Caller { host, node, epoch };
+impl PeerConnections {
+    pub(super) fn enter(&self, host: Host, node: String, epoch: u64) -> ConnectionGuard {
+        let caller = PeerProcess { host, node, epoch };
         self.count(&caller, |count| count + 1);
-        Stay {
-            callers: self.clone(),
+        ConnectionGuard {
+            peer_connections: self.clone(),
             caller,
         }
     }
 
-    pub(super) fn heard(&self) -> watch::Receiver<Heard> {
-        self.0.heard.subscribe()
+    pub(super) fn connected(&self) -> watch::Receiver<ConnectedProcesses> {
+        self.0.connected.subscribe()
     }
 
-    fn count(&self, caller: &Caller, change: impl FnOnce(usize) -> usize) {
+    fn count(&self, caller: &PeerProcess, change: impl FnOnce(usize) -> usize) {
         let connections = self.0.connections.lock();
         let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
         let before = connections.get(caller).copied().unwrap_or(0);
@@ -62,24 +62,24 @@ impl Callers {
             return;
         }
         // While it is locked, or two changes could be told in the wrong order.
-        self.0.heard.send_modify(|heard| {
+        self.0.connected.send_modify(|connected| {
             let process = (caller.node.clone(), caller.epoch);
-            let processes = heard.entry(caller.host.clone()).or_default();
+            let processes = connected.entry(caller.host.clone()).or_default();
             if after > 0 {
                 processes.insert(process);
             } else {
                 processes.remove(&process);
             }
             if processes.is_empty() {
-                heard.remove(&caller.host);
+                connected.remove(&caller.host);
             }
         });
     }
 }
 
-impl Drop for Stay {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.callers.count(&self.caller, |count| count - 1);
+        self.peer_connections.count(&self.caller, |count| count - 1);
     }
 }
 
@@ -89,10 +89,10 @@ mod tests {
 
     #[test]
     fn a_process_is_heard_until_its_last_connection_is_gone() {
-        let callers = Callers::default();
-        let heard = callers.heard();
+        let peer_connections = PeerConnections::default();
+        let connected = peer_connections.connected();
         let host = Host::new("dc1.test").unwrap();
-        let enter = |epoch| callers.enter(host.clone(), "n1".to_owned(), epoch);
+        let enter = |epoch| peer_connections.enter(host.clone(), "n1".to_owned(), epoch);
         let (one, other, restarted) = (enter(1), enter(1), enter(2));
         let processes = |epochs: &[u64]| -> BTreeSet<(String, u64)> {
             epochs
@@ -100,12 +100,12 @@ mod tests {
                 .map(|epoch| ("n1".to_owned(), *epoch))
                 .collect()
         };
-        assert_eq!(heard.borrow()[&host], processes(&[1, 2]));
+        assert_eq!(connected.borrow()[&host], processes(&[1, 2]));
         drop(one);
-        assert_eq!(heard.borrow()[&host], processes(&[1, 2]));
+        assert_eq!(connected.borrow()[&host], processes(&[1, 2]));
         drop(other);
-        assert_eq!(heard.borrow()[&host], processes(&[2]));
+        assert_eq!(connected.borrow()[&host], processes(&[2]));
         drop(restarted);
-        assert!(heard.borrow().is_empty());
+        assert!(connected.borrow().is_empty());
     }
 }

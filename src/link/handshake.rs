@@ -1,4 +1,4 @@
-//! The gate: who is let in, and is told why if not.
+//! The handshake: who is let in, and is told why if not.
 
 use std::sync::Arc;
 
@@ -7,52 +7,52 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::hello::{self, Answer, Hello, Purpose, Welcome};
-use super::lanes::{LaneKey, Lanes, Seat};
+use super::connect_error::{ConnectError, RefusalKind};
+use super::hello::{self, Hello, HelloReply, Purpose, Welcome};
+use super::incoming_slots::{ConnectionLease, IncomingSlots, SlotKey};
 use super::outgoing::write;
 use super::reader::{FrameReader, ReadError};
-use super::tls::{self, Accepted, Certificate, Security, Socket};
-use super::trouble::{Failure, Mismatch};
+use super::tls::{self, Certificate, SecuredConnection, Security, Socket};
 use super::wire::RawFrame;
 use super::{Identity, LINGER, certificate, replication_link};
 use crate::host::Host;
 use crate::replication::{Node, Replication, ReplicationSession};
 
 /// What a connection is measured by, before it is a link.
-pub(super) struct Gate {
+pub(super) struct Handshake {
     pub(super) identity: Identity,
     pub(super) security: Security,
     /// The longest frame that is taken.
     pub(super) frame_limit: usize,
-    pub(super) lanes: Arc<Lanes>,
+    pub(super) slots: Arc<IncomingSlots>,
     /// Who speaks for our session table, if we keep it ourselves.
     pub(super) replication: Option<Arc<dyn Replication>>,
 }
 
 /// A link that stands, seen by the receiver.
-pub(super) struct Guest {
+pub(super) struct AcceptedLink {
     pub(super) host: Host,
     pub(super) node: String,
-    pub(super) lane: u32,
+    pub(super) slot: u32,
     pub(super) reader: FrameReader<ReadHalf<Socket>>,
     pub(super) writer: WriteHalf<Socket>,
-    pub(super) role: Role,
+    pub(super) role: LinkRole,
 }
 
 /// What a link that stands is for.
-pub(super) enum Role {
+pub(super) enum LinkRole {
     /// To bring stanzas.
-    Stanzas(Seat),
+    Stanzas(ConnectionLease),
     /// To follow our session table.
     Table(ReplicationSession),
 }
 
-impl Gate {
+impl Handshake {
     /// Secures the connection.
     ///
     /// # Errors
     /// When the dialler can't show a certificate of our CA.
-    pub(super) async fn secure(&self, tcp: TcpStream) -> Result<Accepted, Failure> {
+    pub(super) async fn secure(&self, tcp: TcpStream) -> Result<SecuredConnection, ConnectError> {
         match self.security.accept(tcp).await {
             Ok(accepted) => Ok(accepted),
             Err((failure, tcp)) => {
@@ -66,8 +66,11 @@ impl Gate {
     ///
     /// # Errors
     /// When it is not one, or not for us, or the dialler is not who it says.
-    pub(super) async fn greet(&self, accepted: Accepted) -> Result<Guest, Failure> {
-        let Accepted {
+    pub(super) async fn greet(
+        &self,
+        accepted: SecuredConnection,
+    ) -> Result<AcceptedLink, ConnectError> {
+        let SecuredConnection {
             socket,
             certificate,
         } = accepted;
@@ -79,8 +82,8 @@ impl Gate {
         {
             Ok(admitted) => admitted,
             Err(failure) => {
-                if let Failure::Refused { mismatch, text } = &failure {
-                    refusal(*mismatch, text).put(&mut out);
+                if let ConnectError::Refused { kind, text } = &failure {
+                    refusal(*kind, text).put(&mut out);
                     // It is told if it can be; the log has it in any case.
                     let _ = write(&mut writer, &mut out).await;
                     linger(reader.into_inner().unsplit(writer)).await;
@@ -89,14 +92,14 @@ impl Gate {
             }
         };
         self.welcome(&hello, &role, frame_limit).put(&mut out);
-        write(&mut writer, &mut out)
-            .await
-            .map_err(|error| Failure::Unreachable(format!("can't answer its hello: {error}")))?;
+        write(&mut writer, &mut out).await.map_err(|error| {
+            ConnectError::Unreachable(format!("can't answer its hello: {error}"))
+        })?;
         reader.set_limit(frame_limit);
-        Ok(Guest {
+        Ok(AcceptedLink {
             host,
             node: hello.node,
-            lane: hello.lane,
+            slot: hello.slot,
             reader,
             writer,
             role,
@@ -108,11 +111,11 @@ impl Gate {
         &self,
         read: Result<RawFrame, ReadError>,
         certificate: Option<&Certificate>,
-    ) -> Result<(Hello, Host, (Role, usize)), Failure> {
+    ) -> Result<(Hello, Host, (LinkRole, usize)), ConnectError> {
         let raw = read.map_err(|error| match error {
             ReadError::Wire(error) => hello::malformed(error),
             ReadError::Io(error) => tls::failure(&error),
-            ReadError::Closed => Failure::Unreachable("it closed without a word".to_owned()),
+            ReadError::Closed => ConnectError::Unreachable("it closed without a word".to_owned()),
         })?;
         let (hello, host) = self.examine(raw, certificate)?;
         let role = self.role(&hello, &host).await?;
@@ -124,7 +127,7 @@ impl Gate {
         &self,
         raw: RawFrame,
         certificate: Option<&Certificate>,
-    ) -> Result<(Hello, Host), Failure> {
+    ) -> Result<(Hello, Host), ConnectError> {
         let hello = Hello::read(raw, &self.identity)?;
         hello.is_for(&self.identity)?;
         if hello.purpose == Purpose::Table && self.replication.is_none() {
@@ -133,22 +136,22 @@ impl Gate {
                  sessions.backend to the same in all datacenters",
                 self.identity.host
             );
-            return Err(Failure::refused(Mismatch::Backend, text));
+            return Err(ConnectError::refused(RefusalKind::Backend, text));
         }
         let host = Host::new(&hello.from).map_err(|error| {
-            Failure::refused(Mismatch::Protocol, format!("it calls itself {error}"))
+            ConnectError::refused(RefusalKind::Protocol, format!("it calls itself {error}"))
         })?;
         if let Some(certificate) = certificate {
             certificate::speaks_for(certificate, &host).map_err(|text| {
                 let text = format!("it calls itself {host}, but {text}");
-                Failure::refused(Mismatch::WrongHost, text)
+                ConnectError::refused(RefusalKind::WrongHost, text)
             })?;
         }
         Ok((hello, host))
     }
 
     /// What it is for, and the longest frame that is taken on it.
-    async fn role(&self, hello: &Hello, host: &Host) -> Result<(Role, usize), Failure> {
+    async fn role(&self, hello: &Hello, host: &Host) -> Result<(LinkRole, usize), ConnectError> {
         if hello.purpose == Purpose::Table
             && let Some(replication) = &self.replication
         {
@@ -157,38 +160,39 @@ impl Gate {
                 name: hello.node.clone(),
             };
             let dialogue = Arc::clone(replication).send_to(&node, hello.epoch);
-            return Ok((Role::Table(dialogue), replication_link::FRAME_LIMIT));
+            return Ok((LinkRole::Table(dialogue), replication_link::FRAME_LIMIT));
         }
-        let key = LaneKey {
+        let key = SlotKey {
             host: host.clone(),
             node: hello.node.clone(),
             epoch: hello.epoch,
-            lane: hello.lane,
+            slot: hello.slot,
         };
-        let seat = self.lanes.take_seat(key).await;
-        let seat = seat.map_err(|error| Failure::refused(Mismatch::Protocol, error.to_string()))?;
-        Ok((Role::Stanzas(seat), self.frame_limit))
+        let lease = self.slots.lease(key).await;
+        let lease = lease
+            .map_err(|error| ConnectError::refused(RefusalKind::Protocol, error.to_string()))?;
+        Ok((LinkRole::Stanzas(lease), self.frame_limit))
     }
 
-    fn welcome(&self, hello: &Hello, role: &Role, frame_limit: usize) -> Answer {
-        Answer::Welcome(Welcome {
+    fn welcome(&self, hello: &Hello, role: &LinkRole, frame_limit: usize) -> HelloReply {
+        HelloReply::Welcome(Welcome {
             // Hello::read let no other pass.
             version: hello::common_version(&hello.versions).unwrap_or(*hello::VERSIONS.end()),
             host: self.identity.host.as_str().to_owned(),
             node: self.identity.node.clone(),
             frame_limit: u32::try_from(frame_limit).unwrap_or(u32::MAX),
             resume_after: match role {
-                Role::Stanzas(seat) => seat.resume_after,
-                Role::Table(_) => 0,
+                LinkRole::Stanzas(lease) => lease.resume_after,
+                LinkRole::Table(_) => 0,
             },
         })
     }
 }
 
-fn refusal(mismatch: Mismatch, text: &str) -> Answer {
-    Answer::Refused {
+fn refusal(kind: RefusalKind, text: &str) -> HelloReply {
+    HelloReply::Refused {
         versions: hello::VERSIONS,
-        mismatch,
+        kind,
         text: text.to_owned(),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A trouble that lasts is repeated in the log no more often.
+/// A connect_error that lasts is repeated in the log no more often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Different troubles kept in mind; with more at once, some are repeated sooner.
@@ -14,13 +14,13 @@ const CAPACITY: usize = 1000;
 /// Which troubles were told in the last minute. A peer is dialled about once
 /// a second; the same line each time would bury the others.
 #[derive(Debug, Default)]
-pub(super) struct Complaints {
+pub(super) struct LogLimiter {
     told: HashMap<String, Instant>,
 }
 
-impl Complaints {
+impl LogLimiter {
     /// Whether `text` was not told just now.
-    pub(super) fn is_news(&mut self, text: &str) -> bool {
+    pub(super) fn allows(&mut self, text: &str) -> bool {
         self.told.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
         if self.told.contains_key(text) {
             return false;
@@ -39,20 +39,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lasting_trouble_is_repeated_rarely() {
-        let mut complaints = Complaints::default();
-        assert!(complaints.is_news("refused"));
-        assert!(complaints.is_news("wrong host"));
-        assert!(!complaints.is_news("refused"));
+        let mut log_limiter = LogLimiter::default();
+        assert!(log_limiter.allows("refused"));
+        assert!(log_limiter.allows("wrong host"));
+        assert!(!log_limiter.allows("refused"));
         tokio::time::advance(COMPLAIN_EVERY).await;
-        assert!(complaints.is_news("refused"));
+        assert!(log_limiter.allows("refused"));
     }
 
     #[test]
     fn remembers_only_so_many() {
-        let mut complaints = Complaints::default();
+        let mut log_limiter = LogLimiter::default();
         for n in 0..10 * CAPACITY {
-            assert!(complaints.is_news(&n.to_string()));
+            assert!(log_limiter.allows(&n.to_string()));
         }
-        assert!(complaints.told.len() <= CAPACITY);
+        assert!(log_limiter.told.len() <= CAPACITY);
     }
 }

@@ -4,7 +4,7 @@ use super::HANDSHAKE_LIMIT;
 
 /// Why a connection is not used for any stanza: what the counters call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mismatch {
+pub(super) enum RefusalKind {
     /// It does not speak TLS where we do.
     Plaintext,
     /// A certificate does not lead to the other side's CA, or has expired.
@@ -23,7 +23,7 @@ pub(super) enum Mismatch {
     Backend,
 }
 
-impl Mismatch {
+impl RefusalKind {
     /// Every one, for tables.
     pub(super) const ALL: [Self; 8] = [
         Self::Plaintext,
@@ -68,14 +68,14 @@ impl Mismatch {
     pub(super) fn from_code(code: u8) -> Self {
         Self::ALL
             .into_iter()
-            .find(|mismatch| mismatch.code() == code)
+            .find(|kind| kind.code() == code)
             .unwrap_or(Self::Protocol)
     }
 }
 
 /// Why there is no link at the end of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum ConnectError {
     /// No TCP connection, or it was cut: worth another try, nothing to repair here.
     #[error("{0}")]
     Unreachable(String),
@@ -83,23 +83,23 @@ pub(super) enum Failure {
     #[error("{text}")]
     Refused {
         /// For the counters.
-        mismatch: Mismatch,
+        kind: RefusalKind,
         /// For people.
         text: String,
     },
 }
 
-impl Failure {
-    pub(super) fn refused(mismatch: Mismatch, text: impl Into<String>) -> Self {
+impl ConnectError {
+    pub(super) fn refused(kind: RefusalKind, text: impl Into<String>) -> Self {
         Self::Refused {
-            mismatch,
+            kind,
             text: text.into(),
         }
     }
 
     pub(super) fn late() -> Self {
         Self::refused(
-            Mismatch::Timeout,
+            RefusalKind::Timeout,
             format!("it did not finish the handshake within {HANDSHAKE_LIMIT:?}"),
         )
     }
@@ -108,19 +108,19 @@ impl Failure {
     pub(super) fn label(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable(_) => None,
-            Self::Refused { mismatch, .. } => Some(mismatch.label()),
+            Self::Refused { kind, .. } => Some(kind.label()),
         }
     }
 }
 
 /// How a link that stood came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum LinkEnd {
     /// This side said goodbye.
     WeLeft,
     /// The other side said goodbye.
     PeerLeft,
-    /// A newer connection of the same lane took over.
+    /// A newer connection of the same slot took over.
     Replaced,
     /// Anything else; the text is for people.
     Broken(String),
@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn codes_lead_back_and_unknown_ones_are_protocol() {
-        for mismatch in Mismatch::ALL {
-            assert_eq!(Mismatch::from_code(mismatch.code()), mismatch);
+        for kind in RefusalKind::ALL {
+            assert_eq!(RefusalKind::from_code(kind.code()), kind);
         }
-        assert_eq!(Mismatch::from_code(200), Mismatch::Protocol);
+        assert_eq!(RefusalKind::from_code(200), RefusalKind::Protocol);
     }
 }

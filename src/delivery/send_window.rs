@@ -1,4 +1,4 @@
-//! The sender's bookkeeping for one lane: what waits, what is written but not
+//! The sender's bookkeeping for one slot: what waits, what is written but not
 //! acknowledged, and the numbers.
 
 use std::collections::VecDeque;
@@ -6,33 +6,39 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::wire::WireError;
-
-/// A lane's stanzas, oldest first: those written on this connection, then
+/// A slot's stanzas, oldest first: those written on this connection, then
 /// those to write. Numbers are given at the first write.
 #[derive(Debug)]
-pub(super) struct Book<T> {
-    entries: VecDeque<Entry<T>>,
+pub(crate) struct SendWindow<T> {
+    entries: VecDeque<Unacknowledged<T>>,
     /// How many of `entries` need no writing on this connection.
     written: usize,
     last_number: u64,
     bytes: usize,
 }
 
-/// One stanza of a lane.
+/// An acknowledgement names a number that was never written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it acknowledged stanza {through}, but only {written} were written")]
+pub(crate) struct BeyondWritten {
+    pub(crate) through: u64,
+    pub(crate) written: u64,
+}
+
+/// One stanza of a slot.
 #[derive(Debug)]
-pub(super) struct Entry<T> {
+pub(crate) struct Unacknowledged<T> {
     number: Option<u64>,
-    /// On this lane or on one before.
+    /// On this slot or on one before.
     was_written: bool,
     size: usize,
     /// Since when it waits to be written.
     queued_at: Instant,
     /// The stanza.
-    pub(super) item: T,
+    pub(crate) item: T,
 }
 
-impl<T> Entry<T> {
+impl<T> Unacknowledged<T> {
     /// Since when it waits: since it was queued; or, when it was written
     /// already, since the connection was lost, if it is (`down_since`). What
     /// the peer has over a live connection is not waiting.
@@ -47,16 +53,16 @@ impl<T> Entry<T> {
 
 /// A stanza to be written now.
 #[derive(Debug)]
-pub(super) struct Next<'a, T> {
+pub(crate) struct Outgoing<'a, T> {
     /// Its number.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     /// When it was queued, if it has never been written before.
-    pub(super) first_since: Option<Instant>,
+    pub(crate) first_since: Option<Instant>,
     /// The stanza.
-    pub(super) item: &'a T,
+    pub(crate) item: &'a T,
 }
 
-impl<T> Default for Book<T> {
+impl<T> Default for SendWindow<T> {
     fn default() -> Self {
         Self {
             entries: VecDeque::new(),
@@ -67,32 +73,32 @@ impl<T> Default for Book<T> {
     }
 }
 
-impl<T> Book<T> {
+impl<T> SendWindow<T> {
     /// How many stanzas there are, written or not.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether nothing waits and nothing is unacknowledged.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The sum of the sizes given to [`Self::push`].
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// How many of the first entries the peer has, on this connection, and
     /// not acknowledged.
-    pub(super) fn awaiting_ack(&self) -> usize {
+    pub(crate) fn awaiting_ack(&self) -> usize {
         self.written
     }
 
     /// Queues a stanza behind all others.
-    pub(super) fn push(&mut self, item: T, size: usize) {
+    pub(crate) fn push(&mut self, item: T, size: usize) {
         self.bytes += size;
-        self.entries.push_back(Entry {
+        self.entries.push_back(Unacknowledged {
             number: None,
             was_written: false,
             size,
@@ -101,18 +107,18 @@ impl<T> Book<T> {
         });
     }
 
-    /// Queues a stanza of another lane behind all others; it goes on waiting,
-    /// and gets a number of this lane.
-    pub(super) fn requeue(&mut self, entry: Entry<T>) {
+    /// Queues a stanza of another slot behind all others; it goes on waiting,
+    /// and gets a number of this slot.
+    pub(crate) fn requeue(&mut self, entry: Unacknowledged<T>) {
         self.bytes += entry.size;
-        self.entries.push_back(Entry {
+        self.entries.push_back(Unacknowledged {
             number: None,
             ..entry
         });
     }
 
     /// The next stanza to write; counts as written.
-    pub(super) fn next(&mut self) -> Option<Next<'_, T>> {
+    pub(crate) fn next(&mut self) -> Option<Outgoing<'_, T>> {
         let entry = self.entries.get_mut(self.written)?;
         self.written += 1;
         let mut first_since = None;
@@ -124,7 +130,7 @@ impl<T> Book<T> {
             self.last_number += 1;
             self.last_number
         });
-        Some(Next {
+        Some(Outgoing {
             number,
             first_since,
             item: &entry.item,
@@ -135,17 +141,20 @@ impl<T> Book<T> {
     ///
     /// # Errors
     /// When nothing with that number was ever written.
-    pub(super) fn rewind(&mut self, resume_after: u64) -> Result<(), WireError> {
+    pub(crate) fn rewind(&mut self, resume_after: u64) -> Result<(), BeyondWritten> {
         self.check(resume_after)?;
         self.written = self.numbered_through(resume_after);
         Ok(())
     }
 
-    /// Takes what the peer has settled out of the book.
+    /// Takes what the peer has settled out of the window.
     ///
     /// # Errors
     /// When nothing with that number was ever written.
-    pub(super) fn acknowledge(&mut self, through: u64) -> Result<Vec<Entry<T>>, WireError> {
+    pub(crate) fn acknowledge(
+        &mut self,
+        through: u64,
+    ) -> Result<Vec<Unacknowledged<T>>, BeyondWritten> {
         self.check(through)?;
         let settled = self.numbered_through(through);
         self.written = self.written.saturating_sub(settled);
@@ -155,16 +164,16 @@ impl<T> Book<T> {
     }
 
     /// Takes out the one with this number.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Entry<T>> {
+    pub(crate) fn remove(&mut self, number: u64) -> Option<Unacknowledged<T>> {
         self.extract(|entry| entry.number == Some(number)).pop()
     }
 
     /// Takes out what has waited for `max_wait`.
-    pub(super) fn expire(
+    pub(crate) fn expire(
         &mut self,
         down_since: Option<Instant>,
         max_wait: Duration,
-    ) -> Vec<Entry<T>> {
+    ) -> Vec<Unacknowledged<T>> {
         self.extract(|entry| {
             let since = entry.waits_since(down_since);
             since.is_some_and(|since| since.elapsed() >= max_wait)
@@ -172,7 +181,7 @@ impl<T> Book<T> {
     }
 
     /// How long the one that has waited longest has; `None` when none waits.
-    pub(super) fn longest_wait(&self, down_since: Option<Instant>) -> Option<Duration> {
+    pub(crate) fn longest_wait(&self, down_since: Option<Instant>) -> Option<Duration> {
         let waits = self
             .entries
             .iter()
@@ -181,20 +190,20 @@ impl<T> Book<T> {
     }
 
     /// Those that have a number: the peer may have them.
-    pub(super) fn written(&self) -> impl Iterator<Item = &T> {
-        // Numbers are given in the order of the book.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &T> {
+        // Numbers are given in the order of the window.
         let numbered = self.entries.iter().take_while(|e| e.number.is_some());
         numbered.map(|entry| &entry.item)
     }
 
     /// Takes out those that are `wanted`.
-    pub(super) fn take(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<Entry<T>> {
+    pub(crate) fn take(&mut self, wanted: impl Fn(&T) -> bool) -> Vec<Unacknowledged<T>> {
         self.extract(|entry| wanted(&entry.item))
     }
 
     /// Takes out everything, to be queued elsewhere: from now on all of it
     /// waits since it did here.
-    pub(super) fn take_all(&mut self, down_since: Option<Instant>) -> Vec<Entry<T>> {
+    pub(crate) fn take_all(&mut self, down_since: Option<Instant>) -> Vec<Unacknowledged<T>> {
         let mut taken = self.extract(|_| true);
         for entry in &mut taken {
             entry.queued_at = entry.waits_since(down_since).unwrap_or(entry.queued_at);
@@ -202,11 +211,11 @@ impl<T> Book<T> {
         taken
     }
 
-    fn check(&self, number: u64) -> Result<(), WireError> {
+    fn check(&self, number: u64) -> Result<(), BeyondWritten> {
         if number <= self.last_number {
             return Ok(());
         }
-        Err(WireError::AckBeyondWritten {
+        Err(BeyondWritten {
             through: number,
             written: self.last_number,
         })
@@ -218,7 +227,7 @@ impl<T> Book<T> {
             .partition_point(|entry| entry.number.is_some_and(|number| number <= through))
     }
 
-    fn extract(&mut self, out: impl Fn(&Entry<T>) -> bool) -> Vec<Entry<T>> {
+    fn extract(&mut self, out: impl Fn(&Unacknowledged<T>) -> bool) -> Vec<Unacknowledged<T>> {
         if !self.entries.iter().any(&out) {
             return Vec::new();
         }
@@ -245,63 +254,63 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::ledger::{Ledger, Verdict};
+    use super::super::{Arrived, ReceiveWindow};
     use super::*;
 
-    fn items<T>(entries: Vec<Entry<T>>) -> Vec<T> {
+    fn items<T>(entries: Vec<Unacknowledged<T>>) -> Vec<T> {
         entries.into_iter().map(|entry| entry.item).collect()
     }
 
-    fn write_all(book: &mut Book<u32>) -> Vec<(u64, u32)> {
-        std::iter::from_fn(|| book.next().map(|next| (next.number, *next.item))).collect()
+    fn write_all(window: &mut SendWindow<u32>) -> Vec<(u64, u32)> {
+        std::iter::from_fn(|| window.next().map(|next| (next.number, *next.item))).collect()
     }
 
     #[test]
     fn resends_in_order_with_the_same_numbers_before_newer_ones() {
-        let mut book = Book::default();
-        (1..=3).for_each(|n| book.push(n, 10));
-        assert_eq!(write_all(&mut book), [(1, 1), (2, 2), (3, 3)]);
-        book.push(4, 10);
-        assert_eq!(items(book.acknowledge(1).unwrap()), [1]);
-        book.rewind(0).unwrap();
-        assert_eq!(write_all(&mut book), [(2, 2), (3, 3), (4, 4)]);
-        book.rewind(3).unwrap();
-        assert_eq!(write_all(&mut book), [(4, 4)]);
-        assert_eq!(items(book.acknowledge(4).unwrap()), [2, 3, 4]);
-        assert_eq!((book.len(), book.bytes()), (0, 0));
+        let mut window = SendWindow::default();
+        (1..=3).for_each(|n| window.push(n, 10));
+        assert_eq!(write_all(&mut window), [(1, 1), (2, 2), (3, 3)]);
+        window.push(4, 10);
+        assert_eq!(items(window.acknowledge(1).unwrap()), [1]);
+        window.rewind(0).unwrap();
+        assert_eq!(write_all(&mut window), [(2, 2), (3, 3), (4, 4)]);
+        window.rewind(3).unwrap();
+        assert_eq!(write_all(&mut window), [(4, 4)]);
+        assert_eq!(items(window.acknowledge(4).unwrap()), [2, 3, 4]);
+        assert_eq!((window.len(), window.bytes()), (0, 0));
     }
 
     #[test]
     fn an_ack_for_what_was_never_written_is_an_error() {
-        let mut book = Book::default();
-        book.push(1, 10);
-        assert!(book.acknowledge(1).is_err());
-        assert!(book.rewind(1).is_err());
-        write_all(&mut book);
-        assert!(book.acknowledge(2).is_err());
-        assert!(book.acknowledge(1).is_ok());
+        let mut window = SendWindow::default();
+        window.push(1, 10);
+        assert!(window.acknowledge(1).is_err());
+        assert!(window.rewind(1).is_err());
+        write_all(&mut window);
+        assert!(window.acknowledge(2).is_err());
+        assert!(window.acknowledge(1).is_ok());
         // An old ack that comes late says nothing new.
-        assert_eq!(items(book.acknowledge(1).unwrap()), [0; 0]);
+        assert_eq!(items(window.acknowledge(1).unwrap()), [0; 0]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_what_waits_expires() {
         let second = Duration::from_secs(1);
-        let mut book = Book::default();
-        book.push(1, 10);
-        write_all(&mut book);
-        book.push(2, 10);
+        let mut window = SendWindow::default();
+        window.push(1, 10);
+        write_all(&mut window);
+        window.push(2, 10);
         tokio::time::advance(second * 10).await;
-        book.push(3, 10);
+        window.push(3, 10);
         // On a live connection the written one is the peer's to keep.
-        assert_eq!(items(book.expire(None, second * 10)), [2]);
+        assert_eq!(items(window.expire(None, second * 10)), [2]);
         // Its time starts when the connection is lost.
         let down = Instant::now();
         tokio::time::advance(second * 9).await;
-        assert_eq!(items(book.expire(Some(down), second * 10)), [0; 0]);
+        assert_eq!(items(window.expire(Some(down), second * 10)), [0; 0]);
         tokio::time::advance(second).await;
-        assert_eq!(items(book.expire(Some(down), second * 10)), [1, 3]);
-        assert_eq!((book.bytes(), book.awaiting_ack()), (0, 0));
+        assert_eq!(items(window.expire(Some(down), second * 10)), [1, 3]);
+        assert_eq!((window.bytes(), window.awaiting_ack()), (0, 0));
     }
 
     #[derive(Debug, Clone)]
@@ -328,12 +337,12 @@ mod tests {
         vec(step, 0..200)
     }
 
-    /// A book, a wire and a ledger, driven in any order.
+    /// A sender, a wire and a receiver, driven in any order.
     #[derive(Default)]
-    struct Lane {
-        book: Book<u32>,
+    struct ConnectionSlot {
+        sender: SendWindow<u32>,
         wire: VecDeque<(u64, u32)>,
-        ledger: Ledger,
+        receiver: ReceiveWindow,
         /// Taken by the present receiver, in order; and which of it is open.
         taken: Vec<u32>,
         open: Vec<u64>,
@@ -343,20 +352,20 @@ mod tests {
         settled: Vec<u32>,
     }
 
-    impl Lane {
+    impl ConnectionSlot {
         fn step(&mut self, step: &Step) {
             match step {
                 Step::Push => {
                     self.pushed += 1;
-                    self.book.push(self.pushed, 1);
+                    self.sender.push(self.pushed, 1);
                 }
                 Step::Write => {
-                    let next = self.book.next().map(|next| (next.number, *next.item));
+                    let next = self.sender.next().map(|next| (next.number, *next.item));
                     self.wire.extend(next);
                 }
                 Step::Arrive => {
                     if let Some((number, item)) = self.wire.pop_front()
-                        && self.ledger.take(number) == Verdict::New
+                        && self.receiver.take(number) == Arrived::New
                     {
                         self.taken.push(item);
                         self.open.push(number);
@@ -367,27 +376,27 @@ mod tests {
                 Step::Settle(which) => {
                     if let Some(number) = self.open.get(*which).copied() {
                         self.open.retain(|open| *open != number);
-                        self.ledger.settle(number);
+                        self.receiver.settle(number);
                     }
                 }
                 Step::Ack => {
-                    let through = self.ledger.settled_through();
-                    let acknowledged = self.book.acknowledge(through).unwrap();
+                    let through = self.receiver.settled_through();
+                    let acknowledged = self.sender.acknowledge(through).unwrap();
                     self.acknowledged.extend(items(acknowledged));
                 }
                 Step::Reconnect { same_process } => {
                     self.wire.clear();
                     if !same_process {
-                        self.ledger = Ledger::default();
+                        self.receiver = ReceiveWindow::default();
                         self.taken.clear();
                         self.open.clear();
                     }
-                    self.book.rewind(self.ledger.resume()).unwrap();
+                    self.sender.rewind(self.receiver.resume()).unwrap();
                 }
                 Step::GiveUp(which) => {
-                    if let Some(number) = self.book.entries.get(*which).and_then(|e| e.number) {
+                    if let Some(number) = self.sender.entries.get(*which).and_then(|e| e.number) {
                         self.given_up
-                            .extend(self.book.remove(number).map(|e| e.item));
+                            .extend(self.sender.remove(number).map(|e| e.item));
                     }
                 }
             }
@@ -399,26 +408,26 @@ mod tests {
         /// order, and in the end all arrive that were not given up.
         #[test]
         fn nothing_is_lost_doubled_or_reordered(steps in steps()) {
-            let mut lane = Lane::default();
+            let mut slot = ConnectionSlot::default();
             for step in &steps {
-                lane.step(step);
-                prop_assert!(lane.taken.is_sorted_by(|a, b| a < b), "{:?}", lane.taken);
-                prop_assert_eq!(lane.book.bytes(), lane.book.len());
-                prop_assert!(lane.acknowledged.iter().all(|item| lane.settled.contains(item)));
+                slot.step(step);
+                prop_assert!(slot.taken.is_sorted_by(|a, b| a < b), "{:?}", slot.taken);
+                prop_assert_eq!(slot.sender.bytes(), slot.sender.len());
+                prop_assert!(slot.acknowledged.iter().all(|item| slot.settled.contains(item)));
             }
-            lane.step(&Step::Reconnect { same_process: true });
-            for _ in 0..lane.book.len() {
-                lane.step(&Step::Write);
-                lane.step(&Step::Arrive);
+            slot.step(&Step::Reconnect { same_process: true });
+            for _ in 0..slot.sender.len() {
+                slot.step(&Step::Write);
+                slot.step(&Step::Arrive);
             }
-            while !lane.open.is_empty() {
-                lane.step(&Step::Settle(0));
+            while !slot.open.is_empty() {
+                slot.step(&Step::Settle(0));
             }
-            lane.step(&Step::Ack);
-            prop_assert!(lane.book.is_empty());
-            let mut all = [lane.acknowledged, lane.given_up].concat();
+            slot.step(&Step::Ack);
+            prop_assert!(slot.sender.is_empty());
+            let mut all = [slot.acknowledged, slot.given_up].concat();
             all.sort_unstable();
-            prop_assert_eq!(all, (1..=lane.pushed).collect::<Vec<_>>());
+            prop_assert_eq!(all, (1..=slot.pushed).collect::<Vec<_>>());
         }
     }
 }

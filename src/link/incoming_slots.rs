@@ -1,0 +1,390 @@
+//! What has come over each slot of each peer, across its connections.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::peer_connections::{ConnectedProcesses, ConnectionGuard, PeerConnections};
+use super::sightings::{Sightings, Sign};
+use crate::delivery::{Arrived, ReceiveWindow};
+use crate::envelope::{Receipt, Settle};
+use crate::host::Host;
+
+/// How long a slot without a connection is remembered. A sender that is back
+/// later sends again what it has no ack for, and some of it may come twice.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// So many slots of one host are remembered: far more than its nodes have
+/// connections. Without a limit its numbering new ones would fill the memory.
+const SLOTS_PER_HOST: usize = 16_384;
+
+/// What has been taken from each slot of each peer. All [`Listener`]s of a
+/// node share one, so that a slot that reconnects to another of them is known.
+///
+/// [`Listener`]: super::Listener
+#[derive(Debug, Default)]
+pub struct IncomingSlots {
+    known: Mutex<HashMap<SlotKey, Arc<IncomingSlot>>>,
+    sightings: Arc<Sightings>,
+    peer_connections: PeerConnections,
+}
+
+/// Which slot, of which process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct SlotKey {
+    pub(super) host: Host,
+    pub(super) node: String,
+    pub(super) epoch: u64,
+    pub(super) slot: u32,
+}
+
+/// A host has more slots than are remembered of one.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its host has {SLOTS_PER_HOST} connections here already, or had them until a few minutes ago"
+)]
+pub(super) struct TooMany;
+
+impl IncomingSlots {
+    /// Follows whose connections there are.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<ConnectedProcesses> {
+        self.peer_connections.connected()
+    }
+
+    /// Takes a connection's lease on its slot: the one before it is told to
+    /// leave, and has finished with its last stanza when this returns.
+    ///
+    /// # Errors
+    /// When it is a new slot, and its host has too many already.
+    pub(super) async fn lease(&self, key: SlotKey) -> Result<ConnectionLease, TooMany> {
+        let slot = self.find(key.clone())?;
+        let stay = self.peer_connections.enter(key.host, key.node, key.epoch);
+        let replaced = CancellationToken::new();
+        let before = std::mem::replace(&mut slot.lock().occupant, replaced.clone());
+        before.cancel();
+        let turn = Arc::clone(&slot.turn).lock_owned().await;
+        let mut state = slot.lock();
+        state.vacant_since = None;
+        let resume_after = state.window.resume();
+        drop(state);
+        Ok(ConnectionLease {
+            slot,
+            sightings: Arc::clone(&self.sightings),
+            replaced,
+            resume_after,
+            _turn: turn,
+            _guard: stay,
+        })
+    }
+
+    /// Completes when no connection has a lease: all peers have left, and what
+    /// they sent is settled or was dropped.
+    pub async fn vacated(&self) {
+        let mut heard = self.connected();
+        // The sender is our own.
+        let _ = heard.wait_for(ConnectedProcesses::is_empty).await;
+    }
+
+    /// The slot, old or new. Forgets those that nobody will ask for again.
+    fn find(&self, key: SlotKey) -> Result<Arc<IncomingSlot>, TooMany> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|other, slot| {
+            let restarted =
+                other.host == key.host && other.node == key.node && other.epoch != key.epoch;
+            slot.lock()
+                .vacant_since
+                .is_none_or(|since| !restarted && since.elapsed() < FORGET_AFTER)
+        });
+        if let Some(slot) = known.get(&key) {
+            return Ok(Arc::clone(slot));
+        }
+        if known.keys().filter(|other| other.host == key.host).count() >= SLOTS_PER_HOST {
+            return Err(TooMany);
+        }
+        Ok(Arc::clone(known.entry(key).or_default()))
+    }
+}
+
+/// A slot, seen by the receiver.
+#[derive(Debug, Default)]
+pub(super) struct IncomingSlot {
+    state: Mutex<State>,
+    /// Who holds it takes stanzas from the slot: one connection at a time,
+    /// or they would get out of order.
+    turn: Arc<Turn<()>>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    window: ReceiveWindow,
+    /// Cancelled when another connection of the slot takes over.
+    occupant: CancellationToken,
+    vacant_since: Option<Instant>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            window: ReceiveWindow::default(),
+            occupant: CancellationToken::new(),
+            vacant_since: Some(Instant::now()),
+        }
+    }
+}
+
+impl IncomingSlot {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right of one connection to take stanzas from a slot, until dropped.
+#[derive(Debug)]
+pub(super) struct ConnectionLease {
+    slot: Arc<IncomingSlot>,
+    sightings: Arc<Sightings>,
+    replaced: CancellationToken,
+    /// What the sender need not send again.
+    pub(super) resume_after: u64,
+    _turn: OwnedMutexGuard<()>,
+    /// For as long as it has a connection, its process is heard.
+    _guard: ConnectionGuard,
+}
+
+impl ConnectionLease {
+    /// Completes when a newer connection of the slot wants the lease.
+    pub(super) async fn replaced(&self) {
+        self.replaced.cancelled().await;
+    }
+
+    /// Notes that a stanza has come. `None` if it had come before, over this
+    /// slot or another; else the receipt that settles it.
+    pub(super) fn take(&self, number: u64, sign: Sign) -> Option<Receipt> {
+        let verdict = self.slot.lock().window.take(number);
+        if verdict == Arrived::Duplicate {
+            return None;
+        }
+        let receipt = |first| {
+            let receipt = SlotReceipt {
+                slot: Arc::clone(&self.slot),
+                number,
+                first,
+                settled: AtomicBool::new(false),
+            };
+            Receipt::new(Arc::new(receipt), number)
+        };
+        let first = (Arc::clone(&self.sightings), sign);
+        let is_first = self.sightings.is_first(sign, || receipt(None));
+        is_first.then(|| receipt(Some(first)))
+    }
+
+    /// All up to this number is settled.
+    pub(super) fn settled_through(&self) -> u64 {
+        self.slot.lock().window.settled_through()
+    }
+
+    /// Whether a stanza was dropped here unsettled, so that the sender must
+    /// be made to send it again: it does on a new connection.
+    pub(super) fn has_abandoned(&self) -> bool {
+        self.slot.lock().window.has_abandoned()
+    }
+
+    /// Completes when one of the two above may have changed.
+    pub(super) async fn changed(&self) {
+        self.slot.changed.notified().await;
+    }
+}
+
+impl Drop for ConnectionLease {
+    fn drop(&mut self) {
+        self.slot.lock().vacant_since = Some(Instant::now());
+    }
+}
+
+/// Turns one stanza's receipt into the slot's ack; or, dropped unsettled,
+/// into a demand to send it again.
+struct SlotReceipt {
+    slot: Arc<IncomingSlot>,
+    number: u64,
+    /// Set if no other slot had brought it before.
+    first: Option<(Arc<Sightings>, Sign)>,
+    settled: AtomicBool,
+}
+
+impl Settle for SlotReceipt {
+    fn settled(&self, number: u64) {
+        self.settled.store(true, Ordering::Relaxed);
+        self.slot.lock().window.settle(number);
+        self.slot.changed.notify_one();
+        if let Some((sightings, sign)) = &self.first {
+            sightings.settle(*sign);
+        }
+    }
+}
+
+impl Drop for SlotReceipt {
+    fn drop(&mut self) {
+        if self.settled.load(Ordering::Relaxed) {
+            return;
+        }
+        // First of all, or it would be taken for seen when it comes again.
+        if let Some((sightings, sign)) = &self.first {
+            sightings.forget(*sign);
+        }
+        self.slot.lock().window.abandon(self.number);
+        self.slot.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(epoch: u64, slot: u32) -> SlotKey {
+        SlotKey {
+            host: Host::new("dc1.test").unwrap(),
+            node: "a".to_owned(),
+            epoch,
+            slot,
+        }
+    }
+
+    fn sign(id: u64) -> Sign {
+        Sign::of(id, 3, b"<message/>")
+    }
+
+    #[tokio::test]
+    async fn vacated_when_the_last_has_left() {
+        let slots = IncomingSlots::default();
+        slots.vacated().await;
+        let one = slots.lease(key(1, 1)).await.unwrap();
+        let other = slots.lease(key(1, 2)).await.unwrap();
+        let vacated = slots.vacated();
+        tokio::pin!(vacated);
+        for lease in [one, other] {
+            assert!(futures::poll!(&mut vacated).is_pending());
+            drop(lease);
+        }
+        vacated.await;
+    }
+
+    #[tokio::test]
+    async fn what_another_slot_brought_is_settled_with_it() {
+        let slots = IncomingSlots::default();
+        let one = slots.lease(key(1, 1)).await.unwrap();
+        let other = slots.lease(key(1, 2)).await.unwrap();
+        let mut receipt = one.take(1, sign(7)).unwrap();
+        assert!(other.take(1, sign(7)).is_none());
+        assert_eq!(other.settled_through(), 0, "not before the first is");
+        receipt.settle();
+        assert_eq!((one.settled_through(), other.settled_through()), (1, 1));
+        assert!(other.take(2, sign(7)).is_none());
+        assert_eq!(other.settled_through(), 2, "at once, later");
+    }
+
+    #[tokio::test]
+    async fn what_was_dropped_is_asked_for_over_every_slot_that_brought_it() {
+        let slots = IncomingSlots::default();
+        let one = slots.lease(key(1, 1)).await.unwrap();
+        let other = slots.lease(key(1, 2)).await.unwrap();
+        let receipt = one.take(1, sign(7)).unwrap();
+        assert!(other.take(1, sign(7)).is_none());
+        drop(receipt);
+        assert!(one.has_abandoned() && other.has_abandoned());
+        drop(other);
+        let other = slots.lease(key(1, 2)).await.unwrap();
+        assert!(other.take(1, sign(7)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_goes_on_where_the_old_one_was() {
+        let slots = IncomingSlots::default();
+        let lease = slots.lease(key(1, 1)).await.unwrap();
+        let mut first = lease.take(1, sign(1)).unwrap();
+        let _second = lease.take(2, sign(2)).unwrap();
+        assert_eq!(lease.settled_through(), 0);
+        first.settle();
+        assert_eq!(lease.settled_through(), 1);
+        drop(lease);
+        let lease = slots.lease(key(1, 1)).await.unwrap();
+        assert_eq!(lease.resume_after, 2);
+        assert!(lease.take(2, sign(2)).is_none());
+        let other = slots.lease(key(1, 2)).await.unwrap();
+        assert_eq!(other.resume_after, 0, "slots count on their own");
+    }
+
+    #[tokio::test]
+    async fn only_one_connection_takes_from_a_slot() {
+        let slots = Arc::new(IncomingSlots::default());
+        let old = slots.lease(key(1, 1)).await.unwrap();
+        let new = tokio::spawn({
+            let slots = Arc::clone(&slots);
+            async move { slots.lease(key(1, 1)).await.unwrap().resume_after }
+        });
+        old.replaced().await;
+        assert!(!new.is_finished());
+        // What the old one is just taking counts for the new one.
+        let _receipt = old.take(1, sign(1)).unwrap();
+        drop(old);
+        assert_eq!(new.await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_receipt_asks_for_the_stanza_again() {
+        let slots = IncomingSlots::default();
+        let lease = slots.lease(key(1, 1)).await.unwrap();
+        drop(lease.take(1, sign(1)).unwrap());
+        lease.changed().await;
+        assert!(lease.has_abandoned());
+        drop(lease);
+        let lease = slots.lease(key(1, 1)).await.unwrap();
+        assert_eq!(lease.resume_after, 0);
+        lease.take(1, sign(1)).unwrap().settle();
+        assert_eq!(lease.settled_through(), 1);
+    }
+
+    #[tokio::test]
+    async fn one_host_has_only_so_many_slot_and_takes_none_from_others() {
+        let slots = IncomingSlots::default();
+        let most = u32::try_from(SLOTS_PER_HOST).unwrap();
+        {
+            let mut known = slots.known.lock().unwrap();
+            known.extend((1..most).map(|slot| (key(1, slot), Arc::default())));
+        }
+        let last = slots.lease(key(1, most)).await.unwrap();
+        assert_eq!(slots.lease(key(1, most + 1)).await.err(), Some(TooMany));
+        drop(last);
+        slots.lease(key(1, most)).await.expect("known before");
+        let other = SlotKey {
+            host: Host::new("dc3.test").unwrap(),
+            ..key(1, 1)
+        };
+        slots.lease(other).await.expect("another host's");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slot_are_forgotten_after_a_restart_or_a_long_time() {
+        let slots = IncomingSlots::default();
+        let count = || slots.known.lock().unwrap().len();
+        drop(slots.lease(key(1, 1)).await.unwrap());
+        let live = slots.lease(key(1, 2)).await.unwrap();
+        assert_eq!(count(), 2);
+        drop(slots.lease(key(2, 1)).await.unwrap());
+        assert_eq!(
+            count(),
+            2,
+            "the vacant slot of the old epoch is gone, the live one not"
+        );
+        drop(live);
+        tokio::time::advance(FORGET_AFTER).await;
+        drop(slots.lease(key(3, 1)).await.unwrap());
+        assert_eq!(count(), 1);
+    }
+}
