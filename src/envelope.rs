@@ -1,8 +1,9 @@
 //! A stanza on its way, with what the gateways need to know about it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -106,12 +107,13 @@ pub enum Arrival {
 pub struct EnvelopeId(pub u64);
 
 impl EnvelopeId {
-    /// An id that this process has not given yet. Starts at a random number,
-    /// so that two gateways practically never give the same.
+    /// A new id: a keyed hash of a counter, under a key that each process draws
+    /// at random. An id does not tell the next one, and two gateways
+    /// practically never give the same.
     pub fn next() -> Self {
-        static NEXT: std::sync::LazyLock<AtomicU64> =
-            std::sync::LazyLock::new(|| AtomicU64::new(uuid::Uuid::new_v4().as_u64_pair().0));
-        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        Self(KEY.hash_one(COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 }
 

@@ -1,199 +1,170 @@
-//! The receiver's bookkeeping for one slot: what was taken, what of it is settled.
+//! The receiver's window of one connection: received, not yet settled, and
+//! which numbers have come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 
-/// What a slot's stanza numbers have come to. Numbers rise, but need not be
-/// without gaps: the sender may have given up on some.
+/// Ranges of numbers that a window remembers beside the highest: a peer that
+/// leaves a gap before each stanza must not fill the memory.
+const RANGES: usize = 1024;
+
+/// Which numbers were taken, and which of these are settled. Numbers rise, but
+/// need not be without gaps: the sender may have given items up or moved them
+/// to another connection.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiveWindow {
-    /// The highest number taken.
-    taken: u64,
-    /// Taken, their fate open.
+    /// The highest number that has come.
+    highest: u64,
+    /// Taken, not settled.
     open: BTreeSet<u64>,
-    /// Taken, but dropped here before anything became of them: the sender
-    /// still has its copy and must be made to send it again.
+    /// Taken, but dropped here unsettled: the sender must send them again.
     abandoned: BTreeSet<u64>,
-    /// Abandoned before this connection, which was told to send them again.
+    /// Abandoned before the present connection, which was to send them again.
     asked_again: BTreeSet<u64>,
+    /// Up to `highest`, and never taken here, or not any more.
+    absent: NumberRanges,
+    /// Up to this number `absent` is not complete: too much was evicted.
+    unknown_through: u64,
+    /// Above `highest`, and taken over another connection meanwhile.
+    claimed: NumberRanges,
 }
 
-/// What to do with a stanza that has come.
+/// What has become of an item at its former place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrived {
-    /// Take it.
-    New,
-    /// It was taken before: drop it.
-    Duplicate,
+pub(crate) enum FormerFate {
+    /// It was not taken there, and will not be.
+    NotTaken,
+    /// It was taken there and is not settled.
+    Open,
+    /// It was taken there and is settled.
+    Settled,
 }
 
 impl ReceiveWindow {
-    /// Begins with a new connection: what the sender need not send again on it.
+    /// Begins a new connection: the highest number that the sender need not
+    /// write again on it.
     pub(crate) fn resume(&mut self) -> u64 {
+        // The sender has taken these out; what was on the old connection is lost.
+        self.claimed = NumberRanges::default();
         self.asked_again.append(&mut self.abandoned);
         self.asked_again
             .first()
-            .map_or(self.taken, |first| first - 1)
+            .map_or(self.highest, |first| first - 1)
     }
 
-    /// Notes that `number` has come.
-    pub(crate) fn take(&mut self, number: u64) -> Arrived {
-        // They come in order: what was asked for and would have come before
-        // this one will not come any more, the sender gave up on it.
-        self.asked_again = self.asked_again.split_off(&number);
-        if number <= self.taken && !self.asked_again.remove(&number) {
-            return Arrived::Duplicate;
+    /// Notes that `number` has come. Whether it is to be taken; else it is a
+    /// duplicate.
+    pub(crate) fn take(&mut self, number: u64) -> bool {
+        let in_order = number == self.highest + 1;
+        if !(in_order && self.asked_again.is_empty() && self.claimed.0.is_empty()) {
+            return self.take_out_of_order(number);
         }
-        self.taken = self.taken.max(number);
+        self.highest = number;
         self.open.insert(number);
-        Arrived::New
+        true
     }
 
-    /// `number` has its fate.
+    fn take_out_of_order(&mut self, number: u64) -> bool {
+        // They come in order: the sender has given up those that were asked
+        // for and would have come before this one.
+        let later = self.asked_again.split_off(&number);
+        for given_up in mem::replace(&mut self.asked_again, later) {
+            self.note_absent(given_up, given_up);
+        }
+        if self.asked_again.remove(&number) {
+            self.open.insert(number);
+            return true;
+        }
+        if number <= self.highest {
+            return false;
+        }
+        if number - self.highest > 1 {
+            self.note_absent(self.highest + 1, number - 1);
+        }
+        self.highest = number;
+        if self.claimed.contains(number) {
+            self.note_absent(number, number);
+            return false;
+        }
+        self.open.insert(number);
+        true
+    }
+
+    /// `number` is settled.
     pub(crate) fn settle(&mut self, number: u64) {
         self.open.remove(&number);
     }
 
-    /// `number` was dropped before it had its fate.
+    /// `number` was dropped unsettled.
     pub(crate) fn abandon(&mut self, number: u64) {
         if self.open.remove(&number) {
             self.abandoned.insert(number);
         }
     }
 
+    /// The item that had `number` here has come over another connection. If it
+    /// was not taken here, it belongs to the other one from now on.
+    pub(crate) fn claim(&mut self, number: u64) -> FormerFate {
+        if self.open.contains(&number) {
+            return FormerFate::Open;
+        }
+        if self.abandoned.remove(&number) || self.asked_again.remove(&number) {
+            self.note_absent(number, number);
+            return FormerFate::NotTaken;
+        }
+        if number > self.highest {
+            // Evicted, it may come twice.
+            self.claimed.insert(number, number);
+            return FormerFate::NotTaken;
+        }
+        // Better twice than never.
+        if number <= self.unknown_through || self.absent.contains(number) {
+            return FormerFate::NotTaken;
+        }
+        FormerFate::Settled
+    }
+
     /// All that was taken up to this number is settled; 0 if nothing is.
     pub(crate) fn settled_through(&self) -> u64 {
         let unsettled = [&self.open, &self.abandoned, &self.asked_again];
         let first = unsettled.into_iter().filter_map(BTreeSet::first).min();
-        first.map_or(self.taken, |first| first - 1)
+        first.map_or(self.highest, |first| first - 1)
     }
 
     /// Whether only a new connection makes the sender send something again.
     pub(crate) fn has_abandoned(&self) -> bool {
         !self.abandoned.is_empty()
     }
+
+    fn note_absent(&mut self, first: u64, last: u64) {
+        if let Some(evicted) = self.absent.insert(first, last) {
+            self.unknown_through = self.unknown_through.max(evicted);
+        }
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
+/// A set of numbers, kept as ranges: first → last.
+#[derive(Debug, Default)]
+struct NumberRanges(BTreeMap<u64, u64>);
 
-    use super::*;
+impl NumberRanges {
+    fn contains(&self, number: u64) -> bool {
+        let range = self.0.range(..=number).next_back();
+        range.is_some_and(|(_, last)| *last >= number)
+    }
 
-    #[test]
-    fn settles_cumulatively_over_gaps() {
-        let mut window = ReceiveWindow::default();
-        for number in [3, 4, 9] {
-            assert_eq!(window.take(number), Arrived::New);
+    /// Adds one number, or several that are higher than all. Returns the last
+    /// number of the range that had to be evicted for it.
+    fn insert(&mut self, first: u64, last: u64) -> Option<u64> {
+        let before = self.0.range_mut(..=first).next_back();
+        if let Some((_, end)) = before.filter(|(_, end)| end.saturating_add(1) >= first) {
+            *end = last.max(*end);
+            return None;
         }
-        assert_eq!(window.settled_through(), 2);
-        window.settle(4);
-        assert_eq!(window.settled_through(), 2);
-        window.settle(3);
-        assert_eq!(window.settled_through(), 8);
-        window.settle(9);
-        assert_eq!(window.settled_through(), 9);
-        assert_eq!(window.take(4), Arrived::Duplicate);
-    }
-
-    /// 1 and 3 settled, 2 abandoned.
-    fn with_a_hole() -> ReceiveWindow {
-        let mut window = ReceiveWindow::default();
-        for number in 1..=3 {
-            window.take(number);
+        self.0.insert(first, last);
+        if self.0.len() <= RANGES {
+            return None;
         }
-        window.settle(1);
-        window.settle(3);
-        window.abandon(2);
-        window
-    }
-
-    #[test]
-    fn what_was_abandoned_is_asked_for_and_taken_again() {
-        let mut window = with_a_hole();
-        assert!(window.has_abandoned());
-        assert_eq!(window.resume(), 1);
-        assert!(!window.has_abandoned());
-        assert_eq!(window.settled_through(), 1);
-        assert_eq!(window.take(2), Arrived::New);
-        assert_eq!(window.take(3), Arrived::Duplicate);
-        window.settle(2);
-        assert_eq!(window.settled_through(), 3);
-        assert_eq!(window.resume(), 3);
-    }
-
-    #[test]
-    fn what_the_sender_gave_up_on_is_waited_for_no_longer() {
-        let mut window = with_a_hole();
-        // Still on the old connection: nobody was asked yet.
-        assert_eq!(window.take(3), Arrived::Duplicate);
-        assert_eq!(window.settled_through(), 1);
-        window.resume();
-        assert_eq!(window.take(3), Arrived::Duplicate);
-        assert_eq!(window.settled_through(), 3);
-    }
-
-    #[derive(Debug, Clone)]
-    enum Step {
-        Take(u64),
-        Settle(u64),
-        Abandon(u64),
-        Resume,
-    }
-
-    proptest! {
-        /// Nothing is acknowledged while open or to be sent again, nothing
-        /// settled is taken twice, and in the end all is acknowledged.
-        #[test]
-        fn never_acknowledges_what_is_not_settled(
-            steps in vec(
-                prop_oneof![
-                    4 => (1..30_u64).prop_map(Step::Take),
-                    4 => (1..30_u64).prop_map(Step::Settle),
-                    2 => (1..30_u64).prop_map(Step::Abandon),
-                    1 => Just(Step::Resume),
-                ],
-                0..100,
-            )
-        ) {
-            let mut window = ReceiveWindow::default();
-            let (mut open, mut gone, mut settled) =
-                (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-            for step in steps {
-                match step {
-                    Step::Take(number) => {
-                        if window.take(number) == Arrived::New {
-                            prop_assert!(!settled.contains(&number) && !gone.contains(&number));
-                            prop_assert!(open.insert(number));
-                        }
-                    }
-                    Step::Settle(number) => {
-                        if open.remove(&number) {
-                            settled.insert(number);
-                        }
-                        window.settle(number);
-                    }
-                    Step::Abandon(number) => {
-                        if open.remove(&number) {
-                            gone.insert(number);
-                        }
-                        window.abandon(number);
-                    }
-                    Step::Resume => {
-                        let resume_after = window.resume();
-                        prop_assert!(gone.iter().all(|number| *number > resume_after));
-                        prop_assert!(window.settled_through() <= resume_after);
-                        gone.clear();
-                    }
-                }
-                let through = window.settled_through();
-                prop_assert!(open.iter().chain(&gone).all(|number| *number > through));
-            }
-            open.iter().for_each(|number| window.settle(*number));
-            window.resume();
-            window.take(100);
-            window.settle(100);
-            prop_assert_eq!(window.settled_through(), 100);
-        }
+        self.0.pop_first().map(|(_, last)| last)
     }
 }

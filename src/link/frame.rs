@@ -47,6 +47,15 @@ pub(super) struct Header<Name> {
     pub(super) retries: Vec<(Name, u32)>,
     /// Whether it is one of several copies, each for another host.
     pub(super) is_copy: bool,
+    /// Where it was written before, if it comes from other slots.
+    pub(super) former: Vec<FormerPlace>,
+}
+
+/// A stanza's place on a slot of the same process that gave it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FormerPlace {
+    pub(super) slot: u32,
+    pub(super) number: u64,
 }
 
 impl<Name: Borrow<str>> Header<Name> {
@@ -66,6 +75,12 @@ impl<Name: Borrow<str>> Header<Name> {
                 out.put_u32(*times);
             }
             out.put_u8(self.is_copy.into());
+            // The pool keeps far fewer.
+            out.put_u8(u8::try_from(self.former.len()).unwrap_or(0));
+            for place in &self.former {
+                out.put_u32(place.slot);
+                out.put_u64(place.number);
+            }
             write_stanza(out);
         });
     }
@@ -87,6 +102,14 @@ impl Header<String> {
                 .map(|_| Ok((wire::take_text(body)?, body.try_get_u32()?)))
                 .collect::<Result<_, WireError>>()?,
             is_copy: body.try_get_u8()? != 0,
+            former: (0..body.try_get_u8()?)
+                .map(|_| {
+                    Ok(FormerPlace {
+                        slot: body.try_get_u32()?,
+                        number: body.try_get_u64()?,
+                    })
+                })
+                .collect::<Result<_, WireError>>()?,
         })
     }
 }
@@ -150,10 +173,12 @@ mod tests {
             name,
             vec((name, any::<u32>()), 0..4),
             any::<bool>(),
+            vec((any::<u32>(), any::<u64>()), 0..4),
         );
         prop_oneof![
             (header, vec(any::<u8>(), 0..200)).prop_map(
-                |((number, id, ttl, sent_at, origin, retries, is_copy), stanza)| {
+                |((number, id, ttl, sent_at, origin, retries, is_copy, former), stanza)| {
+                    let place = |(slot, number)| FormerPlace { slot, number };
                     let header = Header {
                         number,
                         id,
@@ -162,6 +187,7 @@ mod tests {
                         origin,
                         retries,
                         is_copy,
+                        former: former.into_iter().map(place).collect(),
                     };
                     Frame::Stanza(header, stanza.into())
                 }
@@ -252,6 +278,7 @@ mod tests {
             origin: "dc1.test".to_owned(),
             retries: Vec::new(),
             is_copy: false,
+            former: Vec::new(),
         };
         let mut bytes = written(&[Frame::Stanza(header, Bytes::new())]);
         assert_eq!(read_all(&mut bytes), Err(WireError::NumberZero));
@@ -267,6 +294,7 @@ mod tests {
             origin: "dc1.test".to_owned(),
             retries: (0..300).map(|n| (format!("dc{n}.test"), n)).collect(),
             is_copy: false,
+            former: Vec::new(),
         };
         let mut bytes = written(&[Frame::Stanza(header, Bytes::from_static(b"<a/>"))]);
         let [Frame::Stanza(back, stanza)] = &read_all(&mut bytes).unwrap()[..] else {

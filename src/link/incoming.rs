@@ -19,7 +19,6 @@ use super::incoming_slots::{ConnectionLease, IncomingSlots};
 use super::log_limiter::LogLimiter;
 use super::outgoing::write;
 use super::reader::FrameReader;
-use super::sightings::Sign;
 use super::tls::Security;
 use super::wire::WireError;
 use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, replication_link};
@@ -311,8 +310,10 @@ impl Reception {
         lease: &ConnectionLease,
     ) -> Option<Envelope> {
         let label = [peer.as_str()];
-        let sign = Sign::of(header.id, header.ttl, &body);
-        let Some(mut receipt) = lease.take(header.number, sign) else {
+        let read = self.read(&header, body);
+        // A refused frame marks none of its former places.
+        let former = read.as_ref().map_or(&[][..], |_| &header.former);
+        let Some(mut receipt) = lease.take(header.number, former) else {
             self.metrics.link_duplicates.with_label_values(&label).inc();
             return None;
         };
@@ -332,7 +333,7 @@ impl Reception {
             .incoming_transfer_time
             .with_label_values(&label);
         transfer_time.observe(transfer.as_secs_f64() * 1e6);
-        match self.read(&header, body) {
+        match read {
             Ok((origin, retries, stanza)) => Some(Envelope {
                 id: EnvelopeId(header.id),
                 origin,
@@ -436,14 +437,13 @@ mod tests {
             slot: 1,
         };
         let lease = slots.lease(key).await.unwrap();
-        let sign = |id| Sign::of(id, 0, b"");
-        let _unsettled = lease.take(1, sign(1));
+        let _unsettled = lease.take(1, &[]);
         let (near, far) = tokio::io::duplex(4096);
         let shutdown = CancellationToken::new();
         let mut reader = FrameReader::new(far, 64);
         let settling = async {
             for number in 2.. {
-                if let Some(mut receipt) = lease.take(number, sign(number)) {
+                if let Some(mut receipt) = lease.take(number, &[]) {
                     receipt.settle();
                 }
                 sleep(Duration::from_secs(1)).await;

@@ -9,9 +9,9 @@ use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::frame::FormerPlace;
 use super::peer_connections::{ConnectedProcesses, ConnectionGuard, PeerConnections};
-use super::sightings::{Sightings, Sign};
-use crate::delivery::{Arrived, ReceiveWindow};
+use crate::delivery::{FormerFate, ReceiveWindow};
 use crate::envelope::{Receipt, Settle};
 use crate::host::Host;
 
@@ -29,10 +29,11 @@ const SLOTS_PER_HOST: usize = 16_384;
 /// [`Listener`]: super::Listener
 #[derive(Debug, Default)]
 pub struct IncomingSlots {
-    known: Mutex<HashMap<SlotKey, Arc<IncomingSlot>>>,
-    sightings: Arc<Sightings>,
+    known: KnownSlots,
     peer_connections: PeerConnections,
 }
+
+type KnownSlots = Arc<Mutex<HashMap<SlotKey, Arc<IncomingSlot>>>>;
 
 /// Which slot, of which process.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -64,7 +65,9 @@ impl IncomingSlots {
     /// When it is a new slot, and its host has too many already.
     pub(super) async fn lease(&self, key: SlotKey) -> Result<ConnectionLease, TooMany> {
         let slot = self.find(key.clone())?;
-        let stay = self.peer_connections.enter(key.host, key.node, key.epoch);
+        let guard = self
+            .peer_connections
+            .enter(key.host.clone(), key.node.clone(), key.epoch);
         let replaced = CancellationToken::new();
         let before = std::mem::replace(&mut slot.lock().occupant, replaced.clone());
         before.cancel();
@@ -74,12 +77,13 @@ impl IncomingSlots {
         let resume_after = state.window.resume();
         drop(state);
         Ok(ConnectionLease {
+            key,
+            known: Arc::clone(&self.known),
             slot,
-            sightings: Arc::clone(&self.sightings),
             replaced,
             resume_after,
             _turn: turn,
-            _guard: stay,
+            _guard: guard,
         })
     }
 
@@ -114,7 +118,7 @@ impl IncomingSlots {
 /// A slot, seen by the receiver.
 #[derive(Debug, Default)]
 pub(super) struct IncomingSlot {
-    state: Mutex<State>,
+    state: Mutex<IncomingState>,
     /// Who holds it takes stanzas from the slot: one connection at a time,
     /// or they would get out of order.
     turn: Arc<Turn<()>>,
@@ -122,25 +126,38 @@ pub(super) struct IncomingSlot {
 }
 
 #[derive(Debug)]
-struct State {
+struct IncomingState {
     window: ReceiveWindow,
     /// Cancelled when another connection of the slot takes over.
     occupant: CancellationToken,
     vacant_since: Option<Instant>,
+    /// Receipts of stanzas that came again over other slots, by the number
+    /// that is to be settled first.
+    followers: HashMap<u64, Vec<Receipt>>,
 }
 
-impl Default for State {
+impl Default for IncomingState {
     fn default() -> Self {
         Self {
             window: ReceiveWindow::default(),
             occupant: CancellationToken::new(),
             vacant_since: Some(Instant::now()),
+            followers: HashMap::new(),
         }
     }
 }
 
+impl IncomingState {
+    fn take_followers(&mut self, number: u64) -> Vec<Receipt> {
+        if self.followers.is_empty() {
+            return Vec::new();
+        }
+        self.followers.remove(&number).unwrap_or_default()
+    }
+}
+
 impl IncomingSlot {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, IncomingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -148,8 +165,9 @@ impl IncomingSlot {
 /// The right of one connection to take stanzas from a slot, until dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionLease {
+    key: SlotKey,
+    known: KnownSlots,
     slot: Arc<IncomingSlot>,
-    sightings: Arc<Sightings>,
     replaced: CancellationToken,
     /// What the sender need not send again.
     pub(super) resume_after: u64,
@@ -164,25 +182,54 @@ impl ConnectionLease {
         self.replaced.cancelled().await;
     }
 
-    /// Notes that a stanza has come. `None` if it had come before, over this
-    /// slot or another; else the receipt that settles it.
-    pub(super) fn take(&self, number: u64, sign: Sign) -> Option<Receipt> {
-        let verdict = self.slot.lock().window.take(number);
-        if verdict == Arrived::Duplicate {
+    /// Notes that a stanza has come. `None` if it was taken before, here or at
+    /// one of its `former` places; else the receipt that settles it.
+    pub(super) fn take(&self, number: u64, former: &[FormerPlace]) -> Option<Receipt> {
+        if !self.slot.lock().window.take(number) {
             return None;
         }
-        let receipt = |first| {
-            let receipt = SlotReceipt {
-                slot: Arc::clone(&self.slot),
-                number,
-                first,
-                settled: AtomicBool::new(false),
-            };
-            Receipt::new(Arc::new(receipt), number)
+        let receipt = SlotReceipt {
+            slot: Arc::clone(&self.slot),
+            number,
+            is_settled: AtomicBool::new(false),
         };
-        let first = (Arc::clone(&self.sightings), sign);
-        let is_first = self.sightings.is_first(sign, || receipt(None));
-        is_first.then(|| receipt(Some(first)))
+        let receipt = Receipt::new(Arc::new(receipt), number);
+        if former.is_empty() {
+            return Some(receipt);
+        }
+        self.claim(former, receipt)
+    }
+
+    /// Asks the windows of the slots that a stanza was moved from. The receipt,
+    /// if the stanza was taken at none of these places; else it is settled as
+    /// soon as that one is.
+    fn claim(&self, former: &[FormerPlace], mut receipt: Receipt) -> Option<Receipt> {
+        for place in former.iter().filter(|place| place.slot != self.key.slot) {
+            let key = SlotKey {
+                slot: place.slot,
+                ..self.key.clone()
+            };
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(slot) = known.get(&key).map(Arc::clone) else {
+                continue;
+            };
+            drop(known);
+            let mut state = slot.lock();
+            match state.window.claim(place.number) {
+                FormerFate::NotTaken => {}
+                FormerFate::Open => {
+                    let followers = state.followers.entry(place.number).or_default();
+                    followers.push(receipt);
+                    return None;
+                }
+                FormerFate::Settled => {
+                    drop(state);
+                    receipt.settle();
+                    return None;
+                }
+            }
+        }
+        Some(receipt)
     }
 
     /// All up to this number is settled.
@@ -213,33 +260,35 @@ impl Drop for ConnectionLease {
 struct SlotReceipt {
     slot: Arc<IncomingSlot>,
     number: u64,
-    /// Set if no other slot had brought it before.
-    first: Option<(Arc<Sightings>, Sign)>,
-    settled: AtomicBool,
+    is_settled: AtomicBool,
 }
 
 impl Settle for SlotReceipt {
     fn settled(&self, number: u64) {
-        self.settled.store(true, Ordering::Relaxed);
-        self.slot.lock().window.settle(number);
+        self.is_settled.store(true, Ordering::Relaxed);
+        let mut state = self.slot.lock();
+        state.window.settle(number);
+        let followers = state.take_followers(number);
+        drop(state);
         self.slot.changed.notify_one();
-        if let Some((sightings, sign)) = &self.first {
-            sightings.settle(*sign);
+        for mut receipt in followers {
+            receipt.settle();
         }
     }
 }
 
 impl Drop for SlotReceipt {
     fn drop(&mut self) {
-        if self.settled.load(Ordering::Relaxed) {
+        if self.is_settled.load(Ordering::Relaxed) {
             return;
         }
-        // First of all, or it would be taken for seen when it comes again.
-        if let Some((sightings, sign)) = &self.first {
-            sightings.forget(*sign);
-        }
-        self.slot.lock().window.abandon(self.number);
+        let mut state = self.slot.lock();
+        state.window.abandon(self.number);
+        let followers = state.take_followers(self.number);
+        drop(state);
         self.slot.changed.notify_one();
+        // Without a lock held: these abandon their own numbers.
+        drop(followers);
     }
 }
 
@@ -254,10 +303,6 @@ mod tests {
             epoch,
             slot,
         }
-    }
-
-    fn sign(id: u64) -> Sign {
-        Sign::of(id, 3, b"<message/>")
     }
 
     #[tokio::test]
@@ -275,47 +320,65 @@ mod tests {
         vacated.await;
     }
 
+    const AT_ONE: FormerPlace = FormerPlace { slot: 1, number: 1 };
+
     #[tokio::test]
-    async fn what_another_slot_brought_is_settled_with_it() {
+    async fn a_stanza_that_moved_is_settled_with_the_one_at_its_former_place() {
         let slots = IncomingSlots::default();
         let one = slots.lease(key(1, 1)).await.unwrap();
         let other = slots.lease(key(1, 2)).await.unwrap();
-        let mut receipt = one.take(1, sign(7)).unwrap();
-        assert!(other.take(1, sign(7)).is_none());
+        let mut receipt = one.take(1, &[]).unwrap();
+        assert!(other.take(1, &[AT_ONE]).is_none());
         assert_eq!(other.settled_through(), 0, "not before the first is");
         receipt.settle();
         assert_eq!((one.settled_through(), other.settled_through()), (1, 1));
-        assert!(other.take(2, sign(7)).is_none());
+        assert!(other.take(2, &[AT_ONE]).is_none());
         assert_eq!(other.settled_through(), 2, "at once, later");
+        assert!(other.take(3, &[]).is_some(), "a place of its own");
     }
 
     #[tokio::test]
-    async fn what_was_dropped_is_asked_for_over_every_slot_that_brought_it() {
+    async fn a_dropped_stanza_is_asked_for_over_every_slot_that_brought_it() {
         let slots = IncomingSlots::default();
         let one = slots.lease(key(1, 1)).await.unwrap();
         let other = slots.lease(key(1, 2)).await.unwrap();
-        let receipt = one.take(1, sign(7)).unwrap();
-        assert!(other.take(1, sign(7)).is_none());
+        let receipt = one.take(1, &[]).unwrap();
+        assert!(other.take(1, &[AT_ONE]).is_none());
         drop(receipt);
         assert!(one.has_abandoned() && other.has_abandoned());
         drop(other);
         let other = slots.lease(key(1, 2)).await.unwrap();
-        assert!(other.take(1, sign(7)).is_some());
+        assert!(other.take(1, &[AT_ONE]).is_some());
+        assert!(!one.has_abandoned(), "it belongs to the other slot now");
+    }
+
+    #[tokio::test]
+    async fn bytes_still_on_the_former_connection_bring_nothing_twice() {
+        let slots = IncomingSlots::default();
+        let one = slots.lease(key(1, 1)).await.unwrap();
+        let other = slots.lease(key(1, 2)).await.unwrap();
+        let _receipt = other.take(1, &[AT_ONE]).unwrap();
+        assert!(one.take(1, &[]).is_none());
+        let another = slots.lease(key(2, 2)).await.unwrap();
+        assert!(
+            another.take(1, &[AT_ONE]).is_some(),
+            "another process has places of its own"
+        );
     }
 
     #[tokio::test]
     async fn a_new_connection_goes_on_where_the_old_one_was() {
         let slots = IncomingSlots::default();
         let lease = slots.lease(key(1, 1)).await.unwrap();
-        let mut first = lease.take(1, sign(1)).unwrap();
-        let _second = lease.take(2, sign(2)).unwrap();
+        let mut first = lease.take(1, &[]).unwrap();
+        let _second = lease.take(2, &[]).unwrap();
         assert_eq!(lease.settled_through(), 0);
         first.settle();
         assert_eq!(lease.settled_through(), 1);
         drop(lease);
         let lease = slots.lease(key(1, 1)).await.unwrap();
         assert_eq!(lease.resume_after, 2);
-        assert!(lease.take(2, sign(2)).is_none());
+        assert!(lease.take(2, &[]).is_none());
         let other = slots.lease(key(1, 2)).await.unwrap();
         assert_eq!(other.resume_after, 0, "slots count on their own");
     }
@@ -331,7 +394,7 @@ mod tests {
         old.replaced().await;
         assert!(!new.is_finished());
         // What the old one is just taking counts for the new one.
-        let _receipt = old.take(1, sign(1)).unwrap();
+        let _receipt = old.take(1, &[]).unwrap();
         drop(old);
         assert_eq!(new.await.unwrap(), 1);
     }
@@ -340,13 +403,13 @@ mod tests {
     async fn a_dropped_receipt_asks_for_the_stanza_again() {
         let slots = IncomingSlots::default();
         let lease = slots.lease(key(1, 1)).await.unwrap();
-        drop(lease.take(1, sign(1)).unwrap());
+        drop(lease.take(1, &[]).unwrap());
         lease.changed().await;
         assert!(lease.has_abandoned());
         drop(lease);
         let lease = slots.lease(key(1, 1)).await.unwrap();
         assert_eq!(lease.resume_after, 0);
-        lease.take(1, sign(1)).unwrap().settle();
+        lease.take(1, &[]).unwrap().settle();
         assert_eq!(lease.settled_through(), 1);
     }
 

@@ -13,7 +13,7 @@
 //! Receiving: `incoming` (accept, take, acknowledge) → `handshake` (which
 //! peers are accepted) → `incoming_slots` (which connection may take from a
 //! slot; `peer_connections` counts them by process) →
-//! [`ReceiveWindow`](crate::delivery::ReceiveWindow) and `sightings`.
+//! [`ReceiveWindow`](crate::delivery::ReceiveWindow).
 //! Session table: a connection of its own carries the replication between two
 //! nodes, so that a long table delays no stanza: `replication_dialer` dials,
 //! `replication_link` runs the connection on both sides.
@@ -43,7 +43,6 @@ mod reader;
 mod replication_dialer;
 mod replication_link;
 mod resolver;
-mod sightings;
 mod tls;
 mod wire;
 

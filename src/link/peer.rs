@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 use prometheus::{Histogram, IntCounter, IntGauge};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::frame::Header;
+use super::frame::{FormerPlace, Header};
 use super::log_limiter::LogLimiter;
 use super::pool::{Pool, SenderKey, SlotId, SlotStatus};
 use super::wire::{LENGTH_FIELD, WireError};
@@ -150,7 +151,8 @@ impl Peer {
         let mut inner = self.lock();
         // Counted before a slot can settle it.
         self.unsettled.add();
-        match inner.pool.place(sender, envelope, size) {
+        let taken_at = Instant::from_std(envelope.taken_at);
+        match inner.pool.place(sender, envelope, size, taken_at) {
             Ok(slot) => {
                 self.counters.unsettled.inc();
                 inner.wake(slot);
@@ -181,7 +183,7 @@ impl Peer {
                     .observe(since.elapsed().as_secs_f64() * 1e6);
             }
             let start = out.len();
-            header(number, next.item).put(out, |out| next.item.stanza.write_to(out));
+            header(number, next.item, next.former).put(out, |out| next.item.stanza.write_to(out));
             if out.len() - start - LENGTH_FIELD > frame_limit {
                 out.truncate(start);
                 too_large.extend(inner.pool.remove(slot, number));
@@ -359,7 +361,7 @@ impl Peer {
     }
 }
 
-fn header(number: u64, envelope: &Envelope) -> Header<Host> {
+fn header(number: u64, envelope: &Envelope, former: &[FormerPlace]) -> Header<Host> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Header {
         number,
@@ -370,5 +372,6 @@ fn header(number: u64, envelope: &Envelope) -> Header<Host> {
         origin: envelope.origin.clone(),
         retries: envelope.retries.clone(),
         is_copy: envelope.copy_for.is_some(),
+        former: former.to_vec(),
     }
 }

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::frame::FormerPlace;
 use super::wire::WireError;
 use crate::config::Endpoint;
-use crate::delivery::{Outgoing, SendWindow, Unacknowledged};
+use crate::delivery::{SendWindow, Unacknowledged};
 use crate::envelope::Obstacle;
 
 /// One connection of ours to an endpoint, across all its reconnects.
@@ -70,6 +71,28 @@ impl<T> ConnectionSlot<T> {
         self.enabled && self.state == ConnectionState::Up
     }
 
+    /// It has no connection, and what it holds waits for one since `patience`.
+    fn has_waited(&self, patience: Duration) -> bool {
+        let down_since = self.down_since();
+        let mut waits = self
+            .window
+            .iter()
+            .filter_map(|e| waits_since(e, down_since));
+        down_since.is_some() && waits.any(|since| since.elapsed() >= patience)
+    }
+
+    /// Takes out everything, to be queued elsewhere.
+    fn take_all(&mut self, id: SlotId) -> Vec<Unacknowledged<QueuedItem<T>>> {
+        let down_since = self.down_since();
+        let mut entries = self.window.extract(|_| true);
+        for entry in &mut entries {
+            if let Some(number) = entry.number {
+                entry.item.moves_from(id, number, down_since);
+            }
+        }
+        entries
+    }
+
     fn down_since(&self) -> Option<Instant> {
         match self.state {
             ConnectionState::Down(since) => Some(since),
@@ -78,10 +101,54 @@ impl<T> ConnectionSlot<T> {
     }
 }
 
+/// Former places that a stanza keeps: with more moves than these it may be
+/// delivered twice.
+const FORMER_LIMIT: usize = 16;
+
 #[derive(Debug)]
 struct QueuedItem<T> {
     sender: SenderKey,
+    queued_at: Instant,
+    /// When the gateway took the stanza in; later, when it moved after it had
+    /// been written.
+    waits_since: Instant,
+    /// Where it was written before it moved here, oldest first.
+    former: Vec<FormerPlace>,
     item: T,
+}
+
+impl<T> QueuedItem<T> {
+    /// Notes that it leaves its place in `slot`.
+    fn moves_from(&mut self, slot: SlotId, number: u64, down_since: Option<Instant>) {
+        self.waits_since = down_since.map_or(self.waits_since, |at| at.max(self.waits_since));
+        if self.former.len() >= FORMER_LIMIT {
+            self.former.remove(0);
+        }
+        self.former.push(FormerPlace { slot, number });
+    }
+}
+
+/// Since when a stanza waits for a connection. A stanza that was written waits
+/// from when the connection was lost: over a live one the peer has it.
+fn waits_since<T>(
+    entry: &Unacknowledged<QueuedItem<T>>,
+    down_since: Option<Instant>,
+) -> Option<Instant> {
+    let since = entry.item.waits_since;
+    match entry.number {
+        None => Some(since),
+        Some(_) => down_since.map(|down_since| down_since.max(since)),
+    }
+}
+
+/// A stanza to write now.
+#[derive(Debug)]
+pub(super) struct NextStanza<'a, T> {
+    pub(super) number: u64,
+    /// When it was queued, if it has never been written before.
+    pub(super) first_since: Option<Instant>,
+    pub(super) former: &'a [FormerPlace],
+    pub(super) item: &'a T,
 }
 
 /// Where the stanzas of a sender go while some are not acknowledged.
@@ -138,6 +205,7 @@ impl<T> Pool<T> {
         sender: SenderKey,
         item: T,
         size: usize,
+        taken_at: Instant,
     ) -> Result<SlotId, (T, Obstacle)> {
         let placed = self.placements.get(&sender).map(|place| place.slot);
         let Some(id) = placed.or_else(|| self.choose(sender)) else {
@@ -149,7 +217,14 @@ impl<T> Pool<T> {
         if !slot.window.is_empty() && slot.window.bytes() + size > self.queue_bytes {
             return Err((item, Obstacle::Full));
         }
-        slot.window.push(QueuedItem { sender, item }, size);
+        let queued = QueuedItem {
+            sender,
+            queued_at: Instant::now(),
+            waits_since: taken_at,
+            former: Vec::new(),
+            item,
+        };
+        slot.window.push(queued, size);
         let place = self.placements.entry(sender).or_insert(Placement {
             slot: id,
             in_flight: 0,
@@ -177,7 +252,7 @@ impl<T> Pool<T> {
     /// When nothing with that number was ever written.
     pub(super) fn up(&mut self, slot: SlotId, resume_after: u64) -> Result<(), WireError> {
         if let Some(slot) = self.slots.get_mut(&slot) {
-            slot.window.rewind(resume_after)?;
+            slot.window.reconnect(resume_after)?;
             slot.state = ConnectionState::Up;
             slot.connect_error = None;
         }
@@ -214,16 +289,18 @@ impl<T> Pool<T> {
     }
 
     /// The next item to write over `slot`'s connection.
-    pub(super) fn next(&mut self, slot: SlotId) -> Option<Outgoing<'_, T>> {
+    pub(super) fn next(&mut self, slot: SlotId) -> Option<NextStanza<'_, T>> {
         let slot = self.slots.get_mut(&slot)?;
         if slot.state != ConnectionState::Up {
             return None;
         }
-        let next = slot.window.next()?;
-        Some(Outgoing {
+        let next = slot.window.next_to_write()?;
+        let queued = next.item;
+        Some(NextStanza {
             number: next.number,
-            first_since: next.first_since,
-            item: &next.item.item,
+            first_since: (next.is_first && queued.former.is_empty()).then_some(queued.queued_at),
+            former: &queued.former,
+            item: &queued.item,
         })
     }
 
@@ -236,23 +313,25 @@ impl<T> Pool<T> {
             return Ok(Vec::new());
         };
         let entries = slot.window.acknowledge(through)?;
-        Ok(self.release(entries))
+        Ok(release(&mut self.placements, entries))
     }
 
     /// Takes out the one with this number.
     pub(super) fn remove(&mut self, slot: SlotId, number: u64) -> Option<T> {
-        let entry = self.slots.get_mut(&slot)?.window.remove(number)?;
-        self.release(vec![entry]).pop()
+        let window = &mut self.slots.get_mut(&slot)?.window;
+        let entries = window.extract(|entry| entry.number == Some(number));
+        release(&mut self.placements, entries).pop()
     }
 
     /// Takes out what has waited for `max_wait`, in order within each slot.
     pub(super) fn expire(&mut self, max_wait: Duration) -> Vec<T> {
         let expired = self.slots.values_mut().flat_map(|slot| {
             let down_since = slot.down_since();
-            slot.window.expire(down_since, max_wait)
+            slot.window.extract(|entry| {
+                waits_since(entry, down_since).is_some_and(|since| since.elapsed() >= max_wait)
+            })
         });
-        let expired = expired.collect();
-        self.release(expired)
+        release(&mut self.placements, expired)
     }
 
     /// Makes the slots follow `endpoints`, `per_endpoint` each; returns the
@@ -299,21 +378,6 @@ impl<T> Pool<T> {
         gone
     }
 
-    /// Ends the count of these as in flight.
-    fn release(&mut self, entries: Vec<Unacknowledged<QueuedItem<T>>>) -> Vec<T> {
-        let mut items = Vec::with_capacity(entries.len());
-        for Unacknowledged { item: held, .. } in entries {
-            if let Some(place) = self.placements.get_mut(&held.sender) {
-                place.in_flight -= 1;
-                if place.in_flight == 0 {
-                    self.placements.remove(&held.sender);
-                }
-            }
-            items.push(held.item);
-        }
-        items
-    }
-
     /// How many slots have a connection that takes stanzas.
     pub(super) fn up_count(&self) -> usize {
         let up = |slot: &&ConnectionSlot<T>| slot.state == ConnectionState::Up;
@@ -344,4 +408,21 @@ impl<T> Pool<T> {
         };
         self.slots.iter().map(view).collect()
     }
+}
+
+/// Ends the count of these as in flight.
+fn release<T>(
+    placements: &mut HashMap<SenderKey, Placement>,
+    entries: impl IntoIterator<Item = Unacknowledged<QueuedItem<T>>>,
+) -> Vec<T> {
+    let release = |Unacknowledged { item: queued, .. }: Unacknowledged<QueuedItem<T>>| {
+        if let Some(place) = placements.get_mut(&queued.sender) {
+            place.in_flight -= 1;
+            if place.in_flight == 0 {
+                placements.remove(&queued.sender);
+            }
+        }
+        queued.item
+    };
+    entries.into_iter().map(release).collect()
 }

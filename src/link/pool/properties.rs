@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::delivery::{Arrived, ReceiveWindow};
+use crate::delivery::ReceiveWindow;
 
 const SLOTS: u32 = 3;
 const SENDERS: u32 = 4;
@@ -166,7 +166,7 @@ impl World {
         let number = self.placed.entry(sender).or_default();
         if self
             .pool
-            .place(SenderKey::of(sender), (sender, *number), 1)
+            .place(SenderKey::of(sender), (sender, *number), 1, Instant::now())
             .is_ok()
         {
             *number += 1;
@@ -176,7 +176,7 @@ impl World {
     fn arrive(&mut self, slot: SlotId) {
         let far = self.far(slot);
         if let Some((number, item)) = far.wire.pop_front()
-            && far.window.take(number) == Arrived::New
+            && far.window.take(number)
         {
             far.open.push(number);
             if !self.arrived.contains(&item) {

@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use super::{ConnectionSlot, Pool, QueuedItem, SenderKey, SlotId};
+use super::{ConnectionSlot, Pool, QueuedItem, SenderKey, SlotId, release};
 use crate::delivery::Unacknowledged;
 
 impl<T> Pool<T> {
@@ -21,20 +21,18 @@ impl<T> Pool<T> {
         let Some(any) = targets.first() else {
             return BTreeSet::new();
         };
-        let idle = |slot: &&mut ConnectionSlot<T>| !slot.takes_new();
-        let mut relocation = Vec::new();
-        for slot in self.slots.values_mut().filter(idle) {
-            let down_since = slot.down_since();
-            let given_up = down_since.is_some()
-                && (!slot.enabled || slot.window.longest_wait(down_since) >= Some(self.patience));
-            relocation.extend(if given_up {
-                slot.window.take_all(down_since)
+        let mut moving = Vec::new();
+        for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| !slot.takes_new()) {
+            let given_up =
+                slot.down_since().is_some() && (!slot.enabled || slot.has_waited(self.patience));
+            moving.extend(if given_up {
+                slot.take_all(*id)
             } else {
                 take_unwritten(slot)
             });
         }
         let mut chosen = HashMap::new();
-        for entry in relocation {
+        for entry in moving {
             let sender = entry.item.sender;
             let choose = || sender.prefers(targets.iter().copied()).unwrap_or(*any);
             let target = *chosen.entry(sender).or_insert_with(choose);
@@ -42,7 +40,7 @@ impl<T> Pool<T> {
                 place.slot = target;
             }
             if let Some(slot) = self.slots.get_mut(&target) {
-                slot.window.requeue(entry);
+                slot.window.push(entry.item, entry.size);
             }
         }
         chosen.into_values().collect()
@@ -53,17 +51,18 @@ impl<T> Pool<T> {
     pub(in crate::link) fn strand(&mut self, patience: Duration) -> Vec<T> {
         let mut stranded = Vec::new();
         for slot in self.slots.values_mut().filter(|slot| !slot.enabled) {
-            let down_since = slot.down_since();
-            if down_since.is_some() && slot.window.longest_wait(down_since) >= Some(patience) {
-                stranded.extend(slot.window.take_all(down_since));
+            if slot.has_waited(patience) {
+                stranded.extend(slot.window.extract(|_| true));
             }
         }
-        self.release(stranded)
+        release(&mut self.placements, stranded)
     }
 }
 
 /// The stanzas of all senders of whom nothing was written in `slot`.
 fn take_unwritten<T>(slot: &mut ConnectionSlot<T>) -> Vec<Unacknowledged<QueuedItem<T>>> {
-    let written: HashSet<SenderKey> = slot.window.written().map(|held| held.sender).collect();
-    slot.window.take(|held| !written.contains(&held.sender))
+    let window = &mut slot.window;
+    let written = window.iter().filter(|entry| entry.number.is_some());
+    let written: HashSet<SenderKey> = written.map(|entry| entry.item.sender).collect();
+    window.extract(|entry| !written.contains(&entry.item.sender))
 }

@@ -49,6 +49,7 @@ fn the_example_is_what_we_write() {
         origin: "dc1.test".to_owned(),
         retries: Vec::new(),
         is_copy: false,
+        former: Vec::new(),
     };
     Frame::Stanza(header, Bytes::from_static(b"<message to=''/>")).put(&mut out);
     Frame::Ack { through: 1 }.put(&mut out);

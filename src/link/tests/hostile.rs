@@ -54,6 +54,7 @@ impl RawPeer {
             origin: origin.to_owned(),
             retries: Vec::new(),
             is_copy: false,
+            former: Vec::new(),
         };
         let mut out = BytesMut::new();
         Frame::Stanza(header, Bytes::from_static(stanza)).put(&mut out);
