@@ -28,7 +28,7 @@ pub struct FanOut {
     unanswered: Cache<Message, Arc<AtomicUsize>>,
 }
 
-/// All copies of one stanza. An error reply has its cause's id, but another recipient.
+/// All copies of one stanza.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Copied {
     id: EnvelopeId,

@@ -342,8 +342,8 @@ impl Relay {
     }
 
     fn own(&self, stanza: Stanza, cause: &Envelope) -> Envelope {
-        let mut own = Envelope::new(cause.origin.clone(), Arrival::Own, self.message_ttl, stanza);
-        own.id = cause.id;
+        let own = Envelope::new(cause.origin.clone(), Arrival::Own, self.message_ttl, stanza);
+        debug!(id = %own.id, cause = %cause.id, "a stanza of the gateway's own");
         self.metrics.taken.with_label_values(&["own"]).inc();
         own
     }
