@@ -9,6 +9,7 @@
 
 mod advice;
 mod attach;
+mod barrier;
 mod components;
 mod discovery;
 mod failure;
@@ -16,6 +17,7 @@ mod from_check;
 mod outbox;
 mod pending_iqs;
 mod queue;
+mod queued;
 mod reader;
 mod replay;
 mod retry;

@@ -10,11 +10,13 @@ use prometheus::IntGauge;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+use super::barrier::Barriers;
 use super::discovery::ServerDiscovery;
 use super::failure::shown;
 use super::from_check::FromCheck;
 use super::pending_iqs::{IqPurpose, IqReply, PendingIqs, Recognised, jid, ping};
-use super::queue::{Ending, OutboxState, QueuedStanza, Rejected, Stream};
+use super::queue::OutboxState;
+use super::queued::{Ending, QueuedStanza, Rejected};
 use super::replay::Replay;
 use super::routing_probe::{Misrouted, RoutingProbe, is_probe};
 use super::{Role, Settings};
@@ -28,9 +30,6 @@ use crate::stanza::{Reason, Refusal, Stanza};
 /// the server goes away, and lets confirmations come in time even from a
 /// server that reads 50 kB/s.
 const WINDOW: usize = 256 * 1024;
-/// A server that has answered nothing for this time is asked, and dead when it
-/// sends nothing for as long again.
-pub(super) const SILENCE: Duration = Duration::from_secs(30);
 /// Bytes of the gateway's own stanzas that wait to be written, at most.
 const OWN_LIMIT: usize = 1024 * 1024;
 
@@ -152,10 +151,10 @@ impl Outbox {
         }
         let wire = serialised(stanza);
         let mut state = self.state();
-        if state.stream.is_none() || state.own_bytes + wire.len() > OWN_LIMIT {
+        if state.barriers.is_none() || state.own_bytes + wire.len() > OWN_LIMIT {
             tracing::debug!(
                 to = shown(stanza.to()),
-                attached = state.stream.is_some(),
+                attached = state.barriers.is_some(),
                 "a stanza of the gateway's own was dropped"
             );
             return;
@@ -210,12 +209,7 @@ impl Outbox {
     pub fn attached(&self) {
         let now = Instant::now();
         let mut state = self.state();
-        state.stream = Some(Stream {
-            answered_at: now,
-            asked_at: None,
-            barrier_at: None,
-            ping_wanted: None,
-        });
+        state.barriers = Some(Barriers::new(now));
         let (ours, server) = (jid(&self.domain), jid(&self.local));
         // First of all: it may end the stream.
         if state.foreign.begin() {
@@ -269,7 +263,7 @@ impl Outbox {
     ) -> oneshot::Receiver<Result<Stanza, NoAnswer>> {
         let (waiting, outcome) = oneshot::channel();
         let mut state = self.state();
-        if state.stream.is_none() {
+        if state.barriers.is_none() {
             let _ = waiting.send(Err(NoAnswer::Detached));
             return outcome;
         }
@@ -291,11 +285,8 @@ impl Outbox {
     pub fn tend(&self, now: Instant) -> Option<Option<Misrouted>> {
         let overdue = self.iqs.expire(now);
         let mut state = self.state();
-        if let Some(stream) = &mut state.stream
-            && stream.asked_at.is_none()
-            && now.saturating_duration_since(stream.answered_at) >= SILENCE
-        {
-            stream.ping_wanted.get_or_insert(now);
+        if let Some(barriers) = &mut state.barriers {
+            barriers.keep_alive(now);
         }
         if state.probe.tend(now, overdue) {
             self.write_probes(&mut state, now);
@@ -362,8 +353,8 @@ impl Outbox {
     fn settle(&self, through: u64) {
         let mut state = self.state();
         let now = Instant::now();
-        if let Some(stream) = &mut state.stream {
-            stream.barrier_answered(now);
+        if let Some(barriers) = &mut state.barriers {
+            barriers.answered(now);
         }
         let count = through.saturating_sub(state.settled);
         let mut settled = state.settle(usize::try_from(count).unwrap_or(usize::MAX));
@@ -398,7 +389,7 @@ impl Outbox {
         let mut state = self.state();
         let refused = state.foreign.detached(ending == Ending::BlamedSender);
         let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
-        state.stream = None;
+        state.barriers = None;
         state.probe.detached();
         self.iqs.clear();
         state.own.clear();
@@ -430,7 +421,7 @@ impl Outbox {
     pub fn close(&self) -> (Vec<Envelope>, Vec<Rejected>) {
         let mut state = self.state();
         state.closed = true;
-        state.stream = None;
+        state.barriers = None;
         state.own.clear();
         state.written = 0;
         state.suspects = 0;
@@ -446,7 +437,7 @@ impl Outbox {
     pub fn write_to(&self, out: &mut BytesMut, now: Instant) {
         let mut state = self.state();
         let OutboxState {
-            stream: Some(stream),
+            barriers: Some(barriers),
             settled,
             entries,
             written,
@@ -474,8 +465,8 @@ impl Outbox {
             *written += 1;
             *written_bytes += entry.wire.len();
         }
-        if stream.needs_barrier(*written, now) {
-            stream.barrier_written(now);
+        if barriers.is_due(*written > 0, now) {
+            barriers.written(now);
             let through = *settled + *written as u64;
             let (purpose, route) = (
                 IqPurpose::Barrier(through),
@@ -489,19 +480,15 @@ impl Outbox {
 
     /// Wants a ping although nothing waits for one, unless an answer is owed already.
     pub fn want_ping(&self, now: Instant) {
-        if let Some(stream) = &mut self.state().stream
-            && stream.asked_at.is_none()
-        {
-            stream.ping_wanted.get_or_insert(now);
+        if let Some(barriers) = &mut self.state().barriers {
+            barriers.want(now);
         }
         self.writable.notify_one();
     }
 
     /// Since when the server owes us an answer, if it does.
-    pub fn asked_at(&self) -> Option<Instant> {
-        let state = self.state();
-        let stream = state.stream.as_ref()?;
-        stream.asked_at.or(stream.ping_wanted)
+    pub fn owed_since(&self) -> Option<Instant> {
+        self.state().barriers.as_ref()?.owed_since()
     }
 
     /// Whether the server has confirmed everything.

@@ -5,19 +5,20 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::barrier::Barriers;
 use super::from_check::FromCheck;
-use super::pending_iqs::OVERDUE;
+use super::queued::{Ending, QueuedStanza, Rejected};
 use super::replay::Replay;
 use super::routing_probe::RoutingProbe;
-use crate::envelope::{Envelope, Obstacle};
+use crate::envelope::Obstacle;
 use crate::host::Host;
 use crate::stanza::Refusal;
 
 #[derive(Debug)]
 pub(super) struct OutboxState {
     pub(super) closed: bool,
-    /// The stream, while there is one.
-    pub(super) stream: Option<Stream>,
+    /// `None` while there is no stream.
+    pub(super) barriers: Option<Barriers>,
     /// How many stanzas have left `entries` at the front since the stream began.
     pub(super) settled: u64,
     /// Oldest first: `written` ones, then those still to write.
@@ -37,80 +38,11 @@ pub(super) struct OutboxState {
     pub(super) probe: RoutingProbe,
 }
 
-#[derive(Debug)]
-pub(super) struct Stream {
-    /// When a barrier was answered last; at first, when the stream began.
-    pub(super) answered_at: Instant,
-    /// Since when the server owes an answer to a barrier.
-    pub(super) asked_at: Option<Instant>,
-    /// When the last barrier was written, while an answer is owed.
-    pub(super) barrier_at: Option<Instant>,
-    /// A barrier is wanted although nothing waits for one, since then.
-    pub(super) ping_wanted: Option<Instant>,
-}
-
-/// One stanza for the server.
-#[derive(Debug)]
-pub(super) struct QueuedStanza {
-    pub(super) envelope: Envelope,
-    /// As it is written to the stream.
-    pub(super) wire: Bytes,
-    pub(super) since: Instant,
-    /// The sender is of another domain than the stream.
-    pub(super) foreign: bool,
-    /// The server had accepted it once: it is only written again to be sure.
-    pub(super) replayed: bool,
-}
-
-/// How a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// In order, or for a reason that the server gave.
-    Orderly,
-    /// The same, because of something that we wrote.
-    Blamed,
-    /// The same, because of who we wrote for.
-    BlamedSender,
-    /// The connection was gone.
-    Died,
-    /// Nothing had come for some time.
-    FellSilent,
-}
-
-/// A stanza that must not be written to the server, or not again.
-#[derive(Debug)]
-pub(super) struct Rejected {
-    /// The stanza.
-    pub(super) envelope: Envelope,
-    /// What its sender is told.
-    pub(super) refusal: Refusal,
-}
-
-impl Stream {
-    /// Whether a barrier belongs behind what is written at `now`. One whose
-    /// answer is overdue gets a successor: the answer may have been misrouted.
-    pub(super) fn needs_barrier(&self, written: usize, now: Instant) -> bool {
-        let is_due = |at| now.saturating_duration_since(at) >= OVERDUE;
-        self.barrier_at.is_none_or(is_due) && (written > 0 || self.ping_wanted.is_some())
-    }
-
-    pub(super) fn barrier_written(&mut self, now: Instant) {
-        self.ping_wanted = None;
-        self.barrier_at = Some(now);
-        self.asked_at.get_or_insert(now);
-    }
-
-    pub(super) fn barrier_answered(&mut self, now: Instant) {
-        self.answered_at = now;
-        (self.asked_at, self.barrier_at) = (None, None);
-    }
-}
-
 impl OutboxState {
     pub(super) fn new(foreign: FromCheck, replay: Replay, probe: RoutingProbe) -> Self {
         Self {
             closed: false,
-            stream: None,
+            barriers: None,
             settled: 0,
             entries: VecDeque::new(),
             written: 0,
@@ -190,12 +122,5 @@ impl OutboxState {
         self.bytes -= settled.iter().map(QueuedStanza::weight).sum::<usize>();
         self.written_bytes -= settled.iter().map(|entry| entry.wire.len()).sum::<usize>();
         settled
-    }
-}
-
-impl QueuedStanza {
-    /// What it takes of the queue's bytes: the envelope keeps a copy of its own.
-    pub(super) fn weight(&self) -> usize {
-        2 * self.wire.len() + size_of::<Self>()
     }
 }

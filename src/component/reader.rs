@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Settings;
+use super::barrier::SILENCE;
 use super::failure::{Failure, Phase, shown};
-use super::outbox::{Outbox, SILENCE};
+use super::outbox::Outbox;
 use crate::envelope::{Arrival, Envelope, Intake};
 use crate::metrics::Metrics;
 use crate::stanza::{Cut, Fault, Limits, Refusal, Scanner, Stanza};
@@ -132,13 +133,13 @@ impl Reader<'_> {
         let waiting = Instant::now();
         if self
             .outbox
-            .asked_at()
+            .owed_since()
             .is_some_and(|asked| waiting.duration_since(asked) >= UNANSWERED)
         {
             return Err(Failure::Unanswered(UNANSWERED));
         }
         loop {
-            let asked = self.outbox.asked_at();
+            let asked = self.outbox.owed_since();
             let deadline = asked.map_or(waiting, |asked| asked.max(waiting)) + SILENCE;
             match timeout_at(deadline, read.read_buf(buffer)).await {
                 Ok(Ok(0)) => return Err(closed()),

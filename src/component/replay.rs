@@ -14,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::time::Instant;
 
-use super::queue::QueuedStanza;
+use super::queued::QueuedStanza;
 use crate::host::Host;
 use crate::stanza::Kind;
 
