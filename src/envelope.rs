@@ -14,7 +14,8 @@ use crate::stanza::Stanza;
 /// A stanza (under global addresses) plus our own header.
 #[derive(Debug)]
 pub struct Envelope {
-    /// The same through every log line of every gateway that the stanza passes.
+    /// The same in every log line of every gateway that the stanza passes; an
+    /// answer or an error reply has an id of its own.
     pub id: EnvelopeId,
     /// The host whose gateway took the stanza from its server.
     pub origin: Host,

@@ -8,7 +8,6 @@ mod status;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -29,10 +28,10 @@ use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
 use crate::link::{ConnectedProcesses, Identity, IncomingSlots, Links, Listener};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RoutingCounters};
 use crate::presence_sync::{PresenceInputs, PresenceSync, PresenceTask};
 use crate::registry::{self, Registry};
-use crate::routing::{FanOut, HoldQueue, Relay, RoutingRules, Workers};
+use crate::routing::{FanOut, HoldQueue, Relay, RoutingRules, SharedDomain, Workers};
 use crate::servers::KnownServer;
 use crate::services::Services;
 use crate::sessions::Sessions;
@@ -139,38 +138,43 @@ impl Gateway {
             from_component,
         );
         let controlling = Controlling::new(config, &sessions, &components, &metrics)?;
+        let services = Services::new(
+            config.global_host.clone(),
+            config.disco.users_can_see_hidden_services,
+        );
+        let local = || config.local_host.clone();
         let relay = Arc::new(Relay {
             rules: RoutingRules {
                 global: config.global_host.clone(),
-                local: config.local_host.clone(),
+                local: local(),
                 bounce_enabled: config.bounce.enabled,
                 max_retries: config.bounce.max_retries,
+                message_ttl: config.message_ttl,
             },
             translator: Translator::new(
                 config.global_host.clone(),
-                config.local_host.clone(),
+                local(),
                 &config.services,
                 senders(config),
             ),
             sessions: Arc::clone(&sessions),
-            services: Services::new(
-                config.global_host.clone(),
-                config.disco.users_can_see_hidden_services,
-            ),
+            shared_domain: SharedDomain::new(local(), services, registry.directory()),
             links: Arc::clone(&links),
-            directory: registry.directory(),
             components: components.clone(),
-            hold: Arc::new(HoldQueue::new(&config.bounce, Arc::clone(&metrics))),
+            hold: Arc::new(HoldQueue::new(
+                &config.bounce,
+                config.connections.max_wait,
+                local(),
+                Arc::clone(&metrics),
+            )),
             fan_out: FanOut::new(config.connections.max_wait),
             presence: Arc::new(PresenceSync::new(
                 config.global_host.clone(),
                 config.local_host.clone(),
                 Arc::clone(&metrics),
             )),
-            message_ttl: config.message_ttl,
-            max_wait: config.connections.max_wait,
+            counters: RoutingCounters::new(&metrics),
             metrics: Arc::clone(&metrics),
-            closing: AtomicBool::new(false),
         });
         let presence_task = presence_task(config, &relay, slots.connected());
         let status = status(

@@ -206,6 +206,38 @@ impl Metrics {
     }
 }
 
+/// The counters of routing whose labels are fixed, looked up once.
+#[derive(Debug)]
+pub struct RoutingCounters {
+    pub(crate) taken_component: IntCounter,
+    pub(crate) taken_link: IntCounter,
+    pub(crate) taken_own: IntCounter,
+    reinjected: [IntCounter; 3],
+}
+
+impl RoutingCounters {
+    /// Those of `metrics`.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        let taken = |from| metrics.taken.with_label_values(&[from]);
+        let kinds = [Kind::Message, Kind::Presence, Kind::Iq];
+        Self {
+            taken_component: taken("component"),
+            taken_link: taken("link"),
+            taken_own: taken("own"),
+            reinjected: kinds.map(|kind| metrics.reinjected.with_label_values(&[kind.name()])),
+        }
+    }
+
+    pub(crate) fn reinjected(&self, kind: Kind) -> &IntCounter {
+        match kind {
+            Kind::Message => &self.reinjected[0],
+            Kind::Presence => &self.reinjected[1],
+            Kind::Iq => &self.reinjected[2],
+        }
+    }
+}
+
 /// One way to make each kind of metric.
 trait Build: Collector + Clone {
     fn build(name: &str, help: &str, labels: &[&str]) -> Self;

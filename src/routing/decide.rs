@@ -1,15 +1,15 @@
-//! Where does this stanza go? One pure function for both directions and for
-//! retries; `relay` carries the decision out.
+//! Decides where a stanza goes: one pure function for both directions, for
+//! retries and for the gateway's own stanzas. `relay` carries the decision out.
 
 #[cfg(test)]
 mod tests;
 
 use jid::Jid;
 
-use crate::envelope::Arrival;
-use crate::host::Host;
-use crate::host::Locations;
-use crate::stanza::{Kind, Reason, Refusal};
+use crate::envelope::{Arrival, Envelope};
+use crate::host::{Host, Locations};
+use crate::sessions::Owner;
+use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
 /// The part of the configuration that decisions depend on.
 #[derive(Debug, Clone)]
@@ -22,12 +22,15 @@ pub struct RoutingRules {
     pub bounce_enabled: bool,
     /// `bounce.max_retries`: how often one gateway bounces one stanza.
     pub max_retries: u32,
+    /// `message_ttl`, for stanzas that start here.
+    pub message_ttl: u32,
 }
 
 /// Whether the recipient's domain is a service domain, and who hosts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ServiceHost {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum ServiceHost {
     /// The domain is not a service domain.
+    #[default]
     NotAService,
     /// This host has it.
     HostedAt(Host),
@@ -35,65 +38,107 @@ pub enum ServiceHost {
     Unhosted,
 }
 
-/// Everything that a decision depends on.
-#[derive(Debug, Clone)]
-pub struct RoutingInput<'a> {
-    /// `to`, under global addresses.
-    pub recipient: &'a Jid,
-    /// Message, presence or iq.
-    pub kind: Kind,
-    /// The stanza's `type` attribute.
-    pub stanza_type: Option<&'a str>,
-    /// How the stanza came to this gateway.
-    pub arrival: &'a Arrival,
-    /// The host whose gateway took the stanza from its server.
-    pub origin: &'a Host,
-    /// Set on one of several copies of a stanza: the host that it was made
-    /// for. A copy that has to be routed again is never copied again.
-    pub copy_for: Option<&'a Host>,
-    /// How many more times it may be forwarded.
-    pub ttl: u32,
-    /// How often this gateway has bounced it already.
-    pub retries: u32,
-    /// What the session table says; empty unless the recipient is a user of
-    /// the shared domain.
-    pub whereabouts: &'a Locations,
-    /// Whether our own tracker has the recipient online here (full JID: this
+/// Everything that a decision depends on besides the envelope and the
+/// configuration. [`RoutingFacts::default`] are those of a stanza about which
+/// nothing is known.
+#[derive(Debug, Default)]
+pub(crate) struct RoutingFacts {
+    /// The outcome of the intake; only of a stanza that has just come in.
+    pub intake: Intake,
+    /// The session table's entry; empty unless the recipient is a user of the
+    /// shared domain.
+    pub locations: Locations,
+    /// Whether the tracker has the recipient online here (full JID: this
     /// session; bare JID: any).
     pub here: bool,
-    /// What the registry says about the recipient's domain.
+    /// The registry's entry for the recipient's domain.
     pub service: ServiceHost,
-    /// The configuration.
-    pub rules: &'a RoutingRules,
+    /// The host that owns the sender's account; [`Owner::Ours`] unless the
+    /// stanza comes from a user of the local server.
+    pub sender_owner: Owner,
+    /// The host that waits for this presence: it answers a probe that the
+    /// gateway has sent for that host.
+    pub wanted_at: Option<Host>,
+    /// The reply to a disco query that the local server fails to answer for its
+    /// accounts ([`ServerQuirks::account_features`](crate::servers::ServerQuirks)).
+    pub account_reply: Option<Stanza>,
+    /// [`ServerQuirks::doubles_messages_to_the_gone`](crate::servers::ServerQuirks).
+    pub server_doubles_messages: bool,
+    /// Whether the local server has another copy of this stanza.
+    pub has_copy_here: bool,
+    /// The hosts for which copies of the same pair are held.
+    pub copies_held_for: Vec<Host>,
+    /// Whether the gateway is stopping: nothing bounces any more.
+    pub closing: bool,
+}
+
+/// The outcome of the intake, where a stanza is translated and its presence noted.
+#[derive(Debug, Default)]
+pub(crate) enum Intake {
+    /// The stanza goes on.
+    #[default]
+    Accepted,
+    /// Its addresses are missing, or its sender may not use them.
+    Refused(Refusal),
+    /// The stanza was for this gateway.
+    Absorbed(Absorbed),
+}
+
+/// The stanzas that end at this gateway without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absorbed {
+    /// A copy of a stanza of which the local server has another.
+    Copy,
+    /// An error about a copy of which another may have arrived.
+    Error,
+    /// A presence that answers a probe of this gateway, or repeats an
+    /// unavailable presence that the viewer was sent already.
+    Presence,
+}
+
+impl Absorbed {
+    /// The counter's label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Error => "error",
+            Self::Presence => "presence",
+        }
+    }
 }
 
 /// What becomes of a stanza.
-#[derive(Debug, Clone)]
-pub enum Decision {
-    /// It is for the gateway itself.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// The gateway answers for the shared domain.
     Answer,
-    /// Hand it to the local server.
+    /// The gateway answers with [`RoutingFacts::account_reply`].
+    AnswerForAccount,
+    /// The local server receives it.
     Reinject {
         /// For the counters.
         reason: ReinjectReason,
+        /// Whether the server receives it for the bare JID.
+        to_bare: bool,
     },
-    /// Hand it to peers. More than one host, or one and `here_too`, means
-    /// copies.
-    Forward {
-        /// At least one; never us.
-        hosts: Vec<Host>,
-        /// Whether a copy goes to the local server as well.
-        here_too: bool,
-    },
-    /// Set it aside and ask again: nobody is known to have the recipient, yet.
+    /// The peer receives it.
+    Forward(Host),
+    /// A copy goes to each of these hosts, which may include this one, and to
+    /// nobody else. Of one host: the stanza is made for that host.
+    FanOut(Vec<Host>),
+    /// It waits, and is decided again: no host is known to have the recipient.
     Bounce,
-    /// Tell the sender that it can't be delivered.
+    /// It waits behind what is held already for the same host.
+    HoldForRoute,
+    /// It goes no further.
+    Absorb(Absorbed),
+    /// The sender receives an error.
     Refuse(Refusal),
 }
 
-/// ReinjectReason the local server gets a stanza.
+/// Why the local server receives a stanza.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReinjectReason {
+pub(crate) enum ReinjectReason {
     /// The recipient is here.
     Routed,
     /// The recipient is elsewhere, but the stanza may not be forwarded any more.
@@ -102,56 +147,190 @@ pub enum ReinjectReason {
     LastResort,
 }
 
-/// Decides what becomes of a stanza.
+/// Decides what becomes of a stanza: the only place that does.
 ///
-/// Two gateways with different views of the session table can send a stanza
-/// back and forth: each time that it crosses a link it loses one of its ttl,
-/// and at 0 it stays where it is.
+/// Two gateways with different session tables can send a stanza back and forth:
+/// each link takes one of its ttl, and at 0 the stanza stays where it is.
 #[must_use]
-pub fn decide(input: &RoutingInput<'_>) -> Decision {
-    let domain = input.recipient.domain().as_str();
-    if input.rules.global == *domain {
-        match input.recipient.node() {
+pub(crate) fn decide(envelope: &Envelope, facts: &RoutingFacts, rules: &RoutingRules) -> Decision {
+    match &facts.intake {
+        Intake::Accepted => {}
+        Intake::Refused(refusal) => return Decision::Refuse(refusal.clone()),
+        Intake::Absorbed(what) => return Decision::Absorb(*what),
+    }
+    let Some(recipient) = envelope.stanza.to() else {
+        let text = "The stanza has no recipient.";
+        return Decision::Refuse(Refusal::new(Reason::BadAddress, text));
+    };
+    let input = RoutingInput {
+        recipient,
+        envelope,
+        facts,
+        rules,
+    };
+    if let Some(refusal) = foreign_account(&input) {
+        return Decision::Refuse(refusal);
+    }
+    let decision = for_whom_it_was_requested(&input, to_recipient(&input));
+    in_order_and_once(&input, decision)
+}
+
+/// All inputs of one decision.
+struct RoutingInput<'a> {
+    recipient: &'a Jid,
+    envelope: &'a Envelope,
+    facts: &'a RoutingFacts,
+    rules: &'a RoutingRules,
+}
+
+impl RoutingInput<'_> {
+    fn kind(&self) -> Kind {
+        self.envelope.stanza.kind()
+    }
+
+    fn stanza_type(&self) -> Option<&str> {
+        self.envelope.stanza.stanza_type()
+    }
+
+    fn is_local(&self, host: &Host) -> bool {
+        *host == self.rules.local
+    }
+
+    fn is_to_user(&self) -> bool {
+        self.recipient.node().is_some() && self.rules.global == *self.recipient.domain().as_str()
+    }
+}
+
+/// Refuses a local user under whose global address another datacenter has an account.
+fn foreign_account(input: &RoutingInput<'_>) -> Option<Refusal> {
+    match input.facts.sender_owner {
+        Owner::Ours => None,
+        Owner::Theirs => Some(Refusal::new(
+            Reason::ForeignAccount,
+            format!(
+                "{} belongs to an account in another datacenter; this one can't write under that \
+                 address",
+                input.envelope.stanza.from()?.to_bare()
+            ),
+        )),
+        Owner::Unknown => Some(Refusal::new(
+            Reason::Timeout,
+            "It can't be found out at present whose address this is; try again later.",
+        )),
+    }
+}
+
+/// The local server's presence in answer to a probe of this gateway also goes to
+/// the host for which the gateway has asked, whether or not that host is known
+/// to have the recipient.
+fn for_whom_it_was_requested(input: &RoutingInput<'_>, decision: Decision) -> Decision {
+    let Some(host) = &input.facts.wanted_at else {
+        return decision;
+    };
+    let mut hosts = match decision {
+        Decision::FanOut(hosts) => hosts,
+        Decision::Forward(host) => vec![host],
+        Decision::Reinject {
+            reason: ReinjectReason::Routed,
+            ..
+        } => vec![input.rules.local.clone()],
+        Decision::Bounce
+        | Decision::Reinject {
+            reason: ReinjectReason::LastResort,
+            ..
+        } => Vec::new(),
+        other => return other,
+    };
+    if !hosts.contains(host) {
+        hosts.push(host.clone());
+    }
+    Decision::FanOut(hosts)
+}
+
+/// The local server receives one copy of a stanza and nothing that it can't
+/// answer; each host receives its stanzas in order.
+fn in_order_and_once(input: &RoutingInput<'_>, decision: Decision) -> Decision {
+    let (facts, rules) = (input.facts, input.rules);
+    match decision {
+        Decision::Reinject { .. } if facts.account_reply.is_some() => Decision::AnswerForAccount,
+        Decision::Reinject { .. } if facts.has_copy_here => Decision::Absorb(Absorbed::Copy),
+        Decision::Reinject { .. } if facts.copies_held_for.contains(&rules.local) => {
+            Decision::HoldForRoute
+        }
+        Decision::Forward(host) if facts.copies_held_for.contains(&host) => Decision::HoldForRoute,
+        other => other,
+    }
+}
+
+/// A message to an offline session that a server delivers to the others (RFC
+/// 6121 §8.5.3.2.1), by a server that would deliver it twice.
+fn is_to_bare(input: &RoutingInput<'_>) -> bool {
+    let facts = input.facts;
+    facts.server_doubles_messages
+        && !facts.here
+        && input.is_to_user()
+        && input.recipient.is_full()
+        && input.kind() == Kind::Message
+        && matches!(input.stanza_type(), None | Some("chat" | "normal"))
+}
+
+fn reinject(input: &RoutingInput<'_>, reason: ReinjectReason) -> Decision {
+    let to_bare = is_to_bare(input);
+    Decision::Reinject { reason, to_bare }
+}
+
+/// By the recipient's domain.
+fn to_recipient(input: &RoutingInput<'_>) -> Decision {
+    let (rules, domain) = (input.rules, input.recipient.domain().as_str());
+    if made_for_local_server(input) {
+        return reinject(input, ReinjectReason::Routed);
+    }
+    if rules.global == *domain {
+        return match input.recipient.node() {
             Some(_) => to_user(input),
             None => to_ourselves(input),
-        }
-    } else if input.rules.local == *domain {
-        // Handing it to the local server would work, but only from here: what
-        // is under the shared domain goes by the shared domain.
-        Decision::Refuse(Refusal::new(
+        };
+    }
+    if rules.local == *domain {
+        // The local server could deliver it, but only this one.
+        return Decision::Refuse(Refusal::new(
             Reason::BadAddress,
             format!(
                 "accounts are reached under {}: write to user@{0}",
-                input.rules.global
+                rules.global
             ),
-        ))
-    } else {
-        match &input.service {
-            ServiceHost::HostedAt(host) => to_service(input, host),
-            ServiceHost::Unhosted => to_no_service(input),
-            ServiceHost::NotAService if input.rules.global.is_above(domain) => {
-                to_unknown_subdomain(input)
-            }
-            ServiceHost::NotAService => to_foreign_domain(input),
-        }
+        ));
     }
+    match &input.facts.service {
+        ServiceHost::HostedAt(host) => to_service(input, host),
+        ServiceHost::Unhosted => to_no_service(input),
+        ServiceHost::NotAService if rules.global.is_above(domain) => to_unknown_subdomain(input),
+        ServiceHost::NotAService => to_foreign_domain(input),
+    }
+}
+
+/// The gateway's own stanza for a user of the local server, whatever the
+/// session table says of the address.
+fn made_for_local_server(input: &RoutingInput<'_>) -> bool {
+    let host = input.envelope.copy_for.as_ref();
+    input.envelope.arrival == Arrival::Own && host.is_some_and(|host| input.is_local(host))
 }
 
 /// The recipient is the shared domain itself.
 fn to_ourselves(input: &RoutingInput<'_>) -> Decision {
-    match input.arrival {
+    match &input.envelope.arrival {
         // Our answer to the local server's own stanza: the server's address is
         // translated to the shared domain too, and back when it is reinjected.
-        Arrival::Own if *input.origin == input.rules.local => Decision::Reinject {
-            reason: ReinjectReason::Routed,
-        },
+        Arrival::Own if input.envelope.origin == input.rules.local => {
+            reinject(input, ReinjectReason::Routed)
+        }
         _ => Decision::Answer,
     }
 }
 
 /// The recipient is, or is on, a service domain that `host` has.
 fn to_service(input: &RoutingInput<'_>, host: &Host) -> Decision {
-    if *host != input.rules.local && input.ttl == 0 {
+    if *host != input.rules.local && input.envelope.ttl == 0 {
         // Unlike a user's, a service's address is the same on every host: the
         // local server would give it straight back to its component, us.
         return Decision::Refuse(Refusal::new(
@@ -170,9 +349,9 @@ fn to_service(input: &RoutingInput<'_>, host: &Host) -> Decision {
 /// one just now, and the local server would give it straight back. The rest is
 /// what we have to say to a sender who is there by other means than ours.
 fn to_unknown_subdomain(input: &RoutingInput<'_>) -> Decision {
-    match input.arrival {
+    match &input.envelope.arrival {
         Arrival::Own => to_foreign_domain(input),
-        Arrival::Link(_) if *input.origin == input.rules.local => to_foreign_domain(input),
+        Arrival::Link(_) if input.envelope.origin == input.rules.local => to_foreign_domain(input),
         Arrival::Component | Arrival::Link(_) => to_no_service(input),
     }
 }
@@ -191,11 +370,9 @@ fn to_no_service(input: &RoutingInput<'_>) -> Decision {
 /// The recipient is outside of everything shared. The host where the exchange
 /// began has the way there: its server's s2s.
 fn to_foreign_domain(input: &RoutingInput<'_>) -> Decision {
-    match input.arrival {
-        Arrival::Link(_) => Decision::Reinject {
-            reason: ReinjectReason::Routed,
-        },
-        Arrival::Component | Arrival::Own => towards(input, input.origin),
+    match &input.envelope.arrival {
+        Arrival::Link(_) => reinject(input, ReinjectReason::Routed),
+        Arrival::Component | Arrival::Own => towards(input, &input.envelope.origin),
     }
 }
 
@@ -208,16 +385,14 @@ fn to_user(input: &RoutingInput<'_>) -> Decision {
     if candidates.hosts.is_empty() {
         return to_nobody_known(input);
     }
-    match (input.arrival, input.copy_for) {
+    match (&input.envelope.arrival, &input.envelope.copy_for) {
         (Arrival::Link(peer), _) => {
             if candidates.hosts.contains(&&input.rules.local) {
-                return Decision::Reinject {
-                    reason: ReinjectReason::Routed,
-                };
+                return reinject(input, ReinjectReason::Routed);
             }
             // The peer believed that we have the recipient. Back to it only
             // if nobody else does: it may have learnt better meanwhile.
-            match candidates.without(peer).one(input.kind) {
+            match candidates.without(peer).one(input.kind()) {
                 Some(host) => towards(input, host),
                 None => towards(input, peer),
             }
@@ -226,7 +401,7 @@ fn to_user(input: &RoutingInput<'_>) -> Decision {
         (_, None) if candidates.hosts.len() > 1 && candidates.may_fan_out(input) => {
             to_each(input, &candidates.hosts)
         }
-        _ => match candidates.one(input.kind) {
+        _ => match candidates.one(input.kind()) {
             Some(host) => towards(input, host),
             None => to_nobody_known(input),
         },
@@ -237,16 +412,15 @@ fn to_user(input: &RoutingInput<'_>) -> Decision {
 /// then leave the stanza where the user was last.
 fn to_nobody_known(input: &RoutingInput<'_>) -> Decision {
     if input.rules.bounce_enabled
-        && input.retries < input.rules.max_retries
+        && !input.facts.closing
+        && input.envelope.retries_at(&input.rules.local) < input.rules.max_retries
         && !is_probe_for_us(input)
     {
         return Decision::Bounce;
     }
-    match &input.whereabouts.home {
+    match &input.facts.locations.home {
         Some(home) if *home != input.rules.local => towards(input, home),
-        _ => Decision::Reinject {
-            reason: ReinjectReason::LastResort,
-        },
+        _ => reinject(input, ReinjectReason::LastResort),
     }
 }
 
@@ -255,10 +429,10 @@ fn to_nobody_known(input: &RoutingInput<'_>) -> Decision {
 /// If they are not, it is of no use anywhere else: a server asks for presence when
 /// somebody comes online.
 fn presence_made_for<'a>(input: &RoutingInput<'a>) -> Option<&'a Host> {
-    let is_shown = matches!(input.stanza_type, None | Some("unavailable" | "probe"));
-    let is_presence = input.kind == Kind::Presence && is_shown;
-    let host = input.copy_for.filter(|_| is_presence)?;
-    match input.arrival {
+    let is_shown = matches!(input.stanza_type(), None | Some("unavailable" | "probe"));
+    let is_presence = input.kind() == Kind::Presence && is_shown;
+    let host = input.envelope.copy_for.as_ref().filter(|_| is_presence)?;
+    match &input.envelope.arrival {
         // It is where it was to go.
         Arrival::Link(_) => (*host == input.rules.local).then_some(host),
         Arrival::Component | Arrival::Own => Some(host),
@@ -269,46 +443,34 @@ fn presence_made_for<'a>(input: &RoutingInput<'a>) -> Option<&'a Host> {
 /// and answers also for those who are not.
 fn is_probe_for_us(input: &RoutingInput<'_>) -> bool {
     let local = &input.rules.local;
-    input.kind == Kind::Presence
-        && input.stanza_type == Some("probe")
-        && matches!(input.arrival, Arrival::Link(_))
+    input.kind() == Kind::Presence
+        && input.stanza_type() == Some("probe")
+        && matches!(input.envelope.arrival, Arrival::Link(_))
         && input
-            .whereabouts
+            .facts
+            .locations
             .home
             .as_ref()
             .is_none_or(|home| home == local)
 }
 
-/// To every one of `hosts`.
+/// To every one of `hosts`, this one first.
 fn to_each(input: &RoutingInput<'_>, hosts: &[&Host]) -> Decision {
-    if input.ttl == 0 {
-        return Decision::Reinject {
-            reason: ReinjectReason::TtlZero,
-        };
+    if input.envelope.ttl == 0 {
+        return reinject(input, ReinjectReason::TtlZero);
     }
-    let (here, peers): (Vec<&Host>, Vec<&Host>) =
-        hosts.iter().partition(|h| ***h == input.rules.local);
-    Decision::Forward {
-        hosts: peers.into_iter().cloned().collect(),
-        here_too: !here.is_empty(),
-    }
+    let (here, peers): (Vec<&Host>, Vec<&Host>) = hosts.iter().partition(|h| input.is_local(h));
+    Decision::FanOut(here.into_iter().chain(peers).cloned().collect())
 }
 
 /// To `host`, whether that is us or a peer.
 fn towards(input: &RoutingInput<'_>, host: &Host) -> Decision {
     if *host == input.rules.local {
-        Decision::Reinject {
-            reason: ReinjectReason::Routed,
-        }
-    } else if input.ttl == 0 {
-        Decision::Reinject {
-            reason: ReinjectReason::TtlZero,
-        }
+        reinject(input, ReinjectReason::Routed)
+    } else if input.envelope.ttl == 0 {
+        reinject(input, ReinjectReason::TtlZero)
     } else {
-        Decision::Forward {
-            hosts: vec![host.clone()],
-            here_too: false,
-        }
+        Decision::Forward(host.clone())
     }
 }
 
@@ -322,12 +484,12 @@ struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     fn of(input: &'a RoutingInput<'_>) -> Self {
-        let Locations { full, bare, .. } = input.whereabouts;
-        let exact = input.recipient.is_full() && (input.here || !full.is_empty());
+        let Locations { full, bare, .. } = &input.facts.locations;
+        let exact = input.recipient.is_full() && (input.facts.here || !full.is_empty());
         let local = &input.rules.local;
         let mut hosts: Vec<&Host> = if exact { full } else { bare }.iter().collect();
         // Our own tracker knows it before the table does.
-        if input.here && !hosts.contains(&local) {
+        if input.facts.here && !hosts.contains(&local) {
             hosts.insert(0, local);
         }
         Self { hosts, exact }
@@ -354,7 +516,7 @@ impl<'a> Candidates<'a> {
         if self.exact {
             return false;
         }
-        match (input.kind, input.stanza_type) {
+        match (input.kind(), input.stanza_type()) {
             (Kind::Iq, Some("result" | "error")) => {
                 // Which server asked in the user's name (for +notify, say)
                 // can't be told; the others ignore it.

@@ -1,8 +1,10 @@
-//! Stanzas that went to several hosts, a copy to each: that none comes twice to
-//! a host, and that the sender is told at most once, and only if none arrived.
+//! Stanzas that go to several hosts, a copy to each: no host receives two, and
+//! error replies are merged: the sender receives one, and only if no copy arrived.
 //!
-//! Bounded in number and time: what is forgotten comes twice, or is told of.
+//! Bounded in number and time: after eviction, a duplicate or an extra error can
+//! reach the user.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +13,7 @@ use jid::{BareJid, Jid};
 use moka::sync::Cache;
 
 use crate::envelope::{Envelope, EnvelopeId};
+use crate::host::Host;
 use crate::stanza::{Kind, Stanza};
 
 /// A copy that has not found its place within a minute has other troubles.
@@ -22,26 +25,10 @@ const CAPACITY: u64 = 100_000;
 #[derive(Debug)]
 pub struct FanOut {
     /// Which copies the local server was handed.
-    handed: Cache<Copied, ()>,
+    handed: Cache<EnvelopeId, ()>,
     /// Messages that were copied here, and how many of the copies no error has
     /// come back for.
     unanswered: Cache<Message, Arc<AtomicUsize>>,
-}
-
-/// All copies of one stanza.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Copied {
-    id: EnvelopeId,
-    recipient: Option<BareJid>,
-}
-
-impl Copied {
-    fn of(envelope: &Envelope) -> Self {
-        Self {
-            id: envelope.id,
-            recipient: envelope.stanza.to().map(Jid::to_bare),
-        }
-    }
 }
 
 /// What an error says of the message that it answers (RFC 6120 §8.3.1).
@@ -76,7 +63,7 @@ impl Message {
 impl FanOut {
     /// None yet. `max_wait` is how long a stanza may wait at each of two hosts.
     #[must_use]
-    pub fn new(max_wait: Duration) -> Self {
+    pub(crate) fn new(max_wait: Duration) -> Self {
         let lifetime = LIFETIME.max(max_wait.saturating_mul(2));
         Self {
             handed: remembered(lifetime),
@@ -84,8 +71,29 @@ impl FanOut {
         }
     }
 
-    /// `stanza` goes out from here in so many copies.
-    pub fn made(&self, stanza: &Stanza, count: usize) {
+    /// Puts a copy of `envelope` for each of `hosts` into `copies`. With one host
+    /// the envelope itself is made for it. Its receipt goes with the last.
+    pub(crate) fn split(
+        &self,
+        mut envelope: Envelope,
+        mut hosts: Vec<Host>,
+        copies: &mut VecDeque<Envelope>,
+    ) {
+        let last = hosts.pop();
+        if !hosts.is_empty() {
+            self.made(&envelope.stanza, hosts.len() + 1);
+        }
+        for host in hosts {
+            let mut copy = envelope.copy();
+            copy.copy_for = Some(host);
+            copies.push_back(copy);
+        }
+        envelope.copy_for = last;
+        copies.push_back(envelope);
+    }
+
+    /// `stanza` goes out from here in `count` copies.
+    fn made(&self, stanza: &Stanza, count: usize) {
         if let Some(message) = Message::sent(stanza) {
             let unanswered = Arc::new(AtomicUsize::new(count));
             self.unanswered.insert(message, unanswered);
@@ -93,30 +101,30 @@ impl FanOut {
     }
 
     /// The local server is handed `envelope`.
-    pub fn handed(&self, envelope: &Envelope) {
+    pub(crate) fn handed(&self, envelope: &Envelope) {
         if envelope.copy_for.is_some() {
-            self.handed.insert(Copied::of(envelope), ());
+            self.handed.insert(envelope.id, ());
         }
     }
 
     /// It could not be handed `envelope`.
-    pub fn given_back(&self, envelope: &Envelope) {
+    pub(crate) fn given_back(&self, envelope: &Envelope) {
         if envelope.copy_for.is_some() {
-            self.handed.invalidate(&Copied::of(envelope));
+            self.handed.invalidate(&envelope.id);
         }
     }
 
     /// Whether `envelope` is one of several copies, and the local server was
     /// handed another one.
     #[must_use]
-    pub fn has_another(&self, envelope: &Envelope) -> bool {
-        envelope.copy_for.is_some() && self.handed.contains_key(&Copied::of(envelope))
+    pub(crate) fn has_another(&self, envelope: &Envelope) -> bool {
+        envelope.copy_for.is_some() && self.handed.contains_key(&envelope.id)
     }
 
     /// Whether the sender of a copy waits to be told of its fate: errors about
     /// copies are counted where these were made, by the message's `id`.
     #[must_use]
-    pub fn are_counted(copy: &Stanza) -> bool {
+    pub(crate) fn are_counted(copy: &Stanza) -> bool {
         Message::sent(copy).is_some()
     }
 
@@ -124,7 +132,7 @@ impl FanOut {
     /// another copy may have arrived: then its sender must not be told. The
     /// error about the last of them stands for all.
     #[must_use]
-    pub fn absorb(&self, stanza: &Stanza) -> bool {
+    pub(crate) fn absorb(&self, stanza: &Stanza) -> bool {
         if stanza.stanza_type() != Some("error") {
             return false;
         }
@@ -157,7 +165,6 @@ where
 mod tests {
     use super::*;
     use crate::envelope::Arrival;
-    use crate::host::Host;
 
     const ALICE: &str = "alice@x.test/a";
 
@@ -227,10 +234,8 @@ mod tests {
         another.copy_for = Some(Host::new("dc2.test").unwrap());
         assert!(copies.has_another(&another));
 
-        let mut reply = Envelope::new(host, Arrival::Own, 4, error("1", "bob@x.test"));
-        reply.id = one.id;
-        reply.copy_for.clone_from(&one.copy_for);
-        assert!(!copies.has_another(&reply), "it goes the other way");
+        let reply = Envelope::new(host, Arrival::Own, 4, error("1", "bob@x.test"));
+        assert_ne!(reply.id, one.id, "an error reply has an id of its own");
 
         copies.given_back(&one);
         assert!(!copies.has_another(&another));

@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use crate::config;
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
 use crate::metrics::Metrics;
+use crate::stanza::{Reason, Refusal, Stanza};
 
 /// A retry never waits longer than this: a held stanza is a late stanza.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
@@ -37,20 +39,6 @@ pub struct HoldKey {
     pub recipient: Option<BareJid>,
     /// The host that copies made here are for.
     pub copies_for: Option<Host>,
-}
-
-impl HoldKey {
-    /// The pair that `envelope` belongs to.
-    #[must_use]
-    pub fn of(envelope: &Envelope) -> Self {
-        let is_made_here = !matches!(envelope.arrival, Arrival::Link(_));
-        let copies_for = envelope.copy_for.clone().filter(|_| is_made_here);
-        Self {
-            sender: envelope.stanza.from().map(Jid::to_bare),
-            recipient: envelope.stanza.to().map(Jid::to_bare),
-            copies_for,
-        }
-    }
 }
 
 /// An envelope that waits, and for what.
@@ -80,7 +68,7 @@ pub enum HoldReason {
 
 /// The stanzas of one pair.
 #[derive(Debug, Default)]
-struct Line {
+struct HeldLine {
     held: VecDeque<HeldEnvelope>,
     bytes: usize,
     /// When to try again; `None` while a retry is on its way to a worker.
@@ -88,8 +76,8 @@ struct Line {
 }
 
 #[derive(Debug, Default)]
-struct Lines {
-    by_pair: HashMap<HoldKey, Line>,
+struct HeldLines {
+    by_pair: HashMap<HoldKey, HeldLine>,
     by_due: BTreeSet<(Instant, HoldKey)>,
     by_recipient: HashMap<BareJid, BTreeSet<HoldKey>>,
     count: usize,
@@ -99,65 +87,142 @@ struct Lines {
 /// All that is held by this gateway.
 #[derive(Debug)]
 pub struct HoldQueue {
-    lines: Mutex<Lines>,
+    lines: Mutex<HeldLines>,
     /// Something became due earlier than before.
     changed: Notify,
+    /// [`HeldLines::count`], to be read without the lock: nearly always 0.
+    count: AtomicUsize,
+    /// Set when the gateway stops: nothing is held any more.
+    closing: AtomicBool,
+    local: Host,
+    /// `connections.max_wait`, from when this gateway took the stanza in.
+    max_wait: Duration,
     resend_after: Duration,
     max_bytes: usize,
     metrics: Arc<Metrics>,
 }
 
+/// An envelope that can't be held, and the error for its sender.
+#[derive(Debug)]
+pub(crate) struct HoldRefused {
+    pub(crate) envelope: Envelope,
+    pub(crate) refusal: Refusal,
+}
+
 impl HoldQueue {
-    /// Nothing held yet.
+    /// An empty queue of the gateway of `local`.
     #[must_use]
-    pub fn new(config: &config::Bounce, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        config: &config::Bounce,
+        max_wait: Duration,
+        local: Host,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             lines: Mutex::default(),
             changed: Notify::new(),
+            count: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            local,
+            max_wait,
             resend_after: config.resend_after,
             max_bytes: config.max_bytes,
             metrics,
         }
     }
 
-    /// Sets `envelope` aside, behind what its pair has here already and was
-    /// taken in before it: one that a link gives back is older than what has
-    /// found the way closed since. If it lacks its recipient, it is tried again after `resend_after`, doubled with each
-    /// of `tries`; if it lacks a way, soon.
+    /// Whether nothing is held: then no stanza has to wait behind another.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether the gateway is stopping.
+    #[must_use]
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
+    /// Holds nothing any more, and takes out everything, pair by pair.
+    #[must_use]
+    pub(crate) fn close(&self) -> Vec<HeldEnvelope> {
+        self.closing.store(true, Ordering::Relaxed);
+        let keys: Vec<HoldKey> = self.lines().by_pair.keys().cloned().collect();
+        keys.iter().flat_map(|key| self.release(key)).collect()
+    }
+
+    /// The key of `envelope`. The gateway's own stanzas for the local server
+    /// are in order with the others of their pair.
+    pub(crate) fn key_of(&self, envelope: &Envelope) -> HoldKey {
+        let copies_for = match envelope.arrival {
+            Arrival::Link(_) => None,
+            Arrival::Own => envelope.copy_for.clone().filter(|host| *host != self.local),
+            Arrival::Component => envelope.copy_for.clone(),
+        };
+        HoldKey {
+            copies_for,
+            ..pair_of(&envelope.stanza)
+        }
+    }
+
+    /// Holds `envelope` behind those of its pair that were taken in before it: a
+    /// link can return an envelope that is older than those held since. Without a
+    /// recipient it is tried again after `resend_after`, doubled with each bounce;
+    /// without a route soon, and not after `max_wait`.
     ///
     /// # Errors
-    /// Gives the envelope back when `max_bytes` would be exceeded.
-    pub fn hold(&self, held: HeldEnvelope, tries: u32) -> Result<(), Box<HeldEnvelope>> {
-        let size = held.size();
+    /// Returns the envelope when the gateway is stopping, when the stanza has been
+    /// without a route for `max_wait`, and when `max_bytes` would be exceeded.
+    pub(crate) fn hold(
+        &self,
+        mut envelope: Envelope,
+        reason: HoldReason,
+    ) -> Result<(), Box<HoldRefused>> {
+        let deadline = envelope.taken_at + self.max_wait;
+        let now = Instant::now();
+        let is_late = reason == HoldReason::NoRoute && now >= deadline;
+        if is_late || self.is_closing() {
+            return Err(Box::new(HoldRefused {
+                envelope,
+                refusal: too_late(),
+            }));
+        }
+        let size = envelope.stanza.len();
         let mut lines = self.lines();
         if lines.bytes.saturating_add(size) > self.max_bytes {
-            return Err(Box::new(held));
+            drop(lines);
+            return Err(Box::new(HoldRefused {
+                envelope,
+                refusal: overflow(),
+            }));
         }
+        let due = match reason {
+            HoldReason::NoRecipient => {
+                let delay = self.delay(envelope.retries_at(&self.local));
+                envelope.count_retry(&self.local);
+                now + delay
+            }
+            HoldReason::NoRoute => deadline.min(now + jittered(ROUTE_DELAY)),
+        };
+        // It would keep all that was read with it in memory.
+        envelope.stanza.detach();
         lines.bytes += size;
         lines.count += 1;
-        let pair = HoldKey::of(&held.envelope);
-        let delay = match held.reason {
-            HoldReason::NoRecipient => self.delay(tries),
-            HoldReason::NoRoute => jittered(ROUTE_DELAY),
-        };
-        let line = lines.by_pair.entry(pair.clone()).or_default();
-        let taken_at = held.envelope.taken_at;
-        let older = |other: &HeldEnvelope| other.envelope.taken_at <= taken_at;
+        let key = self.key_of(&envelope);
+        let line = lines.by_pair.entry(key.clone()).or_default();
+        let older = |other: &HeldEnvelope| other.envelope.taken_at <= envelope.taken_at;
         let position = line.held.iter().rposition(older).map_or(0, |last| last + 1);
-        line.held.insert(position, held);
+        line.held
+            .insert(position, HeldEnvelope { envelope, reason });
         line.bytes += size;
         if line.due.is_none() {
-            let due = Instant::now() + delay;
             line.due = Some(due);
-            lines.by_due.insert((due, pair.clone()));
+            lines.by_due.insert((due, key.clone()));
             self.changed.notify_one();
         }
-        if let Some(recipient) = &pair.recipient {
-            lines
-                .by_recipient
-                .entry(recipient.clone())
-                .or_default()
-                .insert(pair);
+        if let Some(recipient) = &key.recipient {
+            let keys = lines.by_recipient.entry(recipient.clone()).or_default();
+            keys.insert(key);
         }
         self.show(&lines);
         Ok(())
@@ -197,29 +262,40 @@ impl HoldQueue {
         Ok(())
     }
 
-    /// What the first held envelope of `pair` waits for; `None` when nothing is held.
+    /// Why `envelope` has to wait behind those of its pair, if any is held.
     #[must_use]
-    pub fn reason(&self, pair: &HoldKey) -> Option<HoldReason> {
-        let lines = self.lines();
-        lines
-            .by_pair
-            .get(pair)
-            .and_then(|line| line.held.front())
-            .map(|held| held.reason)
+    pub(crate) fn reason_to_wait(&self, envelope: &Envelope) -> Option<HoldReason> {
+        if self.is_empty() {
+            return None;
+        }
+        self.reason(&self.key_of(envelope))
     }
 
-    /// Whether copies for `host`, of the pair of `envelope`, are held.
+    /// Why the first held envelope of `key` waits; `None` if none is held.
     #[must_use]
-    pub fn holds_copies(&self, envelope: &Envelope, host: &Host) -> bool {
-        // Nearly always, and then without a look at the pair.
-        if self.metrics.held.get() == 0 {
-            return false;
+    pub(crate) fn reason(&self, key: &HoldKey) -> Option<HoldReason> {
+        let lines = self.lines();
+        let first = lines.by_pair.get(key)?.held.front()?;
+        Some(first.reason)
+    }
+
+    /// The hosts for which copies of the pair of `envelope` are held.
+    #[must_use]
+    pub(crate) fn copies_held_for(&self, envelope: &Envelope) -> Vec<Host> {
+        if self.is_empty() {
+            return Vec::new();
         }
-        let pair = HoldKey {
-            copies_for: Some(host.clone()),
-            ..HoldKey::of(envelope)
-        };
-        self.reason(&pair).is_some()
+        let pair = pair_of(&envelope.stanza);
+        let lines = self.lines();
+        let keys = pair
+            .recipient
+            .as_ref()
+            .and_then(|it| lines.by_recipient.get(it));
+        keys.into_iter()
+            .flatten()
+            .filter(|key| key.sender == pair.sender)
+            .filter_map(|key| key.copies_for.clone())
+            .collect()
     }
 
     /// Takes out all of `pair`, in order.
@@ -246,17 +322,13 @@ impl HoldQueue {
         line.held
     }
 
-    /// Takes out everything, pair by pair.
-    #[must_use]
-    pub fn release_all(&self) -> Vec<HeldEnvelope> {
-        let pairs: Vec<HoldKey> = self.lines().by_pair.keys().cloned().collect();
-        pairs.iter().flat_map(|pair| self.release(pair)).collect()
-    }
-
     /// `recipient` has turned up: what is held for it is due now.
-    pub fn wake(&self, recipient: &BareJid) {
+    pub(crate) fn wake(&self, recipient: &Jid) {
+        if self.is_empty() {
+            return;
+        }
         let mut lines = self.lines();
-        let Some(pairs) = lines.by_recipient.get(recipient).cloned() else {
+        let Some(pairs) = lines.by_recipient.get(&recipient.to_bare()).cloned() else {
             return;
         };
         let now = Instant::now();
@@ -316,7 +388,8 @@ impl HoldQueue {
         jittered(doubled.min(longest))
     }
 
-    fn show(&self, lines: &Lines) {
+    fn show(&self, lines: &HeldLines) {
+        self.count.store(lines.count, Ordering::Release);
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.metrics.held.set(gauge(lines.count));
         self.metrics.bounce_queue_size.set(gauge(lines.count));
@@ -324,9 +397,29 @@ impl HoldQueue {
     }
 
     /// Plain data: a panic elsewhere cannot have left it half changed.
-    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+    fn lines(&self) -> std::sync::MutexGuard<'_, HeldLines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The pair of `stanza`, whatever hosts its copies are for.
+pub(crate) fn pair_of(stanza: &Stanza) -> HoldKey {
+    HoldKey {
+        sender: stanza.from().map(Jid::to_bare),
+        recipient: stanza.to().map(Jid::to_bare),
+        copies_for: None,
+    }
+}
+
+/// The error for a stanza that was without a route for `connections.max_wait`.
+pub(crate) fn too_late() -> Refusal {
+    let text = "The recipient's server could not be reached in time.";
+    Refusal::new(Reason::Timeout, text)
+}
+
+fn overflow() -> Refusal {
+    let text = "Too many messages are waiting for their recipients; try again later.";
+    Refusal::new(Reason::Overflow, text)
 }
 
 /// A quarter more or less, so that a thousand stanzas held in one second do not

@@ -6,10 +6,12 @@ mod decide;
 mod fan_out;
 mod hold;
 mod relay;
+mod shared_domain;
 mod workers;
 
 pub use decide::RoutingRules;
 pub use fan_out::FanOut;
 pub use hold::HoldQueue;
 pub use relay::Relay;
+pub use shared_domain::SharedDomain;
 pub use workers::Workers;

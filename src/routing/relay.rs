@@ -1,125 +1,120 @@
-//! Carries out one decision: the page to read first.
+//! Takes stanzas in, has them decided, and carries each decision out.
+//!
+//! The page to read first. A stanza's way is [`Relay::carry`] → `take_in` →
+//! `route` → [`decide`](decide::decide) → `act`.
 
-mod accounts;
-mod copies;
-mod holding;
-mod learning;
+mod facts;
+mod own;
 mod presence_hooks;
-mod quirks;
+mod retry;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use jid::Jid;
-use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::addresses::Translator;
 use crate::component::Components;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
-use crate::host::{Host, Locations};
+use crate::host::Host;
 use crate::link::Links;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, RoutingCounters};
 use crate::presence_sync::{PresenceSnapshot, PresenceSync, is_own_probe};
-use crate::registry::Directory;
 use crate::routing::decide::{
-    self, Decision, ReinjectReason, RoutingInput, RoutingRules, ServiceHost,
+    self, Absorbed, Decision, Intake, ReinjectReason, RoutingFacts, RoutingRules,
 };
 use crate::routing::fan_out::FanOut;
-use crate::routing::hold::{HeldEnvelope, HoldKey, HoldQueue, HoldReason};
-use crate::services::{Answer, Offered, Services};
+use crate::routing::hold::{self, HoldQueue, HoldReason, HoldRefused};
+use crate::routing::shared_domain::SharedDomain;
+use crate::services;
 use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
-/// What routing needs: each part behind its own door.
+/// Routing, with the rooms that it uses.
 pub struct Relay {
-    /// How to decide.
-    pub rules: RoutingRules,
+    /// The configuration of the decision.
+    pub(crate) rules: RoutingRules,
     /// Global ⇄ local addresses.
-    pub translator: Translator,
-    /// Who is where.
-    pub sessions: Arc<Sessions>,
-    /// Answers for the shared domain itself.
-    pub services: Services,
-    /// The ways to the peers.
-    pub links: Arc<Links>,
-    /// Which service domains there are, and who has them.
-    pub directory: watch::Receiver<Arc<Directory>>,
-    /// The ways to the local server.
-    pub components: Components,
-    /// What has no way at the moment.
-    pub hold: Arc<HoldQueue>,
-    /// What went to several hosts.
-    pub fan_out: FanOut,
-    /// The presence that users have been sent across datacenters.
+    pub(crate) translator: Translator,
+    /// The session table and the tracker of local sessions.
+    pub(crate) sessions: Arc<Sessions>,
+    /// The shared domain itself, and its service domains.
+    pub(crate) shared_domain: SharedDomain,
+    /// The routes to the peers.
+    pub(crate) links: Arc<Links>,
+    /// The routes to the local server.
+    pub(crate) components: Components,
+    /// Stanzas without a recipient or a route.
+    pub(crate) hold: Arc<HoldQueue>,
+    /// Stanzas that went to several hosts.
+    pub(crate) fan_out: FanOut,
+    /// The remote presence that local users have been sent, and the reverse.
     pub(crate) presence: Arc<PresenceSync>,
-    /// `message_ttl`, for stanzas that start here.
-    pub message_ttl: u32,
-    /// `connections.max_wait`: how long a stanza may wait for its next hop.
-    pub max_wait: Duration,
-    /// The counters.
-    pub metrics: Arc<Metrics>,
-    /// Set when the gateway is on its way out: nothing is set aside any more.
-    pub closing: AtomicBool,
+    /// Counters whose labels vary.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Counters whose labels are fixed.
+    pub(crate) counters: RoutingCounters,
 }
 
-/// One step leaves at most a few more to do: the error reply, a held line.
-type Backlog = VecDeque<HeldEnvelope>;
+/// Envelopes still to be routed in this turn: error replies, copies, held lines.
+/// Nearly always empty, and then without an allocation.
+type Backlog = VecDeque<Envelope>;
 
 impl Relay {
-    /// Carries an envelope that has just come in.
-    pub async fn carry(&self, envelope: Envelope) {
+    /// Routes an envelope that has just come in.
+    pub(crate) async fn carry(&self, mut envelope: Envelope) {
         let mut backlog = Backlog::new();
-        self.receive(envelope, &mut backlog);
-        self.carry_behind_held(backlog).await;
+        match self.take_in(&mut envelope, &mut backlog) {
+            Intake::Accepted => self.route_behind_held(envelope, &mut backlog).await,
+            intake => {
+                let facts = RoutingFacts {
+                    intake,
+                    ..RoutingFacts::default()
+                };
+                let decision = decide::decide(&envelope, &facts, &self.rules);
+                self.act(decision, envelope, facts, &mut backlog);
+            }
+        }
+        self.carry_all(backlog).await;
     }
 
-    /// Takes back what a link or the component could not deliver.
-    pub async fn reroute(&self, undelivered: Undelivered) {
+    /// Routes an envelope anew that a link or the component returned.
+    pub(crate) async fn reroute(&self, undelivered: Undelivered) {
         let Undelivered { envelope, reason } = undelivered;
         let mut backlog = Backlog::new();
         match reason {
-            Obstacle::TooLate => self.refuse(envelope, too_late(), &mut backlog),
-            Obstacle::TooLarge => self.refuse(envelope, too_large(), &mut backlog),
-            Obstacle::Absent | Obstacle::Full => backlog.push_back(not_held(envelope)),
-        }
-        self.carry_behind_held(backlog).await;
-    }
-
-    /// From now on nothing is set aside: what has no way at once goes to the
-    /// local server or back to its sender. What is held goes the same way.
-    pub async fn close(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-        self.carry_all(self.hold.release_all().into()).await;
-    }
-
-    /// In order: behind a stanza that has to wait, the rest of its pair waits too.
-    async fn carry_all(&self, mut backlog: Backlog) {
-        while let Some(held) = backlog.pop_front() {
-            match self.hold.reason(&HoldKey::of(&held.envelope)) {
-                None => self.step(held, &mut backlog).await,
-                Some(HoldReason::NoRecipient) => self.bounce(held, &mut backlog),
-                Some(HoldReason::NoRoute) => self.hold_for_route(held.envelope, &mut backlog),
+            Obstacle::TooLate => self.refuse(envelope, &hold::too_late(), &mut backlog),
+            Obstacle::TooLarge => self.refuse(envelope, &too_large(), &mut backlog),
+            Obstacle::Absent | Obstacle::Full => {
+                self.route_behind_held(envelope, &mut backlog).await;
             }
         }
+        self.carry_all(backlog).await;
     }
 
-    /// Counts, translates and learns: done once per envelope.
-    fn receive(&self, mut envelope: Envelope, backlog: &mut Backlog) {
-        let from = match &envelope.arrival {
-            Arrival::Component => "component",
-            Arrival::Link(_) => "link",
-            Arrival::Own => "own",
-        };
-        self.metrics.taken.with_label_values(&[from]).inc();
-        // It may stay for long, and should not keep all that was read with it.
-        envelope.stanza.detach();
+    /// From now on nothing is held: a stanza without a route goes to the local
+    /// server or back to its sender, those held so far too.
+    pub(crate) async fn close(&self) {
+        let held = self.hold.close().into_iter();
+        self.carry_all(held.map(|held| held.envelope).collect())
+            .await;
+    }
+
+    /// Routes all of `backlog`, in order, and what follows from it.
+    async fn carry_all(&self, mut backlog: Backlog) {
+        while let Some(envelope) = backlog.pop_front() {
+            self.route(envelope, &mut backlog).await;
+        }
+    }
+
+    /// Counts, translates and learns: once an envelope.
+    fn take_in(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> Intake {
         match &envelope.arrival {
             Arrival::Component => {
+                self.counters.taken_component.inc();
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
-                    return self.refuse(envelope, refusal, backlog);
+                    return Intake::Refused(refusal);
                 }
                 if self.is_from_user(&envelope.stanza)
                     && let Some(probe) = self.sessions.observe(&envelope.stanza)
@@ -128,139 +123,113 @@ impl Relay {
                 }
             }
             Arrival::Link(_) => {
+                self.counters.taken_link.inc();
                 if let Err(refusal) = self.translator.check_link_sender(&envelope.stanza) {
-                    return self.refuse(envelope, refusal, backlog);
+                    return Intake::Refused(refusal);
                 }
-                self.learn(&envelope);
-                self.doubt_if_returned(&envelope);
+                self.learn(envelope);
             }
-            Arrival::Own => {}
+            Arrival::Own => self.counters.taken_own.inc(),
         }
-        if self.absorb_presence(&mut envelope, backlog) {
-            return;
+        if self.absorbs_presence(envelope, backlog) {
+            return Intake::Absorbed(Absorbed::Presence);
         }
         if self.fan_out.absorb(&envelope.stanza) {
-            self.metrics.absorbed.with_label_values(&["error"]).inc();
-            debug!(id = %envelope.id, "an error about one of several copies");
-            return envelope.receipt.settle();
+            return Intake::Absorbed(Absorbed::Error);
         }
-        if let (true, Some(sender)) = (shows_presence(&envelope.stanza), envelope.stanza.from()) {
-            // Whoever sends is there: what waits for it need not wait longer.
-            // But a server also writes in the name of those who are not.
-            if envelope.arrival != Arrival::Component || self.sessions.is_here(sender) {
-                self.hold.wake(&sender.to_bare());
-            }
+        if !self.hold.is_empty()
+            && shows_presence(&envelope.stanza)
+            && let Some(sender) = envelope.stanza.from()
+            // A server also writes in the name of users who are offline.
+            && (envelope.arrival != Arrival::Component || self.sessions.is_here(sender))
+        {
+            // The sender is online: stanzas held for it need not wait longer.
+            self.hold.wake(sender);
         }
-        backlog.push_back(not_held(envelope));
+        Intake::Accepted
     }
 
-    async fn step(&self, mut held: HeldEnvelope, backlog: &mut Backlog) {
-        let decision = self.decide(&held).await;
-        let decision = self.with_who_wants_it(decision, &mut held.envelope);
+    /// Decides, unless the stanza has to wait behind others of its pair.
+    async fn route(&self, envelope: Envelope, backlog: &mut Backlog) {
+        if let Some(reason) = self.hold.reason_to_wait(&envelope) {
+            return self.hold(envelope, reason, backlog);
+        }
+        let facts = self.facts(&envelope).await;
+        let decision = decide::decide(&envelope, &facts, &self.rules);
+        self.probe_missing(&decision, &envelope.stanza, facts.here);
+        self.act(decision, envelope, facts, backlog);
+    }
+
+    fn act(
+        &self,
+        decision: Decision,
+        mut envelope: Envelope,
+        facts: RoutingFacts,
+        backlog: &mut Backlog,
+    ) {
         debug!(
-            id = %held.envelope.id,
-            kind = held.envelope.stanza.kind().name(),
-            to = held.envelope.stanza.to().map(tracing::field::display),
+            id = %envelope.id,
+            kind = envelope.stanza.kind().name(),
+            to = envelope.stanza.to().map(tracing::field::display),
             ?decision,
             "decided"
         );
-        self.ask_for_missing(&decision, &held.envelope.stanza);
         match decision {
-            Decision::Answer => self.answer(held.envelope, backlog),
-            Decision::Reinject { reason } => self.reinject(held.envelope, reason, backlog),
-            Decision::Forward { hosts, here_too } => {
-                self.forward(held.envelope, &hosts, here_too, backlog)
+            Decision::Answer => {
+                let answer = self.shared_domain.answer(&envelope.stanza);
+                self.answer(answer, envelope, backlog);
             }
-            Decision::Bounce => self.bounce(held, backlog),
-            Decision::Refuse(refusal) => self.refuse(held.envelope, refusal, backlog),
+            Decision::AnswerForAccount => {
+                let reply = facts.account_reply.into_iter().collect();
+                self.answer(services::Answer::Reply(reply), envelope, backlog);
+            }
+            Decision::Reinject { reason, to_bare } => {
+                self.reinject(envelope, reason, to_bare, backlog);
+            }
+            Decision::Forward(host) => self.forward(envelope, &host, backlog),
+            Decision::FanOut(hosts) => {
+                self.metrics.copied.inc_by(hosts.len() as u64 - 1);
+                self.fan_out.split(envelope, hosts, backlog);
+            }
+            Decision::Bounce => self.hold(envelope, HoldReason::NoRecipient, backlog),
+            Decision::HoldForRoute => self.hold(envelope, HoldReason::NoRoute, backlog),
+            Decision::Absorb(what) => {
+                let absorbed = &self.metrics.absorbed;
+                absorbed.with_label_values(&[what.label()]).inc();
+                if what == Absorbed::Copy && FanOut::are_counted(&envelope.stanza) {
+                    // The host that made the copies counts the errors about them.
+                    let text = "Another copy of it is there already.";
+                    let refusal = Refusal::new(Reason::Unavailable, text);
+                    self.reply_with_error(&envelope, &refusal, backlog);
+                }
+                envelope.receipt.settle();
+            }
+            Decision::Refuse(refusal) => self.refuse(envelope, &refusal, backlog),
         }
     }
 
-    fn is_user(&self, jid: &Jid) -> bool {
-        jid.node().is_some() && self.rules.global == *jid.domain().as_str()
-    }
-
-    /// Asks who has the recipient, then decides.
-    async fn decide(&self, held: &HeldEnvelope) -> Decision {
-        let envelope = &held.envelope;
-        let Some(recipient) = envelope.stanza.to() else {
-            return Decision::Refuse(Refusal::new(
-                Reason::BadAddress,
-                "The stanza has no recipient.",
-            ));
-        };
-        let to_user = self.is_user(recipient);
-        let known = if to_user {
-            self.sessions.locate(recipient).await
-        } else {
-            Locations::default()
-        };
-        if let Some(refusal) = self.check_account(envelope).await {
-            return Decision::Refuse(refusal);
-        }
-        // On the way out nobody waits for a claim any more.
-        let closing = self.closing.load(Ordering::Relaxed);
-        decide::decide(&RoutingInput {
-            recipient,
-            kind: envelope.stanza.kind(),
-            stanza_type: envelope.stanza.stanza_type(),
-            arrival: &envelope.arrival,
-            origin: &envelope.origin,
-            copy_for: envelope.copy_for.as_ref(),
-            ttl: envelope.ttl,
-            retries: if closing {
-                u32::MAX
-            } else {
-                envelope.retries_at(&self.rules.local)
-            },
-            whereabouts: &known,
-            here: to_user && self.sessions.is_here(recipient),
-            service: self.service_at(recipient),
-            rules: &self.rules,
-        })
-    }
-
-    /// Who has the recipient's domain, if it is a service domain.
-    fn service_at(&self, recipient: &Jid) -> ServiceHost {
-        let domain = recipient.domain().as_str();
-        if self.rules.global == *domain {
-            return ServiceHost::NotAService;
-        }
-        match self.directory.borrow().find(domain) {
-            None => ServiceHost::NotAService,
-            Some(listing) => match listing.host(&self.rules.local) {
-                Some(host) => ServiceHost::HostedAt(host.clone()),
-                None => ServiceHost::Unhosted,
-            },
-        }
-    }
-
-    /// Hands to the local server.
-    fn reinject(&self, envelope: Envelope, reason: ReinjectReason, backlog: &mut Backlog) {
-        if let Some(reply) = self.answer_for_server(&envelope.stanza) {
-            return self.answer_with(Answer::Reply(vec![reply]), envelope, backlog);
-        }
-        if self.fan_out.has_another(&envelope) {
-            return self.absorb_copy(envelope, backlog);
-        }
-        if self.hold.holds_copies(&envelope, &self.rules.local) {
-            return self.hold_for_route(envelope, backlog);
-        }
+    /// Hands the stanza to the local server.
+    fn reinject(
+        &self,
+        envelope: Envelope,
+        reason: ReinjectReason,
+        to_bare: bool,
+        backlog: &mut Backlog,
+    ) {
         let mut local = envelope.stanza.clone();
         if let Err(refusal) = self.translator.inbound(&mut local) {
-            return self.refuse(envelope, refusal, backlog);
+            return self.refuse(envelope, &refusal, backlog);
         }
-        self.address_for_server(&mut local, &envelope.stanza);
+        if let Some(to) = local.to().filter(|_| to_bare).map(Jid::to_bare) {
+            local.set_to(to.into());
+        }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
         let snapshot = PresenceSnapshot::of(&envelope);
         self.fan_out.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
                 self.presence.reinjected(snapshot);
-                self.metrics
-                    .reinjected
-                    .with_label_values(&[kind.name()])
-                    .inc();
+                self.counters.reinjected(kind).inc();
                 if reason == ReinjectReason::TtlZero {
                     self.metrics.stop_ttl_zero.inc();
                 } else {
@@ -269,23 +238,13 @@ impl Relay {
             }
             Err(undelivered) => {
                 self.fan_out.given_back(&undelivered.envelope);
-                self.hold_for_route(undelivered.envelope, backlog);
+                self.hold(undelivered.envelope, HoldReason::NoRoute, backlog);
             }
         }
     }
 
-    fn send_towards(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
-        if *host == self.rules.local {
-            self.reinject(envelope, ReinjectReason::Routed, backlog);
-        } else if self.hold.holds_copies(&envelope, host) {
-            // Each host gets what is for it in order.
-            self.hold_for_route(envelope, backlog);
-        } else {
-            self.forward_one(envelope, host, backlog);
-        }
-    }
-
-    fn forward_one(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
+    /// Hands the stanza to a link.
+    fn forward(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
         let snapshot = PresenceSnapshot::of(&envelope);
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
@@ -293,64 +252,34 @@ impl Relay {
                 let forwarded = &self.metrics.forwarded;
                 forwarded.with_label_values(&[host.as_str()]).inc();
             }
-            Err(undelivered) => {
-                self.hold_for_route(undelivered.envelope, backlog);
-            }
+            Err(undelivered) => self.hold(undelivered.envelope, HoldReason::NoRoute, backlog),
         }
     }
 
-    /// For the shared domain itself.
-    fn answer(&self, envelope: Envelope, backlog: &mut Backlog) {
-        let directory = Arc::clone(&self.directory.borrow());
-        let answer = self.services.answer(&envelope.stanza, offered(&directory));
-        self.answer_with(answer, envelope, backlog);
-    }
-
-    fn answer_with(&self, answer: Answer, mut envelope: Envelope, backlog: &mut Backlog) {
-        self.metrics.answered.inc();
-        match answer {
-            Answer::Reply(replies) => {
-                for reply in replies {
-                    self.send_own(reply, &envelope, backlog);
-                }
-            }
-            Answer::Absorb(what) => debug!(id = %envelope.id, what, "needs no answer"),
-            Answer::Warn(text) => warn!(id = %envelope.id, "{text}"),
+    fn hold(&self, envelope: Envelope, reason: HoldReason, backlog: &mut Backlog) {
+        if let Err(refused) = self.hold.hold(envelope, reason) {
+            let HoldRefused { envelope, refusal } = *refused;
+            self.refuse(envelope, &refusal, backlog);
         }
-        envelope.receipt.settle();
     }
 
-    /// Tells the sender, unless RFC 6120 forbids it, and counts.
-    fn refuse(&self, mut envelope: Envelope, refusal: Refusal, backlog: &mut Backlog) {
-        self.metrics
-            .refused
-            .with_label_values(&[refusal.reason.label()])
-            .inc();
-        debug!(id = %envelope.id, reason = refusal.reason.label(), text = refusal.text, "refused");
+    /// Sends an error to the sender, unless RFC 6120 forbids it, and counts.
+    fn refuse(&self, mut envelope: Envelope, refusal: &Refusal, backlog: &mut Backlog) {
+        let label = refusal.reason.label();
+        self.metrics.refused.with_label_values(&[label]).inc();
+        debug!(id = %envelope.id, reason = label, text = refusal.text, "refused");
         if matches!(refusal.reason, Reason::Timeout | Reason::Overflow) {
             self.presence.undelivered(&envelope);
         }
         if !is_own_probe(&envelope) {
-            self.tell(&envelope, &refusal, backlog);
+            self.reply_with_error(&envelope, refusal, backlog);
         }
         envelope.receipt.settle();
     }
-
-    /// Puts a stanza of our own on its way, back to where `cause` came from.
-    fn send_own(&self, stanza: Stanza, cause: &Envelope, backlog: &mut Backlog) {
-        backlog.push_back(not_held(self.own(stanza, cause)));
-    }
-
-    fn own(&self, stanza: Stanza, cause: &Envelope) -> Envelope {
-        let own = Envelope::new(cause.origin.clone(), Arrival::Own, self.message_ttl, stanza);
-        debug!(id = %own.id, cause = %cause.id, "a stanza of the gateway's own");
-        self.metrics.taken.with_label_values(&["own"]).inc();
-        own
-    }
 }
 
-/// Whether the sender can be reached where this comes from. An error may be its
-/// server's, for somebody who is not there.
+/// Whether the stanza shows that its sender can be reached where it comes from.
+/// A server also sends errors for users who are offline.
 fn shows_presence(stanza: &Stanza) -> bool {
     match stanza.stanza_type() {
         Some("error") => false,
@@ -359,35 +288,7 @@ fn shows_presence(stanza: &Stanza) -> bool {
     }
 }
 
-/// What somebody has at present.
-fn offered(directory: &Directory) -> impl Iterator<Item = Offered<'_>> {
-    directory
-        .iter()
-        .filter(|(_, listing)| !listing.hosts.is_empty())
-        .map(|(domain, listing)| Offered {
-            domain,
-            hidden: listing.hidden,
-        })
-}
-
-/// An envelope that waits for nothing yet.
-fn not_held(envelope: Envelope) -> HeldEnvelope {
-    HeldEnvelope {
-        envelope,
-        reason: HoldReason::NoRecipient,
-    }
-}
-
 fn too_large() -> Refusal {
-    Refusal::new(
-        Reason::TooLarge,
-        "The stanza is larger than the recipient's server takes.",
-    )
-}
-
-fn too_late() -> Refusal {
-    Refusal::new(
-        Reason::Timeout,
-        "The recipient's server could not be reached in time.",
-    )
+    let text = "The stanza is larger than the recipient's server takes.";
+    Refusal::new(Reason::TooLarge, text)
 }

@@ -21,9 +21,10 @@ const RECHECK: Duration = Duration::from_secs(60);
 pub(super) struct Owners(HashMap<String, (Host, Instant)>);
 
 /// Whose a user is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Owner {
     /// This host's.
+    #[default]
     Ours,
     /// Another host's.
     Theirs,

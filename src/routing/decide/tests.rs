@@ -28,6 +28,8 @@ struct Row {
     here: bool,
     service: ServiceHost,
     bounce_enabled: bool,
+    intake: fn() -> Intake,
+    change: fn(&mut RoutingFacts),
     want: Want,
 }
 
@@ -41,6 +43,10 @@ enum Want {
     Each(&'static [&'static str], bool),
     Bounce,
     Refuse(Reason),
+    AnswerForAccount,
+    ReinjectToBare(ReinjectReason),
+    HoldForRoute,
+    Absorb(Absorbed),
 }
 use Want::*;
 
@@ -62,6 +68,8 @@ fn row(name: &'static str, recipient: &'static str, want: Want) -> Row {
         here: false,
         service: ServiceHost::NotAService,
         bounce_enabled: true,
+        intake: Intake::default,
+        change: |_| {},
         want,
     }
 }
@@ -122,45 +130,66 @@ impl Row {
         self
     }
 
+    fn intake(mut self, intake: fn() -> Intake) -> Self {
+        self.intake = intake;
+        self
+    }
+    fn facts(mut self, change: fn(&mut RoutingFacts)) -> Self {
+        self.change = change;
+        self
+    }
+
     fn decide(&self) -> Decision {
         let rules = RoutingRules {
             global: host(GLOBAL),
             local: host(LOCAL),
             bounce_enabled: self.bounce_enabled,
             max_retries: 4,
+            message_ttl: 4,
         };
-        let whereabouts = Locations {
-            full: hosts(self.full),
-            bare: hosts(self.bare),
-            home: self.home.map(host),
-        };
-        let copy_for = self.copy_for.map(host);
-        decide(&RoutingInput {
-            recipient: &Jid::new(self.recipient).unwrap(),
-            kind: self.kind,
-            stanza_type: self.stanza_type,
-            arrival: &self.arrival,
-            origin: &host(self.origin),
-            copy_for: copy_for.as_ref(),
-            ttl: self.ttl,
-            retries: self.retries,
-            whereabouts: &whereabouts,
+        let jid = |text: &str| Jid::new(text).ok();
+        let (from, to) = (jid("bob@example.test/desk"), jid(self.recipient));
+        let stanza = Stanza::new(self.kind, self.stanza_type, None, from, to, &[]);
+        let arrival = self.arrival.clone();
+        let mut envelope = Envelope::new(host(self.origin), arrival, self.ttl, stanza);
+        envelope.copy_for = self.copy_for.map(host);
+        for _ in 0..self.retries {
+            envelope.count_retry(&rules.local);
+        }
+        let mut facts = RoutingFacts {
+            intake: (self.intake)(),
+            locations: Locations {
+                full: hosts(self.full),
+                bare: hosts(self.bare),
+                home: self.home.map(host),
+            },
             here: self.here,
             service: self.service.clone(),
-            rules: &rules,
-        })
+            ..RoutingFacts::default()
+        };
+        (self.change)(&mut facts);
+        decide(&envelope, &facts, &rules)
     }
 
     fn matches(&self, decision: &Decision) -> bool {
         match (decision, &self.want) {
-            (Decision::Answer, Answer) | (Decision::Bounce, Bounce) => true,
-            (Decision::Reinject { reason }, Reinject(want)) => reason == want,
-            (Decision::Forward { hosts, here_too }, To(want)) => {
-                !here_too && *hosts == [host(want)]
+            (Decision::Answer, Answer)
+            | (Decision::AnswerForAccount, AnswerForAccount)
+            | (Decision::HoldForRoute, HoldForRoute)
+            | (Decision::Bounce, Bounce) => true,
+            (Decision::Reinject { reason, to_bare }, Reinject(want)) => reason == want && !to_bare,
+            (Decision::Reinject { reason, to_bare }, ReinjectToBare(want)) => {
+                reason == want && *to_bare
             }
-            (Decision::Forward { hosts, here_too }, Each(want, want_here)) => {
-                here_too == want_here && *hosts == self::hosts(want)
+            (Decision::Forward(to), To(want)) => *to == host(want),
+            (Decision::FanOut(to), Each(want, want_here)) => {
+                let here = want_here.then_some(LOCAL).into_iter();
+                *to == here
+                    .chain(want.iter().copied())
+                    .map(host)
+                    .collect::<Vec<_>>()
             }
+            (Decision::Absorb(what), Absorb(want)) => what == want,
             (Decision::Refuse(refusal), Refuse(want)) => refusal.reason == *want,
             _ => false,
         }
@@ -518,5 +547,139 @@ fn addresses_are_compared_normalised() {
     check(vec![
         row("upper case", "Alice@EXAMPLE.test/phone", To("dc2.test")).full(&["dc2.test"]),
         row("the domain", "Example.Test.", Answer).iq(),
+    ]);
+}
+
+#[test]
+fn the_intake_can_end_a_stanza() {
+    let absorbed = |name, what| row(name, ALICE, Absorb(what)).bare(&["dc2.test"]);
+    check(vec![
+        row("a forged sender", ALICE, Refuse(Reason::ForeignSender))
+            .bare(&["dc2.test"])
+            .intake(|| Intake::Refused(Refusal::new(Reason::ForeignSender, "no"))),
+        absorbed("an error about a copy", Absorbed::Error)
+            .intake(|| Intake::Absorbed(Absorbed::Error)),
+        absorbed("an answer to our probe", Absorbed::Presence)
+            .intake(|| Intake::Absorbed(Absorbed::Presence)),
+        row("no recipient", "@", Refuse(Reason::BadAddress)),
+        row(
+            "an address of the server",
+            "alice@dc1.test",
+            Refuse(Reason::BadAddress),
+        ),
+    ]);
+}
+
+#[test]
+fn an_account_of_another_datacenter_may_not_write() {
+    let sender = |name, want| row(name, ALICE, want).bare(&["dc2.test"]);
+    check(vec![
+        sender("ours", To("dc2.test")).facts(|it| it.sender_owner = Owner::Ours),
+        sender("theirs", Refuse(Reason::ForeignAccount))
+            .facts(|it| it.sender_owner = Owner::Theirs),
+        sender("unknown", Refuse(Reason::Timeout)).facts(|it| it.sender_owner = Owner::Unknown),
+        row(
+            "the reply is for the local account",
+            ALICE,
+            Reinject(ReinjectReason::Routed),
+        )
+        .bare(&["dc2.test"])
+        .kind(Kind::Message, Some("error"))
+        .own(LOCAL)
+        .copy_for(LOCAL),
+    ]);
+}
+
+#[test]
+fn an_answer_to_a_probe_also_goes_to_the_host_that_waits_for_it() {
+    let presence = |name, want| {
+        row(name, ALICE, want)
+            .kind(Kind::Presence, None)
+            .facts(|it| it.wanted_at = Some(host("dc3.test")))
+    };
+    check(vec![
+        presence("nobody known", Each(&["dc3.test"], false)),
+        presence("at last", Each(&["dc3.test"], false)).tried(4),
+        presence("at that host", Each(&["dc3.test"], false)).bare(&["dc3.test"]),
+        presence("at another", Each(&["dc2.test", "dc3.test"], false)).bare(&["dc2.test"]),
+        presence("here", Each(&["dc3.test"], true)).here(),
+        presence("at several", Each(&["dc2.test", "dc3.test"], true))
+            .here()
+            .bare(&["dc2.test"]),
+        presence("ttl 0", Reinject(ReinjectReason::TtlZero))
+            .bare(&["dc2.test"])
+            .ttl(0),
+        row("to the domain", GLOBAL, Answer).facts(|it| it.wanted_at = Some(host("dc3.test"))),
+    ]);
+}
+
+#[test]
+fn the_server_receives_only_what_it_handles() {
+    let doubles = |name, recipient, want| {
+        row(name, recipient, want).facts(|it| it.server_doubles_messages = true)
+    };
+    let (routed, last) = (ReinjectReason::Routed, ReinjectReason::LastResort);
+    let disco = |it: &mut RoutingFacts| {
+        it.account_reply = Some(Stanza::new(Kind::Iq, Some("result"), None, None, None, &[]));
+    };
+    check(vec![
+        doubles("an offline session", PHONE, ReinjectToBare(routed)).bare(&[LOCAL]),
+        doubles("an offline user", PHONE, ReinjectToBare(last)).tried(4),
+        doubles("an online session", PHONE, Reinject(routed)).here(),
+        doubles("a bare JID", ALICE, Reinject(routed)).bare(&[LOCAL]),
+        doubles("an iq", PHONE, Reinject(routed))
+            .bare(&[LOCAL])
+            .iq(),
+        doubles("a groupchat message", PHONE, Reinject(routed))
+            .bare(&[LOCAL])
+            .kind(Kind::Message, Some("groupchat")),
+        doubles("a room", "room@muc.example.test/nick", Reinject(routed))
+            .service(ServiceHost::HostedAt(host(LOCAL))),
+        row("disco, here", ALICE, AnswerForAccount)
+            .here()
+            .iq()
+            .facts(disco),
+        row("disco, elsewhere", ALICE, To("dc2.test"))
+            .bare(&["dc2.test"])
+            .iq()
+            .facts(disco),
+    ]);
+}
+
+#[test]
+fn each_host_receives_one_copy_and_in_order() {
+    let held = |it: &mut RoutingFacts| it.copies_held_for = hosts(&[LOCAL, "dc2.test"]);
+    check(vec![
+        row("another copy is here", ALICE, Absorb(Absorbed::Copy))
+            .here()
+            .link("dc2.test")
+            .facts(|it| it.has_copy_here = true),
+        row(
+            "another copy is here, this one goes on",
+            ALICE,
+            To("dc3.test"),
+        )
+        .bare(&["dc3.test"])
+        .link("dc2.test")
+        .facts(|it| it.has_copy_here = true),
+        row("copies wait for us", ALICE, HoldForRoute)
+            .here()
+            .facts(held),
+        row("copies wait for a peer", ALICE, HoldForRoute)
+            .bare(&["dc2.test"])
+            .facts(held),
+        row("copies wait for others", ALICE, To("dc3.test"))
+            .bare(&["dc3.test"])
+            .facts(held),
+    ]);
+}
+
+#[test]
+fn nothing_bounces_while_the_gateway_stops() {
+    check(vec![
+        row("no home", ALICE, Reinject(ReinjectReason::LastResort)).facts(|it| it.closing = true),
+        row("a home", ALICE, To("dc2.test"))
+            .home("dc2.test")
+            .facts(|it| it.closing = true),
     ]);
 }

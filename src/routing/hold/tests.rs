@@ -1,5 +1,7 @@
 use super::*;
-use crate::stanza::{Kind, Stanza};
+use crate::stanza::Kind;
+
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 fn queue(max_bytes: usize) -> HoldQueue {
     let config = config::Bounce {
@@ -8,29 +10,25 @@ fn queue(max_bytes: usize) -> HoldQueue {
         max_retries: 4,
         max_bytes,
     };
-    HoldQueue::new(&config, Arc::new(Metrics::new()))
+    HoldQueue::new(
+        &config,
+        MAX_WAIT,
+        Host::new("dc1.test").unwrap(),
+        Arc::new(Metrics::new()),
+    )
 }
 
-fn held(id: &str, to: &str) -> HeldEnvelope {
+fn envelope(id: &str, to: &str) -> Envelope {
     let jid = |text: &str| Some(Jid::new(text).unwrap());
-    let stanza = Stanza::new(
-        Kind::Message,
-        None,
-        Some(id),
-        jid("alice@x.test/a"),
-        jid(to),
-        &[],
-    );
-    let envelope = Envelope::new(
-        Host::new("dc1.test").unwrap(),
-        Arrival::Component,
-        4,
-        stanza,
-    );
-    HeldEnvelope {
-        envelope,
-        reason: HoldReason::NoRecipient,
-    }
+    let (from, to) = (jid("alice@x.test/a"), jid(to));
+    let stanza = Stanza::new(Kind::Message, None, Some(id), from, to, &[]);
+    let host = Host::new("dc1.test").unwrap();
+    Envelope::new(host, Arrival::Component, 4, stanza)
+}
+
+fn hold(queue: &HoldQueue, id: &str, to: &str) {
+    let held = queue.hold(envelope(id, to), HoldReason::NoRecipient);
+    assert!(held.is_ok(), "{held:?}");
 }
 
 fn ids(held: &VecDeque<HeldEnvelope>) -> Vec<String> {
@@ -48,7 +46,7 @@ async fn a_pair_comes_back_whole_and_in_order_when_due() {
         ("x", "carol@x.test"),
         ("3", "bob@x.test/c"),
     ] {
-        queue.hold(held(id, to), 0).unwrap();
+        hold(&queue, id, to);
     }
     assert_eq!(queue.metrics.held.get(), 4);
     let mut seen = Vec::new();
@@ -65,14 +63,80 @@ async fn a_pair_comes_back_whole_and_in_order_when_due() {
 }
 
 #[test]
-fn what_is_given_back_late_goes_before_what_came_after_it() {
+fn an_envelope_that_is_returned_late_goes_before_those_taken_in_after_it() {
     let queue = queue(1 << 20);
-    let [first, second, third] = ["1", "2", "3"].map(|id| held(id, "bob@x.test"));
-    for held in [third, first, second] {
-        queue.hold(held, 0).unwrap();
+    let [first, second, third] = ["1", "2", "3"].map(|id| envelope(id, "bob@x.test"));
+    for envelope in [third, first, second] {
+        queue.hold(envelope, HoldReason::NoRecipient).unwrap();
     }
-    let pair = HoldKey::of(&held("4", "bob@x.test").envelope);
-    assert_eq!(ids(&queue.release(&pair)), ["1", "2", "3"]);
+    let key = queue.key_of(&envelope("4", "bob@x.test"));
+    assert_eq!(ids(&queue.release(&key)), ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn max_wait_is_measured_from_when_the_stanza_was_taken_in() {
+    let queue = queue(1 << 20);
+    let taken_ago = |id, ago| {
+        let mut envelope = envelope(id, "bob@x.test");
+        envelope.taken_at = Instant::now().checked_sub(ago).unwrap();
+        envelope
+    };
+    // Whatever it waited for before, in this queue or in another.
+    let late = taken_ago("1", MAX_WAIT);
+    let refused = queue.hold(late, HoldReason::NoRoute).unwrap_err();
+    assert_eq!(refused.refusal.reason, Reason::Timeout);
+    assert!(queue.is_empty());
+    // Bounces have a bound of their own.
+    let late = taken_ago("2", MAX_WAIT);
+    queue.hold(late, HoldReason::NoRecipient).unwrap();
+    let _ = queue.close();
+
+    // The last try is at the end of the time, not behind it.
+    let queue = self::queue(1 << 20);
+    let nearly = taken_ago("3", MAX_WAIT - Duration::from_millis(20));
+    queue.hold(nearly, HoldReason::NoRoute).unwrap();
+    let started = Instant::now();
+    let line = queue.release(&queue.due().await);
+    assert!(started.elapsed() < ROUTE_DELAY / 2);
+    let last = line.into_iter().next().unwrap().envelope;
+    let refused = queue.hold(last, HoldReason::NoRoute).unwrap_err();
+    assert_eq!(refused.refusal.reason, Reason::Timeout);
+}
+
+#[test]
+fn nothing_is_held_while_the_gateway_stops() {
+    let queue = queue(1 << 20);
+    hold(&queue, "1", "bob@x.test");
+    assert_eq!(queue.close().len(), 1);
+    for reason in [HoldReason::NoRecipient, HoldReason::NoRoute] {
+        assert!(queue.hold(envelope("2", "bob@x.test"), reason).is_err());
+    }
+}
+
+#[test]
+fn copies_wait_by_host_and_own_stanzas_for_the_server_with_their_pair() {
+    let queue = queue(1 << 20);
+    let made_for = |arrival: Arrival, host: &str| {
+        let mut envelope = envelope("1", "bob@x.test");
+        envelope.arrival = arrival;
+        envelope.copy_for = Some(Host::new(host).unwrap());
+        envelope
+    };
+    let copy = made_for(Arrival::Component, "dc2.test");
+    queue.hold(copy, HoldReason::NoRoute).unwrap();
+    let next = envelope("2", "bob@x.test");
+    assert_eq!(queue.reason_to_wait(&next), None);
+    let held_for = queue.copies_held_for(&next);
+    assert_eq!(held_for, [Host::new("dc2.test").unwrap()]);
+    assert!(
+        queue
+            .copies_held_for(&envelope("3", "carol@x.test"))
+            .is_empty()
+    );
+    let copy = made_for(Arrival::Own, "dc2.test");
+    assert_eq!(queue.reason_to_wait(&copy), Some(HoldReason::NoRoute));
+    let own = made_for(Arrival::Own, "dc1.test");
+    assert_eq!(queue.key_of(&own), queue.key_of(&next));
 }
 
 #[tokio::test]
@@ -81,11 +145,16 @@ async fn who_turns_up_gets_what_is_held_at_once() {
         resend_after: Duration::from_secs(3600),
         ..config::Bounce::default()
     };
-    let queue = HoldQueue::new(&config, Arc::new(Metrics::new()));
-    queue.hold(held("1", "bob@x.test/b"), 0).unwrap();
-    queue.hold(held("2", "carol@x.test"), 0).unwrap();
-    queue.wake(&BareJid::new("dave@x.test").unwrap());
-    queue.wake(&BareJid::new("bob@x.test").unwrap());
+    let queue = HoldQueue::new(
+        &config,
+        MAX_WAIT,
+        Host::new("dc1.test").unwrap(),
+        Arc::new(Metrics::new()),
+    );
+    hold(&queue, "1", "bob@x.test/b");
+    hold(&queue, "2", "carol@x.test");
+    queue.wake(&Jid::new("dave@x.test").unwrap());
+    queue.wake(&Jid::new("bob@x.test/b").unwrap());
     assert_eq!(ids(&queue.release(&queue.due().await)), ["1"]);
     assert_eq!(queue.metrics.held.get(), 1);
 }
@@ -94,16 +163,15 @@ async fn who_turns_up_gets_what_is_held_at_once() {
 async fn the_rest_of_a_line_waits_behind_for_the_same() {
     let queue = queue(1 << 20);
     for id in ["1", "2", "3"] {
-        queue.hold(held(id, "bob@x.test"), 0).unwrap();
+        hold(&queue, id, "bob@x.test");
     }
     let pair = queue.due().await;
     let mut line = queue.release(&pair);
     let bytes = line[0].size();
-    let mut first = line.pop_front().unwrap();
+    let first = line.pop_front().unwrap();
     // Nothing to wait behind.
     line = queue.hold_behind(&pair, line).unwrap_err();
-    first.reason = HoldReason::NoRoute;
-    queue.hold(first, 0).unwrap();
+    queue.hold(first.envelope, HoldReason::NoRoute).unwrap();
     queue.hold_behind(&pair, line).unwrap();
     assert_eq!(queue.metrics.held.get(), 3);
     let held_bytes = usize::try_from(queue.metrics.held_bytes.get());
@@ -117,14 +185,19 @@ async fn the_rest_of_a_line_waits_behind_for_the_same() {
 
 #[test]
 fn more_than_max_bytes_is_given_back() {
-    let one = held("1", "bob@x.test").envelope.stanza.len();
+    let one = envelope("1", "bob@x.test").stanza.len();
     let queue = queue(2 * one);
-    queue.hold(held("1", "bob@x.test"), 0).unwrap();
-    queue.hold(held("2", "bob@x.test"), 0).unwrap();
-    let back = queue.hold(held("3", "bob@x.test"), 0).unwrap_err();
-    assert_eq!(back.envelope.stanza.id().as_deref(), Some("3"));
-    assert_eq!(queue.release_all().len(), 2);
-    queue.hold(*back, 0).unwrap();
+    hold(&queue, "1", "bob@x.test");
+    hold(&queue, "2", "bob@x.test");
+    let third = envelope("3", "bob@x.test");
+    let refused = queue.hold(third, HoldReason::NoRecipient).unwrap_err();
+    assert_eq!(refused.refusal.reason, Reason::Overflow);
+    assert_eq!(refused.envelope.stanza.id().as_deref(), Some("3"));
+    let key = queue.key_of(&refused.envelope);
+    assert_eq!(queue.release(&key).len(), 2);
+    queue
+        .hold(refused.envelope, HoldReason::NoRecipient)
+        .unwrap();
 }
 
 #[test]

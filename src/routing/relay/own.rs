@@ -1,0 +1,119 @@
+//! The gateway's own stanzas: answers, error replies, probes and presence
+//! notices. Each has an envelope with an id of its own and is counted.
+
+use tracing::{debug, warn};
+
+use super::{Backlog, Relay};
+use crate::envelope::{Arrival, Envelope, EnvelopeId};
+use crate::host::Host;
+use crate::services::Answer;
+use crate::stanza::{Kind, Refusal, Stanza};
+
+/// A stanza that this gateway sends by itself.
+pub(super) struct OwnStanza {
+    pub(super) stanza: Stanza,
+    /// The host in whose name it is sent, and where it leaves the shared domain.
+    pub(super) origin: Host,
+    /// The host whose server is to receive it; `None`: by its address.
+    pub(super) host: Option<Host>,
+    /// The envelope that it answers.
+    pub(super) cause: Option<EnvelopeId>,
+}
+
+impl Relay {
+    /// Sends a stanza of the gateway's own: the one way out for all of them that
+    /// may wait for a route.
+    pub(super) fn send_own(&self, own: OwnStanza, backlog: &mut Backlog) {
+        let OwnStanza {
+            stanza,
+            origin,
+            host,
+            cause,
+        } = own;
+        let mut envelope = Envelope::new(origin, Arrival::Own, self.rules.message_ttl, stanza);
+        envelope.copy_for = host;
+        self.counters.taken_own.inc();
+        if let Some(cause) = cause {
+            debug!(id = %envelope.id, %cause, "a stanza of the gateway's own");
+        }
+        backlog.push_back(envelope);
+    }
+
+    fn reply(&self, stanza: Stanza, cause: &Envelope, host: Option<Host>, backlog: &mut Backlog) {
+        let own = OwnStanza {
+            stanza,
+            origin: cause.origin.clone(),
+            host,
+            cause: Some(cause.id),
+        };
+        self.send_own(own, backlog);
+    }
+
+    /// Sends the answer for the shared domain or an account.
+    pub(super) fn answer(&self, answer: Answer, mut envelope: Envelope, backlog: &mut Backlog) {
+        self.metrics.answered.inc();
+        match answer {
+            Answer::Reply(replies) => {
+                for reply in replies {
+                    self.reply(reply, &envelope, None, backlog);
+                }
+            }
+            Answer::Absorb(what) => debug!(id = %envelope.id, what, "needs no answer"),
+            Answer::Warn(text) => warn!(id = %envelope.id, "{text}"),
+        }
+        envelope.receipt.settle();
+    }
+
+    /// Sends the error reply to `envelope`, unless that is one of several copies
+    /// and another one may have arrived.
+    pub(super) fn reply_with_error(
+        &self,
+        envelope: &Envelope,
+        refusal: &Refusal,
+        backlog: &mut Backlog,
+    ) {
+        if let Some(reply) = envelope.stanza.error_reply(refusal)
+            && !self.fan_out.absorb(&reply)
+        {
+            let host = self
+                .has_no_address(envelope)
+                .then(|| self.rules.local.clone());
+            self.reply(reply, envelope, host, backlog);
+        }
+    }
+
+    /// Whether the sender is a local user whose global address belongs to
+    /// somebody else, so that a reply to that address would go astray.
+    fn has_no_address(&self, envelope: &Envelope) -> bool {
+        envelope.arrival == Arrival::Component
+            && envelope
+                .stanza
+                .from()
+                .is_some_and(|sender| self.is_user(sender) && !self.sessions.may_be_here(sender))
+    }
+
+    /// Asks the local server whether a user is online. `probe` has global addresses.
+    pub(crate) fn probe(&self, probe: Stanza) {
+        self.probe_for(probe, None);
+    }
+
+    /// The same; `host` receives the answers. A probe is of use only at once: it
+    /// goes ahead of waiting stanzas, and is dropped while the stream is down.
+    pub(super) fn probe_for(&self, mut probe: Stanza, host: Option<&Host>) {
+        if let (Some(viewer), Some(user)) = (probe.from(), probe.to()) {
+            self.presence.probed(user, viewer, host);
+        }
+        self.counters.taken_own.inc();
+        match self.translator.inbound(&mut probe) {
+            Ok(()) => {
+                self.counters.reinjected(Kind::Presence).inc();
+                self.components.send_own(probe);
+            }
+            Err(refusal) => {
+                let label = refusal.reason.label();
+                self.metrics.refused.with_label_values(&[label]).inc();
+                warn!(text = refusal.text, "a probe could not be sent");
+            }
+        }
+    }
+}
