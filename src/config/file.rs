@@ -10,7 +10,7 @@ use super::kind::OptionKind;
 use super::option::OptionSpec;
 use super::problem::{Origin, Problem};
 use super::reading::Reading;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Reads the file's options into `reading`. False when it cannot be read at
 /// all or is not TOML: then nothing is known about the options that it lacks.
@@ -89,17 +89,20 @@ impl File<'_> {
 
     fn option(&mut self, option: &'static OptionSpec, value: &Spanned<DeValue<'_>>) {
         let (at, read) = match option.kind.read_toml(value, &|at| line(self.text, at)) {
-            Ok(read) => (value.span().start, Ok(self.beside_file(option.kind, read))),
+            Ok(read) => (value.span().start, self.beside_file(option.kind, read)),
             Err((at, what)) => (at, Err(what)),
         };
         self.reading.set(option, read, self.origin(at));
     }
 
     /// A relative path starts at the file's folder, wherever strait was started.
-    fn beside_file(&self, kind: OptionKind, value: Value) -> Value {
+    fn beside_file(&self, kind: OptionKind, value: Value) -> Result<Value, String> {
         match (kind, value.as_str(), self.path.parent()) {
-            (OptionKind::Path, Some(path), Some(folder)) => json!(folder.join(path)),
-            _ => value,
+            (OptionKind::Path, Some(path), Some(folder)) => {
+                let what = "stands in a folder whose name is not UTF-8; allowed: an absolute path";
+                serde_json::to_value(folder.join(path)).map_err(|_| what.to_owned())
+            }
+            _ => Ok(value),
         }
     }
 

@@ -366,3 +366,30 @@ fn without_a_name_the_first_file_that_exists_is_read() {
     inputs.file = Some("named.toml".into());
     assert_eq!(inputs.config_file(&[here]), Some("named.toml".into()));
 }
+
+#[test]
+fn a_folder_whose_name_is_not_utf8_takes_absolute_paths_only() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().unwrap();
+    let strange = folder.path().join(std::ffi::OsStr::from_bytes(b"\xff"));
+    std::fs::create_dir(&strange).unwrap();
+    let path = strange.join("component.toml");
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "hunter2\n").unwrap();
+    let load = |secret_file: &str| {
+        std::fs::write(
+            &path,
+            format!("component.secret_file = \"{secret_file}\"\n"),
+        )
+        .unwrap();
+        let loaded = Config::load(&inputs(&path, &[], &[]));
+        loaded.map(|_| ()).map_err(|problems| problems.to_string())
+    };
+    assert_eq!(load(secret.to_str().unwrap()), Ok(()));
+    let said = load("secret").unwrap_err();
+    assert!(
+        said.contains(":1: component.secret_file: stands in a folder"),
+        "{said}"
+    );
+}
