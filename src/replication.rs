@@ -37,41 +37,33 @@ impl fmt::Display for Node {
 #[async_trait]
 pub trait Replication: Send + Sync {
     /// `peer`, in the process of that `epoch`, dialled us for our table.
-    fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> ReplicationSession;
+    fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> Arc<dyn ReplicationSession>;
 
     /// We dialled `peer` for its table.
     ///
     /// # Errors
     /// When its table is replicated already, or can't be.
-    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, NotReplicated>;
+    fn receive_from(
+        self: Arc<Self>,
+        peer: &Node,
+    ) -> Result<Arc<dyn ReplicationSession>, NotReplicated>;
 
     /// Completes when no connection of ours replicates `peer`.
     async fn until_not_replicated(&self, peer: &Node);
 }
 
-/// Both directions of one connection; it ends when either is dropped.
-pub struct ReplicationSession {
-    /// Messages to the peer.
-    pub source: Box<dyn MessageSource>,
-    /// Messages from the peer.
-    pub sink: Box<dyn MessageSink>,
-}
-
-/// The outgoing half of a [`ReplicationSession`].
+/// The messages of one connection; it ends when this is dropped.
 #[async_trait]
-pub trait MessageSource: Send {
+pub trait ReplicationSession: Send + Sync {
     /// Waits for the next message to send; at most [`MESSAGE_LIMIT`] bytes.
     /// `None` when no more will follow. Dropping the pending future loses nothing.
-    async fn next(&mut self) -> Option<Bytes>;
-}
+    async fn next_message(&self) -> Option<Bytes>;
 
-/// The incoming half of a [`ReplicationSession`].
-pub trait MessageSink: Send {
     /// Applies a message from the peer.
     ///
     /// # Errors
     /// When it is invalid: the connection must be closed.
-    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage>;
+    fn accept(&self, message: Bytes) -> Result<(), InvalidMessage>;
 }
 
 /// Why a connection to a node is not used for its table.

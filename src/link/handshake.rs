@@ -44,7 +44,7 @@ pub(super) enum LinkRole {
     /// To bring stanzas.
     Stanzas(ConnectionLease),
     /// To follow our session table.
-    Table(ReplicationSession),
+    Table(Arc<dyn ReplicationSession>),
 }
 
 impl Handshake {
@@ -159,8 +159,8 @@ impl Handshake {
                 host: host.clone(),
                 name: hello.node.clone(),
             };
-            let dialogue = Arc::clone(replication).send_to(&node, hello.epoch);
-            return Ok((LinkRole::Table(dialogue), replication_link::FRAME_LIMIT));
+            let session = Arc::clone(replication).send_to(&node, hello.epoch);
+            return Ok((LinkRole::Table(session), replication_link::FRAME_LIMIT));
         }
         let key = SlotKey {
             host: host.clone(),

@@ -1,4 +1,6 @@
-//! A link that carries what two nodes say about their session tables.
+//! A link that carries the messages of a replication session.
+
+use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -11,37 +13,37 @@ use super::outgoing::write;
 use super::reader::FrameReader;
 use super::wire::{self, RawFrame};
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
-use crate::replication::{MESSAGE_LIMIT, MessageSink, MessageSource, ReplicationSession};
+use crate::replication::{MESSAGE_LIMIT, ReplicationSession};
 
 /// The longest frame: its kind and a message.
 pub(super) const FRAME_LIMIT: usize = 1 + MESSAGE_LIMIT;
 
-/// One message of a dialogue.
+/// One message of a session.
 const TABLE: u8 = 32;
 
-/// Carries `dialogue` until one side leaves, or this one is told to by `end`.
-/// Hearing and speaking don't wait for each other, or two nodes with much to
-/// say would both wait for ever.
+/// Carries `session` until one side leaves, or this one by `end`. Sending and
+/// receiving don't wait for each other, or two nodes with much to send would
+/// both wait for ever.
 pub(super) async fn converse(
-    dialogue: ReplicationSession,
+    session: Arc<dyn ReplicationSession>,
     reader: FrameReader<impl AsyncRead + Unpin>,
     writer: impl AsyncWrite + Unpin,
     end: &CancellationToken,
 ) -> LinkEnd {
     tokio::select! {
-        ending = hear(dialogue.sink, reader) => ending,
-        ending = speak(dialogue.source, writer, end) => ending,
+        ending = receive(&*session, reader) => ending,
+        ending = send(&*session, writer, end) => ending,
         () = overdue(end) => LinkEnd::WeLeft,
     }
 }
 
-/// Completes when a goodbye should have been said by now.
+/// Completes when a goodbye should have been sent by now.
 async fn overdue(end: &CancellationToken) {
     end.cancelled().await;
     sleep(LINGER).await;
 }
 
-/// Says goodbye.
+/// Sends a goodbye.
 pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
     let goodbye = async {
         let mut out = BytesMut::new();
@@ -53,8 +55,8 @@ pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
     let _ = timeout(LINGER, goodbye).await;
 }
 
-async fn hear(
-    mut sink: Box<dyn MessageSink>,
+async fn receive(
+    session: &dyn ReplicationSession,
     mut reader: FrameReader<impl AsyncRead + Unpin>,
 ) -> LinkEnd {
     loop {
@@ -64,8 +66,8 @@ async fn hear(
             Err(_) => return LinkEnd::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
         };
         if raw.kind == TABLE {
-            if let Err(garbled) = sink.accept(raw.body) {
-                return LinkEnd::Broken(garbled.to_string());
+            if let Err(invalid) = session.accept(raw.body) {
+                return LinkEnd::Broken(invalid.to_string());
             }
             // A long table must not keep stanzas from the other tasks of this thread.
             tokio::task::yield_now().await;
@@ -91,8 +93,8 @@ fn control(raw: RawFrame) -> Result<Frame, LinkEnd> {
     }
 }
 
-async fn speak(
-    mut source: Box<dyn MessageSource>,
+async fn send(
+    session: &dyn ReplicationSession,
     mut writer: impl AsyncWrite + Unpin,
     end: &CancellationToken,
 ) -> LinkEnd {
@@ -100,7 +102,7 @@ async fn speak(
     let mut ping_at = Instant::now() + PING_AFTER;
     loop {
         let has_ended = tokio::select! {
-            message = source.next() => {
+            message = session.next_message() => {
                 if let Some(message) = &message {
                     wire::put(&mut out, TABLE, |out| out.put_slice(message));
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,10 +28,7 @@ use crate::config::{Endpoint, Tls};
 use crate::envelope::{Envelope, Intake};
 use crate::host::Host;
 use crate::metrics::Metrics;
-use crate::replication::{
-    InvalidMessage, MessageSink, MessageSource, Node, NotReplicated, Replication,
-    ReplicationSession,
-};
+use crate::replication::{InvalidMessage, Node, NotReplicated, Replication, ReplicationSession};
 
 /// Says hello once, and notes what it hears.
 #[derive(Default)]
@@ -39,23 +37,19 @@ struct Talker {
     ended: Mutex<Vec<Node>>,
 }
 
-struct Half {
+struct Session {
     talker: Arc<Talker>,
     peer: Node,
-    said: bool,
+    said: AtomicBool,
 }
 
 impl Talker {
-    fn dialogue(self: Arc<Self>, peer: &Node) -> ReplicationSession {
-        let half = |said| Half {
-            talker: Arc::clone(&self),
+    fn session(self: Arc<Self>, peer: &Node) -> Arc<dyn ReplicationSession> {
+        Arc::new(Session {
+            talker: self,
             peer: peer.clone(),
-            said,
-        };
-        ReplicationSession {
-            source: Box::new(half(false)),
-            sink: Box::new(half(true)),
-        }
+            said: AtomicBool::new(false),
+        })
     }
 
     fn heard(&self) -> Vec<(String, Bytes)> {
@@ -69,30 +63,30 @@ impl Talker {
 
 #[async_trait]
 impl Replication for Talker {
-    fn send_to(self: Arc<Self>, peer: &Node, _: u64) -> ReplicationSession {
-        self.dialogue(peer)
+    fn send_to(self: Arc<Self>, peer: &Node, _: u64) -> Arc<dyn ReplicationSession> {
+        self.session(peer)
     }
 
-    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, NotReplicated> {
-        Ok(self.dialogue(peer))
+    fn receive_from(
+        self: Arc<Self>,
+        peer: &Node,
+    ) -> Result<Arc<dyn ReplicationSession>, NotReplicated> {
+        Ok(self.session(peer))
     }
 
     async fn until_not_replicated(&self, _: &Node) {}
 }
 
 #[async_trait]
-impl MessageSource for Half {
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.said {
+impl ReplicationSession for Session {
+    async fn next_message(&self) -> Option<Bytes> {
+        if self.said.swap(true, Ordering::SeqCst) {
             std::future::pending().await
         }
-        self.said = true;
         Some(Bytes::from_static(b"hello"))
     }
-}
 
-impl MessageSink for Half {
-    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
+    fn accept(&self, message: Bytes) -> Result<(), InvalidMessage> {
         if &message[..] == b"nonsense" {
             return Err(InvalidMessage("is nonsense".to_owned()));
         }
@@ -102,7 +96,7 @@ impl MessageSink for Half {
     }
 }
 
-impl Drop for Half {
+impl Drop for Session {
     fn drop(&mut self) {
         self.talker.ended.lock().unwrap().push(self.peer.clone());
     }
@@ -197,7 +191,7 @@ async fn whoever_is_at_an_endpoint_is_followed_by_its_certificates_name() {
     follower.stop.cancel();
     follower.following.await.unwrap();
     until("the followed knows", || {
-        followed.talker.ended.lock().unwrap().len() == 2
+        followed.talker.ended.lock().unwrap().len() == 1
     })
     .await;
     let errored = &followed.metrics.incoming_errored;
@@ -213,7 +207,7 @@ async fn an_endpoint_that_is_not_to_be_dialled_any_more_is_left() {
     until("it is followed", || !followed.talker.heard().is_empty()).await;
     follower.dials(&[]);
     until("it is left", || {
-        followed.talker.ended.lock().unwrap().len() == 2
+        followed.talker.ended.lock().unwrap().len() == 1
     })
     .await;
 }

@@ -81,54 +81,68 @@ pub(super) fn is_bare(jid: &[u8]) -> bool {
 /// Borrowed from a message or a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
+    /// At most [`JID_LIMIT`] bytes.
     pub(super) jid: &'a [u8],
     pub(super) standing: Standing,
+    /// When it was written into a replica; 0 in messages.
+    pub(super) generation: u16,
 }
 
 impl<'a> Entry<'a> {
-    /// The JID must be at most [`JID_LIMIT`] bytes long.
-    pub(super) fn put(self, out: &mut Vec<u8>, generation: u16) {
-        debug_assert!(self.jid.len() <= JID_LIMIT);
-        let bits = self.standing.to_bits() | u64::from(generation) << SINCE_BITS;
+    /// As in a message.
+    pub(super) fn new(jid: &'a [u8], standing: Standing) -> Self {
+        Self {
+            jid,
+            standing,
+            generation: 0,
+        }
+    }
+
+    /// In bytes.
+    pub(super) fn size(self) -> usize {
+        PREFIX + self.jid.len()
+    }
+
+    /// Appends the entry.
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        let bits = self.standing.to_bits() | u64::from(self.generation) << SINCE_BITS;
         out.extend_from_slice(&(self.jid.len() as u16).to_be_bytes());
         out.extend_from_slice(&bits.to_be_bytes());
         out.extend_from_slice(self.jid);
     }
 
-    /// The first entry in a table's memory, its generation, and what follows.
-    pub(super) fn split_first(bytes: &'a [u8]) -> Option<(Self, u16, &'a [u8])> {
+    /// The first entry of a bucket or a message, and what follows.
+    pub(super) fn split_first(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (length, rest) = bytes.split_first_chunk::<2>()?;
         let (bits, rest) = rest.split_first_chunk::<8>()?;
         let (jid, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
         let bits = u64::from_be_bytes(*bits);
-        let standing = Standing::from_bits(bits);
-        // 16 bits.
-        Some((
-            Self { jid, standing },
-            ((bits & !FORMER) >> SINCE_BITS) as u16,
-            rest,
-        ))
+        let entry = Self {
+            jid,
+            standing: Standing::from_bits(bits),
+            // 16 bits.
+            generation: ((bits & !FORMER) >> SINCE_BITS) as u16,
+        };
+        Some((entry, rest))
     }
 
     /// Reads the entries of a message.
     pub(super) fn read_all(mut bytes: &'a [u8]) -> Result<Vec<Self>, InvalidMessage> {
+        let invalid = |what: &str| Err(InvalidMessage(what.to_owned()));
         let mut entries = Vec::new();
         while !bytes.is_empty() {
-            let (entry, generation, rest) = Self::split_first(bytes).ok_or_else(|| {
-                let more = bytes.len();
-                InvalidMessage(format!("has an entry that ends {more} bytes too early"))
-            })?;
+            let Some((entry, rest)) = Self::split_first(bytes) else {
+                return invalid("has an entry that ends too early");
+            };
             let length = entry.jid.len();
             if length == 0 || length > JID_LIMIT || std::str::from_utf8(entry.jid).is_err() {
-                let what = format!("has a JID of {length} bytes that is none");
-                return Err(InvalidMessage(what));
+                return invalid("has a JID that is none");
             }
-            if generation != 0 {
-                return Err(InvalidMessage("has a time that is none".to_owned()));
+            if entry.generation != 0 {
+                return invalid("has a time that is none");
             }
             if entries.len() == ENTRIES_LIMIT {
-                let what = format!("has more than {ENTRIES_LIMIT} entries");
-                return Err(InvalidMessage(what));
+                return invalid("has too many entries");
             }
             entries.push(entry);
             bytes = rest;

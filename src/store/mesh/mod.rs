@@ -22,6 +22,7 @@ mod message;
 mod replica;
 mod replica_receiver;
 mod replica_sender;
+mod session;
 mod table;
 
 #[cfg(test)]
@@ -44,17 +45,15 @@ use self::entry::{Entry, HashedJid, JID_LIMIT, JidHasher, Standing, is_bare};
 use self::local_table::LocalTable;
 use self::membership::{Membership, NODES_PER_HOST};
 use self::message::NodeList;
-use self::replica::{Replica, SWEEPS};
+use self::replica::Replica;
 use self::replica_receiver::ReplicaReceiver;
 use self::replica_sender::ReplicaSender;
+use self::table::SHARDS;
 use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::replication::{InvalidMessage, Node, NotReplicated, Replication, ReplicationSession};
-
-/// As many replicas are kept of nodes that were lost for too long, for their homes.
-const REMEMBERED: usize = 64;
 
 /// The session table as one node keeps it. Another part of the program dials
 /// [`MeshStore::contacts`] and carries the [`Replication`].
@@ -198,8 +197,8 @@ impl MeshStore {
         self.expire(Instant::now());
         for KnownReplica { replica, .. } in self.replicas.load_full().iter() {
             if replica.take_needs_sweep() {
-                for shard in 0..SWEEPS {
-                    replica.sweep(shard);
+                for shard in 0..SHARDS {
+                    replica.sweep(shard, |_, _| false);
                     tokio::task::yield_now().await;
                 }
             }
@@ -207,8 +206,13 @@ impl MeshStore {
         if self.earlier_self.expire(self.expire_after, Instant::now()) {
             // These homes are ours to tell again: else fewer nodes would know of them
             // with each node that is restarted after us.
-            for shard in 0..SWEEPS {
-                for (bare, since) in self.earlier_self.take_homes(shard) {
+            for shard in 0..SHARDS {
+                let mut homes: Vec<(Box<[u8]>, u64)> = Vec::new();
+                self.earlier_self.sweep(shard, |bare, since| {
+                    homes.push((bare.into(), since));
+                    true
+                });
+                for (bare, since) in homes {
                     self.remember_home(self.hasher.hash(&bare), since);
                 }
                 tokio::task::yield_now().await;
@@ -230,17 +234,8 @@ impl MeshStore {
             membership.contacts.mention(&node.host, mentioned, now);
         }
         membership.contacts.expire(now);
-        let mut over: Vec<&Arc<Replica>> = known.iter().map(|known| &known.replica).collect();
-        over.retain(|replica| replica.is_over());
-        over.sort_by_key(|replica| std::cmp::Reverse(replica.lost_at()));
-        let is_spent =
-            |(at, replica): &(usize, &Arc<Replica>)| *at >= REMEMBERED || replica.is_empty();
-        let spent: Vec<&Node> = over
-            .into_iter()
-            .enumerate()
-            .filter(is_spent)
-            .map(|(_, it)| &it.node)
-            .collect();
+        let mut spent: Vec<&Node> = known.iter().map(|known| &known.replica.node).collect();
+        spent.retain(|node| self.replica_of(node).is_some_and(|it| it.is_spent()));
         if changed || !spent.is_empty() {
             self.update_replicas(&mut membership, |replicas| {
                 replicas.retain(|replica| !spent.contains(&&replica.node));
@@ -333,7 +328,7 @@ impl MeshStore {
         let oldest = of_host
             .iter()
             .filter(is_free)
-            .min_by_key(|replica| replica.lost_at());
+            .min_by_key(|replica| replica.state().lost_at);
         let oldest = oldest.filter(|_| of_host.len() >= NODES_PER_HOST);
         if oldest.is_none() && of_host.len() >= NODES_PER_HOST {
             return Err(NotReplicated::TooManyNodes);
@@ -493,11 +488,14 @@ impl MeshStore {
 
 #[async_trait]
 impl Replication for MeshStore {
-    fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> ReplicationSession {
+    fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> Arc<dyn ReplicationSession> {
         ReplicaSender::open(self, peer, epoch)
     }
 
-    fn receive_from(self: Arc<Self>, peer: &Node) -> Result<ReplicationSession, NotReplicated> {
+    fn receive_from(
+        self: Arc<Self>,
+        peer: &Node,
+    ) -> Result<Arc<dyn ReplicationSession>, NotReplicated> {
         let replica = self.replica_for(peer)?;
         ReplicaReceiver::open(self, replica)
     }

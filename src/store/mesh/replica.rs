@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::entry::{Digest, Entry, HashedJid, JidHasher, Standing};
-use super::table::{NodeTable, SHARDS, Stored, TableCursor};
+use super::table::{NodeTable, TableCursor, TableFull};
 use crate::replication::{InvalidMessage, Node};
 use crate::store::Announcement;
 
@@ -28,9 +28,34 @@ pub(super) struct Replica {
     state: Mutex<ReplicaState>,
 }
 
+#[derive(Debug)]
+pub(super) struct ReplicaState {
+    /// The process of which this is the replica; `None` once it is lost for too long.
+    epoch: Option<u64>,
+    /// The number of the next change, in a complete replica.
+    sequence: u64,
+    /// Of the entries of the present generation, as is `current`.
+    digest: Digest,
+    current: usize,
+    /// Entries of the process that the present snapshot has not repeated yet.
+    unrepeated: usize,
+    /// A connection is reserved for it, which may not have met the node yet.
+    pub(super) is_reserved: bool,
+    /// A connection replicates it.
+    pub(super) is_linked: bool,
+    pub(super) lost_at: Instant,
+    /// Until when the online entries of earlier processes count.
+    earlier_until: Instant,
+    /// `None` when the node has retired, or was lost for too long.
+    pub(super) announcement: Option<Announcement>,
+    /// Digests were equal over the present connection.
+    pub(super) in_step: bool,
+    needs_sweep: bool,
+}
+
 /// Which entries count. A reader that still has the view before takes entries
 /// of a newer generation for current.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct View {
     generation: u16,
     /// The first one of the present process.
@@ -41,59 +66,34 @@ struct View {
     earlier_count: bool,
 }
 
-#[derive(Debug)]
-pub(super) struct ReplicaState {
-    /// The process of which this is the replica; `None` once it is lost for too long.
-    pub(super) epoch: Option<u64>,
-    /// The number of the next change, in a complete replica.
-    pub(super) sequence: u64,
-    /// Of the entries of the present generation, as is `current`.
-    digest: Digest,
-    current: usize,
-    /// Entries of the process that the present snapshot has not repeated yet.
-    unrepeated: usize,
-    /// A connection is reserved for it, which may not have met the node yet.
-    pub(super) is_reserved: bool,
-    /// A connection replicates it.
-    pub(super) is_linked: bool,
-    lost_at: Instant,
-    earlier_until: Instant,
-    /// `None` when the node has retired, or was lost for too long.
-    pub(super) announcement: Option<Announcement>,
-    /// Digests were equal over the present connection.
-    pub(super) in_step: bool,
-    needs_sweep: bool,
-}
-
 impl View {
-    fn standing(self, entry: Entry<'_>, generation: u16) -> Standing {
-        // Generations wrap; what is "before" is less than half of them away.
-        let age = self.generation.wrapping_sub(generation) as i16;
-        let age_of_process = self.generation.wrapping_sub(self.first_generation) as i16;
-        if age <= 0 {
+    /// How many generations ago that was; they wrap.
+    fn age(self, generation: u16) -> i16 {
+        self.generation.wrapping_sub(generation) as i16
+    }
+
+    fn is_of_process(self, entry: Entry<'_>) -> bool {
+        self.age(entry.generation) <= self.age(self.first_generation)
+    }
+
+    fn standing(self, entry: Entry<'_>) -> Standing {
+        if self.age(entry.generation) <= 0 {
             entry.standing
-        } else if age <= age_of_process {
-            if self.is_complete {
-                Standing::Nowhere
-            } else {
-                entry.standing
-            }
-        } else if self.earlier_count {
+        } else if self.is_of_process(entry) && self.is_complete {
+            Standing::Nowhere
+        } else if self.is_of_process(entry) || self.earlier_count {
             entry.standing
         } else {
             entry.standing.outlived(entry.jid)
         }
     }
 
-    fn standing_of(self, jid: HashedJid<'_>, stored: Stored) -> Standing {
-        let standing = stored.standing;
-        self.standing(
-            Entry {
-                jid: jid.jid,
-                standing,
-            },
-            stored.generation,
-        )
+    fn next_generation(self) -> Self {
+        Self {
+            generation: self.generation.wrapping_add(1),
+            is_complete: false,
+            ..self
+        }
     }
 
     fn pack(self) -> u64 {
@@ -141,7 +141,7 @@ impl Replica {
 
     /// How the JID stands there, as far as that still counts.
     pub(super) fn standing(&self, jid: HashedJid<'_>) -> Standing {
-        self.view().standing_of(jid, self.table.get(jid))
+        self.view().standing(self.table.get(jid))
     }
 
     pub(super) fn online(&self) -> usize {
@@ -152,7 +152,7 @@ impl Replica {
         self.state().digest.fingerprint()
     }
 
-    /// Where a process can resume that says it is `epoch`: at the next change.
+    /// From which change on process `epoch` can go on; `None` for a snapshot.
     pub(super) fn resume_at(&self, epoch: u64) -> Option<u64> {
         let state = self.state();
         (state.epoch == Some(epoch) && self.view().is_complete).then_some(state.sequence)
@@ -163,17 +163,11 @@ impl Replica {
     pub(super) fn link_up(&self, epoch: u64, lifetime: Duration, now: Instant) {
         let mut state = self.state();
         if state.epoch != Some(epoch) {
-            let mut view = self.view();
             if state.epoch.is_some() {
-                let until = state.lost_at + lifetime;
-                if !view.earlier_count || state.earlier_until < until {
-                    state.earlier_until = until;
-                }
-                view.earlier_count = until > now || view.earlier_count;
+                let left = (state.lost_at + lifetime).saturating_duration_since(now);
+                self.count_earlier(&mut state, left, now);
             }
-            state.epoch = Some(epoch);
-            state.announcement = None;
-            self.begin_process(&mut state, view);
+            self.begin_process(&mut state, Some(epoch));
         }
         state.is_linked = true;
         state.in_step = false;
@@ -190,17 +184,13 @@ impl Replica {
     /// The process sends its whole table; change `sequence` is the next.
     pub(super) fn begin_snapshot(&self, sequence: u64) {
         let mut state = self.state();
-        let mut view = self.view();
-        state.unrepeated += state.current;
-        state.current = 0;
+        state.unrepeated += std::mem::take(&mut state.current);
         state.digest = Digest::default();
         state.sequence = sequence;
-        view.generation = view.generation.wrapping_add(1);
-        view.is_complete = false;
-        self.set_view(view);
+        self.set_view(self.view().next_generation());
     }
 
-    /// What the snapshot did not repeat is void from now on. Returns how many
+    /// What the snapshot did not repeat is void from now on; returns how many
     /// entries that are.
     pub(super) fn end_snapshot(&self) -> usize {
         let mut state = self.state();
@@ -212,7 +202,7 @@ impl Replica {
         std::mem::take(&mut state.unrepeated)
     }
 
-    /// Entries as the process has them now. Returns how many stood otherwise here.
+    /// Entries as the process has them now; returns how many stood otherwise here.
     pub(super) fn apply(&self, entries: &[Entry<'_>]) -> Result<usize, InvalidMessage> {
         let mut state = self.state();
         let view = self.view();
@@ -221,18 +211,14 @@ impl Replica {
         for entry in entries {
             let jid = self.table.hash(entry.jid);
             let before = self.table.set(jid, entry.standing, view.generation);
-            let before =
-                before.map_err(|_| InvalidMessage("makes the table too large".to_owned()))?;
-            changed += usize::from(view.standing_of(jid, before) != entry.standing);
-            if before.standing != Standing::Nowhere {
-                let age = view.generation.wrapping_sub(before.generation);
-                if age == 0 {
-                    let standing = before.standing;
-                    state.digest -= Entry { standing, ..*entry }.digest(epoch);
-                    state.current -= 1;
-                } else if age <= view.generation.wrapping_sub(view.first_generation) {
-                    state.unrepeated = state.unrepeated.saturating_sub(1);
-                }
+            let before = before.map_err(too_large)?;
+            changed += usize::from(view.standing(before) != entry.standing);
+            if before.standing == Standing::Nowhere {
+            } else if before.generation == view.generation {
+                state.digest -= before.digest(epoch);
+                state.current -= 1;
+            } else if view.is_of_process(before) {
+                state.unrepeated = state.unrepeated.saturating_sub(1);
             }
             if entry.standing != Standing::Nowhere {
                 state.digest += entry.digest(epoch);
@@ -242,7 +228,7 @@ impl Replica {
         Ok(changed)
     }
 
-    /// Changes in the order of their sequence numbers.
+    /// The same, of entries that each are one more change.
     pub(super) fn apply_changes(&self, entries: &[Entry<'_>]) -> Result<usize, InvalidMessage> {
         let changed = self.apply(entries)?;
         let mut state = self.state();
@@ -250,12 +236,14 @@ impl Replica {
         Ok(changed)
     }
 
-    /// Whether this is the table that had `digest` before change `sequence`.
+    /// Whether this is the table that had `digest` before change `sequence`;
     /// `None` while a snapshot is on its way.
     pub(super) fn compare(&self, sequence: u64, digest: Digest) -> Option<bool> {
-        let state = self.state();
+        let mut state = self.state();
         let is_equal = state.sequence == sequence && state.digest == digest;
-        self.view().is_complete.then_some(is_equal)
+        let is_complete = self.view().is_complete;
+        state.in_step = is_complete && is_equal;
+        is_complete.then_some(is_equal)
     }
 
     /// What others have kept of earlier processes of the node, where nothing
@@ -267,55 +255,47 @@ impl Replica {
         now: Instant,
     ) -> Result<(), InvalidMessage> {
         let mut state = self.state();
-        let mut view = self.view();
-        if !view.earlier_count || state.earlier_until < now + left {
-            state.earlier_until = now + left;
-        }
-        view.earlier_count = true;
-        self.set_view(view);
+        self.count_earlier(&mut state, left, now);
+        let view = self.view();
         let earlier = view.first_generation.wrapping_sub(1);
         for entry in entries {
             let jid = self.table.hash(entry.jid);
-            let known = view.standing_of(jid, self.table.get(jid));
-            if known == Standing::Nowhere {
+            if view.standing(self.table.get(jid)) == Standing::Nowhere {
                 let written = self.table.set(jid, entry.standing, earlier);
-                written.map_err(|_| InvalidMessage("makes the table too large".to_owned()))?;
+                written.map_err(too_large)?;
             }
         }
         Ok(())
     }
 
     /// Appends what other processes than `epoch` have claimed, from `cursor`
-    /// on; whether that was the last.
+    /// on. Whether that was the last, and for how much longer it counts.
     pub(super) fn read_earlier(
         &self,
         epoch: u64,
         cursor: &mut TableCursor,
         out: &mut Vec<u8>,
         limit: usize,
-    ) -> bool {
-        let is_current = self.state().epoch == Some(epoch);
-        let view = self.view();
-        let age = |generation| view.generation.wrapping_sub(generation) as i16;
-        self.table.read_on(cursor, out, limit, |entry, generation| {
-            if is_current && age(generation) <= age(view.first_generation) {
-                Standing::Nowhere
-            } else {
-                view.standing(entry, generation)
-            }
-        })
-    }
-
-    /// For how much longer counts what was online at other processes than `epoch`.
-    pub(super) fn left(&self, epoch: u64, lifetime: Duration, now: Instant) -> Duration {
+        lifetime: Duration,
+        now: Instant,
+    ) -> (bool, Duration) {
         let state = self.state();
-        let until = match state.epoch {
-            Some(own) if own != epoch && state.is_linked => now + lifetime,
-            Some(own) if own != epoch => state.lost_at + lifetime,
-            _ if self.view().earlier_count => state.earlier_until,
-            _ => now,
+        let view = self.view();
+        let is_other = state.epoch.is_some_and(|present| present != epoch);
+        let until = match is_other {
+            true if state.is_linked => now + lifetime,
+            true => state.lost_at + lifetime,
+            false if view.earlier_count => state.earlier_until,
+            false => now,
         };
-        until.saturating_duration_since(now)
+        drop(state);
+        let is_last = self.table.read_on(cursor, out, limit, |entry| {
+            match is_other || !view.is_of_process(entry) {
+                true => view.standing(entry),
+                false => Standing::Nowhere,
+            }
+        });
+        (is_last, until.saturating_duration_since(now))
     }
 
     /// Drops the JID, of which the node itself now knows better; returns since when
@@ -324,27 +304,28 @@ impl Replica {
         let _state = self.state();
         // Removing always fits.
         let before = self.table.set(jid, Standing::Nowhere, 0).ok()?;
-        let standing = self.view().standing_of(jid, before);
+        let standing = self.view().standing(before);
         (standing != Standing::Nowhere).then(|| standing.since())
     }
 
     /// Lets expire what is due. Whether something did on which others rely.
     pub(super) fn expire(&self, lifetime: Duration, now: Instant) -> bool {
         let mut state = self.state();
-        let mut view = self.view();
-        if !state.is_linked && state.epoch.is_some() && now > state.lost_at + lifetime {
-            state.epoch = None;
-            state.announcement = None;
-            view.earlier_count = false;
-            self.begin_process(&mut state, view);
-        } else if view.earlier_count && now > state.earlier_until {
-            view.earlier_count = false;
-            self.set_view(view);
-        } else {
-            return false;
+        let view = self.view();
+        let is_lost = !state.is_linked && state.epoch.is_some() && now > state.lost_at + lifetime;
+        let is_due = is_lost || (view.earlier_count && now > state.earlier_until);
+        if is_due {
+            let earlier_count = false;
+            self.set_view(View {
+                earlier_count,
+                ..view
+            });
+            state.needs_sweep = true;
         }
-        state.needs_sweep = true;
-        true
+        if is_lost {
+            self.begin_process(&mut state, None);
+        }
+        is_due
     }
 
     /// Whether entries are there that no longer count as they stand.
@@ -352,31 +333,17 @@ impl Replica {
         std::mem::take(&mut self.state().needs_sweep)
     }
 
-    /// Makes the entries of one shard what they count as.
-    pub(super) fn sweep(&self, shard: usize) {
+    /// Makes the entries of one shard what they count as. Those that are only
+    /// homes are removed if `take` takes them.
+    pub(super) fn sweep(&self, shard: usize, mut take: impl FnMut(&[u8], u64) -> bool) {
         // Keeps the view from changing.
         let _state = self.state();
         let view = self.view();
-        let standing = |entry: Entry<'_>, generation| view.standing(entry, generation);
-        self.table.rewrite(shard, standing);
-    }
-
-    /// Takes out the JIDs of one shard that are not online any more, with the
-    /// times of their last claims.
-    pub(super) fn take_homes(&self, shard: usize) -> Vec<(Box<[u8]>, u64)> {
-        let _state = self.state();
-        let view = self.view();
-        let mut homes = Vec::new();
-        self.table.rewrite(shard, |entry, generation| {
-            match view.standing(entry, generation) {
-                Standing::Former(since) => {
-                    homes.push((entry.jid.into(), since));
-                    Standing::Nowhere
-                }
+        self.table
+            .rewrite(shard, |entry| match view.standing(entry) {
+                Standing::Former(since) if take(entry.jid, since) => Standing::Nowhere,
                 standing => standing,
-            }
-        });
-        homes
+            });
     }
 
     /// Whether more than homes may be left.
@@ -384,26 +351,32 @@ impl Replica {
         self.state().epoch.is_some() || self.view().earlier_count
     }
 
-    /// Whether only homes can be left, and nobody is about to replicate it.
-    pub(super) fn is_over(&self) -> bool {
-        !self.state().is_reserved && !self.counts()
+    /// Whether nothing is left, and nobody is about to replicate it.
+    pub(super) fn is_spent(&self) -> bool {
+        !self.state().is_reserved && !self.counts() && self.table.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
-    pub(super) fn lost_at(&self) -> Instant {
-        self.state().lost_at
-    }
-
-    fn begin_process(&self, state: &mut ReplicaState, mut view: View) {
+    fn begin_process(&self, state: &mut ReplicaState, epoch: Option<u64>) {
+        state.epoch = epoch;
+        state.announcement = None;
         (state.sequence, state.digest) = (0, Digest::default());
         (state.current, state.unrepeated) = (0, 0);
-        view.generation = view.generation.wrapping_add(1);
-        view.first_generation = view.generation;
-        view.is_complete = false;
-        self.set_view(view);
+        let view = self.view().next_generation();
+        self.set_view(View {
+            first_generation: view.generation,
+            ..view
+        });
+    }
+
+    fn count_earlier(&self, state: &mut ReplicaState, left: Duration, now: Instant) {
+        let view = self.view();
+        if !view.earlier_count || state.earlier_until < now + left {
+            state.earlier_until = now + left;
+        }
+        self.set_view(View {
+            earlier_count: true,
+            ..view
+        });
     }
 
     fn view(&self) -> View {
@@ -415,5 +388,6 @@ impl Replica {
     }
 }
 
-/// As many pieces a sweep has.
-pub(super) const SWEEPS: usize = SHARDS;
+fn too_large(_: TableFull) -> InvalidMessage {
+    InvalidMessage("makes the table too large".to_owned())
+}

@@ -3,19 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::MeshStore;
 use super::entry::{Digest, Entry};
 use super::message::{HandoverOf, Message};
 use super::replica::Replica;
-use crate::replication::{
-    InvalidMessage, MessageSink, MessageSource, NotReplicated, ReplicationSession,
-};
+use super::session::{NodesSent, Session};
+use crate::replication::{InvalidMessage, NotReplicated, ReplicationSession};
 use crate::store::Announcement;
 
 pub(super) struct ReplicaReceiver {
@@ -36,21 +32,19 @@ struct ReceiveProgress {
     is_first: bool,
     /// A snapshot was asked for because of a digest, and no digest was equal since.
     resynced: bool,
-    nodes_version: Option<u64>,
-    nodes_at: Instant,
+    nodes: NodesSent,
 }
 
 impl ReplicaReceiver {
     pub(super) fn open(
         store: Arc<MeshStore>,
         replica: Arc<Replica>,
-    ) -> Result<ReplicationSession, NotReplicated> {
+    ) -> Result<Arc<dyn ReplicationSession>, NotReplicated> {
         if std::mem::replace(&mut replica.state().is_reserved, true) {
             return Err(NotReplicated::Already);
         }
         store.links_up(&replica.node).inc();
-        let changes = store.changes.subscribe();
-        let receiver = Arc::new(Self {
+        Ok(Arc::new(Self {
             store,
             replica,
             progress: Mutex::new(ReceiveProgress {
@@ -59,33 +53,96 @@ impl ReplicaReceiver {
                 awaits_snapshot: false,
                 is_first: true,
                 resynced: false,
-                nodes_version: None,
-                nodes_at: Instant::now(),
+                nodes: NodesSent::default(),
             }),
-        });
-        Ok(ReplicationSession {
-            source: Box::new(ReceiverSource(Arc::clone(&receiver), changes)),
-            sink: Box::new(ReceiverSink(receiver)),
-        })
+        }))
     }
 
-    /// The next message, or when there may be one.
-    fn compose(&self) -> Result<Message, Instant> {
+    fn meet(
+        &self,
+        progress: &mut ReceiveProgress,
+        epoch: u64,
+        announcement: Option<Announcement>,
+    ) -> Result<(), InvalidMessage> {
+        let is_new = progress.epoch.is_none();
+        if is_new {
+            progress.epoch = Some(epoch);
+            let from = self.replica.resume_at(epoch);
+            progress.resume = Some(from.map(|sequence| (epoch, sequence)));
+            progress.awaits_snapshot = from.is_none();
+            self.replica
+                .link_up(epoch, self.store.expire_after, Instant::now());
+        } else if progress.epoch != Some(epoch) {
+            let what = "says that it is another process than before";
+            return Err(InvalidMessage(what.to_owned()));
+        }
+        self.store.announced(&self.replica, announcement, is_new);
+        Ok(())
+    }
+
+    /// A replica that differs is sent again: at once the first time, then each
+    /// time that the peer sends a digest by itself.
+    fn compare(&self, progress: &mut ReceiveProgress, sequence: u64, digest: Digest) {
+        if progress.awaits_snapshot {
+            return;
+        }
+        let was_in_step = self.replica.state().in_step;
+        let Some(is_equal) = self.replica.compare(sequence, digest) else {
+            return;
+        };
+        let peer = &self.replica.node;
+        progress.is_first = false;
+        if is_equal {
+            progress.resynced = false;
+            if !was_in_step {
+                let claims = self.replica.online();
+                tracing::info!(%peer, claims, "the session table is in step");
+            }
+        } else if std::mem::replace(&mut progress.resynced, true) {
+            progress.resynced = false;
+            tracing::error!(
+                %peer,
+                "the session table still differs from the peer's after a resync; trying again later"
+            );
+        } else {
+            tracing::warn!(%peer, "the session table differs from the peer's; resyncing");
+            progress.resume = Some(None);
+            progress.awaits_snapshot = true;
+            self.store.notify_replicas();
+        }
+    }
+
+    fn count_repairs(&self, progress: &ReceiveProgress, repaired: usize) {
+        let found = if progress.resynced {
+            "digest"
+        } else {
+            "connect"
+        };
+        let host = self.replica.node.host.as_str();
+        let repairs = &self.store.metrics.mesh_repairs;
+        repairs
+            .with_label_values(&[host, found])
+            .inc_by(repaired as u64);
+    }
+}
+
+impl Session for ReplicaReceiver {
+    fn store(&self) -> &MeshStore {
+        &self.store
+    }
+
+    fn compose(&self) -> Result<Option<Message>, Instant> {
         let mut progress = self.progress.lock();
         if let Some(from) = progress.resume.take() {
-            return Ok(Message::Resume(from));
+            return Ok(Some(Message::Resume(from)));
         }
         let membership = self.store.membership.lock();
-        let now = Instant::now();
-        if progress.nodes_version != Some(membership.version) || progress.nodes_at <= now {
-            progress.nodes_version = Some(membership.version);
-            progress.nodes_at = now + self.store.refresh_after;
-            return Ok(Message::Nodes(self.store.nodes(&membership)));
-        }
-        Err(progress.nodes_at)
+        let nodes = progress.nodes.due(&self.store, &membership, Instant::now());
+        let again_at = progress.nodes.again_at(&self.store);
+        nodes.map(Some).ok_or(again_at)
     }
 
-    fn accept(&self, message: Message) -> Result<(), InvalidMessage> {
+    fn apply(&self, message: Message) -> Result<(), InvalidMessage> {
         let mut progress = self.progress.lock();
         match message {
             Message::Process {
@@ -135,71 +192,6 @@ impl ReplicaReceiver {
         }
         Ok(())
     }
-
-    fn meet(
-        &self,
-        progress: &mut ReceiveProgress,
-        epoch: u64,
-        announcement: Option<Announcement>,
-    ) -> Result<(), InvalidMessage> {
-        let is_new = progress.epoch.is_none();
-        if is_new {
-            progress.epoch = Some(epoch);
-            let from = self.replica.resume_at(epoch);
-            progress.resume = Some(from.map(|sequence| (epoch, sequence)));
-            progress.awaits_snapshot = from.is_none();
-            self.replica
-                .link_up(epoch, self.store.expire_after, Instant::now());
-        } else if progress.epoch != Some(epoch) {
-            let what = "says that it is another process than before";
-            return Err(InvalidMessage(what.to_owned()));
-        }
-        self.store.announced(&self.replica, announcement, is_new);
-        Ok(())
-    }
-
-    /// A replica that differs is sent again: at once the first time, then each
-    /// time that the peer sends a digest by itself.
-    fn compare(&self, progress: &mut ReceiveProgress, sequence: u64, digest: Digest) {
-        if progress.awaits_snapshot {
-            return;
-        }
-        let Some(is_equal) = self.replica.compare(sequence, digest) else {
-            return;
-        };
-        let peer = &self.replica.node;
-        let was_in_step = std::mem::replace(&mut self.replica.state().in_step, is_equal);
-        progress.is_first = false;
-        if is_equal {
-            progress.resynced = false;
-            if !was_in_step {
-                let claims = self.replica.online();
-                tracing::info!(%peer, claims, "the session table is in step");
-            }
-        } else if std::mem::replace(&mut progress.resynced, true) {
-            progress.resynced = false;
-            tracing::error!(
-                %peer,
-                "the session table still differs from the peer's after a resync; trying again later"
-            );
-        } else {
-            tracing::warn!(%peer, "the session table differs from the peer's; resyncing");
-            progress.resume = Some(None);
-            progress.awaits_snapshot = true;
-        }
-    }
-
-    fn count_repairs(&self, progress: &ReceiveProgress, repaired: usize) {
-        let found = match progress.is_first {
-            true => "connect",
-            false => "digest",
-        };
-        let host = self.replica.node.host.as_str();
-        let repairs = &self.store.metrics.mesh_repairs;
-        repairs
-            .with_label_values(&[host, found])
-            .inc_by(repaired as u64);
-    }
 }
 
 impl Drop for ReplicaReceiver {
@@ -208,36 +200,5 @@ impl Drop for ReplicaReceiver {
         self.store.links_up(&self.replica.node).dec();
         self.store.bump_version();
         self.store.released.notify_waiters();
-    }
-}
-
-struct ReceiverSource(Arc<ReplicaReceiver>, watch::Receiver<()>);
-
-#[async_trait]
-impl MessageSource for ReceiverSource {
-    async fn next(&mut self) -> Option<Bytes> {
-        loop {
-            self.1.mark_unchanged();
-            match self.0.compose() {
-                Ok(message) => return Some(message.write()),
-                Err(at) => tokio::select! {
-                    // The store has the other half: it does not end.
-                    _ = self.1.changed() => {}
-                    () = sleep_until(at) => {}
-                },
-            }
-        }
-    }
-}
-
-struct ReceiverSink(Arc<ReplicaReceiver>);
-
-impl MessageSink for ReceiverSink {
-    fn accept(&mut self, message: Bytes) -> Result<(), InvalidMessage> {
-        self.0.accept(Message::read(message)?)?;
-        if self.0.progress.lock().resume.is_some() {
-            self.0.store.notify_replicas();
-        }
-        Ok(())
     }
 }

@@ -8,7 +8,7 @@
 
 use parking_lot::RwLock;
 
-use super::entry::{Entry, HashedJid, JidHasher, PREFIX, Standing};
+use super::entry::{Entry, HashedJid, JidHasher, Standing};
 
 pub(super) const SHARDS: usize = 64;
 
@@ -31,14 +31,6 @@ struct Shard {
     entries: usize,
     online: usize,
     bytes: usize,
-}
-
-/// A standing as it is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stored {
-    pub(super) standing: Standing,
-    /// In which generation it was written; see [`super::replica`].
-    pub(super) generation: u16,
 }
 
 /// A place between two buckets, for reading a table piece by piece. An entry
@@ -65,22 +57,24 @@ impl NodeTable {
         self.hasher.hash(jid)
     }
 
-    pub(super) fn get(&self, jid: HashedJid<'_>) -> Stored {
+    pub(super) fn get<'a>(&self, jid: HashedJid<'a>) -> Entry<'a> {
         self.shard(jid.hash).read().find(jid).1
     }
 
-    /// Writes a standing; returns the one before.
-    pub(super) fn set(
+    /// Writes a standing; returns the entry before.
+    pub(super) fn set<'a>(
         &self,
-        jid: HashedJid<'_>,
+        jid: HashedJid<'a>,
         standing: Standing,
         generation: u16,
-    ) -> Result<Stored, TableFull> {
-        let stored = Stored {
+    ) -> Result<Entry<'a>, TableFull> {
+        let entry = Entry {
+            jid: jid.jid,
             standing,
             generation,
         };
-        self.shard(jid.hash).write().set(jid, stored, &self.hasher)
+        let mut shard = self.shard(jid.hash).write();
+        shard.set(jid, entry, &self.hasher)
     }
 
     /// JIDs that are online.
@@ -99,53 +93,40 @@ impl NodeTable {
         cursor: &mut TableCursor,
         out: &mut Vec<u8>,
         limit: usize,
-        mut read: impl FnMut(Entry<'_>, u16) -> Standing,
+        mut read: impl FnMut(Entry<'_>) -> Standing,
     ) -> bool {
-        while cursor.shard < SHARDS {
-            if out.len() >= limit {
-                return false;
-            }
+        while cursor.shard < SHARDS && out.len() < limit {
             let shard = self.shards[cursor.shard].read();
             let Some(bucket) = shard.buckets.get(cursor.bucket) else {
-                cursor.shard += 1;
-                cursor.bucket = 0;
+                *cursor = TableCursor {
+                    shard: cursor.shard + 1,
+                    bucket: 0,
+                };
                 continue;
             };
-            for (entry, generation) in entries(bucket) {
-                let standing = read(entry, generation);
-                if standing != Standing::Nowhere {
-                    Entry { standing, ..entry }.put(out, 0);
+            for entry in entries(bucket) {
+                let read = Entry::new(entry.jid, read(entry));
+                if read.standing != Standing::Nowhere {
+                    read.put(out);
                 }
             }
             cursor.bucket += 1;
         }
-        true
+        cursor.shard == SHARDS
     }
 
     /// Gives all entries of a shard the standings that `rewrite` returns.
-    pub(super) fn rewrite(
-        &self,
-        shard: usize,
-        mut rewrite: impl FnMut(Entry<'_>, u16) -> Standing,
-    ) {
-        let shard = &self.shards[shard];
+    pub(super) fn rewrite(&self, shard: usize, mut rewrite: impl FnMut(Entry<'_>) -> Standing) {
         let mut index = 0;
-        while let mut shard = shard.write()
+        while let mut shard = self.shards[shard].write()
             && index < shard.buckets.len()
         {
             let before = std::mem::take(&mut shard.buckets[index]);
-            let mut after = Vec::with_capacity(before.len());
-            for (entry, generation) in entries(&before) {
-                let standing = rewrite(entry, generation);
-                shard.uncount(entry);
-                if standing != Standing::Nowhere {
-                    let entry = Entry { standing, ..entry };
-                    entry.put(&mut after, generation);
-                    shard.count(entry);
-                }
+            for entry in entries(&before) {
+                shard.count(entry, -1);
+                let standing = rewrite(entry);
+                shard.append(index, Entry { standing, ..entry });
             }
-            after.shrink_to_fit();
-            shard.buckets[index] = after;
             index += 1;
         }
     }
@@ -158,10 +139,9 @@ impl NodeTable {
             return None;
         }
         let bucket = &shard.buckets[bucket_index(jid.hash, shard.buckets.len())];
-        let formers =
-            entries(bucket).filter(|(entry, _)| matches!(entry.standing, Standing::Former(_)));
-        let oldest = formers.min_by_key(|(entry, _)| entry.standing.since());
-        oldest.map(|(entry, _)| entry.jid.into())
+        let formers = entries(bucket).filter(|it| matches!(it.standing, Standing::Former(_)));
+        let oldest = formers.min_by_key(|entry| entry.standing.since());
+        oldest.map(|entry| entry.jid.into())
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
@@ -171,48 +151,35 @@ impl NodeTable {
 }
 
 impl Shard {
-    /// Where an entry begins in its bucket, and how it stands.
-    fn find(&self, jid: HashedJid<'_>) -> (Option<usize>, Stored) {
-        let absent = Stored {
-            standing: Standing::Nowhere,
-            generation: 0,
-        };
-        if self.buckets.is_empty() {
-            return (None, absent);
-        }
-        let bucket = &self.buckets[bucket_index(jid.hash, self.buckets.len())];
+    /// Where an entry begins in its bucket, and what it is; its standing is
+    /// [`Standing::Nowhere`] if there is none.
+    fn find<'a>(&self, jid: HashedJid<'a>) -> (Option<usize>, Entry<'a>) {
+        let bucket = bucket_index(jid.hash, self.buckets.len());
         let mut at = 0;
-        for (entry, generation) in entries(bucket) {
+        for entry in self
+            .buckets
+            .get(bucket)
+            .into_iter()
+            .flat_map(|it| entries(it))
+        {
             if entry.jid == jid.jid {
-                let standing = entry.standing;
-                let stored = Stored {
-                    standing,
-                    generation,
-                };
-                return (Some(at), stored);
+                let jid = jid.jid;
+                return (Some(at), Entry { jid, ..entry });
             }
-            at += PREFIX + entry.jid.len();
+            at += entry.size();
         }
-        (None, absent)
+        (None, Entry::new(jid.jid, Standing::Nowhere))
     }
 
-    fn set(
+    fn set<'a>(
         &mut self,
-        jid: HashedJid<'_>,
-        stored: Stored,
+        jid: HashedJid<'a>,
+        entry: Entry<'_>,
         hasher: &JidHasher,
-    ) -> Result<Stored, TableFull> {
+    ) -> Result<Entry<'a>, TableFull> {
         let (place, before) = self.find(jid);
-        if place.is_none() && stored.standing == Standing::Nowhere {
-            return Ok(before);
-        }
-        let entry = |standing| Entry {
-            jid: jid.jid,
-            standing,
-        };
-        let size = PREFIX + jid.jid.len();
-        if place.is_none() {
-            if self.bytes + size > SHARD_BYTES {
+        if place.is_none() && entry.standing != Standing::Nowhere {
+            if self.bytes + entry.size() > SHARD_BYTES {
                 return Err(TableFull);
             }
             if self.entries >= self.buckets.len() * ENTRIES_PER_BUCKET {
@@ -220,88 +187,67 @@ impl Shard {
             }
         }
         let index = bucket_index(jid.hash, self.buckets.len());
-        let bucket = &mut self.buckets[index];
-        match (place, stored.standing) {
-            (Some(at), Standing::Nowhere) => {
-                bucket.drain(at..at + size);
-                // What many sessions took is not kept for ever.
-                if bucket.len() < bucket.capacity() / 2 {
-                    bucket.shrink_to_fit();
-                }
+        if let Some(at) = place {
+            let bucket = &mut self.buckets[index];
+            bucket.drain(at..at + before.size());
+            // What many sessions took is not kept for ever.
+            if bucket.len() < bucket.capacity() / 2 {
+                bucket.shrink_to_fit();
             }
-            (Some(at), standing) => {
-                let mut new = Vec::with_capacity(size);
-                entry(standing).put(&mut new, stored.generation);
-                bucket[at..at + PREFIX].copy_from_slice(&new[..PREFIX]);
-            }
-            (None, standing) => {
-                append(bucket, entry(standing), stored.generation);
-            }
+            self.count(before, -1);
         }
-        if place.is_some() {
-            self.uncount(entry(before.standing));
-        }
-        if stored.standing != Standing::Nowhere {
-            self.count(entry(stored.standing));
-        }
+        self.append(index, entry);
         Ok(before)
     }
 
     /// Adds a bucket, to which a part of the entries of another one move.
     fn split_one(&mut self, hasher: &JidHasher) {
         let count = self.buckets.len();
-        let (mut stay, mut moved) = (Vec::new(), Vec::new());
-        if count > 0 {
-            let index = count - (1 << count.ilog2());
-            let before = std::mem::take(&mut self.buckets[index]);
-            for (entry, generation) in entries(&before) {
-                let stays = bucket_index(hasher.hash(entry.jid).hash, count + 1) == index;
-                append(
-                    if stays { &mut stay } else { &mut moved },
-                    entry,
-                    generation,
-                );
-            }
-            self.buckets[index] = stay;
-        }
         // Doubling would waste a third of the memory of a large table.
         self.buckets.reserve_exact(1 + count / 8);
-        self.buckets.push(moved);
+        self.buckets.push(Vec::new());
+        if count == 0 {
+            return;
+        }
+        let before = std::mem::take(&mut self.buckets[count - (1 << count.ilog2())]);
+        for entry in entries(&before) {
+            self.count(entry, -1);
+            self.append(bucket_index(hasher.hash(entry.jid).hash, count + 1), entry);
+        }
     }
 
-    fn count(&mut self, entry: Entry<'_>) {
-        self.entries += 1;
-        self.bytes += PREFIX + entry.jid.len();
-        self.online += usize::from(matches!(entry.standing, Standing::Online(_)));
+    fn append(&mut self, index: usize, entry: Entry<'_>) {
+        if entry.standing == Standing::Nowhere {
+            return;
+        }
+        let bucket = &mut self.buckets[index];
+        if bucket.capacity() - bucket.len() < entry.size() {
+            bucket.reserve_exact(entry.size() + bucket.len() / 8);
+        }
+        entry.put(bucket);
+        self.count(entry, 1);
     }
 
-    fn uncount(&mut self, entry: Entry<'_>) {
-        self.entries -= 1;
-        self.bytes -= PREFIX + entry.jid.len();
-        self.online -= usize::from(matches!(entry.standing, Standing::Online(_)));
+    fn count(&mut self, entry: Entry<'_>, by: isize) {
+        let is_online = matches!(entry.standing, Standing::Online(_));
+        self.entries = self.entries.wrapping_add_signed(by);
+        self.online = self.online.wrapping_add_signed(by * isize::from(is_online));
+        self.bytes = self.bytes.wrapping_add_signed(by * entry.size() as isize);
     }
 }
 
-fn append(bucket: &mut Vec<u8>, entry: Entry<'_>, generation: u16) {
-    let more = PREFIX + entry.jid.len();
-    if bucket.capacity() - bucket.len() < more {
-        bucket.reserve_exact(more + bucket.len() / 8);
-    }
-    entry.put(bucket, generation);
-}
-
-fn entries(mut bucket: &[u8]) -> impl Iterator<Item = (Entry<'_>, u16)> {
+fn entries(mut bucket: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     std::iter::from_fn(move || {
-        let (entry, generation, rest) = Entry::split_first(bucket)?;
+        let (entry, rest) = Entry::split_first(bucket)?;
         bucket = rest;
-        Some((entry, generation))
+        Some(entry)
     })
 }
 
 /// Linear hashing: of `count` buckets, those past the last power of two were
 /// split off from those before it.
 fn bucket_index(hash: u64, count: usize) -> usize {
-    let mask = count.next_power_of_two() - 1;
+    let mask = count.max(1).next_power_of_two() - 1;
     let index = hash as usize & mask;
     if index < count {
         index

@@ -144,12 +144,8 @@ impl Wire {
         let nothing = Arc::new(AtomicBool::new(false));
         Self {
             tasks: vec![
-                tokio::spawn(carry(receiving.source, sending.sink, nothing)),
-                tokio::spawn(carry(
-                    sending.source,
-                    receiving.sink,
-                    Arc::clone(&loses_changes),
-                )),
+                tokio::spawn(carry(Arc::clone(&receiving), Arc::clone(&sending), nothing)),
+                tokio::spawn(carry(sending, receiving, Arc::clone(&loses_changes))),
             ],
             loses_changes,
         }
@@ -169,11 +165,11 @@ impl Wire {
 }
 
 async fn carry(
-    mut from: Box<dyn crate::replication::MessageSource>,
-    mut to: Box<dyn crate::replication::MessageSink>,
+    from: Arc<dyn ReplicationSession>,
+    to: Arc<dyn ReplicationSession>,
     loses_changes: Arc<AtomicBool>,
 ) {
-    while let Some(message) = from.next().await {
+    while let Some(message) = from.next_message().await {
         let is_change = matches!(Message::read(message.clone()), Ok(Message::Changes(_)));
         if !(is_change && loses_changes.load(Ordering::SeqCst)) {
             to.accept(message).unwrap();
@@ -509,12 +505,12 @@ async fn a_node_is_sent_the_table_over_one_connection_the_newest() {
     let dc1 = Member::announced("dc1.test", 1).await;
     let dc2 = Member::announced("dc2.test", 1).await;
     let node = &dc2.store.node;
-    let mut old = Arc::clone(&dc1.store).send_to(node, 1);
-    assert!(old.source.next().await.is_some());
-    let mut new = Arc::clone(&dc1.store).send_to(node, 1);
-    assert!(old.source.next().await.is_none());
+    let old = Arc::clone(&dc1.store).send_to(node, 1);
+    assert!(old.next_message().await.is_some());
+    let new = Arc::clone(&dc1.store).send_to(node, 1);
+    assert!(old.next_message().await.is_none());
     drop(old);
-    assert!(new.source.next().await.is_some());
+    assert!(new.next_message().await.is_some());
 }
 
 fn node_of(host: &str, name: usize) -> Node {
@@ -530,12 +526,12 @@ async fn a_host_has_a_limited_number_of_nodes() {
     let receive = |n| Arc::clone(&dc1.store).receive_from(&node_of("dc2.test", n));
     // New names on each connection: the ones before make room.
     for n in 0..1000 {
-        let mut session = receive(n).unwrap();
+        let session = receive(n).unwrap();
         let process = Message::Process {
             epoch: n as u64,
             announcement: None,
         };
-        session.sink.accept(process.write()).unwrap();
+        session.accept(process.write()).unwrap();
     }
     assert_eq!(dc1.store.replicas.load().len(), NODES_PER_HOST);
     let held: Vec<_> = (0..NODES_PER_HOST).map(|n| receive(n).unwrap()).collect();
@@ -545,9 +541,9 @@ async fn a_host_has_a_limited_number_of_nodes() {
 
     let send = |n| Arc::clone(&dc1.store).send_to(&node_of("dc2.test", n), 1);
     let held: Vec<_> = (0..NODES_PER_HOST).map(send).collect();
-    assert!(send(NODES_PER_HOST).source.next().await.is_none());
+    assert!(send(NODES_PER_HOST).next_message().await.is_none());
     drop(held);
-    assert!(send(NODES_PER_HOST).source.next().await.is_some());
+    assert!(send(NODES_PER_HOST).next_message().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -637,18 +633,16 @@ fn hostile(message: Bytes) -> Result<(), crate::replication::InvalidMessage> {
     runtime.block_on(async {
         let dc1 = Member::new("dc1.test", 1);
         let dc2 = Member::new("dc2.test", 1);
-        let mut sink = Arc::clone(&dc2.store)
-            .receive_from(&dc1.store.node)
-            .unwrap()
-            .sink;
+        let receiving = Arc::clone(&dc2.store).receive_from(&dc1.store.node);
+        let receiving = receiving.unwrap();
         let process = Message::Process {
             epoch: 1,
             announcement: None,
         };
-        sink.accept(process.write())?;
-        sink.accept(message.clone())?;
-        let mut sink = Arc::clone(&dc2.store).send_to(&dc1.store.node, 1).sink;
-        sink.accept(message)
+        receiving.accept(process.write())?;
+        receiving.accept(message.clone())?;
+        let sending = Arc::clone(&dc2.store).send_to(&dc1.store.node, 1);
+        sending.accept(message)
     })
 }
 

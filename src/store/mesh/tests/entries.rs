@@ -22,8 +22,7 @@ fn standing() -> impl Strategy<Value = Standing> {
 }
 
 fn entry(jid: &str, standing: Standing) -> Entry<'_> {
-    let jid = jid.as_bytes();
-    Entry { jid, standing }
+    Entry::new(jid.as_bytes(), standing)
 }
 
 fn endpoints() -> impl Strategy<Value = Vec<Endpoint>> {
@@ -101,7 +100,7 @@ proptest! {
             .iter()
             .map(|(jid, standing)| entry(jid, *standing))
             .collect();
-        written.iter().for_each(|entry| entry.put(&mut bytes, 0));
+        written.iter().for_each(|entry| entry.put(&mut bytes));
         prop_assert_eq!(Entry::read_all(&bytes), Ok(written));
     }
 }
@@ -132,7 +131,7 @@ fn a_message_never_exceeds_what_a_link_carries() {
 #[test]
 fn what_is_no_entry_is_refused() {
     let mut bytes = Vec::new();
-    entry("a@example.com", Standing::Online(7)).put(&mut bytes, 0);
+    entry("a@example.com", Standing::Online(7)).put(&mut bytes);
     for end in 1..bytes.len() {
         assert!(Entry::read_all(&bytes[..end]).is_err(), "{end} bytes");
     }
@@ -150,7 +149,7 @@ fn what_is_no_entry_is_refused() {
 fn a_message_has_a_bounded_number_of_entries() {
     let mut bytes = Vec::new();
     for n in 0..9000 {
-        entry(&format!("u{n}"), Standing::Online(1)).put(&mut bytes, 0);
+        entry(&format!("u{n}"), Standing::Online(1)).put(&mut bytes);
     }
     assert!(Entry::read_all(&bytes).is_err());
 }
