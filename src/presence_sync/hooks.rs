@@ -75,11 +75,7 @@ impl PresenceSync {
             Arrival::Component => self.table().stayed_local(&snapshot.event),
             // What comes around is the local server's own.
             Arrival::Link(_) if snapshot.origin != self.local => {
-                let route = PresenceRoute {
-                    direction: Direction::In,
-                    host: Some(snapshot.origin),
-                    is_copy: false,
-                };
+                let route = PresenceRoute::new(Direction::In, Some(snapshot.origin), false);
                 self.table().delivered(route, &snapshot.event);
             }
             Arrival::Link(_) | Arrival::Own => {}
@@ -92,11 +88,8 @@ impl PresenceSync {
         let event = snapshot.event;
         match snapshot.arrival {
             Arrival::Component => {
-                let route = PresenceRoute {
-                    direction: Direction::Out,
-                    host: Some(host.clone()),
-                    is_copy: snapshot.is_copy,
-                };
+                let host = Some(host.clone());
+                let route = PresenceRoute::new(Direction::Out, host, snapshot.is_copy);
                 self.table().delivered(route, &event);
             }
             Arrival::Own if event.kind == EventKind::Probe => {
@@ -116,11 +109,7 @@ impl PresenceSync {
         } else {
             (Direction::In, Some(envelope.origin.clone()))
         };
-        let route = PresenceRoute {
-            direction,
-            host,
-            is_copy: false,
-        };
+        let route = PresenceRoute::new(direction, host, false);
         self.table().undelivered(route, &event);
     }
 

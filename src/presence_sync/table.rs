@@ -36,11 +36,11 @@ pub(super) enum RecordState {
 /// Where a presence goes.
 #[derive(Debug, Clone)]
 pub(super) struct PresenceRoute {
-    pub(super) direction: Direction,
+    direction: Direction,
     /// The other datacenter, if it is known.
-    pub(super) host: Option<Host>,
+    host: Option<Host>,
     /// Whether other hosts may be sent the presence too.
-    pub(super) is_copy: bool,
+    is_copy: bool,
 }
 
 #[derive(Debug)]
@@ -348,16 +348,21 @@ impl PresenceTable {
 }
 
 impl PresenceRoute {
+    pub(super) fn new(direction: Direction, host: Option<Host>, is_copy: bool) -> Self {
+        Self {
+            direction,
+            host,
+            is_copy,
+        }
+    }
+
     /// For the presence that answers a probe.
     fn of_answer(&self) -> Self {
         let direction = match self.direction {
             Direction::In => Direction::Out,
             Direction::Out => Direction::In,
         };
-        Self {
-            direction,
-            ..self.clone()
-        }
+        Self::new(direction, self.host.clone(), self.is_copy)
     }
 }
 

@@ -136,14 +136,14 @@ impl PresenceTask {
         }
     }
 
-    fn begin(&mut self, cause: SweepCause) {
+    pub(super) fn begin(&mut self, cause: SweepCause) {
         self.sweeps.retain(|sweep| !sweep.is_outdated_by(&cause));
         let sweep = Sweep::new(cause, &mut self.sync.table());
         self.sweeps.extend(sweep);
     }
 
     /// The actions of this tick.
-    fn due(&mut self, now: Instant) -> Vec<SweepAction> {
+    pub(super) fn due(&mut self, now: Instant) -> Vec<SweepAction> {
         if self.server_lost_at.take_if(|at| *at <= now).is_some() {
             info!("the local server is away: remote contacts of its users receive unavailable");
             self.begin(SweepCause::ServerLost);

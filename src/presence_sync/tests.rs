@@ -1,16 +1,27 @@
 //! The rules of docs/presence.md, without servers and links.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use jid::Jid;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
 use super::event::{EventKind, Occupant, PresenceEvent};
+use super::hooks::{PresenceSnapshot, PresenceSync};
 use super::key::RecordKey;
 use super::probes::PROBE_TIMEOUT;
 use super::quota::RecordBounds;
 use super::sweep::{Sweep, SweepCause};
 use super::table::{PresenceRoute, PresenceTable};
+use super::task::{PresenceInputs, PresenceTask};
+use crate::component::Attachment;
+use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
+use crate::link::ConnectedProcesses;
+use crate::metrics::Metrics;
+use crate::stanza::{Kind, Stanza};
 
 const ALICE: &str = "alice@x.test/r1";
 const BOB: &str = "bob@x.test";
@@ -74,10 +85,7 @@ impl World {
     }
 
     fn copy_goes_out(&mut self, peer: &str, event: &PresenceEvent) {
-        let route = PresenceRoute {
-            is_copy: true,
-            ..route(Direction::Out, Some(peer))
-        };
+        let route = PresenceRoute::new(Direction::Out, Some(host(peer)), true);
         self.table.delivered(route, event);
     }
 
@@ -135,11 +143,7 @@ impl World {
 }
 
 fn route(direction: Direction, peer: Option<&str>) -> PresenceRoute {
-    PresenceRoute {
-        direction,
-        host: peer.map(host),
-        is_copy: false,
-    }
+    PresenceRoute::new(direction, peer.map(host), false)
 }
 
 fn action(kind: ActionKind, user: &str, viewer: &str, direction: Direction) -> SweepAction {
@@ -574,4 +578,50 @@ fn one_peer_cannot_fill_the_table_and_the_table_is_bounded() {
         }
         assert_eq!(world.table.records.len(), records);
     }
+}
+
+fn presence_sync() -> PresenceSync {
+    let metrics = Arc::new(Metrics::new());
+    PresenceSync::new(host("x.test"), host("dc2.test"), metrics)
+}
+
+#[test]
+fn a_message_takes_no_lock() {
+    let sync = presence_sync();
+    let (from, to) = (Some(jid(ALICE)), Some(jid(BOB)));
+    let message = Stanza::new(Kind::Message, Some("error"), None, from, to, &[]);
+    let peer = host("dc1.test");
+    let envelope = Envelope::new(peer.clone(), Arrival::Link(peer.clone()), 4, message);
+    let locked = sync.table();
+    let snapshot = || PresenceSnapshot::of(&envelope);
+    assert!(snapshot().is_none());
+    sync.reinjected(snapshot());
+    sync.forwarded(snapshot(), &peer);
+    sync.undelivered(&envelope);
+    assert!(sync.absorb(&envelope).is_none());
+    assert!(sync.wanted_at(&envelope.stanza).is_none());
+    drop(locked);
+}
+
+#[test]
+fn what_a_sweep_decides_leaves_at_a_fixed_pace() {
+    let sync = Arc::new(presence_sync());
+    for n in 0..1_200 {
+        let event = available("bob@x.test/b1", &format!("user{n}@x.test/directed"));
+        let route = route(Direction::Out, Some("dc1.test"));
+        sync.table().delivered(route, &event);
+    }
+    let attached = Attachment::Attached { times: 1 };
+    let inputs = PresenceInputs {
+        unavailable_after: Duration::from_secs(30),
+        connected: watch::channel(ConnectedProcesses::new()).1,
+        attachment: watch::channel(attached).1,
+        ended: mpsc::unbounded_channel().1,
+        is_here: Box::new(|_| false),
+        is_up: Box::new(|_| false),
+    };
+    let mut task = PresenceTask::new(sync, inputs);
+    task.begin(SweepCause::ServerLost);
+    let ticks = [0; 4].map(|_| task.due(Instant::now()).len());
+    assert_eq!(ticks, [500, 500, 200, 0]);
 }
