@@ -7,7 +7,7 @@ use jid::Jid;
 use minidom::Element;
 use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 
-use super::queued::Ending;
+use super::queue::Ending;
 use crate::stanza::ScanError;
 
 /// Why an attempt to attach failed, or a stream ended.

@@ -17,7 +17,6 @@ mod from_check;
 mod outbox;
 mod pending_iqs;
 mod queue;
-mod queued;
 mod reader;
 mod replay;
 mod retry;
@@ -151,7 +150,7 @@ impl Component {
     /// Gives the envelope back when too much is waiting already, or the
     /// stream has ended for good.
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
-        self.outbox.offer(envelope, &local)
+        self.outbox.offer(envelope, local)
     }
 
     /// Writes a stanza of the gateway's own to the server, ahead of what

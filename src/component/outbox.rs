@@ -1,13 +1,14 @@
 //! What is to be written to the server, and what it has not yet confirmed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use jid::Jid;
 use minidom::Element;
 use prometheus::IntGauge;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::barrier::Barriers;
@@ -15,8 +16,7 @@ use super::discovery::ServerDiscovery;
 use super::failure::shown;
 use super::from_check::FromCheck;
 use super::pending_iqs::{IqPurpose, IqReply, PendingIqs, Recognised, jid, ping};
-use super::queue::OutboxState;
-use super::queued::{Ending, QueuedStanza, Rejected};
+use super::queue::{Ending, OutboxLoad, QueuedStanza, Rejected, StanzaQueue};
 use super::replay::Replay;
 use super::routing_probe::{Misrouted, RoutingProbe, is_probe};
 use super::{Role, Settings};
@@ -26,10 +26,6 @@ use crate::host::Host;
 use crate::servers::{KnownServer, NoAnswer};
 use crate::stanza::{Reason, Refusal, Stanza};
 
-/// Bytes written and not confirmed at most: bounds what is written twice when
-/// the server goes away, and lets confirmations come in time even from a
-/// server that reads 50 kB/s.
-const WINDOW: usize = 256 * 1024;
 /// Bytes of the gateway's own stanzas that wait to be written, at most.
 const OWN_LIMIT: usize = 1024 * 1024;
 
@@ -40,7 +36,6 @@ pub(super) struct Outbox {
     domain: Host,
     local: Host,
     stanza_limit: usize,
-    bytes_limit: usize,
     max_wait: Duration,
     server: Endpoint,
     probes_routing: bool,
@@ -48,8 +43,10 @@ pub(super) struct Outbox {
     discovers: bool,
     discovery: ServerDiscovery,
     iqs: PendingIqs,
-    /// Shows how many stanzas are in here.
-    unsettled: IntGauge,
+    load: Arc<OutboxLoad>,
+    /// The way into the queue, without a lock.
+    arrivals: mpsc::UnboundedSender<QueuedStanza>,
+    /// Locked by the tasks of the stream. Before [`PendingIqs`]'s lock, if both are held.
     state: Mutex<OutboxState>,
     /// Something can be written that could not before.
     writable: Notify,
@@ -57,9 +54,41 @@ pub(super) struct Outbox {
     rejection: Notify,
 }
 
+#[derive(Debug)]
+struct OutboxState {
+    /// `None` while there is no stream.
+    barriers: Option<Barriers>,
+    queue: StanzaQueue,
+    /// The gateway's own stanzas, to be written ahead of the queue.
+    own: VecDeque<Bytes>,
+    own_bytes: usize,
+    rejected: Vec<Rejected>,
+    from_check: FromCheck,
+    replay: Replay,
+    probe: RoutingProbe,
+}
+
+impl OutboxState {
+    fn write_own(&mut self, stanza: &Stanza) {
+        let mut wire = BytesMut::with_capacity(stanza.len());
+        stanza.write_to(&mut wire);
+        self.own_bytes += wire.len();
+        self.own.push_back(wire.freeze());
+    }
+
+    /// A stanza that is only written again has no error reply: it was accepted once.
+    fn reject(&mut self, stanzas: impl IntoIterator<Item = QueuedStanza>, refusal: &Refusal) {
+        let stanzas = stanzas.into_iter().filter(|stanza| !stanza.replayed);
+        self.rejected.extend(stanzas.map(|stanza| Rejected {
+            envelope: stanza.envelope,
+            refusal: refusal.clone(),
+        }));
+    }
+}
+
 impl Outbox {
-    /// An empty one, which shows its size in `unsettled`, and whether foreign
-    /// senders pass, and tells what the server does as others don't.
+    /// An empty one, which shows its size in `unsettled`, whether foreign
+    /// senders pass in `passes`, and what it finds out about the server in `known`.
     pub fn new(
         settings: &Settings,
         unsettled: IntGauge,
@@ -68,23 +97,29 @@ impl Outbox {
     ) -> Self {
         let is_shared = settings.role == Role::Shared;
         let wanted = settings.config.foreign_from && is_shared;
+        let (arrivals, queue) = StanzaQueue::new();
         Self {
             domain: settings.domain.clone(),
             local: settings.local_host.clone(),
             stanza_limit: settings.config.stanza_size_limit,
-            bytes_limit: settings.queue_bytes,
             max_wait: settings.max_wait,
             server: settings.config.server.clone(),
             probes_routing: settings.probes_routing,
             discovers: is_shared,
             discovery: ServerDiscovery::new(known),
             iqs: PendingIqs::new(),
-            unsettled,
-            state: Mutex::new(OutboxState::new(
-                FromCheck::new(wanted, passes),
-                Replay::new(settings.config.replay, settings.queue_bytes),
-                RoutingProbe::new(&settings.domain),
-            )),
+            load: OutboxLoad::new(settings.queue_bytes, unsettled),
+            arrivals,
+            state: Mutex::new(OutboxState {
+                barriers: None,
+                queue,
+                own: VecDeque::new(),
+                own_bytes: 0,
+                rejected: Vec::new(),
+                from_check: FromCheck::new(wanted, passes),
+                replay: Replay::new(settings.config.replay, settings.queue_bytes),
+                probe: RoutingProbe::new(&settings.domain),
+            }),
             writable: Notify::new(),
             rejection: Notify::new(),
         }
@@ -94,45 +129,42 @@ impl Outbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn show_unsettled(&self, state: &OutboxState) {
-        let count = i64::try_from(state.entries.len()).unwrap_or(i64::MAX);
-        self.unsettled.set(count);
-    }
-
     /// Queues `local`, or sets it aside as rejected when writing it would end
     /// the stream.
     ///
     /// # Errors
     /// Gives the envelope back when the queue is full, or closed for good.
-    pub fn offer(&self, envelope: Envelope, local: &Stanza) -> Result<(), Box<Undelivered>> {
-        if let Err(refusal) = self.check(local) {
+    pub fn offer(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
+        let undelivered = |envelope, reason| Err(Box::new(Undelivered { envelope, reason }));
+        let len = local.len();
+        if let Err(refusal) = self.check(&local, len) {
             let mut state = self.state();
             // Of a closed one, nobody looks at what was rejected any more.
-            if state.closed {
-                let reason = Obstacle::Absent;
-                return Err(Box::new(Undelivered { envelope, reason }));
+            if self.arrivals.is_closed() {
+                return undelivered(envelope, Obstacle::Absent);
             }
             state.rejected.push(Rejected { envelope, refusal });
             drop(state);
             self.rejection.notify_one();
             return Ok(());
         }
-        let entry = QueuedStanza {
-            envelope,
-            wire: serialised(local),
-            since: Instant::now(),
-            foreign: self.is_foreign(local),
-            replayed: false,
-        };
-        let mut state = self.state();
-        if let Some(reason) = state.obstacle(entry.weight(), self.bytes_limit) {
-            let envelope = entry.envelope;
-            return Err(Box::new(Undelivered { envelope, reason }));
+        let room = self.load.room(len);
+        if room.is_none() && !self.arrivals.is_closed() {
+            return undelivered(envelope, Obstacle::Full);
         }
-        state.bytes += entry.weight();
-        state.entries.push_back(entry);
-        self.show_unsettled(&state);
-        drop(state);
+        let foreign = self.is_foreign(&local);
+        let stanza = QueuedStanza {
+            envelope,
+            local,
+            len,
+            since: Some(Instant::now()),
+            foreign,
+            replayed: false,
+            room,
+        };
+        if let Err(refused) = self.arrivals.send(stanza) {
+            return undelivered(refused.0.envelope, Obstacle::Absent);
+        }
         self.writable.notify_one();
         Ok(())
     }
@@ -140,7 +172,8 @@ impl Outbox {
     /// Queues a stanza of the gateway's own, which nobody keeps a copy of:
     /// dropped when there is no stream, or too much of this kind waits.
     pub fn offer_own(&self, stanza: &Stanza) {
-        if let Err(refusal) = self.check(stanza) {
+        let len = stanza.len();
+        if let Err(refusal) = self.check(stanza, len) {
             tracing::error!(
                 from = shown(stanza.from()),
                 to = shown(stanza.to()),
@@ -149,9 +182,8 @@ impl Outbox {
             );
             return;
         }
-        let wire = serialised(stanza);
         let mut state = self.state();
-        if state.barriers.is_none() || state.own_bytes + wire.len() > OWN_LIMIT {
+        if state.barriers.is_none() || state.own_bytes + len > OWN_LIMIT {
             tracing::debug!(
                 to = shown(stanza.to()),
                 attached = state.barriers.is_some(),
@@ -159,37 +191,27 @@ impl Outbox {
             );
             return;
         }
-        state.write_own(wire);
+        state.write_own(stanza);
         drop(state);
         self.writable.notify_one();
     }
 
-    /// Whether the server would take `local`: one bad stanza ends the stream,
-    /// and with it everybody else's.
-    fn check(&self, local: &Stanza) -> Result<(), Refusal> {
-        match local.from() {
-            None => {
-                return Err(Refusal::new(
-                    Reason::BadAddress,
-                    "The stanza has no sender.",
-                ));
-            }
-            Some(_) if self.is_foreign(local) && !self.state().foreign.may_pass() => {
-                return Err(self.foreign_refusal());
-            }
-            Some(_) => {}
+    /// Whether the server would take `local`, of `len` bytes: one bad stanza
+    /// ends the stream, and with it everybody else's.
+    fn check(&self, local: &Stanza, len: usize) -> Result<(), Refusal> {
+        let bad_address = |text| Err(Refusal::new(Reason::BadAddress, text));
+        if local.from().is_none() {
+            return bad_address("The stanza has no sender.");
+        }
+        if self.is_foreign(local) && !self.state().from_check.may_pass() {
+            return Err(self.foreign_refusal());
         }
         if local.to().is_none() {
-            return Err(Refusal::new(
-                Reason::BadAddress,
-                "The stanza has no recipient.",
-            ));
+            return bad_address("The stanza has no recipient.");
         }
-        if local.len() > self.stanza_limit {
-            return Err(Refusal::new(
-                Reason::TooLarge,
-                format!("The stanza is larger than {} bytes.", self.stanza_limit),
-            ));
+        if len > self.stanza_limit {
+            let text = format!("The stanza is larger than {} bytes.", self.stanza_limit);
+            return Err(Refusal::new(Reason::TooLarge, text));
         }
         Ok(())
     }
@@ -212,7 +234,7 @@ impl Outbox {
         state.barriers = Some(Barriers::new(now));
         let (ours, server) = (jid(&self.domain), jid(&self.local));
         // First of all: it may end the stream.
-        if state.foreign.begin() {
+        if state.from_check.begin() {
             let route = (server.clone(), ours.clone());
             self.write_iq(&mut state, IqPurpose::FromCheck, route, ping(), now);
         }
@@ -242,7 +264,7 @@ impl Outbox {
         now: Instant,
     ) {
         let iq = self.iqs.create(purpose, "get", route, payload, now);
-        state.write_own(serialised(&iq));
+        state.write_own(&iq);
     }
 
     fn write_probes(&self, state: &mut OutboxState, now: Instant) {
@@ -274,7 +296,7 @@ impl Outbox {
         let iq = self
             .iqs
             .create(purpose, stanza_type, route, payload, Instant::now());
-        state.write_own(serialised(&iq));
+        state.write_own(&iq);
         drop(state);
         self.writable.notify_one();
         outcome
@@ -326,8 +348,8 @@ impl Outbox {
             IqPurpose::RoutingProbe(_) => {}
             IqPurpose::FromCheck => {
                 let mut state = self.state();
-                if !state.foreign.answered(reply, &self.domain) {
-                    self.reject_unwritten_foreign(&mut state);
+                if !state.from_check.answered(reply, &self.domain) {
+                    self.reject_foreign(&mut state);
                 }
             }
             IqPurpose::ServerDiscovery => self.discovery.answered(reply, stanza),
@@ -338,35 +360,19 @@ impl Outbox {
         }
     }
 
-    /// What is written already has its answer on the way.
-    fn reject_unwritten_foreign(&self, state: &mut OutboxState) {
-        let written = state.written;
-        let later = state.entries.split_off(written);
-        let written = std::mem::replace(&mut state.entries, later);
-        state.reject_foreign(&self.foreign_refusal());
-        self.rejection.notify_one();
-        let rest = std::mem::replace(&mut state.entries, written);
-        state.entries.extend(rest);
-    }
-
-    /// The server has everything that was written up to `through`.
+    /// The server has everything that was written up to the number `through`.
     fn settle(&self, through: u64) {
-        let mut state = self.state();
         let now = Instant::now();
+        let mut state = self.state();
         if let Some(barriers) = &mut state.barriers {
             barriers.answered(now);
         }
-        let count = through.saturating_sub(state.settled);
-        let mut settled = state.settle(usize::try_from(count).unwrap_or(usize::MAX));
-        let mut receipts = Vec::with_capacity(settled.len());
-        for entry in &mut settled {
-            receipts.push(std::mem::take(&mut entry.envelope.receipt));
-        }
         state.replay.alive(now);
-        for entry in settled {
-            state.replay.keep(entry, now);
+        let mut receipts = Vec::new();
+        for mut stanza in state.queue.settle(through) {
+            receipts.push(std::mem::take(&mut stanza.envelope.receipt));
+            state.replay.keep(stanza, now);
         }
-        self.show_unsettled(&state);
         drop(state);
         self.writable.notify_one();
         for mut receipt in receipts {
@@ -386,95 +392,81 @@ impl Outbox {
     /// ends a stream when written alone is rejected. If it died, what it
     /// accepted at last is written again; returns how much.
     pub fn detached(&self, ending: Ending) -> usize {
+        let now = Instant::now();
         let mut state = self.state();
-        let refused = state.foreign.detached(ending == Ending::BlamedSender);
+        let refused = state.from_check.detached(ending == Ending::BlamedSender);
         let blamed = matches!(ending, Ending::Blamed | Ending::BlamedSender) && !refused;
         state.barriers = None;
         state.probe.detached();
         self.iqs.clear();
         state.own.clear();
         state.own_bytes = 0;
-        if blamed && state.suspects > 0 && state.written == 1 {
-            let refusal = Refusal::new(
-                Reason::Malformed,
-                "The recipient's server does not accept this stanza.",
-            );
-            let culprit = state.settle(1);
-            state.reject(culprit, &refusal);
-            self.rejection.notify_one();
-        } else if blamed {
-            state.suspects = state.suspects.max(state.written);
-        }
-        (state.settled, state.written, state.written_bytes) = (0, 0, 0);
+        let culprit = state.queue.detached(blamed);
+        let text = "The recipient's server does not accept this stanza.";
+        state.reject(culprit, &Refusal::new(Reason::Malformed, text));
         if refused {
-            state.suspects = 0;
-            state.reject_foreign(&self.foreign_refusal());
-            self.rejection.notify_one();
+            self.reject_foreign(&mut state);
         }
-        let replayed = state.replay(ending, &self.domain);
-        self.show_unsettled(&state);
-        replayed
+        let again = match ending {
+            Ending::Died | Ending::FellSilent => {
+                let silent = ending == Ending::FellSilent;
+                state.replay.died(silent, &self.domain, now)
+            }
+            Ending::Orderly | Ending::Blamed | Ending::BlamedSender => {
+                state.replay.stopped();
+                Vec::new()
+            }
+        };
+        let count = again.len();
+        let room = |mut stanza: QueuedStanza| {
+            stanza.room = Some(self.load.room_anyway(stanza.len));
+            stanza
+        };
+        state
+            .queue
+            .put_in_front(again.into_iter().map(room).collect(), now);
+        drop(state);
+        self.rejection.notify_one();
+        count
+    }
+
+    /// What is written already has its answer on the way.
+    fn reject_foreign(&self, state: &mut OutboxState) {
+        let foreign = state.queue.take_foreign(Instant::now());
+        state.reject(foreign, &self.foreign_refusal());
+        self.rejection.notify_one();
     }
 
     /// Nothing will be written any more; gives what is left, and what was
     /// rejected and not taken.
     pub fn close(&self) -> (Vec<Envelope>, Vec<Rejected>) {
         let mut state = self.state();
-        state.closed = true;
         state.barriers = None;
         state.own.clear();
-        state.written = 0;
-        state.suspects = 0;
-        (state.bytes, state.written_bytes, state.own_bytes) = (0, 0, 0);
-        let entries = std::mem::take(&mut state.entries);
-        let rejected = std::mem::take(&mut state.rejected);
-        self.show_unsettled(&state);
-        let left = entries.into_iter().filter(|entry| !entry.replayed);
-        (left.map(|entry| entry.envelope).collect(), rejected)
+        let left = state.queue.close(Instant::now());
+        (accepted_never(left), std::mem::take(&mut state.rejected))
     }
 
     /// Moves what may be written now to `out`, with a barrier behind it.
     pub fn write_to(&self, out: &mut BytesMut, now: Instant) {
         let mut state = self.state();
-        let OutboxState {
-            barriers: Some(barriers),
-            settled,
-            entries,
-            written,
-            written_bytes,
-            suspects,
-            own,
-            own_bytes,
-            ..
-        } = &mut *state
-        else {
+        let state = &mut *state;
+        let Some(barriers) = &mut state.barriers else {
             return;
         };
         // A suspect must be alone when it ends the stream.
-        if *suspects == 0 {
-            own.drain(..).for_each(|wire| out.extend_from_slice(&wire));
-            *own_bytes = 0;
+        if !state.queue.is_suspicious() {
+            let own = state.own.drain(..);
+            own.for_each(|wire| out.extend_from_slice(&wire));
+            state.own_bytes = 0;
         }
-        while let Some(entry) = entries.get(*written) {
-            let alone = *written == 0;
-            let fits = *suspects == 0 && *written_bytes + entry.wire.len() <= WINDOW;
-            if !(alone || fits) {
-                break;
-            }
-            out.extend_from_slice(&entry.wire);
-            *written += 1;
-            *written_bytes += entry.wire.len();
-        }
-        if barriers.is_due(*written > 0, now) {
+        let last = state.queue.write_to(out, now);
+        if barriers.is_due(last.is_some(), now) {
             barriers.written(now);
-            let through = *settled + *written as u64;
-            let (purpose, route) = (
-                IqPurpose::Barrier(through),
-                (jid(&self.domain), jid(&self.local)),
-            );
-            self.iqs
-                .create(purpose, "get", route, ping(), now)
-                .write_to(out);
+            let purpose = IqPurpose::Barrier(last.unwrap_or_default());
+            let route = (jid(&self.domain), jid(&self.local));
+            let iq = self.iqs.create(purpose, "get", route, ping(), now);
+            iq.write_to(out);
         }
     }
 
@@ -493,7 +485,7 @@ impl Outbox {
 
     /// Whether the server has confirmed everything.
     pub fn is_settled(&self) -> bool {
-        self.state().entries.is_empty()
+        self.state().queue.is_settled()
     }
 
     /// Waits until something may be written that could not before.
@@ -511,31 +503,14 @@ impl Outbox {
         std::mem::take(&mut self.state().rejected)
     }
 
-    /// Takes what has waited for the stream too long. What is written on a
-    /// stream that is up waits for its confirmation as long as that takes.
+    /// Takes what has waited for the stream too long.
     pub fn take_late(&self, now: Instant) -> Vec<Envelope> {
-        let mut state = self.state();
-        let start = state.written;
-        let late = state
-            .entries
-            .range(start..)
-            .take_while(|entry| now.duration_since(entry.since) >= self.max_wait)
-            .count();
-        let late: Vec<QueuedStanza> = state.entries.drain(start..start + late).collect();
-        if late.is_empty() {
-            return Vec::new();
-        }
-        let end = (start + late.len()).min(state.suspects);
-        state.suspects -= end.saturating_sub(start);
-        state.bytes -= late.iter().map(QueuedStanza::weight).sum::<usize>();
-        self.show_unsettled(&state);
-        let late = late.into_iter().filter(|entry| !entry.replayed);
-        late.map(|entry| entry.envelope).collect()
+        accepted_never(self.state().queue.take_late(self.max_wait, now))
     }
 }
 
-fn serialised(stanza: &Stanza) -> Bytes {
-    let mut wire = BytesMut::with_capacity(stanza.len());
-    stanza.write_to(&mut wire);
-    wire.freeze()
+/// What is only written again is not reported: it was accepted once.
+fn accepted_never(stanzas: Vec<QueuedStanza>) -> Vec<Envelope> {
+    let stanzas = stanzas.into_iter().filter(|stanza| !stanza.replayed);
+    stanzas.map(|stanza| stanza.envelope).collect()
 }

@@ -10,15 +10,15 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, SecondsFormat, Utc};
+use minidom::Element;
+use minidom::rxml::xml_ncname;
 use tokio::time::Instant;
+use xmpp_parsers::ns;
 
-use super::queued::QueuedStanza;
+use super::queue::QueuedStanza;
 use crate::host::Host;
 use crate::stanza::Kind;
-
-const END: &[u8] = b"</message>";
 
 /// What the server accepted lately, oldest first.
 #[derive(Debug)]
@@ -44,15 +44,16 @@ impl Replay {
         }
     }
 
-    /// The server has accepted `entry`.
-    pub(super) fn keep(&mut self, entry: QueuedStanza, now: Instant) {
-        let stanza = &entry.envelope.stanza;
+    /// The server has accepted `accepted`.
+    pub(super) fn keep(&mut self, mut accepted: QueuedStanza, now: Instant) {
+        let stanza = &accepted.envelope.stanza;
         let is_message = stanza.kind() == Kind::Message && stanza.stanza_type() != Some("error");
         if self.time.is_zero() || !is_message {
             return;
         }
-        self.bytes += entry.weight();
-        self.kept.push_back((now, entry));
+        accepted.room = None;
+        self.bytes += weight(&accepted);
+        self.kept.push_back((now, accepted));
         while self.bytes > self.limit {
             self.drop_oldest();
         }
@@ -71,7 +72,7 @@ impl Replay {
         }
         self.bytes = 0;
         let kept = std::mem::take(&mut self.kept).into_iter();
-        kept.map(|(_, entry)| marked(entry, domain, now)).collect()
+        kept.map(|(_, stanza)| marked(stanza, domain)).collect()
     }
 
     /// The server stopped in order, and has kept everything.
@@ -90,56 +91,66 @@ impl Replay {
 
     fn drop_oldest(&mut self) {
         if let Some((_, entry)) = self.kept.pop_front() {
-            self.bytes -= entry.weight();
+            self.bytes -= weight(&entry);
         }
     }
 }
 
-/// Says when it was first handed over, once.
-fn marked(mut entry: QueuedStanza, domain: &Host, now: Instant) -> QueuedStanza {
-    if !entry.replayed && entry.wire.ends_with(END) {
-        let first = SystemTime::now() - now.duration_since(entry.since);
-        entry.wire = with_delay(&entry.wire, domain, first);
-    }
-    entry.replayed = true;
-    entry.since = now;
-    entry
+/// Bytes of memory, about: the envelope may have a copy of its own.
+fn weight(stanza: &QueuedStanza) -> usize {
+    2 * stanza.len + size_of::<QueuedStanza>()
 }
 
-fn with_delay(wire: &[u8], domain: &Host, first: SystemTime) -> Bytes {
-    let stamp = DateTime::<Utc>::from(first).to_rfc3339_opts(SecondsFormat::Millis, true);
-    let delay = format!("<delay xmlns='urn:xmpp:delay' from='{domain}' stamp='{stamp}'/>");
-    let mut marked = BytesMut::with_capacity(wire.len() + delay.len());
-    marked.extend_from_slice(&wire[..wire.len() - END.len()]);
-    marked.extend_from_slice(delay.as_bytes());
-    marked.extend_from_slice(END);
-    marked.freeze()
+/// Says when it was first handed over, once.
+fn marked(mut stanza: QueuedStanza, domain: &Host) -> QueuedStanza {
+    if !stanza.replayed && !stanza.local.payload().is_empty() {
+        let first = SystemTime::now() - stanza.envelope.taken_at.elapsed();
+        let stamp = DateTime::<Utc>::from(first).to_rfc3339_opts(SecondsFormat::Millis, true);
+        let delay = Element::builder("delay", ns::DELAY)
+            .attr(xml_ncname!("from").to_owned(), domain.as_str())
+            .attr(xml_ncname!("stamp").to_owned(), stamp)
+            .build();
+        stanza.local.append_to_payload(&delay);
+        stanza.len = stanza.local.len();
+    }
+    stanza.replayed = true;
+    stanza.since = None;
+    stanza
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::{Bytes, BytesMut};
+
     use super::*;
     use crate::envelope::{Arrival, Envelope};
     use crate::stanza::{Limits, Stanza};
 
     const TIME: Duration = Duration::from_secs(10);
 
-    fn entry(xml: &str, since: Instant) -> QueuedStanza {
-        let wire = Bytes::copy_from_slice(xml.as_bytes());
-        let stanza = Stanza::parse(wire.clone(), &Limits::default()).unwrap();
+    fn queued(xml: &str) -> QueuedStanza {
+        let bytes = Bytes::copy_from_slice(xml.as_bytes());
+        let stanza = Stanza::parse(bytes, &Limits::default()).unwrap();
         let origin = Host::new("dc2.test").unwrap();
         QueuedStanza {
+            len: stanza.len(),
+            local: stanza.clone(),
             envelope: Envelope::new(origin, Arrival::Own, 4, stanza),
-            wire,
-            since,
+            since: None,
             foreign: false,
             replayed: false,
+            room: None,
         }
     }
 
-    fn wires(entries: &[QueuedStanza]) -> Vec<&str> {
-        let wires = entries.iter().map(|entry| str::from_utf8(&entry.wire));
-        wires.collect::<Result<_, _>>().unwrap()
+    fn wires(stanzas: &[QueuedStanza]) -> Vec<String> {
+        let wire = |stanza: &QueuedStanza| {
+            let mut out = BytesMut::new();
+            stanza.local.write_to(&mut out);
+            assert_eq!(out.len(), stanza.len);
+            String::from_utf8(out.to_vec()).unwrap()
+        };
+        stanzas.iter().map(wire).collect()
     }
 
     fn died(replay: &mut Replay, silent: bool, now: Instant) -> Vec<QueuedStanza> {
@@ -151,17 +162,17 @@ mod tests {
         let start = Instant::now();
         let mut replay = Replay::new(TIME, 1 << 20);
         let old = "<message id='old'><body>a</body></message>";
-        replay.keep(entry(old, start), start);
+        replay.keep(queued(old), start);
         for xml in [
             "<message id='new'><body>b</body></message>",
             "<message id='e' type='error'><body>b</body></message>",
             "<presence/>",
             "<iq type='get' id='i'><ping xmlns='urn:xmpp:ping'/></iq>",
         ] {
-            replay.keep(entry(xml, start), start + TIME);
+            replay.keep(queued(xml), start + TIME);
         }
         let again = died(&mut replay, false, start + TIME + TIME / 2);
-        let [only] = wires(&again)[..] else {
+        let [only] = &wires(&again)[..] else {
             panic!("{again:?}")
         };
         let parts = (
@@ -173,8 +184,8 @@ mod tests {
             "{only}"
         );
         // It died again, before the first had come through.
-        for entry in again {
-            replay.keep(entry, start + 3 * TIME);
+        for stanza in again {
+            replay.keep(stanza, start + 3 * TIME);
         }
         let third = died(&mut replay, false, start + 3 * TIME);
         assert_eq!(wires(&third)[0].matches("<delay").count(), 1);
@@ -185,7 +196,7 @@ mod tests {
         let start = Instant::now();
         let mut replay = Replay::new(TIME, 1 << 20);
         replay.alive(start);
-        replay.keep(entry("<message><body>a</body></message>", start), start);
+        replay.keep(queued("<message><body>a</body></message>"), start);
         assert_eq!(died(&mut replay, true, start + 6 * TIME).len(), 1);
     }
 
@@ -193,7 +204,7 @@ mod tests {
     fn a_server_that_stops_in_order_has_kept_everything() {
         let now = Instant::now();
         let mut replay = Replay::new(TIME, 1 << 20);
-        replay.keep(entry("<message><body>a</body></message>", now), now);
+        replay.keep(queued("<message><body>a</body></message>"), now);
         replay.stopped();
         assert!(died(&mut replay, false, now).is_empty());
     }
@@ -201,11 +212,11 @@ mod tests {
     #[test]
     fn without_a_time_and_beyond_the_limit_nothing_is_kept() {
         let now = Instant::now();
-        let message = || entry("<message><body>a</body></message>", now);
+        let message = || queued("<message><body>a</body></message>");
         let mut off = Replay::new(Duration::ZERO, 1 << 20);
         off.keep(message(), now);
         assert!(died(&mut off, false, now).is_empty());
-        let mut small = Replay::new(TIME, message().weight());
+        let mut small = Replay::new(TIME, weight(&message()));
         small.keep(message(), now);
         small.keep(message(), now);
         assert_eq!(died(&mut small, false, now).len(), 1);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::attach::{Attached, attach};
 use super::failure::{Failure, shown};
 use super::outbox::Outbox;
-use super::queued::{Ending, Rejected};
+use super::queue::{Ending, Rejected};
 use super::reader::Reader;
 use super::retry::{LogDetail, Outage};
 use super::routing_probe::Misrouted;

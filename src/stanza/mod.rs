@@ -236,6 +236,12 @@ impl Stanza {
         self.payload = payload::write(tree.nodes(), &tree.ns()).into();
     }
 
+    /// Adds `element` behind the payload.
+    pub(crate) fn append_to_payload(&mut self, element: &Element) {
+        let element = payload::write_elements(std::slice::from_ref(element), NAMESPACE);
+        self.payload = [&self.payload[..], &element].concat().into();
+    }
+
     /// Copies the stanza out of the buffer it was read into, which it otherwise
     /// keeps in memory as a whole. For stanzas that are kept for long.
     pub fn detach(&mut self) {
