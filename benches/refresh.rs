@@ -40,7 +40,14 @@ async fn main() {
         refresh_after: REFRESH_AFTER,
     };
     let local = Host::new("dc1.example.com").expect("a host");
-    let store = RedisStore::new(local.clone(), "gw1".to_owned(), &config).expect("a URL of Redis");
+    let store = RedisStore::new(
+        local.clone(),
+        "gw1".to_owned(),
+        &config,
+        &Cache::default(),
+        Arc::new(Metrics::new()),
+    )
+    .expect("a URL of Redis");
     let store: Arc<dyn Store> = Arc::new(store);
     full_speed(sessions, store.as_ref(), &redis).await;
     redis.ask::<()>(&["FLUSHALL", "ASYNC"]).await;

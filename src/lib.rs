@@ -59,6 +59,10 @@
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`] |
 
+// Support files of tests/ are compiled into the unit tests too.
+#[cfg(test)]
+extern crate self as strait;
+
 pub mod addresses;
 pub mod admin;
 pub mod component;

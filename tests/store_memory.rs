@@ -1,13 +1,17 @@
 //! The store contract, kept by the table in memory.
 
+#[allow(dead_code)]
+#[path = "support/memory_store.rs"]
+mod memory_store;
 mod store_contract;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use memory_store::MemoryCluster;
 use store_contract::Bench;
 use strait::host::Host;
-use strait::store::{MemoryCluster, Store};
+use strait::store::Store;
 
 struct Memory(MemoryCluster);
 

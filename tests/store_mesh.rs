@@ -11,7 +11,8 @@ use store_contract::{Bench, EXPIRE_AFTER, announcement, began, host};
 use strait::config::Endpoint;
 use strait::host::Host;
 use strait::store::{
-    Announcement, Claim, MeshStore, Offer, OwnClaim, ReplicaStatus, Store, StoreError,
+    Announcement, Located, MeshStore, Offer, OwnClaim, RefusedClaim, ReplicaStatus, Store,
+    StoreError,
 };
 use support::certs::Authority;
 use support::mesh_node::{MeshNode, Plan, endpoint};
@@ -136,30 +137,34 @@ async fn knowledge(store: &MeshStore) -> Knowledge {
 
 #[async_trait]
 impl Store for Settled {
-    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
-        self.store.claims(jid).await
+    async fn read(&self, jid: &str) -> Result<Located, StoreError> {
+        self.store.read(jid).await
     }
 
-    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
-        self.store.home(bare).await
+    fn lookup_now(&self, jid: &str) -> Option<Located> {
+        self.store.lookup_now(jid)
     }
 
-    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+    async fn lookup(&self, jid: &str) -> Located {
+        self.store.lookup(jid).await
+    }
+
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError> {
         let homes = self.store.settle(bares).await?;
         self.until_equal().await;
         Ok(homes)
     }
 
-    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
-        self.store.claim(claims).await?;
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<Vec<RefusedClaim>, StoreError> {
+        let refused = self.store.claim(claims).await?;
         self.until_equal().await;
-        Ok(())
+        Ok(refused)
     }
 
-    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
-        self.store.withdraw(jids).await?;
+    async fn withdraw(&self, jids: &[String]) -> Result<Vec<RefusedClaim>, StoreError> {
+        let refused = self.store.withdraw(jids).await?;
         self.until_equal().await;
-        Ok(())
+        Ok(refused)
     }
 
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {

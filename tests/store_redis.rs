@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use store_contract::{NOBODY, announcement, began, host, offer, refresh};
-use store_layout::{BARE, FULL, LONG, Site, Table};
+use store_layout::{BARE, FULL, LONG, Site, Table, new_store};
 use strait::store::Store;
 use support::redis_server::{Access, Redis};
 use support::workdir::Workdir;
@@ -145,8 +145,7 @@ async fn a_wrong_password_is_told_and_never_shown() {
         refresh_after: LONG / 2,
     };
     assert!(!format!("{config:?}").contains("battery-staple"));
-    let store =
-        strait::store::RedisStore::new(host("dc1.test"), "gw1".to_owned(), &config).unwrap();
+    let store = new_store(&host("dc1.test"), "gw1", &config);
     let error = store.ping().await.unwrap_err().to_string();
     assert!(error.to_lowercase().contains("auth"), "{error}");
     assert!(!error.contains("battery-staple"), "{error}");
@@ -198,7 +197,7 @@ async fn the_documented_acl_is_enough() {
     assert_eq!(one.claims(FULL).await.unwrap().len(), 2);
     assert_eq!(one.endpoints(&host("dc2.test")).await.unwrap().len(), 1);
     assert_eq!(one.offers(&host("dc2.test")).await.unwrap(), offers);
-    assert!(one.home(BARE).await.unwrap().is_some());
+    assert!(one.read(BARE).await.unwrap().home.is_some());
     two.withdraw(&[FULL.to_owned()]).await.unwrap();
     two.retire().await.unwrap();
     one.retire().await.unwrap();

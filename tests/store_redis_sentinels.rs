@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use store_contract::{began, host, refresh};
-use store_layout::{FULL, LONG, Site, Table};
+use store_layout::{FULL, LONG, Site, Table, new_store};
 use strait::store::Store;
 use support::patience::until;
 use support::redis_sentinels::Sentinels;
@@ -110,8 +110,7 @@ fn errors_name_the_sentinels_and_never_the_password() {
         expire_after: LONG,
         refresh_after: LONG / 2,
     };
-    let store =
-        strait::store::RedisStore::new(host("dc1.test"), "gw1".to_owned(), &config).unwrap();
+    let store = new_store(&host("dc1.test"), "gw1", &config);
     let error = runtime.block_on(store.ping()).unwrap_err().to_string();
     let named = "master main of the Sentinels 127.0.0.1:1,127.0.0.1:2";
     assert!(error.contains(named), "{error}");

@@ -32,12 +32,17 @@ pub(super) async fn show(State(source): State<Source>, Path(jid): Path<String>) 
 }
 
 async fn look_up(store: &dyn Store, jid: &Jid) -> Result<Value, StoreError> {
-    let claims = store.claims(jid.as_str()).await?.into_iter();
+    let found = store.read(jid.as_str()).await?;
+    let claims = if jid.is_full() {
+        found.full
+    } else {
+        found.bare
+    };
+    let claims = claims.into_iter();
     let claims = claims.map(|claim| json!({ "host": claim.host.as_str(), "since": claim.since }));
-    let home = store.home(jid.to_bare().as_str()).await?;
     Ok(json!({
         "jid": jid.as_str(),
         "claims": claims.collect::<Vec<_>>(),
-        "home": home.as_ref().map(|home| home.as_str()),
+        "home": found.home.as_ref().map(|home| home.as_str()),
     }))
 }

@@ -38,7 +38,8 @@ impl SessionStore {
     ) -> anyhow::Result<Self> {
         if let Some(redis) = &config.redis {
             let (host, node) = (config.local_host.clone(), config.node.clone());
-            let store = RedisStore::new(host, node, redis).context("redis.url")?;
+            let store = RedisStore::new(host, node, redis, &config.cache, Arc::clone(metrics))
+                .context("redis.url")?;
             return Ok(Self {
                 store: Arc::new(store),
                 mesh: None,

@@ -1,7 +1,6 @@
 //! With `accounts = "unique"` a localpart belongs to the host that claimed it first.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::{MutexGuard, PoisonError};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jid::{BareJid, Jid};
@@ -10,17 +9,30 @@ use tokio::time::Instant;
 use super::Sessions;
 use crate::config::Accounts;
 use crate::host::Host;
-use crate::store::{OwnClaim, StoreError};
+use crate::store::{OwnClaim, StoreError, bare_of, within};
 
-/// So long it is believed that a user belongs to another host: an operator may
+/// How long a user counts as another host's before the store is asked again: an operator may
 /// give the name back.
 const RECHECK: Duration = Duration::from_secs(60);
+/// Time for a stanza to wait for the store.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Users whose owner is remembered. Refreshes keep those that are online in the cache.
+const REMEMBERED: u64 = 1_000_000;
 
-/// What the store said of the users of this server that were seen.
-#[derive(Debug, Default)]
-pub(super) struct Owners(HashMap<String, (Host, Instant)>);
+/// The owners of the users of this server, as the store had them.
+pub(super) struct Owners {
+    owners: moka::sync::Cache<String, (Host, Instant)>,
+}
 
-/// Whose a user is.
+impl Default for Owners {
+    fn default() -> Self {
+        Self {
+            owners: moka::sync::Cache::new(REMEMBERED),
+        }
+    }
+}
+
+/// The host that a user's name belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Owner {
     /// This host's.
@@ -28,31 +40,31 @@ pub enum Owner {
     Ours,
     /// Another host's.
     Theirs,
-    /// It could not be found out.
+    /// It could not be determined.
     Unknown,
 }
 
 impl Owners {
-    /// Notes what the store said; whether it is news that `bare` is another's.
-    pub(super) fn note(&mut self, bare: String, owner: Host, local: &Host, now: Instant) -> bool {
-        let is_theirs = owner != *local;
-        let before = self.0.insert(bare, (owner, now));
-        is_theirs && before.is_none_or(|(before, _)| before == *local)
+    /// Notes the store's answer; whether it is new that `bare` is another host's.
+    fn note(&self, bare: &str, owner: Host, local: &Host, now: Instant) -> bool {
+        let is_new = owner != *local && self.of(bare, local) != Owner::Theirs;
+        self.owners.insert(bare.to_owned(), (owner, now));
+        is_new
     }
 
-    /// What is known of `bare`, however long ago it was told.
-    pub(super) fn of(&self, bare: &str, local: &Host) -> Owner {
-        match self.0.get(bare) {
-            Some((owner, _)) if owner == local => Owner::Ours,
+    /// The last known owner of `bare`, however old.
+    fn of(&self, bare: &str, local: &Host) -> Owner {
+        match self.owners.get(bare) {
+            Some((owner, _)) if owner == *local => Owner::Ours,
             Some(_) => Owner::Theirs,
             None => Owner::Unknown,
         }
     }
 
-    /// The same, if it need not be asked again.
-    pub(super) fn fresh(&self, bare: &str, local: &Host, now: Instant) -> Owner {
-        match self.0.get(bare) {
-            Some((owner, at)) if owner != local && now.duration_since(*at) >= RECHECK => {
+    /// The same, if the store need not be asked again.
+    fn fresh(&self, bare: &str, local: &Host, now: Instant) -> Owner {
+        match self.owners.get(bare) {
+            Some((owner, at)) if owner != *local && now.duration_since(at) >= RECHECK => {
                 Owner::Unknown
             }
             _ => self.of(bare, local),
@@ -61,35 +73,39 @@ impl Owners {
 }
 
 impl Sessions {
-    /// Whose the local user `bare` (global address) is; for everybody ours, if
-    /// accounts are shared. A name that nobody has yet is ours from now on.
+    /// The owner of the local user `bare` (global address); always this host if
+    /// accounts are shared. A name without an owner is this host's from now on.
     pub async fn owner_of(&self, bare: &BareJid) -> Owner {
         if self.accounts == Accounts::Shared {
             return Owner::Ours;
         }
-        let known = self
-            .owners()
-            .fresh(bare.as_str(), &self.local, Instant::now());
+        let (bare, now) = (bare.as_str(), Instant::now());
+        let known = self.owners.fresh(bare, &self.local, now);
         if known != Owner::Unknown {
             return known;
         }
-        let asked = self.settle(vec![bare.to_string()]);
-        if self.lookups.in_time("settle", asked).await.is_none() {
-            // What was so a moment ago is more likely than nothing.
-            return self.owners().of(bare.as_str(), &self.local);
+        // An unreachable store must not hold up one stanza after the other. The last
+        // owner is more likely than none.
+        if self.metrics.store_up.get() == 1 {
+            let settled = within(PATIENCE, self.settle(vec![bare.to_owned()])).await;
+            if let Err(error) = settled {
+                let errors = &self.metrics.store_errors;
+                errors.with_label_values(&["settle"]).inc();
+                tracing::debug!(%error, bare, "the owner of an account could not be read");
+            }
         }
-        self.owners().of(bare.as_str(), &self.local)
+        self.owners.of(bare, &self.local)
     }
 
-    /// Whether what is sent to `jid` (a user at the global domain) may be meant
-    /// for a local user: not if the name is another's, or perhaps is.
+    /// Whether a stanza for `jid` (a user at the global domain) may be for
+    /// a local user: not if the name is another host's, or perhaps is.
     #[must_use]
     pub fn may_be_here(&self, jid: &Jid) -> bool {
         self.accounts == Accounts::Shared
-            || self.owners().of(jid.to_bare().as_str(), &self.local) == Owner::Ours
+            || self.owners.of(bare_of(jid.as_str()), &self.local) == Owner::Ours
     }
 
-    /// Of `claims`, those that this host may make; the others are told and counted.
+    /// Filters `claims` for those that this host may make; logs and counts the others.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -97,42 +113,31 @@ impl Sessions {
         if self.accounts == Accounts::Shared {
             return Ok(claims.to_vec());
         }
-        let bares: BTreeSet<String> = claims.iter().map(|it| bare(&it.jid).to_owned()).collect();
+        let bares = claims.iter().map(|claim| bare_of(&claim.jid).to_owned());
+        let bares: BTreeSet<String> = bares.collect();
         self.settle(bares.into_iter().collect()).await?;
-        let owners = self.owners();
-        let is_ours = |claim: &&OwnClaim| owners.of(bare(&claim.jid), &self.local) == Owner::Ours;
+        let is_ours =
+            |claim: &&OwnClaim| self.owners.of(bare_of(&claim.jid), &self.local) == Owner::Ours;
         Ok(claims.iter().filter(is_ours).cloned().collect())
     }
 
-    pub(super) fn note_owners(&self, users: Vec<String>, homes: Vec<Host>) {
+    pub(super) fn note_owners(&self, users: Vec<String>, homes: Vec<Option<Host>>) {
         let now = Instant::now();
-        let mut refused = Vec::new();
-        {
-            let mut owners = self.owners();
-            for (user, home) in users.into_iter().zip(homes) {
-                if owners.note(user.clone(), home.clone(), &self.local, now) {
-                    refused.push((user, home));
-                }
+        for (user, home) in users.into_iter().zip(homes) {
+            let Some(owner) = home else {
+                continue;
+            };
+            if self.owners.note(&user, owner.clone(), &self.local, now) {
+                self.metrics.claims_refused.inc();
+                tracing::warn!(
+                    %user, %owner,
+                    "an account here has a name that belongs to another datacenter: it is not \
+                     reachable under the shared domain and may not write there. Remove or rename it, or \
+                     give it the name: docs/accounts.md"
+                );
             }
         }
-        for (user, owner) in refused {
-            self.metrics.claims_refused.inc();
-            tracing::warn!(
-                %user, %owner,
-                "an account here has a name that belongs to another datacenter: it is not \
-                 reachable under the shared domain and may not write there. Remove or rename it, or \
-                 give it the name: docs/accounts.md"
-            );
-        }
     }
-
-    fn owners(&self) -> MutexGuard<'_, Owners> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn bare(jid: &str) -> &str {
-    jid.split_once('/').map_or(jid, |(bare, _)| bare)
 }
 
 #[cfg(test)]
@@ -146,14 +151,14 @@ mod tests {
             Host::new("dc2.test").unwrap(),
         );
         let now = Instant::now();
-        let mut owners = Owners::default();
+        let owners = Owners::default();
         assert_eq!(owners.of("a@x", &us), Owner::Unknown);
-        assert!(owners.note("a@x".to_owned(), them.clone(), &us, now));
-        assert!(!owners.note("a@x".to_owned(), them, &us, now));
+        assert!(owners.note("a@x", them.clone(), &us, now));
+        assert!(!owners.note("a@x", them, &us, now));
         assert_eq!(owners.fresh("a@x", &us, now), Owner::Theirs);
         assert_eq!(owners.fresh("a@x", &us, now + RECHECK), Owner::Unknown);
         assert_eq!(owners.of("a@x", &us), Owner::Theirs);
-        assert!(!owners.note("a@x".to_owned(), us.clone(), &us, now));
+        assert!(!owners.note("a@x", us.clone(), &us, now));
         assert_eq!(owners.fresh("a@x", &us, now + RECHECK), Owner::Ours);
     }
 }

@@ -1,4 +1,4 @@
-//! What the server tells of its own accord, or when it is asked.
+//! Presence and lists of sessions and accounts that the server sends beside the component stream.
 
 use std::time::Duration;
 
@@ -8,53 +8,52 @@ use tokio::time::Instant;
 use super::tracker::{Listing, SessionEvent};
 use super::{Sessions, wall_clock};
 use crate::config::Accounts;
-use crate::host::Host;
 use crate::store::{StoreError, within};
 
-/// So many homes are written in one go, and so long may that take.
+/// Homes that are written in one go, and the time for it.
 const HOMES: usize = 500;
 const HOMES_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Sessions {
-    /// The server told us the presence of `session` by itself, sent to `to`;
-    /// `None` is available. `told_of_end`: it will tell of the end as well.
+    /// Observes the presence of `session` that the server sent to `to`;
+    /// `None` is available. With `sends_end` it will also send the end.
     pub fn observe_presence(
         &self,
         stanza_type: Option<&str>,
         session: &FullJid,
         to: &Jid,
-        told_of_end: bool,
+        sends_end: bool,
     ) {
-        let event = match (stanza_type, told_of_end) {
+        let event = match (stanza_type, sends_end) {
             (None, true) => SessionEvent::Available { session, to },
             (None, false) => SessionEvent::Traffic { session },
             (Some(_), true) => SessionEvent::Unavailable {
                 session,
                 to: Some(to),
             },
-            // Nobody else may have been told of this session.
+            // There may be no other recipient.
             (Some(_), false) => SessionEvent::Unavailable { session, to: None },
         };
         self.update(|tracker, now| tracker.observe(&event, now, wall_clock()));
     }
 
-    /// The server's list of all sessions, which it was asked for at `asked_at`.
+    /// Takes the server's list of all sessions, requested at `asked_at`.
     pub fn listed(&self, listing: &Listing, asked_at: Instant) {
         self.update(|tracker, now| tracker.listed(listing, asked_at, now, wall_clock()));
     }
 
-    /// Lists will come from now on.
+    /// Lists will be taken from now on.
     pub fn expect_lists(&self) {
         self.state().tracker.expect_lists();
     }
 
-    /// No lists come any more.
+    /// The server sends no lists any more.
     pub fn lists_stopped(&self) {
         self.state().tracker.lists_stopped(Instant::now());
         self.news.notify_one();
     }
 
-    /// `recipient` will not be told any more when a session ends.
+    /// `recipient` will not be sent the ends of sessions any more.
     pub fn recipient_lost(&self, recipient: &Jid) {
         self.state()
             .tracker
@@ -62,8 +61,8 @@ impl Sessions {
         self.news.notify_one();
     }
 
-    /// Users (global addresses) with an account here: this host is the home of
-    /// those who have none yet.
+    /// Makes this host the home of those of `users` (global addresses, with an
+    /// account here) that have none yet.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -79,13 +78,12 @@ impl Sessions {
         Ok(())
     }
 
-    /// Makes this host the home of those of `users` that have none, and notes
-    /// whose each is.
+    /// The same, and notes the owner of each.
     ///
     /// # Errors
     /// When the store does not answer.
     pub(super) async fn settle(&self, users: Vec<String>) -> Result<(), StoreError> {
-        let homes: Vec<Host> = within(HOMES_PATIENCE, self.store.settle(&users)).await?;
+        let homes = within(HOMES_PATIENCE, self.store.settle(&users)).await?;
         self.note_owners(users, homes);
         Ok(())
     }

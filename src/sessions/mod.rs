@@ -1,11 +1,10 @@
-//! Who is online where: the session table, its cache, its refresher, and the
-//! tracker that sees who is online here.
+//! The session table as this gateway sees it: the store's, corrected by the
+//! sessions that the tracker sees here, whose claims are written to the store.
 
 mod accounts;
 mod claims;
+mod learned;
 mod list_source;
-mod lookup_cache;
-mod lookups;
 pub mod tracker;
 mod writer;
 
@@ -23,14 +22,18 @@ use tokio_util::sync::CancellationToken;
 pub use self::accounts::Owner;
 use self::accounts::Owners;
 use self::claims::ClaimQueue;
-use self::lookups::Lookups;
+use self::learned::LearnedOrigins;
 use self::tracker::{Probe, SessionChange, SessionEvent, Tracker};
 use self::writer::ClaimWriter;
 use crate::config::{self, Accounts, Source};
 use crate::host::{Host, Locations};
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
-use crate::store::{Claim, Store, newest_first};
+use crate::store::{Claim, Located, Store, bare_of, newest_first};
+
+/// A cached answer this young is not doubted: else each of many stanzas from one
+/// sender would cost a round trip to the store.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// The session table as this gateway sees it.
 pub struct Sessions {
@@ -40,13 +43,13 @@ pub struct Sessions {
     refresh_after: Duration,
     sources: config::Sources,
     accounts: Accounts,
-    /// Only with unique accounts.
-    owners: Mutex<Owners>,
-    lookups: Lookups,
+    /// Empty unless accounts are unique.
+    owners: Owners,
+    learned: LearnedOrigins,
     state: Mutex<SessionState>,
-    /// Tells the writer that there is something new to write.
+    /// Wakes the writer when there is something new to write.
     news: Notify,
-    /// Who wants to know which sessions end here.
+    /// Receives each session that ends here.
     ends: OnceLock<mpsc::UnboundedSender<FullJid>>,
 }
 
@@ -69,13 +72,13 @@ impl Sessions {
     ) -> Arc<Self> {
         Arc::new(Self {
             local,
-            lookups: Lookups::new(store.clone(), cache, metrics.clone()),
             store,
             metrics,
             refresh_after: times.refresh_after,
             sources,
             accounts,
-            owners: Mutex::default(),
+            owners: Owners::default(),
+            learned: LearnedOrigins::new(cache.max_jids, cache.jid_lifetime),
             state: Mutex::new(SessionState {
                 tracker: Tracker::new(times.expire_after),
                 claims: ClaimQueue::new(times.expire_after),
@@ -85,8 +88,8 @@ impl Sessions {
         })
     }
 
-    /// Tells `ends` of each session that ends here, for whatever reason; the
-    /// first who asks is told.
+    /// Sends each session that ends here to `ends`, for whatever reason it ends. Only the
+    /// first call counts.
     pub fn notify_ends(&self, ends: mpsc::UnboundedSender<FullJid>) {
         self.ends.get_or_init(|| ends);
     }
@@ -98,9 +101,9 @@ impl Sessions {
         ClaimWriter::new(self).run(shutdown).await;
     }
 
-    /// Learns from a stanza that the local server sent; its sender's address
-    /// is a global one already. Returns a probe (global addresses) to hand to
-    /// the server if that would tell more.
+    /// Observes a stanza that the local server sent; its sender's address
+    /// is a global one already. Returns a probe (global addresses) for
+    /// the server if its answer would show more.
     pub fn observe(&self, stanza: &Stanza) -> Option<Stanza> {
         let from = stanza.from()?;
         let probe = self.observe_tag(stanza.kind(), stanza.stanza_type(), from, stanza.to());
@@ -128,8 +131,8 @@ impl Sessions {
         }
     }
 
-    /// Something came here for `jid`. If no session of that user is known here,
-    /// returns a probe (global addresses) to hand to the server; at most once
+    /// Returns a probe (global addresses) for the server if a stanza came for `jid` and
+    /// no session of that user is known here; at most once
     /// in ten seconds for one user, and not while there is no server.
     pub fn missing(&self, jid: &Jid) -> Option<Stanza> {
         if !self.may_ask() {
@@ -142,10 +145,11 @@ impl Sessions {
         Some(write_probe(probe))
     }
 
-    /// Whether it is known that the user of `jid` was last seen at another host.
+    /// Whether the user of `jid` is known to have been at another host last.
     #[must_use]
     pub fn has_home_elsewhere(&self, jid: &Jid) -> bool {
-        let home = self.lookups.cached_home(jid.to_bare().as_str());
+        let located = self.store.lookup_now(bare_of(jid.as_str()));
+        let home = located.and_then(|located| located.home);
         home.is_some_and(|home| home != self.local)
     }
 
@@ -163,7 +167,7 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions of which nothing was seen in time.
+    /// Ends the sessions that were not seen in time.
     fn expire(&self) {
         self.update(Tracker::expire);
     }
@@ -185,7 +189,8 @@ impl Sessions {
         for change in &changes {
             let (SessionChange::Online { jid, .. } | SessionChange::Offline { jid }) = change;
             tracing::debug!(?change, "a session began or ended here");
-            self.lookups.forget(jid.as_str());
+            self.store.invalidate(jid.as_str(), Duration::ZERO);
+            self.learned.forget(jid.as_str());
         }
         self.send_ends(&changes);
         self.news.notify_one();
@@ -200,33 +205,63 @@ impl Sessions {
             if let SessionChange::Offline { jid } = change
                 && let Ok(session) = jid.try_as_full()
             {
-                // Nobody listens any more only when the gateway stops.
+                // The receiver is closed only when the gateway stops.
                 let _ = ends.send(session.clone());
             }
         }
     }
 
-    /// Where `jid` (user at the global domain) is. Never fails: when the store does not answer in
-    /// time, what is known here counts.
+    /// The locations of `jid`, a user at the global domain. When the store does not answer
+    /// in time, its last answer and the sessions here count.
     pub async fn locate(&self, jid: &Jid) -> Locations {
+        if let Some(locations) = self.locate_now(jid) {
+            return locations;
+        }
+        let started = Instant::now();
+        let located = self.store.lookup(jid.as_str()).await;
+        self.metrics.mapping_cache_misses.inc();
+        let micros = started.elapsed().as_secs_f64() * 1e6;
+        self.count_look_up(micros);
+        self.correct(jid, located)
+    }
+
+    /// The same; `None` if the store has to be asked.
+    pub fn locate_now(&self, jid: &Jid) -> Option<Locations> {
+        let located = self.store.lookup_now(jid.as_str())?;
+        // Less than a microsecond, which is not worth reading the clock for.
+        self.count_look_up(0.0);
+        Some(self.correct(jid, located))
+    }
+
+    fn count_look_up(&self, micros: f64) {
+        self.metrics.mapping_fetches.inc();
+        self.metrics.mapping_fetch_time.observe(micros);
+    }
+
+    /// Adds to the table's answer what the table does not know yet.
+    fn correct(&self, jid: &Jid, mut located: Located) -> Locations {
         let mut locations = Locations::default();
+        let bare = Jid::from(jid.to_bare());
         if jid.is_full() {
-            locations.full = self.hosts_of(jid).await;
+            let is_claimed = !located.full.is_empty();
+            locations.full = self.hosts_of(jid, located.full, located.outdated);
             if !locations.full.is_empty() {
                 return locations;
             }
+            if is_claimed {
+                // By this host only, and withdrawn.
+                located = self.store.lookup_now(bare.as_str()).unwrap_or_default();
+            }
         }
-        let bare = Jid::from(jid.to_bare());
-        locations.bare = self.hosts_of(&bare).await;
+        locations.bare = self.hosts_of(&bare, located.bare, located.outdated);
         if locations.bare.is_empty() {
-            locations.home = self.lookups.home(bare.as_str()).await;
+            locations.home = located.home;
         }
         locations
     }
 
-    /// What the table says, corrected by what we know better: ourselves.
-    async fn hosts_of(&self, jid: &Jid) -> Vec<Host> {
-        let mut claims = self.lookups.claims(jid.as_str()).await;
+    fn hosts_of(&self, jid: &Jid, mut claims: Vec<Claim>, outdated: Option<Instant>) -> Vec<Host> {
+        self.learned.complete(jid.as_str(), &mut claims, outdated);
         let (here_since, withdrawn) = {
             let state = self.state();
             let withdrawn = state.claims.has_withdrawn(jid.as_str());
@@ -252,42 +287,51 @@ impl Sessions {
         self.state().tracker.since(jid).is_some() && self.may_be_here(jid)
     }
 
-    /// The next look-up of `jid` asks the store, and that of its bare JID, if it
-    /// was asked at least `age` ago. What is cached counts only if the store
-    /// does not answer; what was [learned](Self::learn) stays.
+    /// Makes the next look-up of `jid` ask the store, if the cached answer is at least
+    /// `age` old. Then that answer counts only if the store does not answer;
+    /// [learned](Self::learn) origins stay.
     pub fn ask_anew(&self, jid: &Jid, age: Duration) {
-        self.lookups.ask_anew(jid.as_str(), age);
-        if jid.is_full() {
-            self.lookups.ask_anew(jid.to_bare().as_str(), age);
-        }
+        self.store.invalidate(jid.as_str(), age);
     }
 
-    /// An envelope of `sender` came from `origin`: remembers that for as long as
-    /// the table names nobody. If what is cached of the table says something
-    /// else, the table is asked anew: the sender has moved, or is in both places.
+    /// Remembers that an envelope of `sender` came from `origin`, until the table has
+    /// a claim of the sender. A cached answer that names only other hosts is not used any
+    /// more: the sender has moved, or is in both places.
     pub fn learn(&self, sender: &Jid, origin: &Host) {
-        if sender.node().is_none() || *origin == self.local || self.is_here(sender) {
+        if sender.node().is_none() || *origin == self.local {
             return;
         }
-        self.lookups.learn(sender.as_str(), origin);
-        if sender.is_full() {
-            let bare = Jid::from(sender.to_bare());
-            if self.is_here(&bare) {
-                self.lookups.contradict(bare.as_str(), origin);
-            } else {
-                self.lookups.learn(bare.as_str(), origin);
+        let known = self.store.lookup_now(sender.as_str());
+        let at_origin = |claims: &[Claim]| claims.iter().any(|claim| claim.host == *origin);
+        if known.as_ref().is_some_and(|known| at_origin(&known.full)) || self.is_here(sender) {
+            return;
+        }
+        let bare = Jid::from(sender.to_bare());
+        let full = sender
+            .is_full()
+            .then(|| (sender, known.map(|known| known.full)));
+        let bare_known = self.store.lookup_now(bare.as_str());
+        let bare_known = bare_known.map(|known| known.bare);
+        for (jid, known) in full.into_iter().chain([(&bare, bare_known)]) {
+            match known {
+                Some(claims) if at_origin(&claims) => continue,
+                Some(claims) if !claims.is_empty() => self.store.invalidate(jid.as_str(), MOMENT),
+                _ => {}
+            }
+            if !self.is_here(jid) {
+                self.learned.learn(jid.as_str(), origin);
             }
         }
     }
 
-    /// The component stream is down: what the server says meanwhile is missed.
+    /// The component stream is down, and the server's presence is missed.
     pub fn detached(&self) {
         self.state().tracker.detached(Instant::now());
         self.news.notify_one();
     }
 
     /// The component stream is up again. Returns the probes (global addresses)
-    /// to hand to the server to find out who is still there; who does not answer is withdrawn.
+    /// for the server. Sessions that do not answer are withdrawn.
     #[must_use]
     pub fn attached(&self) -> Vec<Stanza> {
         self.probes().into_iter().map(write_probe).collect()

@@ -50,26 +50,17 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        Self::with_cache_missed(true).await
+        Self::with(config::Accounts::Shared).await
     }
 
-    async fn with_cache_missed(cache_missed: bool) -> Self {
-        Self::with(cache_missed, config::Accounts::Shared).await
-    }
-
-    async fn with(cache_missed: bool, accounts: config::Accounts) -> Self {
+    async fn with(accounts: config::Accounts) -> Self {
         let cluster = MemoryCluster::new(EXPIRE_AFTER);
         let dc2 = cluster.store(host("dc2.test"), "gw1");
         announce(&dc2).await;
         let metrics = Arc::new(Metrics::new());
         let store = cluster.store(host("dc1.test"), "gw1");
         announce(&store).await;
-        let cache = config::Cache {
-            cache_missed,
-            domain_lifetime: Duration::from_secs(600),
-            jid_lifetime: Duration::from_secs(5),
-            max_jids: 1000,
-        };
+        let cache = config::Cache::default();
         let times = config::Times {
             expire_after: EXPIRE_AFTER,
             refresh_after: REFRESH_AFTER,
@@ -191,7 +182,10 @@ async fn claims_are_kept_alive_and_written_again_after_a_flush() {
     world.cluster.flush();
     tokio::time::sleep(REFRESH_AFTER).await;
     assert!(world.plain(PHONE).is_some());
-    assert_eq!(world.dc2.home(ALICE).await.unwrap(), Some(host("dc1.test")));
+    assert_eq!(
+        world.dc2.read(ALICE).await.unwrap().home,
+        Some(host("dc1.test"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -227,9 +221,6 @@ async fn other_hosts_are_found_newest_first() {
     let world = World::new().await;
     assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
     world.claim_at_dc2(ALICE, 1).await;
-    // The miss is still cached.
-    assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
-    tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(world.locate(PHONE).await, found(&[], &["dc2.test"], None));
     assert_eq!(world.locate(ALICE).await, found(&[], &["dc2.test"], None));
 
@@ -244,11 +235,23 @@ async fn other_hosts_are_found_newest_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn misses_are_only_cached_if_wanted() {
-    let world = World::with_cache_missed(false).await;
-    assert_eq!(world.locate(ALICE).await, found(&[], &[], None));
-    world.claim_at_dc2(ALICE, 1).await;
-    assert_eq!(world.locate(ALICE).await.bare, [host("dc2.test")]);
+async fn a_refused_claim_does_not_keep_others_from_the_table() {
+    let world = World::new().await;
+    world.cluster.refuse(ALICE);
+    world.login();
+    world.presence(None, "carol@example.test/x");
+    world
+        .until(|| world.plain(PHONE).is_some() && world.plain("carol@example.test").is_some())
+        .await;
+    assert_eq!(world.plain(ALICE), None);
+    assert_eq!(world.errors("claim_refused"), 1);
+    assert_eq!(world.metrics.store_up.get(), 1);
+    assert_eq!(world.locate(ALICE).await, found(&[], &["dc1.test"], None));
+
+    // It is tried again with each refresh, and keeps no other claim from that.
+    tokio::time::sleep(3 * REFRESH_AFTER).await;
+    assert!(world.errors("claim_refused") > 1);
+    assert!(world.plain(PHONE).is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -355,7 +358,7 @@ async fn a_store_that_hangs_does_not_hold_up_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_unique_name_belongs_to_whoever_claimed_it_first() {
-    let world = World::with(true, config::Accounts::Unique).await;
+    let world = World::with(config::Accounts::Unique).await;
     world.dc2.settle(&[ALICE.to_owned()]).await.unwrap();
     world.login();
     let refused = || world.metrics.claims_refused.get() == 1;
@@ -371,13 +374,13 @@ async fn a_unique_name_belongs_to_whoever_claimed_it_first() {
     assert_eq!(world.sessions.owner_of(&bob).await, super::Owner::Ours);
     assert_eq!(
         world.dc2.settle(&[BOB.to_owned()]).await.unwrap(),
-        [host("dc1.test")]
+        [Some(host("dc1.test"))]
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn whose_a_name_is_stays_unknown_while_the_store_is_away() {
-    let world = World::with(true, config::Accounts::Unique).await;
+    let world = World::with(config::Accounts::Unique).await;
     world.login();
     world.until(|| world.plain(PHONE).is_some()).await;
     world.cluster.set_available(false);

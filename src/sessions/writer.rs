@@ -8,15 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Sessions;
 use super::claims::{ClaimBatch, REFRESH_PARTS};
-use crate::store::{StoreError, within};
+use crate::store::{RefusedClaim, StoreError, within};
 
-/// So long may one write take.
+/// Time for one write.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often a store that is away is asked whether it is back.
+/// How often an unreachable store is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// So long may the last writes take before the process ends.
+/// Time for the last writes before the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Sessions that end within so short a time are ended together.
+/// Sessions that end within this time are ended together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The state of [`Sessions::run`].
@@ -43,7 +43,7 @@ impl ClaimWriter {
         }
     }
 
-    /// Until `shutdown`; then writes what is new, if the store answers.
+    /// Runs until `shutdown`; then writes the changes, if the store answers.
     pub(super) async fn run(mut self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             self.sessions.expire();
@@ -72,7 +72,7 @@ impl ClaimWriter {
         }
     }
 
-    /// Until `at`, or something is new or due.
+    /// Waits until `at`, or until something changes or is due.
     async fn wait(&self, at: Instant, shutdown: &CancellationToken) {
         let next_end = self.sessions.state().tracker.next_deadline();
         let at = match next_end {
@@ -86,14 +86,17 @@ impl ClaimWriter {
         }
     }
 
-    /// Lines the next part up; when there is nothing to write, pings, so that
-    /// an idle gateway notices as well when the store goes away.
+    /// Lines the next part up if claims expire; when there is nothing to write, pings, so that
+    /// an idle gateway also notices when the store is unreachable.
     async fn refresh(&mut self) {
         let now = Instant::now();
-        self.sessions
-            .state()
-            .claims
-            .refresh_part(self.next_part, now);
+        {
+            let mut state = self.sessions.state();
+            state.claims.forget_withdrawn(now);
+            if self.sessions.store.claims_expire() {
+                state.claims.refresh_part(self.next_part);
+            }
+        }
         self.next_part = (self.next_part + 1) % REFRESH_PARTS;
         // A little early and never the same, so that many gateways started at
         // once don't refresh in step.
@@ -104,10 +107,10 @@ impl ClaimWriter {
         self.write_or_ping().await;
     }
 
-    /// Lines everything up to be written. That the store is back shows in a
-    /// write: it may answer a ping and still refuse those.
+    /// Lines everything up to be written. Only a write shows that the store is
+    /// back: it may answer a ping and still refuse writes.
     async fn start_over(&mut self) {
-        self.sessions.state().claims.refresh_all(Instant::now());
+        self.sessions.state().claims.refresh_all();
         if self.write_or_ping().await {
             self.succeeded();
         }
@@ -121,7 +124,7 @@ impl ClaimWriter {
         }
     }
 
-    /// Whether it was written.
+    /// Returns whether it was written.
     async fn write(&mut self, batch: ClaimBatch) -> bool {
         let written = self.sessions.write(&batch).await;
         if let Err((operation, error)) = &written {
@@ -134,7 +137,10 @@ impl ClaimWriter {
     async fn write_news(&mut self) {
         loop {
             let batch = self.sessions.state().claims.next_news();
-            if batch == ClaimBatch::default() || !self.write(batch).await {
+            let Some(batch) = batch else {
+                return;
+            };
+            if !self.write(batch).await {
                 return;
             }
         }
@@ -174,16 +180,16 @@ impl ClaimWriter {
 }
 
 impl Sessions {
-    /// Writes what is new, before the peers are left: a store that the
-    /// gateways keep themselves can tell nobody after that. What comes after
-    /// this is left to [`Self::run`].
+    /// Writes all changes while there are still peers: a store that the
+    /// gateways replicate themselves can notify nobody after that. [`Self::run`] writes
+    /// later changes.
     pub async fn write_news(&self) {
         loop {
             let batch = self.state().claims.next_news();
-            if batch == ClaimBatch::default() {
+            let Some(batch) = batch else {
                 return;
-            }
-            // The writer says what is wrong with the store.
+            };
+            // The writer reports an unreachable store.
             if self.write(&batch).await.is_err() {
                 return self.state().claims.requeue(batch);
             }
@@ -191,20 +197,42 @@ impl Sessions {
     }
 
     /// # Errors
-    /// What could not be done, and why.
+    /// When the store does not answer, with the operation. Nothing of one claim alone.
     async fn write(&self, batch: &ClaimBatch) -> Result<(), (&'static str, StoreError)> {
+        let mut refused = Vec::new();
         if !batch.withdrawals.is_empty() {
-            within(PATIENCE, self.store.withdraw(&batch.withdrawals))
-                .await
-                .map_err(|error| ("withdraw", error))?;
+            let withdrawn = within(PATIENCE, self.store.withdraw(&batch.withdrawals)).await;
+            refused = withdrawn.map_err(|error| ("withdraw", error))?;
         }
         let claims = self.permitted(&batch.claims).await;
         let claims = claims.map_err(|error| ("settle", error))?;
         if !claims.is_empty() {
-            within(PATIENCE, self.store.claim(&claims))
-                .await
-                .map_err(|error| ("claim", error))?;
+            let claimed = within(PATIENCE, self.store.claim(&claims)).await;
+            refused.extend(claimed.map_err(|error| ("claim", error))?);
         }
+        self.report(refused);
         Ok(())
+    }
+
+    /// Counts refused claims, and logs those of which that is new.
+    fn report(&self, refused: Vec<RefusedClaim>) {
+        if refused.is_empty() {
+            return;
+        }
+        let errors = &self.metrics.store_errors;
+        let count = errors.with_label_values(&["claim_refused"]);
+        count.inc_by(refused.len() as u64);
+        let mut state = self.state();
+        let new: Vec<_> = refused
+            .iter()
+            .filter(|refused| state.claims.set_aside(&refused.jid))
+            .collect();
+        drop(state);
+        if let Some(RefusedClaim { jid, reason }) = new.first() {
+            tracing::warn!(
+                %jid, %reason, others = new.len() - 1,
+                "the session table refuses a claim; the session is not found from other datacenters"
+            );
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! Where the session table and the registry are kept.
 
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../tests/support/memory_store.rs"]
 mod memory;
 mod mesh;
 mod redis;
 
-pub use memory::{MemoryCluster, MemoryStore};
+#[cfg(test)]
+pub(crate) use memory::{MemoryCluster, MemoryStore};
 pub use mesh::{MeshStatus, MeshStore, ReplicaStatus};
 pub use redis::RedisStore;
 
@@ -12,7 +16,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::Endpoint;
 use crate::host::Host;
@@ -27,6 +31,19 @@ pub struct Claim {
     pub since: Option<u64>,
 }
 
+/// What the session table has of a JID.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Located {
+    /// The claims on the full JID, newest first; empty for a bare JID.
+    pub full: Vec<Claim>,
+    /// The claims on the bare JID, newest first.
+    pub bare: Vec<Claim>,
+    /// The last host that claimed the bare JID, ever.
+    pub home: Option<Host>,
+    /// When this was read, if the table could not be read now.
+    pub outdated: Option<Instant>,
+}
+
 /// A claim of our own, to be written or refreshed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnClaim {
@@ -34,13 +51,22 @@ pub struct OwnClaim {
     pub jid: String,
     /// Since when, in ms since the Unix epoch.
     pub since: u64,
-    /// Whether this tells something new, and not only what was told before.
+    /// Whether this is a new claim, and not the refresh of one.
     /// Only then may it take an entry over from a MongooseIM, whose entries
     /// don't say how old they are.
     pub fresh: bool,
 }
 
-/// What a node tells about itself.
+/// A claim or withdrawal that the store can't take, while it takes others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedClaim {
+    /// The JID, as it was given.
+    pub jid: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a node announces about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
     /// Where links may be dialled.
@@ -64,24 +90,45 @@ pub struct Offer {
 /// host's newer one, and a withdrawal takes away only this host's.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The hosts that claim `jid` (full or bare, normalised), the newest claim first.
+    /// All that the table has of `jid` (full or bare, normalised).
     /// Claims of other hosts without a live node don't count; if it can't be
-    /// told whether a host has one, its claims do.
-    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError>;
-    /// The last host that claimed `bare`, ever.
-    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError>;
+    /// determined whether a host has one, its claims do.
+    async fn read(&self, jid: &str) -> Result<Located, StoreError>;
+    /// The claims on `jid` itself, read from the table.
+    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
+        let located = self.read(jid).await?;
+        Ok(if is_full(jid) {
+            located.full
+        } else {
+            located.bare
+        })
+    }
+    /// Looks `jid` up in memory; `None` if the table has to be asked, by [`Self::lookup`].
+    /// `bare` may be empty if the full JID is claimed, `home` be absent if the bare one is.
+    fn lookup_now(&self, jid: &str) -> Option<Located>;
+    /// The same, after asking the table. Soon: when the table does not answer,
+    /// with what it answered last.
+    async fn lookup(&self, jid: &str) -> Located;
+    /// Makes the next look-up of `jid` ask the table, if what is cached is at
+    /// least `age` old. For a store that caches.
+    fn invalidate(&self, _jid: &str, _age: Duration) {}
+    /// Whether claims expire unless they are refreshed.
+    fn claims_expire(&self) -> bool {
+        true
+    }
     /// Makes this host the home of those of `bares` that have none; returns the
-    /// home of each, in their order.
-    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError>;
+    /// home of each, in their order, `None` where it can't be determined.
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError>;
     /// Writes or refreshes this host's claims, and its home for the bare ones.
-    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError>;
-    /// Takes this host's claims on `jids` away.
-    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError>;
-    /// Writes or refreshes what this node tells about itself. A service domain
-    /// that another host offers too stays that one's for a MongooseIM, which
+    /// Returns those that the store refused; the others are written.
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<Vec<RefusedClaim>, StoreError>;
+    /// Removes this host's claims on `jids`. Returns those that the store refused.
+    async fn withdraw(&self, jids: &[String]) -> Result<Vec<RefusedClaim>, StoreError>;
+    /// Writes or refreshes this node's announcement. A service domain
+    /// that another host offers too stays that host's for a MongooseIM, which
     /// knows only one.
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError>;
-    /// Takes this node out of the registry: it is going away on purpose.
+    /// Removes this node from the registry, as it stops on purpose.
     /// Its host's claims stay, and expire.
     async fn retire(&self) -> Result<(), StoreError>;
     /// All hosts with a live node, this one included if it has announced itself.
@@ -94,10 +141,20 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
     /// Completes when hosts, endpoints or offers may have changed since it
-    /// did last; for one caller. A store that has to be asked for that never tells.
+    /// did last; for one caller. A store that has to be polled for that never does.
     async fn changed(&self) {
         std::future::pending().await
     }
+}
+
+/// The bare JID of `jid`, which is normalised.
+pub(crate) fn bare_of(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
+}
+
+/// Whether `jid`, which is normalised, has a resource.
+pub(crate) fn is_full(jid: &str) -> bool {
+    jid.contains('/')
 }
 
 /// Awaits `operation`, but not for longer than `patience`.
@@ -113,7 +170,7 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// The newest first; what doesn't say since when last.
+/// Sorts the newest claim first; those without a time last.
 pub(crate) fn newest_first(claims: &mut [Claim]) {
     claims.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.host.cmp(&b.host)));
 }

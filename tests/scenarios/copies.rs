@@ -6,9 +6,13 @@ use crate::support::cluster::Cluster;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-crate::on_mesh!(
+// Where look-ups are cached, so that a copy goes to a host that the user has left.
+crate::on_redis!(
     a_copy_that_comes_back_is_not_handed_over_again,
     a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again,
+);
+
+crate::on_mesh!(
     one_refused_copy_is_not_told_if_another_arrived,
     of_several_errors_the_sender_hears_one,
     a_copy_that_waits_for_its_way_too_long_is_not_told_if_another_arrived,

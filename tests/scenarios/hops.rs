@@ -1,11 +1,12 @@
 //! A stanza is passed on from where the recipient was to where it is now, but
-//! not for ever.
+//! not for ever. On Redis, whose look-ups are cached: with the mesh every gateway reads its
+//! own copy of the table.
 
 use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-crate::on_mesh!(
+crate::on_redis!(
     the_ttl_falls_with_each_hop,
     at_ttl_0_it_is_handled_where_it_is,
 );

@@ -8,9 +8,10 @@ use std::time::Duration;
 use redis::FromRedisValue;
 use strait::config::{self, Compat, RedisTls, Secret};
 use strait::host::Host;
+use strait::metrics::Metrics;
 use strait::store::{RedisStore, Store};
 
-use crate::store_contract::{Bench, announcement, began, host, offer, offering};
+use crate::store_contract::{Bench, announcement, began, host, offer, offering, refresh};
 
 /// What the default of `expire_after` is.
 pub const LONG: Duration = Duration::from_secs(120);
@@ -43,6 +44,12 @@ pub struct Table<S: Site> {
     pub expire_after: Duration,
 }
 
+/// The store of a node that caches as by default.
+pub fn new_store(host: &Host, node: &str, config: &config::Redis) -> RedisStore {
+    let (cache, metrics) = (config::Cache::default(), Arc::new(Metrics::new()));
+    RedisStore::new(host.clone(), node.to_owned(), config, &cache, metrics).unwrap()
+}
+
 impl<S: Site> Table<S> {
     pub fn store(&self, host: &Host, node: &str) -> RedisStore {
         let config = config::Redis {
@@ -52,7 +59,7 @@ impl<S: Site> Table<S> {
             expire_after: self.expire_after,
             refresh_after: self.expire_after / 2,
         };
-        RedisStore::new(host.clone(), node.to_owned(), &config).unwrap()
+        new_store(host, node, &config)
     }
 
     pub async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
@@ -214,6 +221,68 @@ pub async fn the_services_of_a_mongooseim_are_read(table: Table<impl Site>) {
     assert_eq!(table.ask::<String>(&["GET", muc]).await, host_name);
 }
 
+/// The names of users are theirs to choose: none leaves its slot, or is another one's key.
+pub async fn names_with_braces_hurt_nobody(table: Table<impl Site>) {
+    let one = table.store(&host("dc1.test"), "gw1");
+    let two = table.store(&host("dc2.test"), "gw1");
+    for store in [&one, &two] {
+        store.announce(&announcement(&[])).await.unwrap();
+    }
+    let bob = "bob@example.test/x";
+    let (slot, key) = ("mallory@dc1/{1}", "{bob@example.test/x}#claims");
+    let all = [slot, key, "{bob@example.test", bob, FULL, BARE];
+    let claims = all.map(|jid| began(jid, 1000));
+    assert_eq!(one.claim(&claims).await.unwrap(), []);
+    for jid in all {
+        let found = one.claims(jid).await.unwrap();
+        assert_eq!(found.len(), 1, "{jid}: {found:?}");
+        assert_eq!(found[0].since, Some(1000), "{jid}");
+    }
+    assert_eq!(table.ask::<String>(&["GET", slot]).await, "dc1.test");
+    assert_eq!(
+        table.ask::<String>(&["HGET", key, "dc1.test"]).await,
+        "1000"
+    );
+
+    for jid in [slot, key] {
+        two.claim(&[began(jid, 2000)]).await.unwrap();
+        one.claim(&[refresh(jid, 1000)]).await.unwrap();
+        let hosts: Vec<_> = two.claims(jid).await.unwrap();
+        let hosts: Vec<_> = hosts.iter().map(|claim| claim.host.as_str()).collect();
+        assert_eq!(hosts, ["dc2.test", "dc1.test"], "{jid}");
+    }
+    assert_eq!(table.ask::<String>(&["GET", slot]).await, "dc2.test");
+    for store in [&one, &two] {
+        let names = [slot.to_owned(), key.to_owned()];
+        assert_eq!(store.withdraw(&names).await.unwrap(), []);
+    }
+    assert_eq!(one.claims(key).await.unwrap(), []);
+    assert!(table.ask::<Option<String>>(&["GET", slot]).await.is_none());
+    assert_eq!(one.claims(bob).await.unwrap().len(), 1);
+}
+
+/// A value of another type under one user's key keeps nobody else from the table.
+pub async fn a_refused_claim_fails_alone(table: Table<impl Site>) {
+    let store = table.store(&host("dc1.test"), "gw1");
+    table.ask::<()>(&["LPUSH", BARE, "strange"]).await;
+    let claims = [
+        began(BARE, 1000),
+        began(FULL, 1000),
+        began("bob@example.test", 1000),
+    ];
+    for _ in 0..2 {
+        let refused = store.claim(&claims).await.unwrap();
+        let jids: Vec<_> = refused.iter().map(|refused| refused.jid.as_str()).collect();
+        assert_eq!(jids, [BARE], "{refused:?}");
+        assert!(refused[0].reason.contains("WRONGTYPE"), "{refused:?}");
+    }
+    assert_eq!(store.claims(FULL).await.unwrap().len(), 1);
+    let bob = "bob@example.test".to_owned();
+    let refused = store.withdraw(&[BARE.to_owned(), bob]).await.unwrap();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(store.claims("bob@example.test").await.unwrap(), []);
+}
+
 /// Makes a test of each part of the layout; `$table` makes a fresh table with
 /// the `expire_after` that it is given.
 #[macro_export]
@@ -229,6 +298,18 @@ macro_rules! layout_tests {
         async fn the_registry_is_in_mod_global_distribs_layout() {
             let table = $table($crate::store_layout::LONG).await;
             $crate::store_layout::the_registry_is_in_mod_global_distribs_layout(table).await;
+        }
+
+        #[tokio::test]
+        async fn names_with_braces_hurt_nobody() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::names_with_braces_hurt_nobody(table).await;
+        }
+
+        #[tokio::test]
+        async fn a_refused_claim_fails_alone() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::a_refused_claim_fails_alone(table).await;
         }
 
         #[tokio::test]

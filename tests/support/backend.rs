@@ -56,8 +56,8 @@ macro_rules! on_mesh {
     ($($scenario:ident),+ $(,)?) => { $crate::on_backend! { mesh Mesh $($scenario)+ } };
 }
 
-/// The same with the table in Redis: for scenarios about the table itself, twenty-five
-/// in all. That both backends keep the same promises is shown by the store contract.
+/// The same with the table in Redis: for some thirty scenarios about the table itself and
+/// its cached look-ups. That both backends keep the same promises is shown by the store contract.
 #[macro_export]
 macro_rules! on_redis {
     ($($scenario:ident),+ $(,)?) => { $crate::on_backend! { redis Redis $($scenario)+ } };

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 
 use super::*;
-use crate::store::{Claim, OwnClaim};
+use crate::store::{Located, OwnClaim, RefusedClaim};
 
 #[tokio::test(start_paused = true)]
 async fn services_are_found_as_soon_as_hosts_and_forgotten_later() {
@@ -87,23 +87,27 @@ struct Emptied {
 
 #[async_trait]
 impl Store for Emptied {
-    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
-        self.store.claims(jid).await
+    async fn read(&self, jid: &str) -> Result<Located, StoreError> {
+        self.store.read(jid).await
     }
 
-    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
-        self.store.home(bare).await
+    fn lookup_now(&self, jid: &str) -> Option<Located> {
+        self.store.lookup_now(jid)
     }
 
-    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+    async fn lookup(&self, jid: &str) -> Located {
+        self.store.lookup(jid).await
+    }
+
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError> {
         self.store.settle(bares).await
     }
 
-    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<Vec<RefusedClaim>, StoreError> {
         self.store.claim(claims).await
     }
 
-    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
+    async fn withdraw(&self, jids: &[String]) -> Result<Vec<RefusedClaim>, StoreError> {
         self.store.withdraw(jids).await
     }
 

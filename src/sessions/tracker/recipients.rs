@@ -1,24 +1,28 @@
-//! Those who were sent a session's presence.
+//! The recipients of a session's presence.
 
 use std::collections::BTreeSet;
 
 use jid::{BareJid, FullJid, Jid};
 
-/// Those who were sent a session's presence and will be told of its end: the
+/// Recipients of one session's presence that are remembered: a user may direct presence to
+/// any address.
+const RECIPIENTS: usize = 2_000;
+
+/// The recipients of a session's presence, which will be sent its end too: the
 /// server keeps the same list (RFC 6121 §4.6.3).
 #[derive(Debug, Default)]
 pub(super) struct PresenceRecipients(BTreeSet<Jid>);
 
 impl PresenceRecipients {
     pub(super) fn insert(&mut self, to: &Jid) {
-        if !self.0.contains(to) {
+        if self.0.len() < RECIPIENTS && !self.0.contains(to) {
             self.0.insert(to.clone());
         }
     }
 
-    /// Takes away who was told of the end; whether anybody was on the list. To
-    /// tell a bare JID tells its resources too: a contact to whom presence was
-    /// also directed is told only once.
+    /// Removes a recipient of the end; whether it was on the list. A
+    /// bare JID stands for its resources too: a contact to whom presence was
+    /// also directed is sent one end only.
     pub(super) fn remove(&mut self, to: &Jid) -> bool {
         let before = self.0.len();
         if to.is_bare() {

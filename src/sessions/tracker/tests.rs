@@ -214,7 +214,7 @@ fn what_is_no_sign() {
 }
 
 #[test]
-fn a_probe_is_traffic_and_not_a_witness() {
+fn a_probe_is_traffic_and_makes_no_recipient() {
     let mut world = World::new();
     world.presence("probe", PHONE, BOB);
     assert!(world.is_here(PHONE));
@@ -223,7 +223,7 @@ fn a_probe_is_traffic_and_not_a_witness() {
 }
 
 #[test]
-fn after_a_break_each_user_is_asked_for_by_a_witness() {
+fn after_a_break_each_user_is_probed_by_a_recipient() {
     let mut world = World::new();
     for (from, to) in [
         (PHONE, BOB),
@@ -456,7 +456,7 @@ fn a_list_confirms_after_a_break() {
 }
 
 #[test]
-fn without_its_witness_a_session_has_a_lease() {
+fn without_its_recipient_a_session_has_a_lease() {
     let mut world = World::new();
     let control = "gwctl.dc1.test";
     world.presence("", PHONE, control);

@@ -41,7 +41,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::contacts::{ContactMap, Contacts};
-use self::entry::{Entry, HashedJid, JID_LIMIT, JidHasher, Standing, is_bare};
+use self::entry::{Entry, HashedJid, JID_LIMIT, JidHasher, Standing};
 use self::local_table::LocalTable;
 use self::membership::{Membership, NODES_PER_HOST};
 use self::message::NodeList;
@@ -49,7 +49,10 @@ use self::replica::Replica;
 use self::replica_receiver::ReplicaReceiver;
 use self::replica_sender::ReplicaSender;
 use self::table::SHARDS;
-use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
+use super::{
+    Announcement, Claim, Located, Offer, OwnClaim, RefusedClaim, Store, StoreError, bare_of,
+    is_full, newest_first,
+};
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -514,20 +517,40 @@ impl Replication for MeshStore {
 
 #[async_trait]
 impl Store for MeshStore {
-    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
-        Ok(self.claims_on(self.hasher.hash(jid.as_bytes())))
+    async fn read(&self, jid: &str) -> Result<Located, StoreError> {
+        let mut located = self.lookup_now(jid).unwrap_or_default();
+        let bare = self.hasher.hash(bare_of(jid).as_bytes());
+        located.bare = self.claims_on(bare);
+        located.home = self.home_of(bare);
+        Ok(located)
     }
 
-    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
-        let bare = bare.as_bytes();
-        Ok(is_bare(bare)
-            .then(|| self.home_of(self.hasher.hash(bare)))
-            .flatten())
+    fn lookup_now(&self, jid: &str) -> Option<Located> {
+        let mut located = Located::default();
+        if is_full(jid) {
+            located.full = self.claims_on(self.hasher.hash(jid.as_bytes()));
+        }
+        if located.full.is_empty() {
+            let bare = self.hasher.hash(bare_of(jid).as_bytes());
+            located.bare = self.claims_on(bare);
+            if located.bare.is_empty() {
+                located.home = self.home_of(bare);
+            }
+        }
+        Some(located)
+    }
+
+    async fn lookup(&self, jid: &str) -> Located {
+        self.lookup_now(jid).unwrap_or_default()
+    }
+
+    fn claims_expire(&self) -> bool {
+        false
     }
 
     /// An unknown JID gets the weakest home, which gives way to any claim; two
     /// hosts that settle the same at once agree as soon as they know of each other.
-    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError> {
         let settle = |bare: &String| {
             let jid = self.hasher.hash(bare.as_bytes());
             self.home_of(jid).unwrap_or_else(|| {
@@ -537,39 +560,37 @@ impl Store for MeshStore {
                 self.node.host.clone()
             })
         };
-        let homes = bares.iter().map(settle).collect();
+        let homes = bares.iter().map(settle).map(Some).collect();
         self.notify_replicas();
         Ok(homes)
     }
 
-    /// Without an error a claim that is refused is counted and logged: the
-    /// others must not wait for it.
-    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<Vec<RefusedClaim>, StoreError> {
+        let mut refused = Vec::new();
         for OwnClaim { jid, since, .. } in claims {
             let hashed = self.hasher.hash(jid.as_bytes());
             let fits = !jid.is_empty() && jid.len() <= JID_LIMIT;
             if fits && self.local.claim(hashed, *since).is_ok() {
                 self.earlier_self.forget(hashed);
             } else {
-                self.metrics
-                    .store_errors
-                    .with_label_values(&["claim"])
-                    .inc();
-                tracing::debug!(%jid, "a claim has no room in the session table");
+                refused.push(RefusedClaim {
+                    jid: jid.clone(),
+                    reason: "it has no room in the mesh's table".to_owned(),
+                });
             }
         }
         self.notify_replicas();
-        Ok(())
+        Ok(refused)
     }
 
-    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
+    async fn withdraw(&self, jids: &[String]) -> Result<Vec<RefusedClaim>, StoreError> {
         for jid in jids.iter().filter(|jid| jid.len() <= JID_LIMIT) {
             let jid = self.hasher.hash(jid.as_bytes());
             let before = self.earlier_self.forget(jid);
             self.local.withdraw(jid, before);
         }
         self.notify_replicas();
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {

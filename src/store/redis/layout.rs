@@ -3,6 +3,12 @@
 //!
 //! What stands in braces is a hash tag: it alone tells on which shard of a
 //! cluster a key is. All keys of one JID are on the shard of the JID's own.
+//!
+//! A JID may have braces of its own, which would make a tag of the user's choice, or the
+//! name of another user's key. Then our keys have an escaped form of it in their
+//! tag, and the JID's own key stays apart from them.
+
+use std::borrow::Cow;
 
 use crate::config::Endpoint;
 use crate::host::Host;
@@ -32,18 +38,60 @@ pub(super) fn public_domains(host: &Host, node: &str) -> String {
 
 /// Ours. The hash of a JID's claims: host → since, in ms since the Unix epoch.
 pub(super) fn claims(jid: &str) -> String {
-    format!("{{{jid}}}#claims")
+    format!("{{{}}}#claims", tag(jid))
 }
 
 /// Ours. While several hosts claim a JID, the hash of host → Unix seconds (by
 /// Redis's clock) when its claim expires.
-pub(super) fn deadlines(jid: &str) -> String {
-    format!("{{{jid}}}#deadlines")
+fn deadlines(jid: &str) -> String {
+    format!("{{{}}}#deadlines", tag(jid))
 }
 
 /// Ours. The last host that claimed a bare JID.
 pub(super) fn home(bare: &str) -> String {
-    format!("{{{bare}}}#home")
+    format!("{{{}}}#home", tag(bare))
+}
+
+/// The name of the host with the newest claim on a JID: under the JID itself, or if that has
+/// braces, under a key of ours.
+fn owner(jid: &str) -> String {
+    if has_braces(jid) {
+        format!("{{{}}}#owner", tag(jid))
+    } else {
+        jid.to_owned()
+    }
+}
+
+/// The keys of the scripts that claim and withdraw `jid`.
+pub(super) fn script_keys(jid: &str) -> Vec<String> {
+    vec![owner(jid), claims(jid), deadlines(jid)]
+}
+
+/// The key of a JID with braces for MongooseIMs. Never the same as one of ours, all of
+/// which begin with a brace.
+pub(super) fn apart(jid: &str) -> Option<&str> {
+    (has_braces(jid) && !jid.starts_with('{')).then_some(jid)
+}
+
+/// All keys with the name of a host that has a claim on `jid`.
+pub(super) fn owners(jid: &str) -> Vec<String> {
+    let apart = apart(jid).map(str::to_owned);
+    [owner(jid)].into_iter().chain(apart).collect()
+}
+
+fn has_braces(jid: &str) -> bool {
+    jid.contains(['{', '}'])
+}
+
+/// `jid`, or if it has braces a text without any that no JID can be: none begins with a slash.
+fn tag(jid: &str) -> Cow<'_, str> {
+    if has_braces(jid) {
+        let escaped = jid.replace('%', "%25");
+        let escaped = escaped.replace('{', "%7B").replace('}', "%7D");
+        format!("/{escaped}").into()
+    } else {
+        jid.into()
+    }
 }
 
 /// `addr#port`
@@ -82,6 +130,22 @@ mod tests {
             "{alice@example.com/phone}#claims"
         );
         assert_eq!(home("alice@example.com"), "{alice@example.com}#home");
+    }
+
+    #[test]
+    fn a_name_with_braces_is_escaped_in_our_keys_and_stays_apart() {
+        let jid = "{bob@example.com/x%}#claims";
+        let ours = "{/%7Bbob@example.com/x%25%7D#claims}";
+        assert_eq!(claims(jid), format!("{ours}#claims"));
+        let keys = ["owner", "claims", "deadlines"].map(|key| format!("{ours}#{key}"));
+        assert_eq!(script_keys(jid), keys);
+        assert_eq!(apart(jid), None, "it could be bob's");
+        assert_eq!(apart("bob@example.com/{1}"), Some("bob@example.com/{1}"));
+        assert_eq!(apart("bob@example.com/1%7B"), None);
+        assert_eq!(
+            claims("bob@example.com/1%7B"),
+            "{bob@example.com/1%7B}#claims"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod connection;
 mod layout;
 mod liveness;
+mod lookup_cache;
 mod offers;
 mod registry;
 mod script;
@@ -10,22 +11,30 @@ mod site;
 mod wire;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 use self::connection::RedisConnection;
 use self::liveness::NodeLiveness;
+use self::lookup_cache::LookupCache;
 use self::script::{CachedScript, ScriptCall};
 use self::site::RedisSite;
-use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
+use super::{
+    Announcement, Claim, Located, Offer, OwnClaim, RefusedClaim, Store, StoreError, bare_of,
+    is_full, newest_first,
+};
 use crate::config::{self, Endpoint, RedisUrl};
 use crate::host::Host;
+use crate::metrics::Metrics;
 
-/// So many JIDs are written in one go.
+const TAKE_KEY: &str = include_str!("take_key.lua");
+const RELEASE_KEY: &str = include_str!("release_key.lua");
+
+/// JIDs that are written in one go.
 const BATCH: usize = 500;
 /// A host that the registry doesn't list may just have joined, if the
 /// registry was read longer ago than this.
@@ -46,6 +55,9 @@ pub struct RedisStore {
     connection: RedisConnection,
     claim: CachedScript,
     withdraw: CachedScript,
+    take: CachedScript,
+    release: CachedScript,
+    cache: LookupCache,
     liveness: Mutex<NodeLiveness>,
 }
 
@@ -54,7 +66,13 @@ impl RedisStore {
     ///
     /// # Errors
     /// When `redis.url` is not one of Redis, or a file of `[redis]` can't be read.
-    pub fn new(local: Host, node: String, config: &config::Redis) -> Result<Self, StoreError> {
+    pub fn new(
+        local: Host,
+        node: String,
+        config: &config::Redis,
+        cache: &config::Cache,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StoreError> {
         let url = RedisUrl::parse(config.url.reveal())
             .map_err(|what| StoreError(format!("`redis.url` {what}")))?;
         Ok(Self {
@@ -66,6 +84,9 @@ impl RedisStore {
             connection: RedisConnection::new(RedisSite::plan(url, config)?),
             claim: CachedScript::new(include_str!("claim.lua"), config.compat),
             withdraw: CachedScript::new(include_str!("withdraw.lua"), config.compat),
+            take: CachedScript::new(TAKE_KEY, config.compat),
+            release: CachedScript::new(RELEASE_KEY, config.compat),
+            cache: LookupCache::new(cache, metrics),
             liveness: Mutex::new(NodeLiveness::new(config.expire_after)),
         })
     }
@@ -87,20 +108,35 @@ impl RedisStore {
             .map_err(|error| self.explain(purpose, &error))
     }
 
-    /// Runs `script` once for each of `calls`.
+    /// Runs `script` once for each of `calls`; returns those that were refused.
     async fn run(
         &self,
         purpose: &str,
         script: &CachedScript,
-        calls: &[ScriptCall],
-    ) -> Result<(), StoreError> {
-        if let Some(commands) = script.by_hash(calls) {
-            match self.connection.query(&commands).await {
-                Err(error) if script::is_unknown(&error) => {}
-                result => return result.map_err(|error| self.explain(purpose, &error)),
+        calls: Vec<ScriptCall>,
+    ) -> Result<Vec<RefusedClaim>, StoreError> {
+        let (mut unknown, mut refused) = (calls, Vec::new());
+        for commands in [CachedScript::by_hash, CachedScript::whole] {
+            let Some(commands) = commands(script, &unknown) else {
+                continue;
+            };
+            let results: Vec<RedisResult<()>> = self.query(purpose, &commands).await?;
+            let results = std::mem::take(&mut unknown).into_iter().zip(results);
+            for (call, result) in results {
+                match result {
+                    Ok(()) => {}
+                    Err(error) if script::is_unknown(&error) => unknown.push(call),
+                    Err(error) => refused.push(RefusedClaim {
+                        jid: call.jid,
+                        reason: self.explain(purpose, &error).0,
+                    }),
+                }
+            }
+            if unknown.is_empty() {
+                break;
             }
         }
-        self.query(purpose, &script.whole(calls)).await
+        Ok(refused)
     }
 
     fn explain(&self, purpose: &str, error: &RedisError) -> StoreError {
@@ -115,56 +151,81 @@ impl RedisStore {
     }
 
     /// Leaves out the claims of other hosts without a live node.
-    async fn only_live(&self, mut claims: Vec<Claim>) -> Vec<Claim> {
-        if claims.iter().all(|claim| claim.host == self.local) {
+    async fn only_live(&self, mut claims: [Vec<Claim>; 2]) -> [Vec<Claim>; 2] {
+        let theirs = || claims.iter().flatten().filter(|it| it.host != self.local);
+        if theirs().next().is_none() {
             return claims;
         }
-        if self.should_read_registry(&claims)
+        let age = {
+            let (now, liveness) = (Instant::now(), self.liveness());
+            let is_known = theirs().all(|claim| liveness.is_live(&claim.host, now));
+            let age = liveness
+                .read_at()
+                .map(|at| now.saturating_duration_since(at));
+            age.filter(|age| is_known || *age <= RECENTLY)
+        };
+        if age.is_none_or(|age| age > LONG_AGO)
             && let Err(error) = self.read_registry().await
         {
-            tracing::debug!(%error, "cannot tell which hosts are alive; taking all for it");
+            tracing::debug!(%error, "the registry is not readable; all hosts count as live");
             return claims;
         }
-        let liveness = self.liveness();
-        let now = Instant::now();
-        claims.retain(|claim| claim.host == self.local || liveness.is_live(&claim.host, now));
+        let (now, liveness) = (Instant::now(), self.liveness());
+        for claims in &mut claims {
+            claims.retain(|claim| claim.host == self.local || liveness.is_live(&claim.host, now));
+        }
         claims
-    }
-
-    fn should_read_registry(&self, claims: &[Claim]) -> bool {
-        let liveness = self.liveness();
-        let now = Instant::now();
-        let Some(read_at) = liveness.read_at() else {
-            return true;
-        };
-        let age = now.saturating_duration_since(read_at);
-        age > LONG_AGO
-            || age > RECENTLY
-                && claims
-                    .iter()
-                    .any(|claim| claim.host != self.local && !liveness.is_live(&claim.host, now))
     }
 }
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
+    async fn read(&self, jid: &str) -> Result<Located, StoreError> {
+        let bare = bare_of(jid);
         let mut commands = redis::pipe();
-        commands.cmd("GET").arg(jid);
-        commands.cmd("HGETALL").arg(layout::claims(jid));
-        let (plain, ours): (Option<String>, HashMap<String, String>) =
-            self.query("look a JID up", &commands).await?;
-        Ok(self.only_live(read_claims(plain.as_deref(), &ours)).await)
-    }
-
-    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
-        let mut commands = redis::pipe();
+        let mut jids = vec![bare];
+        if is_full(jid) {
+            jids.push(jid);
+        }
+        let owners: Vec<Vec<String>> = jids.iter().map(|jid| layout::owners(jid)).collect();
+        for (jid, owners) in jids.iter().zip(&owners) {
+            commands.cmd("HGETALL").arg(layout::claims(jid));
+            for key in owners {
+                commands.cmd("GET").arg(key);
+            }
+        }
         commands.cmd("GET").arg(layout::home(bare));
-        let (home,): (Option<String>,) = self.query("look a JID's home up", &commands).await?;
-        Ok(home.as_deref().and_then(read_host))
+        // A value of another type is no claim.
+        commands.ignore_errors();
+        let answers: Vec<RedisResult<Value>> = self.query("look a JID up", &commands).await?;
+        let mut answers = answers.into_iter().map(|it| it.unwrap_or(Value::Nil));
+        let mut claims = owners
+            .iter()
+            .map(|keys| read_claims(&mut answers, keys.len()));
+        let claims = [claims.next(), claims.next()].map(Option::unwrap_or_default);
+        let home = answers.next().and_then(read_host_value);
+        let [bare, full] = self.only_live(claims).await;
+        Ok(Located {
+            full,
+            bare,
+            home,
+            outdated: None,
+        })
     }
 
-    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+    fn lookup_now(&self, jid: &str) -> Option<Located> {
+        self.cache.fresh(jid)
+    }
+
+    async fn lookup(&self, jid: &str) -> Located {
+        self.cache.lookup(jid, self.read(jid)).await
+    }
+
+    fn invalidate(&self, jid: &str, age: Duration) {
+        self.cache.invalidate(jid, age);
+    }
+
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError> {
         let mut homes = Vec::with_capacity(bares.len());
         for batch in bares.chunks(BATCH) {
             let mut commands = redis::pipe();
@@ -174,34 +235,40 @@ impl Store for RedisStore {
                 set.arg("NX").ignore();
                 commands.cmd("GET").arg(&key);
             }
-            let found: Vec<String> = self.query("settle homes", &commands).await?;
-            // What can't be read is nobody's we know; whoever wrote it has it.
-            homes.extend(found.iter().map(|home| read_host(home)));
+            // Some other value belongs to its writer, and to no host known here.
+            commands.ignore_errors();
+            let found: Vec<RedisResult<String>> = self.query("settle homes", &commands).await?;
+            homes.extend(found.iter().map(|home| read_host(home.as_ref().ok()?)));
         }
-        homes
-            .into_iter()
-            .collect::<Option<_>>()
-            .ok_or_else(|| StoreError("a home in Redis is no host; remove that key".to_owned()))
+        Ok(homes)
     }
 
-    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<Vec<RefusedClaim>, StoreError> {
+        let (purpose, mut refused) = ("claim JIDs", Vec::new());
         for batch in claims.chunks(BATCH) {
-            let calls: Vec<ScriptCall> = batch.iter().map(|claim| self.call_claim(claim)).collect();
-            self.run("claim JIDs", &self.claim, &calls).await?;
+            let calls = batch.iter().map(|claim| self.call_claim(claim)).collect();
+            refused.extend(self.run(purpose, &self.claim, calls).await?);
+            let calls = batch.iter().filter_map(|claim| self.call_take(claim));
+            refused.extend(self.run(purpose, &self.take, calls.collect()).await?);
         }
-        Ok(())
+        Ok(refused)
     }
 
-    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
+    async fn withdraw(&self, jids: &[String]) -> Result<Vec<RefusedClaim>, StoreError> {
+        let (purpose, mut refused) = ("withdraw claims", Vec::new());
+        let call = |jid: &String, keys| ScriptCall {
+            jid: jid.clone(),
+            keys,
+            arguments: vec![self.local.to_string()],
+        };
         for batch in jids.chunks(BATCH) {
-            let call = |jid: &String| ScriptCall {
-                keys: vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)],
-                arguments: vec![self.local.to_string()],
-            };
-            let calls: Vec<ScriptCall> = batch.iter().map(call).collect();
-            self.run("withdraw claims", &self.withdraw, &calls).await?;
+            let calls = batch.iter().map(|jid| call(jid, layout::script_keys(jid)));
+            refused.extend(self.run(purpose, &self.withdraw, calls.collect()).await?);
+            let apart = batch.iter().filter(|jid| layout::apart(jid).is_some());
+            let calls = apart.map(|jid| call(jid, vec![jid.clone()]));
+            refused.extend(self.run(purpose, &self.release, calls.collect()).await?);
         }
-        Ok(())
+        Ok(refused)
     }
 
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {
@@ -237,11 +304,12 @@ impl Store for RedisStore {
 impl RedisStore {
     fn call_claim(&self, claim: &OwnClaim) -> ScriptCall {
         let jid = &claim.jid;
-        let mut keys = vec![jid.clone(), layout::claims(jid), layout::deadlines(jid)];
-        if !jid.contains('/') {
+        let mut keys = layout::script_keys(jid);
+        if !is_full(jid) {
             keys.push(layout::home(jid));
         }
         ScriptCall {
+            jid: jid.clone(),
             keys,
             arguments: vec![
                 self.local.to_string(),
@@ -250,6 +318,19 @@ impl RedisStore {
                 u8::from(claim.fresh).to_string(),
             ],
         }
+    }
+
+    fn call_take(&self, claim: &OwnClaim) -> Option<ScriptCall> {
+        let key = layout::apart(&claim.jid)?.to_owned();
+        Some(ScriptCall {
+            jid: claim.jid.clone(),
+            keys: vec![key],
+            arguments: vec![
+                self.local.to_string(),
+                self.lifetime().to_string(),
+                u8::from(claim.fresh).to_string(),
+            ],
+        })
     }
 }
 
@@ -260,8 +341,10 @@ fn script(code: &str, keys: &[String]) -> Cmd {
     command
 }
 
-/// What is under a JID's own key, and what is in its hash of claims.
-fn read_claims(plain: Option<&str>, ours: &HashMap<String, String>) -> Vec<Claim> {
+/// Reads the next answers: the hash of claims, and `owners` names of hosts.
+fn read_claims(answers: &mut impl Iterator<Item = Value>, owners: usize) -> Vec<Claim> {
+    let ours = answers.next().unwrap_or(Value::Nil);
+    let ours: HashMap<String, String> = redis::from_redis_value(ours).unwrap_or_default();
     let mut claims: Vec<Claim> = ours
         .iter()
         .filter_map(|(host, since)| {
@@ -271,13 +354,18 @@ fn read_claims(plain: Option<&str>, ours: &HashMap<String, String>) -> Vec<Claim
             })
         })
         .collect();
-    if let Some(host) = plain.and_then(read_host)
-        && claims.iter().all(|claim| claim.host != host)
-    {
-        claims.push(Claim { host, since: None });
+    for host in answers.take(owners).filter_map(read_host_value) {
+        if claims.iter().all(|claim| claim.host != host) {
+            claims.push(Claim { host, since: None });
+        }
     }
     newest_first(&mut claims);
     claims
+}
+
+fn read_host_value(value: Value) -> Option<Host> {
+    let text: Option<String> = redis::from_redis_value(value).ok()?;
+    read_host(&text?)
 }
 
 fn read_host(text: &str) -> Option<Host> {
@@ -287,63 +375,4 @@ fn read_host(text: &str) -> Option<Host> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Secret;
-
-    fn config(url: &str) -> config::Redis {
-        config::Redis {
-            url: Secret::new(url.to_owned()),
-            compat: config::Compat::Redis,
-            tls: config::RedisTls::default(),
-            expire_after: Duration::from_millis(1500),
-            refresh_after: Duration::from_secs(1),
-        }
-    }
-
-    fn store(url: &str) -> Result<RedisStore, StoreError> {
-        RedisStore::new(
-            Host::new("dc1.test").unwrap(),
-            "gw1".to_owned(),
-            &config(url),
-        )
-    }
-
-    #[test]
-    fn expiry_is_written_in_whole_seconds() {
-        assert_eq!(store("redis://127.0.0.1:1").unwrap().lifetime(), 2);
-    }
-
-    #[tokio::test]
-    async fn errors_name_the_server_and_never_the_password() {
-        let error = store("redis://gateway:hunter2@127.0.0.1:1/0")
-            .unwrap()
-            .ping()
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("127.0.0.1:1"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
-
-        let error = store("http://gateway:hunter2@redis.test")
-            .err()
-            .unwrap()
-            .to_string();
-        assert!(error.contains("redis://"), "{error}");
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn a_claim_that_says_no_time_comes_last() {
-        let ours = HashMap::from([
-            ("dc1.test".to_owned(), "1000".to_owned()),
-            ("dc2.test".to_owned(), "2000".to_owned()),
-            ("not a host".to_owned(), "3000".to_owned()),
-        ]);
-        let claims = read_claims(Some("dc3.test"), &ours);
-        let hosts: Vec<_> = claims.iter().map(|claim| claim.host.as_str()).collect();
-        assert_eq!(hosts, ["dc2.test", "dc1.test", "dc3.test"]);
-        assert_eq!(claims[2].since, None);
-        assert_eq!(read_claims(Some("dc2.test"), &ours).len(), 2);
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use redis::Pipeline;
 
-use super::{RedisStore, layout, read_host, script};
+use super::{RELEASE_KEY, RedisStore, TAKE_KEY, layout, read_host, script};
 use crate::host::Host;
 use crate::store::{Offer, StoreError};
 
@@ -49,9 +49,8 @@ impl RedisStore {
     /// Under the domains' own keys, where a MongooseIM looks them up.
     pub(super) fn take_domains(&self, domains: &[String], commands: &mut Pipeline) {
         for domain in domains {
-            let code = include_str!("take_domain.lua");
-            let mut command = script(code, std::slice::from_ref(domain));
-            command.arg(self.local.as_str()).arg(self.lifetime());
+            let mut command = script(TAKE_KEY, std::slice::from_ref(domain));
+            command.arg(self.local.as_str()).arg(self.lifetime()).arg(0);
             commands.add_command(command).ignore();
         }
     }
@@ -87,7 +86,7 @@ impl RedisStore {
         }
         let mut commands = redis::pipe();
         for domain in domains {
-            let mut command = script(include_str!("release_domain.lua"), &[domain]);
+            let mut command = script(RELEASE_KEY, &[domain]);
             command.arg(self.local.as_str());
             commands.add_command(command).ignore();
         }

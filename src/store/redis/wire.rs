@@ -1,4 +1,4 @@
-//! A connection to one server or to a cluster, used in the same way.
+//! A connection to one server or to a cluster, with the same interface.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,9 @@ use futures::FutureExt;
 use futures::future::join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
-use redis::{Arg, Cmd, Pipeline, RedisFuture, RedisResult, Value};
+use redis::{
+    Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
+};
 
 /// Can be cloned; the clones share what is below.
 ///
@@ -32,10 +34,11 @@ impl ConnectionLike for RedisWire {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
+        let answers = match self {
             Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
             Self::Cluster(connection) => send_to_shards(connection, pipeline).boxed(),
-        }
+        };
+        answers.map(|answers| check(answers?)).boxed()
     }
 
     fn get_db(&self) -> i64 {
@@ -44,6 +47,28 @@ impl ConnectionLike for RedisWire {
             Self::Cluster(connection) => connection.get_db(),
         }
     }
+}
+
+/// Lets an answer that is not about one command alone fail the pipeline.
+fn check(answers: Vec<Value>) -> RedisResult<Vec<Value>> {
+    let errors = answers.iter().filter_map(|answer| match answer {
+        Value::ServerError(error) => Some(RedisError::from(error.clone())),
+        _ => None,
+    });
+    match errors.into_iter().find(|error| !is_of_one_command(error)) {
+        Some(error) => Err(error),
+        None => Ok(answers),
+    }
+}
+
+/// Whether the server refused one command and may take others. Not if it is
+/// out of memory, say, or a replica.
+fn is_of_one_command(error: &RedisError) -> bool {
+    use ServerErrorKind::{CrossSlot, NoScript, ResponseError};
+    matches!(
+        error.kind(),
+        ErrorKind::Server(ResponseError | NoScript | CrossSlot)
+    ) || error.code() == Some("WRONGTYPE")
 }
 
 /// The commands of a pipeline that must go to the same shard, and where in

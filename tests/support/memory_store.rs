@@ -1,22 +1,24 @@
-//! The table in this process, with the meaning of the one in Redis: for tests.
+//! A session table in memory, with the meaning of the one in Redis.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use strait::config::Endpoint;
+use strait::host::Host;
+use strait::store::{
+    Announcement, Claim, Located, Offer, OwnClaim, RefusedClaim, Store, StoreError,
+};
 use tokio::time::Instant;
-
-use super::{Announcement, Claim, Offer, OwnClaim, Store, StoreError, newest_first};
-use crate::config::Endpoint;
-use crate::host::Host;
 
 /// One table that several [`MemoryStore`]s share, each the view of another
 /// node. Time is tokio's, and can be paused.
 #[derive(Clone)]
 pub struct MemoryCluster {
     expire_after: Duration,
-    table: Arc<Mutex<Table>>,
+    begun: Instant,
+    table: Arc<Mutex<MemoryTable>>,
 }
 
 /// A [`MemoryCluster`] as seen by one node of one host.
@@ -27,8 +29,10 @@ pub struct MemoryStore {
 }
 
 #[derive(Default)]
-struct Table {
+struct MemoryTable {
     health: Health,
+    /// JIDs on which no claim is taken.
+    refused: BTreeSet<String>,
     claims: HashMap<String, BTreeMap<Host, Expiring<u64>>>,
     /// What is under the keys of the JIDs and of the service domains themselves.
     plain: HashMap<String, Expiring<Host>>,
@@ -61,6 +65,7 @@ impl MemoryCluster {
     pub fn new(expire_after: Duration) -> Self {
         Self {
             expire_after,
+            begun: Instant::now(),
             table: Arc::default(),
         }
     }
@@ -90,12 +95,17 @@ impl MemoryCluster {
         self.table().health = Health::Hangs;
     }
 
+    /// From now on claims on `jid` are refused.
+    pub fn refuse(&self, jid: &str) {
+        self.table().refused.insert(jid.to_owned());
+    }
+
     /// Loses everything, as FLUSHALL does.
     pub fn flush(&self) {
         let mut table = self.table();
-        *table = Table {
+        *table = MemoryTable {
             health: table.health,
-            ..Table::default()
+            ..MemoryTable::default()
         };
     }
 
@@ -122,14 +132,14 @@ impl MemoryCluster {
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, MemoryTable> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.expire();
         table
     }
 }
 
-impl Table {
+impl MemoryTable {
     fn expire(&mut self) {
         for claims in self.claims.values_mut() {
             claims.retain(|_, entry| entry.is_valid());
@@ -187,7 +197,7 @@ impl Table {
 }
 
 impl MemoryStore {
-    async fn table(&self) -> Result<MutexGuard<'_, Table>, StoreError> {
+    async fn table(&self) -> Result<MutexGuard<'_, MemoryTable>, StoreError> {
         let health = self.cluster.table().health;
         match health {
             Health::Answers => Ok(self.cluster.table()),
@@ -197,20 +207,16 @@ impl MemoryStore {
     }
 }
 
-#[async_trait]
-impl Store for MemoryStore {
-    async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
-        let table = self.table().await?;
-        let mut claims: Vec<Claim> = table.claims.get(jid).map_or_else(Vec::new, |claims| {
-            claims
-                .iter()
-                .map(|(host, entry)| Claim {
-                    host: host.clone(),
-                    since: Some(entry.value),
-                })
-                .collect()
-        });
-        if let Some(entry) = table.plain.get(jid)
+impl MemoryTable {
+    fn claims(&self, jid: &str, local: &Host) -> Vec<Claim> {
+        let ours = self.claims.get(jid).into_iter().flatten();
+        let mut claims: Vec<Claim> = ours
+            .map(|(host, entry)| Claim {
+                host: host.clone(),
+                since: Some(entry.value),
+            })
+            .collect();
+        if let Some(entry) = self.plain.get(jid)
             && claims.iter().all(|claim| claim.host != entry.value)
         {
             claims.push(Claim {
@@ -218,27 +224,61 @@ impl Store for MemoryStore {
                 since: None,
             });
         }
-        claims.retain(|claim| claim.host == self.local || table.nodes.contains_key(&claim.host));
-        newest_first(&mut claims);
-        Ok(claims)
+        claims.retain(|claim| claim.host == *local || self.nodes.contains_key(&claim.host));
+        claims.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.host.cmp(&b.host)));
+        claims
     }
 
-    async fn home(&self, bare: &str) -> Result<Option<Host>, StoreError> {
-        Ok(self.table().await?.homes.get(bare).cloned())
+    fn read(&self, jid: &str, local: &Host) -> Located {
+        let mut located = Located::default();
+        let bare = jid.split_once('/').map_or(jid, |(bare, _)| bare);
+        if bare != jid {
+            located.full = self.claims(jid, local);
+        }
+        located.bare = self.claims(bare, local);
+        located.home = self.homes.get(bare).cloned();
+        located
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn read(&self, jid: &str) -> Result<Located, StoreError> {
+        Ok(self.table().await?.read(jid, &self.local))
     }
 
-    async fn settle(&self, bares: &[String]) -> Result<Vec<Host>, StoreError> {
+    fn lookup_now(&self, jid: &str) -> Option<Located> {
+        let table = self.cluster.table();
+        matches!(table.health, Health::Answers).then(|| table.read(jid, &self.local))
+    }
+
+    async fn lookup(&self, jid: &str) -> Located {
+        self.lookup_now(jid).unwrap_or_else(|| Located {
+            outdated: Some(self.cluster.begun),
+            ..Located::default()
+        })
+    }
+
+    async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError> {
         let mut table = self.table().await?;
         let home = |bare: &String| {
             let home = table.homes.entry(bare.clone());
-            home.or_insert_with(|| self.local.clone()).clone()
+            Some(home.or_insert_with(|| self.local.clone()).clone())
         };
         Ok(bares.iter().map(home).collect())
     }
 
-    async fn claim(&self, claims: &[OwnClaim]) -> Result<(), StoreError> {
+    async fn claim(&self, claims: &[OwnClaim]) -> Result<Vec<RefusedClaim>, StoreError> {
         let mut table = self.table().await?;
+        let mut refused = Vec::new();
         for claim in claims {
+            if table.refused.contains(&claim.jid) {
+                refused.push(RefusedClaim {
+                    jid: claim.jid.clone(),
+                    reason: "refused by the test".to_owned(),
+                });
+                continue;
+            }
             let jid = claim.jid.clone();
             table
                 .claims
@@ -253,15 +293,15 @@ impl Store for MemoryStore {
                 table.plain.insert(jid, entry);
             }
         }
-        Ok(())
+        Ok(refused)
     }
 
-    async fn withdraw(&self, jids: &[String]) -> Result<(), StoreError> {
+    async fn withdraw(&self, jids: &[String]) -> Result<Vec<RefusedClaim>, StoreError> {
         let mut table = self.table().await?;
         for jid in jids {
             table.withdraw(&self.local, jid);
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn announce(&self, announcement: &Announcement) -> Result<(), StoreError> {

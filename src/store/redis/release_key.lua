@@ -1,5 +1,5 @@
--- Gives a service domain up that is this host's.
--- KEYS: the domain. ARGV: this host.
+-- Deletes a key that is this host's.
+-- KEYS: a service domain, or a JID with braces. ARGV: this host.
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     redis.call('DEL', KEYS[1])
 end
