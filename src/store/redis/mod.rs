@@ -4,7 +4,6 @@ mod connection;
 mod layout;
 mod liveness;
 mod lookup_cache;
-mod offers;
 mod registry;
 mod script;
 mod site;
@@ -106,6 +105,14 @@ impl RedisStore {
             .query(commands)
             .await
             .map_err(|error| self.explain(purpose, &error))
+    }
+
+    /// The answer to one command.
+    async fn ask<T: FromRedisValue>(&self, purpose: &str, command: Cmd) -> Result<T, StoreError> {
+        let mut commands = redis::pipe();
+        commands.add_command(command);
+        let (answer,) = self.query(purpose, &commands).await?;
+        Ok(answer)
     }
 
     /// Runs `script` once for each of `calls`; returns those that were refused.
@@ -295,9 +302,8 @@ impl Store for RedisStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // Not PING: a server of a cluster that has lost a shard answers that
         // as if nothing were wrong, and refuses what is about a key.
-        let mut commands = redis::pipe();
-        commands.cmd("EXISTS").arg(layout::HOSTS).ignore();
-        self.query("see whether it answers", &commands).await
+        self.ask("see whether it answers", Cmd::exists(layout::HOSTS))
+            .await
     }
 }
 

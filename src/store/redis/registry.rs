@@ -1,4 +1,4 @@
-//! Hosts, nodes and endpoints in Redis.
+//! Hosts, nodes, endpoints and service domains in Redis.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,79 +7,68 @@ use redis::Cmd;
 use tokio::time::Instant;
 
 use super::liveness::{DeadNodes, Stamps};
-use super::{RedisStore, layout, offers, read_host, script};
+use super::{RELEASE_KEY, RedisStore, TAKE_KEY, layout, read_host, script};
 use crate::config::Endpoint;
 use crate::host::Host;
-use crate::store::{Announcement, StoreError};
+use crate::store::{Announcement, Offer, StoreError};
 
 impl RedisStore {
-    /// Writes what this node tells about itself, and clears away what long
-    /// dead ones have left.
+    /// Writes this node's announcement, and removes the entries of
+    /// nodes that are long dead.
     pub(super) async fn write_node(&self, announcement: &Announcement) -> Result<(), StoreError> {
-        let endpoints: Vec<String> = announcement
-            .endpoints
-            .iter()
-            .map(layout::write_endpoint)
-            .collect();
-        let (host, node) = (&self.local, self.node.as_str());
-        let mut commands = redis::pipe();
-        let (domains, public) = offers::written(&announcement.offers);
-        for (key, members) in [
-            (layout::endpoints(host, node), &endpoints),
-            (layout::domains(host, node), &domains),
-            (layout::public_domains(host, node), &public),
-        ] {
-            commands
-                .add_command(self.replace_set(key, members))
-                .ignore();
-        }
-        self.take_domains(&domains, &mut commands);
-        commands
-            .cmd("HSET")
-            .arg(layout::nodes(host))
-            .arg(node)
-            .arg(wall_clock())
-            .ignore();
         let purpose = "announce this node";
+        let (host, node) = (&self.local, self.node.as_str());
+        let endpoints = announcement.endpoints.iter().map(layout::write_endpoint);
+        let offers = &announcement.offers;
+        let domains: Vec<String> = offers.iter().map(|it| it.domain.to_string()).collect();
+        let public = offers.iter().filter(|offer| !offer.hidden);
+        let public = public.map(|offer| offer.domain.to_string());
+        let mut commands = redis::pipe();
+        for (key, members) in [
+            (layout::endpoints(host, node), endpoints.collect()),
+            (layout::domains(host, node), domains.clone()),
+            (layout::public_domains(host, node), public.collect()),
+        ] {
+            let mut command = script(include_str!("replace_set.lua"), &[key]);
+            command.arg(self.lifetime()).arg(members);
+            commands.add_command(command).ignore();
+        }
+        // Where a MongooseIM looks them up.
+        for domain in domains {
+            let mut command = script(TAKE_KEY, &[domain]);
+            command.arg(host.as_str()).arg(self.lifetime()).arg(0);
+            commands.add_command(command).ignore();
+        }
+        commands
+            .hset(layout::nodes(host), node, wall_clock())
+            .ignore();
         self.query::<()>(purpose, &commands).await?;
         // The host comes last, and not in the same pipeline, which keeps no
         // order between shards: a MongooseIM that finds a host without a node crashes.
-        let mut commands = redis::pipe();
-        commands
-            .cmd("SADD")
-            .arg(layout::HOSTS)
-            .arg(host.as_str())
-            .ignore();
-        self.query::<()>(purpose, &commands).await?;
+        let () = self
+            .ask(purpose, Cmd::sadd(layout::HOSTS, host.as_str()))
+            .await?;
 
-        let mut dead_nodes = self.liveness().dead_nodes(wall_clock(), Instant::now());
-        dead_nodes
-            .nodes
+        let mut dead = self.liveness().dead_nodes(wall_clock(), Instant::now());
+        dead.nodes
             .retain(|(of, name, _)| (of, name.as_str()) != (host, node));
-        self.clear_away(&dead_nodes).await
+        self.remove_dead(&dead).await
     }
 
-    /// Takes this node out, and its host too if it was the last one there.
+    /// Removes this node, and its host too if it was the last one there.
     pub(super) async fn remove_node(&self) -> Result<(), StoreError> {
+        let purpose = "remove this node from the registry";
         let (host, node) = (&self.local, self.node.as_str());
-        let domains = self.own_domains().await?;
+        let domains = layout::domains(host, node);
         let mut commands = redis::pipe();
-        commands
-            .cmd("HDEL")
-            .arg(layout::nodes(host))
-            .arg(node)
-            .ignore();
-        for key in [
-            layout::endpoints(host, node),
-            layout::domains(host, node),
-            layout::public_domains(host, node),
-        ] {
-            commands.cmd("DEL").arg(key).ignore();
-        }
-        commands.cmd("HGETALL").arg(layout::nodes(host));
-        let (others,): (HashMap<String, String>,) = self
-            .query("take this node out of the registry", &commands)
-            .await?;
+        commands.smembers(&domains);
+        commands.hdel(layout::nodes(host), node).ignore();
+        commands.del(&domains).ignore();
+        commands.del(layout::endpoints(host, node)).ignore();
+        commands.del(layout::public_domains(host, node)).ignore();
+        commands.hgetall(layout::nodes(host));
+        let (domains, others): (BTreeSet<String>, HashMap<String, String>) =
+            self.query(purpose, &commands).await?;
         self.release_domains(domains, others.keys()).await?;
         if others.is_empty() {
             self.remove_hosts(std::slice::from_ref(host)).await?;
@@ -87,12 +76,34 @@ impl RedisStore {
         Ok(())
     }
 
+    /// Deletes the keys of `domains`, but for those that one of `others`, the nodes of
+    /// this host, offers too. A node that begins to offer a domain at this moment
+    /// writes it again with its next announcement.
+    async fn release_domains(
+        &self,
+        mut domains: BTreeSet<String>,
+        others: impl Iterator<Item = &String>,
+    ) -> Result<(), StoreError> {
+        let purpose = "remove this node's services from the registry";
+        let keys: Vec<String> = others
+            .map(|node| layout::domains(&self.local, node))
+            .collect();
+        if !keys.is_empty() && !domains.is_empty() {
+            let theirs: BTreeSet<String> = self.ask(purpose, Cmd::sunion(keys)).await?;
+            domains.retain(|domain| !theirs.contains(domain));
+        }
+        for domain in domains {
+            let mut command = script(RELEASE_KEY, &[domain]);
+            command.arg(self.local.as_str());
+            let () = self.ask(purpose, command).await?;
+        }
+        Ok(())
+    }
+
     /// Reads all hosts and the age of their nodes.
     pub(super) async fn read_registry(&self) -> Result<(), StoreError> {
         let purpose = "read the list of hosts";
-        let mut commands = redis::pipe();
-        commands.cmd("SMEMBERS").arg(layout::HOSTS);
-        let (names,): (Vec<String>,) = self.query(purpose, &commands).await?;
+        let names: Vec<String> = self.ask(purpose, Cmd::smembers(layout::HOSTS)).await?;
         let hosts: Vec<Host> = names.iter().filter_map(|name| read_host(name)).collect();
         let stamps = self.read_stamps(purpose, &hosts).await?;
         let hosts = hosts.into_iter().zip(stamps).collect();
@@ -105,35 +116,55 @@ impl RedisStore {
     pub(super) async fn read_endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError> {
         let purpose = "read the endpoints of a host";
         let nodes = self.read_live_nodes(purpose, host).await?;
-        if nodes.is_empty() {
-            return Ok(Vec::new());
-        }
         let keys: Vec<String> = nodes
             .iter()
             .map(|node| layout::endpoints(host, node))
             .collect();
-        let mut commands = redis::pipe();
-        commands.cmd("SUNION").arg(keys);
-        let (texts,): (Vec<String>,) = self.query(purpose, &commands).await?;
-        let endpoints: BTreeSet<Endpoint> = texts
-            .iter()
-            .filter_map(|text| {
-                let endpoint = layout::read_endpoint(text);
-                if endpoint.is_none() {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let texts: Vec<String> = self.ask(purpose, Cmd::sunion(keys)).await?;
+        let mut endpoints = BTreeSet::new();
+        for text in texts {
+            match layout::read_endpoint(&text) {
+                Some(endpoint) => {
+                    endpoints.insert(endpoint);
+                }
+                None => {
                     tracing::warn!(%host, endpoint = %text, "skipping an endpoint in Redis that is not `address#port`");
                 }
-                endpoint
-            })
-            .collect();
+            }
+        }
         Ok(endpoints.into_iter().collect())
     }
 
+    /// The service domains of all live nodes of `host`, sorted.
+    pub(super) async fn read_offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError> {
+        let purpose = "read the services of a host";
+        let nodes = self.read_live_nodes(purpose, host).await?;
+        if nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut commands = redis::pipe();
+        for layout in [layout::domains, layout::public_domains] {
+            let keys: Vec<String> = nodes.iter().map(|node| layout(host, node)).collect();
+            commands.sunion(keys);
+        }
+        let (all, public): (BTreeSet<String>, BTreeSet<String>) =
+            self.query(purpose, &commands).await?;
+        let offer = |name: &String| {
+            Some(Offer {
+                domain: read_host(name)?,
+                hidden: !public.contains(name),
+            })
+        };
+        let mut offers: Vec<Offer> = all.iter().filter_map(offer).collect();
+        offers.sort();
+        Ok(offers)
+    }
+
     /// The live nodes of `host`, as of now.
-    pub(super) async fn read_live_nodes(
-        &self,
-        purpose: &str,
-        host: &Host,
-    ) -> Result<Vec<String>, StoreError> {
+    async fn read_live_nodes(&self, purpose: &str, host: &Host) -> Result<Vec<String>, StoreError> {
         let stamps = self
             .read_stamps(purpose, std::slice::from_ref(host))
             .await?;
@@ -151,7 +182,7 @@ impl RedisStore {
         }
         let mut commands = redis::pipe();
         for host in hosts {
-            commands.cmd("HGETALL").arg(layout::nodes(host));
+            commands.hgetall(layout::nodes(host));
         }
         let nodes: Vec<HashMap<String, String>> = self.query(purpose, &commands).await?;
         let read = |(node, stamp): (String, String)| Some((node, stamp.parse().ok()?));
@@ -161,51 +192,35 @@ impl RedisStore {
             .collect())
     }
 
-    async fn clear_away(&self, dead_nodes: &DeadNodes) -> Result<(), StoreError> {
-        for (host, node, stamp) in &dead_nodes.nodes {
-            tracing::info!(%host, %node, "taking a node out of the registry that has long been silent");
+    async fn remove_dead(&self, dead: &DeadNodes) -> Result<(), StoreError> {
+        for (host, node, stamp) in &dead.nodes {
+            tracing::info!(%host, %node, "removing a node from the registry that has long been silent");
             let mut command = script(include_str!("remove_node.lua"), &[layout::nodes(host)]);
             command.arg(node).arg(stamp);
-            let mut commands = redis::pipe();
-            commands.add_command(command).ignore();
-            self.query::<()>("clear the registry up", &commands).await?;
+            let () = self.ask("clear the registry up", command).await?;
         }
-        self.remove_hosts(&dead_nodes.hosts).await
+        self.remove_hosts(&dead.hosts).await
     }
 
-    /// Takes `hosts` off the list, unless they have a node by now.
+    /// Removes `hosts` from the list, unless they have a node by now.
     async fn remove_hosts(&self, hosts: &[Host]) -> Result<(), StoreError> {
         let purpose = "clear the registry up";
         for host in hosts {
-            let mut commands = redis::pipe();
-            commands
-                .cmd("SREM")
-                .arg(layout::HOSTS)
-                .arg(host.as_str())
-                .ignore();
-            self.query::<()>(purpose, &commands).await?;
+            let () = self
+                .ask(purpose, Cmd::srem(layout::HOSTS, host.as_str()))
+                .await?;
             // Its first node may have come in between; its keys are on
             // another shard, so that a script can't do both at once.
             let nodes = self
                 .read_stamps(purpose, std::slice::from_ref(host))
                 .await?;
             if nodes.iter().any(|nodes| !nodes.is_empty()) {
-                let mut commands = redis::pipe();
-                commands
-                    .cmd("SADD")
-                    .arg(layout::HOSTS)
-                    .arg(host.as_str())
-                    .ignore();
-                self.query::<()>(purpose, &commands).await?;
+                let () = self
+                    .ask(purpose, Cmd::sadd(layout::HOSTS, host.as_str()))
+                    .await?;
             }
         }
         Ok(())
-    }
-
-    fn replace_set(&self, key: String, members: &[String]) -> Cmd {
-        let mut command = script(include_str!("replace_set.lua"), &[key]);
-        command.arg(self.lifetime()).arg(members);
-        command
     }
 }
 
