@@ -23,6 +23,8 @@ pub(super) enum EventKind {
     Unavailable,
     /// The viewer's server asks for the user's presence (RFC 6121 §4.3).
     Probe,
+    /// The viewer asks for a subscription (RFC 6121 §3.1).
+    Requested,
     /// The viewer's subscription has ended (RFC 6121 §3.2, §3.3).
     Cancelled,
 }
@@ -52,6 +54,7 @@ impl PresenceEvent {
             Some("probe") => (EventKind::Probe, to, from),
             Some("unsubscribed") => (EventKind::Cancelled, from, to),
             Some("unsubscribe") => (EventKind::Cancelled, to, from),
+            Some("subscribe") => (EventKind::Requested, to, from),
             _ => return None,
         };
         let (user, viewer) = (user.clone(), viewer.clone());

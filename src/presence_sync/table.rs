@@ -88,8 +88,9 @@ impl PresenceTable {
     pub(super) fn delivered(&mut self, mut route: PresenceRoute, event: &PresenceEvent) {
         route.host = route.host.map(|host| self.shared(host));
         let key = RecordKey::of(&event.user, &event.viewer);
-        if let EventKind::Available(_) | EventKind::Unavailable = event.kind {
-            // The viewer may see the user: a later `unsubscribed` answers no probe.
+        if event.kind != EventKind::Probe {
+            // The viewer may see the user, or its subscription changes: a later
+            // `unsubscribed` is not the answer to a probe.
             let pair = RecordKey::between(&event.user, &event.viewer);
             self.probes.answer(&pair);
         }
@@ -104,9 +105,21 @@ impl PresenceTable {
             EventKind::Probe if route.direction == Direction::Out => {
                 self.relate(event, &route.of_answer());
             }
-            EventKind::Probe => {}
-            EventKind::Cancelled => {
-                self.remove(&RecordKey::between(&event.user, &event.viewer));
+            EventKind::Probe | EventKind::Requested => {}
+            EventKind::Cancelled => self.forget_contact(event),
+        }
+    }
+
+    /// The servers end what the viewer sees. A probe in the viewer's name now could
+    /// meet a new request, which the user's server would take back with
+    /// `unsubscribed`.
+    fn forget_contact(&mut self, event: &PresenceEvent) {
+        let pair = RecordKey::between(&event.user, &event.viewer);
+        for key in self.keys_of_pair(&pair) {
+            let record = self.records.get(&key);
+            let is_occupant = record.is_some_and(|record| record.occupant != Occupant::No);
+            if !is_occupant && !key.viewer_str().contains('/') {
+                self.remove(&key);
             }
         }
     }
@@ -146,7 +159,7 @@ impl PresenceTable {
                 }
             }
             EventKind::Probe => self.relate(event, &route.of_answer()),
-            EventKind::Available(_) | EventKind::Cancelled => {}
+            EventKind::Available(_) | EventKind::Requested | EventKind::Cancelled => {}
         }
     }
 

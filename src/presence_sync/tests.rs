@@ -274,6 +274,27 @@ fn unsubscribed_after_presence_is_news() {
 }
 
 #[test]
+fn unsubscribed_after_a_new_request_is_the_users_refusal() {
+    let mut world = World::new();
+    world.probed("alice@x.test", BOB);
+    world.goes_out(&event(EventKind::Requested, "alice@x.test", BOB));
+    assert_eq!(world.nobody_home(), None);
+}
+
+#[test]
+fn an_ended_subscription_is_not_probed() {
+    let mut world = World::new();
+    world.comes_in(&available(ALICE, BOB));
+    world.goes_out(&event(EventKind::Cancelled, "alice@x.test", BOB));
+    let back = SweepCause::PeerBack {
+        host: host("dc1.test"),
+        fresh: true,
+        lost: true,
+    };
+    assert_eq!(world.sweep(back), []);
+}
+
+#[test]
 fn a_peer_is_only_probed_for_users_that_it_has_sent() {
     let mut world = World::new();
     // Bob's server probes both datacenters that have alice.

@@ -7,6 +7,7 @@ use crate::support::cluster::{Builder, Cluster};
 use crate::support::control;
 use crate::support::gateway::Gateway;
 use crate::support::pair::Pair;
+use crate::support::patience::until;
 use crate::support::port::Port;
 use crate::support::server::Kind;
 
@@ -216,14 +217,15 @@ async fn what_is_used_is_told_and_its_stream_has_its_own_line(pair: impl Into<Pa
     let (code, ready) = gateway.get("/readyz").await.expect("readiness");
     assert_eq!(code, 200, "{ready}");
     assert!(ready.contains("control gwctl.dc1.test: ok\n"), "{ready}");
-    let status = status(gateway).await;
+    // The list may be there before the server has named itself.
+    let status = until("the server to be named", async || {
+        let status = status(gateway).await;
+        let named = status["sources"]["server"] == pair.kinds[0].name();
+        named.then(|| status.clone()).ok_or(status.to_string())
+    })
+    .await;
     assert_eq!(status["control"]["attached"], true, "{status}");
     assert_eq!(status["component"]["attached"], true, "{status}");
-    assert_eq!(
-        status["sources"]["server"],
-        pair.kinds[0].name(),
-        "{status}"
-    );
     let used = words(&status["sources"]["used"]);
     let all = ["traffic", "probe", "presence", "privilege", list_of(pair)];
     assert_eq!(used, all, "{status}");
