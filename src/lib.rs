@@ -2,12 +2,12 @@
 //!
 //! # The map
 //!
-//! A gateway is attached to its server as the component of the shared domain
-//! and of the services that other datacenters offer under it, and linked with
-//! the gateways of the other datacenters. What passes through
-//! it is a [`stanza`]: bytes cut out of the component stream, of which only the
-//! start tag is parsed. With our own header around it, it is an
-//! [`envelope`](envelope::Envelope).
+//! A gateway attaches to its server as the component of the shared domain and of
+//! the services that other datacenters offer under it, and links with the gateways
+//! of the other datacenters. A [`stanza`] is bytes cut out of the component stream,
+//! of which only the start tag is parsed. With the gateways' own header around it,
+//! it is an [`envelope`](envelope::Envelope). `docs/architecture.md` walks one
+//! message out and one message in, call by call.
 //!
 //! **Out**: [`component`] reads the stanza from the server → [`routing`]'s workers
 //! keep the order of its sender, translate its addresses ([`addresses`]), look
@@ -17,30 +17,63 @@
 //! `routing/hold.rs`; one that goes to several hosts is remembered in
 //! `routing/fan_out.rs`.
 //!
-//! Nothing is lost on the way because each room hands over and says so: an
-//! envelope carries a [`Receipt`](envelope::Receipt), which is settled when the
-//! local server has accepted the stanza (the component's barrier), when the
-//! next hop has settled it, or when its sender was told that it can't be
-//! delivered. Only then does the link acknowledge it to the gateway before.
+//! **Delivery**: an envelope carries a [`Receipt`](envelope::Receipt). The receipt is
+//! settled when the local server has accepted the stanza (the component's barrier),
+//! when the next hop has settled it, or when its sender has received an error. Only
+//! then does the link acknowledge the stanza to the previous gateway. Links and
+//! component streams keep unsettled stanzas in a window (`delivery`).
 //!
-//! Who is online here is learnt by the tracker in [`sessions`], from presence
-//! and traffic, and from what [`control`] asks the server by a component of its
-//! own; who is online elsewhere stands in the session table, kept by a
-//! [`store`], which also has the [`registry`] of hosts, nodes and endpoints, and
-//! of the service domains that each host offers. The store that needs no
-//! database has its copies of the other gateways' tables by [`link`]s of their
-//! own; what the two say to each other goes through [`replication`]. [`presence_sync`]
-//! records which presence users have been sent across datacenters, sends `unavailable` when
-//! a datacenter, its server or its gateway is lost, and probes when it is back.
+//! **Sessions**: the tracker in [`sessions`] learns the sessions of the local server
+//! from presence and traffic, and from the lists that [`control`] requests through a
+//! component of its own. The session table has the sessions of all datacenters. A
+//! [`store`] keeps it, with the [`registry`] of hosts, nodes, endpoints and service
+//! domains: Redis, or the gateways themselves, which replicate it over [`link`]s of
+//! their own ([`replication`]). [`presence_sync`] records which presence users have
+//! been sent across datacenters, sends `unavailable` when a datacenter, its server or
+//! its gateway is lost, and probes when it is back.
 //!
-//! [`services`] answers what is addressed to the shared domain itself, and what a
-//! server can't answer for its accounts. All that is special to one server
-//! software stands in [`servers`].
+//! [`services`] answers stanzas for the shared domain itself. [`servers`] has all that
+//! is special to one server software. [`admin`] serves [`metrics`] and health,
+//! [`config`] reads the operator's settings, [`gateway`] builds, starts and stops
+//! everything.
 //!
-//! [`admin`] shows [`metrics`] and health, [`config`] is what the operator
-//! wrote, and [`gateway`] builds, starts and stops it all; it is the only place
-//! that starts long-lived tasks, besides the pools of links and the component
-//! streams, which start a task a connection.
+//! # Tasks
+//!
+//! | task | started by | owns | stopped by |
+//! |---|---|---|---|
+//! | signals | `cli/run.rs` | — | the end of the process |
+//! | worker (4 a core) | `routing/workers.rs` | the queue of its senders | the end of the last `Workers` |
+//! | retries of held stanzas | `gateway.rs` | — | `ends.rest` |
+//! | returned stanzas (links, component) | `gateway.rs` | the channel of returned stanzas | `ends.rest` |
+//! | component streams | `gateway.rs`, `component/components.rs` (one a domain) | the socket | `ends.component`; a service without offers |
+//! | control stream, control poll | `gateway/controlling.rs` | the socket; what the sources report | `ends.component` |
+//! | listener (one an endpoint), incoming connection | `gateway.rs`, `link/incoming.rs` | the socket | `ends.intake` |
+//! | connection slot | `link/links.rs` | the socket | its endpoint's removal; `Links::close` |
+//! | pool maintenance | `link/links.rs` | — | `Links::close` |
+//! | name look-up | `link/resolver.rs` | — | its answer |
+//! | replication dialer, one task a node | `gateway/session_store.rs`, `link/replication_dialer.rs` | the socket | `ends.rest` |
+//! | mesh maintenance | `gateway/session_store.rs` | — | `ends.rest` |
+//! | claims: write, refresh, withdraw | `gateway.rs` (`sessions`) | — | `ends.rest` |
+//! | registry: announce, discover | `gateway.rs` | — | `ends.intake`, after it has withdrawn its node |
+//! | attachment, peers, services | `gateway/follow.rs` | — | `ends.rest`; services: `ends.component` |
+//! | presence | `gateway.rs` (`presence_sync/task.rs`) | the running sweep | `ends.rest` |
+//! | admin server | `gateway.rs` | the listening socket | `ends.rest` |
+//!
+//! An ordered stop cancels `ends.intake`, then `ends.component`, then `ends.rest`
+//! (`gateway.rs`), and waits for each step within a limit.
+//!
+//! # Lock order
+//!
+//! No lock is held across an `await`, and no receipt is settled or dropped under one.
+//! Where two locks are held at once, they are taken from left to right:
+//!
+//! - `link`: peers → pool of a peer; incoming slots → state of one slot
+//! - `store/mesh`: progress of a sender or receiver → membership → replica or local
+//!   change log → shard of a table
+//! - `component`: services → outbox → pending iqs
+//!
+//! Every other lock ([`sessions`], `routing/hold.rs`, [`presence_sync`], the look-up
+//! cache, the resolver) is taken alone.
 //!
 //! # The floors
 //!

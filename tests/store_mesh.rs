@@ -3,10 +3,11 @@
 mod store_contract;
 mod support;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use store_contract::{Bench, EXPIRE_AFTER, announcement, began, host};
 use strait::config::Endpoint;
 use strait::host::Host;
@@ -49,7 +50,7 @@ async fn table(expire_after: Duration) -> Mesh {
 impl Bench for Mesh {
     /// It dials all ports of the bench but its own.
     fn store(&self, host: &Host, node: &str) -> Arc<dyn Store> {
-        let mut nodes = self.nodes.lock().unwrap();
+        let mut nodes = self.nodes.lock();
         let own = self.ports[nodes.len()].address();
         let others = self.ports.iter().map(Port::address);
         let plan = Plan {
@@ -76,7 +77,7 @@ impl Bench for Mesh {
 
     /// What another gateway would do: the newest claim.
     async fn read_as_mongooseim(&self, jid: &str) -> Option<String> {
-        let store = Arc::clone(&self.nodes.lock().unwrap()[0].store);
+        let store = Arc::clone(&self.nodes.lock()[0].store);
         let claims = store.claims(jid).await.unwrap();
         claims.first().map(|claim| claim.host.to_string())
     }
@@ -102,7 +103,7 @@ impl Settled {
 
     async fn is_settled(&self) -> bool {
         let stores: Vec<Arc<MeshStore>> = {
-            let nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+            let nodes = self.nodes.lock();
             nodes.iter().map(|node| Arc::clone(&node.store)).collect()
         };
         let expected = knowledge(&stores[0]).await;
@@ -223,7 +224,7 @@ async fn claims_last_without_a_refresh_until_their_process_is_lost() {
         }
         tokio::time::sleep(EXPIRE_AFTER / 20).await;
     }
-    let killed = mesh.nodes.lock().unwrap().pop().unwrap();
+    let killed = mesh.nodes.lock().pop().unwrap();
     killed.kill().await;
     let lost = Instant::now();
     until("the claim to expire", async || {

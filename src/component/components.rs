@@ -2,8 +2,9 @@
 //! service domain that the server does not have itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +83,7 @@ impl Components {
         if domain.is_none_or(|domain| self.is_for_shared(domain)) {
             return self.shared.try_reinject(envelope, local);
         }
-        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let services = self.services.read();
         match domain.and_then(|domain| services.get(domain)) {
             Some(stream) => stream.try_reinject(envelope, local),
             None => Err(Box::new(Undelivered {
@@ -127,7 +128,7 @@ impl Components {
     /// The same of the streams of the service domains.
     #[must_use]
     pub fn service_fitness(&self) -> Vec<(Host, Result<(), String>)> {
-        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let services = self.services.read();
         services
             .iter()
             .map(|(domain, stream)| (domain.clone(), stream.fitness()))
@@ -137,7 +138,7 @@ impl Components {
     /// Whether the streams of the service domains are up, by domain.
     #[must_use]
     pub fn service_attachments(&self) -> Vec<(Host, Attachment)> {
-        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let services = self.services.read();
         services
             .iter()
             .map(|(domain, stream)| (domain.clone(), stream.attachment.borrow().clone()))
@@ -229,19 +230,13 @@ impl Streams {
             Component::new(settings, self.metrics.clone(), self.undelivered.clone());
         let stop = self.shutdown.child_token();
         self.stops.insert(domain.clone(), stop.clone());
-        self.services
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(domain.clone(), component);
+        self.services.write().insert(domain.clone(), component);
         self.start(task, stop);
     }
 
     fn end(&mut self, domain: &Host) {
         tracing::info!(%domain, "nobody offers this service any more: its stream is to be closed");
-        self.services
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(domain.as_str());
+        self.services.write().remove(domain.as_str());
         if let Some(stop) = self.stops.remove(domain) {
             stop.cancel();
         }

@@ -9,11 +9,11 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jid::Jid;
 use minidom::Element;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -86,7 +86,7 @@ impl PendingIqs {
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<u64, PendingIq>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 
     /// An iq that is to be written now; its answer will have this `purpose`.

@@ -1,10 +1,11 @@
 //! The incoming half: accept, secure, greet, take stanzas, acknowledge.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -203,7 +204,7 @@ impl Reception {
 
     fn allows(&self, text: &str) -> bool {
         let log_limiter = self.log_limiter.lock();
-        let mut log_limiter = log_limiter.unwrap_or_else(PoisonError::into_inner);
+        let mut log_limiter = log_limiter;
         log_limiter.allows(text)
     }
 

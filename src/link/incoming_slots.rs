@@ -1,10 +1,11 @@
 //! What has come over each slot of each peer, across its connections.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -97,7 +98,7 @@ impl IncomingSlots {
 
     /// The slot, old or new. Forgets those that nobody will ask for again.
     fn find(&self, key: SlotKey) -> Result<Arc<IncomingSlot>, TooMany> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         known.retain(|other, slot| {
             let restarted =
                 other.host == key.host && other.node == key.node && other.epoch != key.epoch;
@@ -158,7 +159,7 @@ impl IncomingState {
 
 impl IncomingSlot {
     fn lock(&self) -> MutexGuard<'_, IncomingState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -209,7 +210,7 @@ impl ConnectionLease {
                 slot: place.slot,
                 ..self.key.clone()
             };
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.known.lock();
             let Some(slot) = known.get(&key).map(Arc::clone) else {
                 continue;
             };
@@ -418,7 +419,7 @@ mod tests {
         let slots = IncomingSlots::default();
         let most = u32::try_from(SLOTS_PER_HOST).unwrap();
         {
-            let mut known = slots.known.lock().unwrap();
+            let mut known = slots.known.lock();
             known.extend((1..most).map(|slot| (key(1, slot), Arc::default())));
         }
         let last = slots.lease(key(1, most)).await.unwrap();
@@ -435,7 +436,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn slot_are_forgotten_after_a_restart_or_a_long_time() {
         let slots = IncomingSlots::default();
-        let count = || slots.known.lock().unwrap().len();
+        let count = || slots.known.lock().len();
         drop(slots.lease(key(1, 1)).await.unwrap());
         let live = slots.lease(key(1, 2)).await.unwrap();
         assert_eq!(count(), 2);

@@ -1,10 +1,11 @@
 //! The outgoing half: the pools of all peers.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_util::sync::CancellationToken;
@@ -206,12 +207,12 @@ impl Drop for Links {
 
 impl Shared {
     fn peer(&self, host: &Host) -> Option<Arc<Peer>> {
-        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.read();
         peers.get(host).cloned()
     }
 
     fn all(&self) -> Vec<Arc<Peer>> {
-        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.read();
         peers.values().cloned().collect()
     }
 
@@ -219,7 +220,7 @@ impl Shared {
         if self.shutdown.is_cancelled() || self.closing.is_cancelled() {
             return;
         }
-        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.write();
         if endpoints.is_empty() && !peers.contains_key(host) {
             return;
         }
@@ -262,7 +263,7 @@ impl Shared {
             tokio::select! {
                 _ = expiry.tick() => self.all().iter().for_each(|peer| peer.expire(max_wait)),
                 _ = gc.tick() => {
-                    let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+                    let mut peers = self.peers.write();
                     peers.retain(|_, peer| !peer.collect());
                 }
                 () = self.closing.cancelled() => break,

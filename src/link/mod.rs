@@ -7,13 +7,12 @@
 //! has taken before. `docs/link-protocol.md` describes the bytes.
 //!
 //! Sending: `links` (the door) → `peer` (a pool under a lock) → `pool` (which
-//! sender uses which slot; pure) →
-//! [`SendWindow`](crate::delivery::SendWindow); each slot has a task in
+//! sender uses which slot; pure) → `delivery::SendWindow`; each slot has a task in
 //! `outgoing`, which uses `dial` and its `resolver`.
 //! Receiving: `incoming` (accept, take, acknowledge) → `handshake` (which
 //! peers are accepted) → `incoming_slots` (which connection may take from a
 //! slot; `peer_connections` counts them by process) →
-//! [`ReceiveWindow`](crate::delivery::ReceiveWindow).
+//! `delivery::ReceiveWindow`.
 //! Session table: a connection of its own carries the replication between two
 //! nodes, so that a long table delays no stanza: `replication_dialer` dials,
 //! `replication_link` runs the connection on both sides.

@@ -1,11 +1,12 @@
 //! One peer: its pool under a lock, and what happens around it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus::{Histogram, IntCounter, IntGauge};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -137,7 +138,7 @@ impl Peer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Queues `envelope` on its sender's slot.

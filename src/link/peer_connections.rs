@@ -1,8 +1,9 @@
 //! Which processes have connections to us.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::host::Host;
@@ -50,7 +51,7 @@ impl PeerConnections {
 
     fn count(&self, caller: &PeerProcess, change: impl FnOnce(usize) -> usize) {
         let connections = self.0.connections.lock();
-        let mut connections = connections.unwrap_or_else(PoisonError::into_inner);
+        let mut connections = connections;
         let before = connections.get(caller).copied().unwrap_or(0);
         let after = change(before);
         if after == 0 {

@@ -9,9 +9,10 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -114,7 +115,7 @@ impl std::fmt::Debug for Resolver {
 }
 
 fn lock(pending: &Mutex<Pending>) -> MutexGuard<'_, Pending> {
-    pending.lock().unwrap_or_else(PoisonError::into_inner)
+    pending.lock()
 }
 
 #[cfg(test)]
@@ -131,9 +132,9 @@ mod tests {
         let (start, started) = mpsc::channel();
         let start = Mutex::new(start);
         let resolver = Resolver::asking(move |name| {
-            start.lock().unwrap().send(name.to_owned()).ok();
+            start.lock().send(name.to_owned()).ok();
             if name.starts_with("hung") {
-                let released = released.lock().unwrap().take();
+                let released = released.lock().take();
                 released.map(|released| released.recv().ok());
             }
             Ok(vec![IpAddr::from([127, 0, 0, 1])])
@@ -187,7 +188,7 @@ mod tests {
         let (release, released) = mpsc::channel::<()>();
         let released = Mutex::new(released);
         let resolver = Resolver::asking(move |_| {
-            released.lock().unwrap().recv().ok();
+            released.lock().recv().ok();
             Ok(Vec::new())
         });
         let names: Vec<_> = (0..THREADS).map(|n| format!("gw{n}.test")).collect();

@@ -1,9 +1,10 @@
 //! The interface to the relay, which reports the presence that passes. No other
 //! stanza takes the table's lock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use jid::Jid;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
@@ -177,6 +178,6 @@ impl PresenceSync {
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, PresenceTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }

@@ -9,11 +9,12 @@ mod tests;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jid::{BareJid, Jid};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::config;
@@ -397,8 +398,8 @@ impl HoldQueue {
     }
 
     /// Plain data: a panic elsewhere cannot have left it half changed.
-    fn lines(&self) -> std::sync::MutexGuard<'_, HeldLines> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, HeldLines> {
+        self.lines.lock()
     }
 }
 

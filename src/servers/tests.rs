@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use xmpp_parsers::ns;
 
@@ -54,8 +54,8 @@ impl Scripted {
     }
 
     fn next(&self, asked: String) -> Result<Value, NoAnswer> {
-        self.asked.lock().unwrap().push(asked);
-        let answer = self.answers.lock().unwrap().pop_front();
+        self.asked.lock().push(asked);
+        let answer = self.answers.lock().pop_front();
         answer.ok_or(NoAnswer::Detached)
     }
 }
@@ -103,7 +103,7 @@ async fn graphql_lists_sessions_and_accounts() {
     assert!(refused.contains("no\\nsuch field"), "{refused}");
     assert!(mongooseim.sessions(&server).await.is_err());
     assert_eq!(
-        server.asked.lock().unwrap()[0],
+        server.asked.lock()[0],
         "{ session { listSessions(domain: \"dc1.test\") { user } } }"
     );
 }
@@ -124,7 +124,7 @@ async fn items_list_sessions_and_ranges_of_accounts() {
     let list = ejabberd.sessions(&server).await.unwrap();
     assert_eq!(sessions(&list), ["a@dc1.test/x & y"]);
     assert_eq!(ejabberd.accounts(&server).await.unwrap().len(), 2);
-    let asked = server.asked.lock().unwrap();
+    let asked = server.asked.lock();
     assert!(asked[2].contains("all users/1-2"), "{asked:?}");
 }
 
@@ -163,7 +163,7 @@ async fn commands_list_sessions_and_accounts() {
     let error = prosody.sessions(&server).await.unwrap_err().to_string();
     assert!(error.contains("a choice of details"), "{error}");
     assert_eq!(prosody.accounts(&server).await.unwrap().len(), 1);
-    let asked = server.asked.lock().unwrap();
+    let asked = server.asked.lock();
     assert!(
         asked[1].contains("sessionid=\"s\"") || asked[1].contains("sessionid='s'"),
         "{asked:?}"

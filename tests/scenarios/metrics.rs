@@ -11,8 +11,10 @@ use crate::support::cluster::SECRET;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
+// Where there is a cache to go stale, and to miss.
+crate::on_redis!(instrumentation_events_on_one_host);
+
 crate::on_mesh!(
-    instrumentation_events_on_one_host,
     our_own_metrics_pass_the_linter,
     one_id_leads_through_the_logs_of_both_gateways,
 );

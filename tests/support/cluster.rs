@@ -2,9 +2,10 @@
 //! none, the certificates, and the clients that the test logs in.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::future::join_all;
+use parking_lot::Mutex;
 
 use super::backend::{Backend, OwnRedis};
 use super::certs::Authority;
@@ -228,7 +229,7 @@ impl Cluster {
     /// A gateway that `settings` tell of; it does not run.
     fn gateway(&self, settings: &Settings) -> Gateway {
         let gateway = Gateway::prepare(&self.workdir, settings);
-        let mut gateways = self.gateways.lock().expect("no panic while it is held");
+        let mut gateways = self.gateways.lock();
         gateways.push((gateway.admin(), gateway.link()));
         gateway
     }
@@ -268,7 +269,7 @@ impl Cluster {
 
     /// Where every gateway has its admin server.
     pub(super) fn admins(&self) -> Vec<SocketAddr> {
-        let gateways = self.gateways.lock().expect("no panic while it is held");
+        let gateways = self.gateways.lock();
         gateways.iter().map(|(admin, _)| *admin).collect()
     }
 
@@ -356,7 +357,7 @@ impl Cluster {
     }
 
     fn remember(&self, client: &Client) {
-        let mut clients = self.clients.lock().expect("no panic while it is held");
+        let mut clients = self.clients.lock();
         clients.push(Arc::clone(client.inbox()));
     }
 
@@ -389,7 +390,7 @@ impl Cluster {
             table: match &self.redis.0 {
                 Some(redis) => SessionTable::Redis(redis.url()),
                 None => {
-                    let known = self.gateways.lock().expect("no panic while it is held");
+                    let known = self.gateways.lock();
                     SessionTable::Mesh(known.iter().map(|(_, link)| *link).collect())
                 }
             },
@@ -411,7 +412,7 @@ impl Cluster {
 
     /// Nothing that a client of one datacenter received names another's local host.
     pub fn assert_no_leaks(&self) {
-        for inbox in self.clients.lock().expect("not poisoned").iter() {
+        for inbox in self.clients.lock().iter() {
             let own = inbox.owner().split(['@', '/']).nth(1);
             for other in self.hosts().filter(|host| Some(*host) != own) {
                 for raw in inbox.raw() {

@@ -2,8 +2,9 @@
 //! understands, and closes the connection on anything else, as that does.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -55,14 +56,14 @@ impl DynomiteStandIn {
 
     /// That something came, and nothing that Dynomite would refuse.
     pub fn assert_nothing_refused(&self) {
-        let seen = self.seen.lock().expect("not poisoned");
+        let seen = self.seen.lock();
         assert!(seen.passed > 0, "nothing came");
         assert!(seen.refused.is_empty(), "refused {:?}", seen.refused);
     }
 
     /// What it closed connections on.
     pub fn refused(&self) -> Vec<String> {
-        self.seen.lock().expect("not poisoned").refused.clone()
+        self.seen.lock().refused.clone()
     }
 }
 
@@ -91,7 +92,7 @@ async fn pass(
 ) -> std::io::Result<()> {
     while let Some((words, raw)) = read_request(&mut from).await? {
         {
-            let mut seen = seen.lock().expect("not poisoned");
+            let mut seen = seen.lock();
             if !understands(&words) {
                 seen.refused.push(words.join(" "));
                 return Ok(());

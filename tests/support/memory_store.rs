@@ -1,10 +1,11 @@
 //! A session table in memory, with the meaning of the one in Redis.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use strait::config::Endpoint;
 use strait::host::Host;
 use strait::store::{
@@ -133,7 +134,7 @@ impl MemoryCluster {
     }
 
     fn table(&self) -> MutexGuard<'_, MemoryTable> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.lock();
         table.expire();
         table
     }

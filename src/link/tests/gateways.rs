@@ -3,11 +3,12 @@
 
 use std::net::SocketAddr;
 use std::ops::RangeBounds;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
@@ -124,22 +125,22 @@ pub(super) struct Inbox {
 
 impl Inbox {
     pub(super) fn len(&self) -> usize {
-        self.arrived.lock().unwrap().len()
+        self.arrived.lock().len()
     }
 
     pub(super) fn numbers(&self) -> Vec<u64> {
-        let arrived = self.arrived.lock().unwrap();
+        let arrived = self.arrived.lock();
         arrived.iter().map(|(number, _)| *number).collect()
     }
 
     /// From now on.
     pub(super) fn settle_at_once(&self) {
-        *self.at_once.lock().unwrap() = true;
+        *self.at_once.lock() = true;
     }
 
     /// Those whose numbers are in `range`.
     pub(super) fn settle(&self, range: impl RangeBounds<u64>) {
-        for (number, envelope) in self.arrived.lock().unwrap().iter_mut() {
+        for (number, envelope) in self.arrived.lock().iter_mut() {
             if range.contains(number)
                 && let Some(mut envelope) = envelope.take()
             {
@@ -150,13 +151,13 @@ impl Inbox {
 
     /// Forgets `number`, as a gateway with a defect might.
     pub(super) fn drop_unsettled(&self, number: u64) {
-        let mut arrived = self.arrived.lock().unwrap();
+        let mut arrived = self.arrived.lock();
         arrived.retain(|(other, _)| *other != number);
     }
 
     /// The last one.
     pub(super) fn pop(&self) -> Envelope {
-        let last = self.arrived.lock().unwrap().pop();
+        let last = self.arrived.lock().pop();
         last.and_then(|(_, envelope)| envelope).unwrap()
     }
 
@@ -172,13 +173,13 @@ impl Intake for Inbox {
         let mut open = self.open.subscribe();
         open.wait_for(|open| *open).await.unwrap();
         let number = number(&envelope);
-        let kept = if *self.at_once.lock().unwrap() {
+        let kept = if *self.at_once.lock() {
             envelope.receipt.settle();
             None
         } else {
             Some(envelope)
         };
-        self.arrived.lock().unwrap().push((number, kept));
+        self.arrived.lock().push((number, kept));
     }
 }
 
@@ -267,7 +268,7 @@ struct Settled(Mutex<Vec<u64>>);
 
 impl Settle for Settled {
     fn settled(&self, sequence: u64) {
-        self.0.lock().unwrap().push(sequence);
+        self.0.lock().push(sequence);
     }
 }
 
@@ -335,7 +336,7 @@ impl Sender {
 
     /// The numbers of what the peer has settled, in order.
     pub(super) fn settled(&self) -> Vec<u64> {
-        self.settled.0.lock().unwrap().clone()
+        self.settled.0.lock().clone()
     }
 
     pub(super) fn refused(&self, reason: &str) -> u64 {

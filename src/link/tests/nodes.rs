@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::dial::Dialler;
@@ -12,6 +12,7 @@ use super::LONG;
 use super::gateways::{Ca, Receiver, Sender, Wire, host, identity, on_its_way, until};
 use crate::config::Endpoint;
 use crate::envelope::Obstacle;
+use parking_lot::Mutex;
 
 /// A sender with a slot to each of two nodes, and the wires there.
 struct Two {
@@ -170,7 +171,7 @@ async fn a_name_is_looked_up_anew_each_time_it_is_dialled() {
         security: Security::load(&ca.tls("dc1.test"), &host("dc1.test")).unwrap(),
         resolver: Resolver::asking(move |name| {
             assert_eq!(name, "gw.dc2.test");
-            let addresses: Vec<IpAddr> = looked_up.lock().unwrap().clone();
+            let addresses: Vec<IpAddr> = looked_up.lock().clone();
             if addresses.is_empty() {
                 return Err(io::Error::other("unknown"));
             }
@@ -190,9 +191,9 @@ async fn a_name_is_looked_up_anew_each_time_it_is_dialled() {
     let error = dial().await.unwrap_err().to_string();
     assert!(error.contains("name look-up: unknown"), "{error}");
     // Nobody listens at the first of the two.
-    *addresses.lock().unwrap() = vec![[127, 0, 0, 7].into(), [127, 0, 0, 1].into()];
+    *addresses.lock() = vec![[127, 0, 0, 7].into(), [127, 0, 0, 1].into()];
     dial().await.unwrap();
-    *addresses.lock().unwrap() = vec![[127, 0, 0, 7].into()];
+    *addresses.lock() = vec![[127, 0, 0, 7].into()];
     let error = dial().await.unwrap_err().to_string();
     assert!(error.contains("127.0.0.7"), "{error}");
 }

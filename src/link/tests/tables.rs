@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -53,7 +54,7 @@ impl Talker {
     }
 
     fn heard(&self) -> Vec<(String, Bytes)> {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.lock();
         let heard = heard.iter();
         heard
             .map(|(node, bytes)| (node.to_string(), bytes.clone()))
@@ -90,7 +91,7 @@ impl ReplicationSession for Session {
         if &message[..] == b"nonsense" {
             return Err(InvalidMessage("is nonsense".to_owned()));
         }
-        let mut heard = self.talker.heard.lock().unwrap();
+        let mut heard = self.talker.heard.lock();
         heard.push((self.peer.clone(), message));
         Ok(())
     }
@@ -98,7 +99,7 @@ impl ReplicationSession for Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.talker.ended.lock().unwrap().push(self.peer.clone());
+        self.talker.ended.lock().push(self.peer.clone());
     }
 }
 
@@ -191,7 +192,7 @@ async fn whoever_is_at_an_endpoint_is_followed_by_its_certificates_name() {
     follower.stop.cancel();
     follower.following.await.unwrap();
     until("the followed knows", || {
-        followed.talker.ended.lock().unwrap().len() == 1
+        followed.talker.ended.lock().len() == 1
     })
     .await;
     let errored = &followed.metrics.incoming_errored;
@@ -206,10 +207,7 @@ async fn an_endpoint_that_is_not_to_be_dialled_any_more_is_left() {
     follower.dials(&[followed.address]);
     until("it is followed", || !followed.talker.heard().is_empty()).await;
     follower.dials(&[]);
-    until("it is left", || {
-        followed.talker.ended.lock().unwrap().len() == 1
-    })
-    .await;
+    until("it is left", || followed.talker.ended.lock().len() == 1).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 mod services;
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -88,7 +87,7 @@ impl World {
         let directory = registry.directory();
         let (links, until) = (up.clone(), shutdown.clone());
         let running = tokio::spawn(async move {
-            let is_up = |host: &Host| links.lock().unwrap().contains(host);
+            let is_up = |host: &Host| links.lock().contains(host);
             registry.run(is_up, until).await;
         });
         Self {
@@ -223,7 +222,7 @@ async fn endpoints_are_read_more_often_while_there_is_no_way_to_a_host() {
     world.announce_dc2(&[2]).await;
     world.changed().await;
 
-    world.up.lock().unwrap().clear();
+    world.up.lock().clear();
     world.announce_dc2(&[3]).await;
     assert!(world.changed().await <= ENDPOINTS_WHEN_EMPTY + HOSTS_EVERY);
     assert_eq!(world.ports_of_dc2(), Some(vec![3]));

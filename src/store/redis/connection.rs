@@ -1,10 +1,11 @@
 //! One connection to Redis, made when it is first needed and made anew when
 //! it fails.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
 use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, ServerErrorKind};
 
 use super::site::RedisSite;
@@ -64,7 +65,7 @@ impl RedisConnection {
     }
 
     fn attempt(&self) -> Attempt {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         current
             .get_or_insert_with(|| {
                 let server = Arc::clone(&self.server);
@@ -74,7 +75,7 @@ impl RedisConnection {
     }
 
     fn discard(&self, failed: &Attempt) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current.lock();
         if current.as_ref().is_some_and(|it| it.ptr_eq(failed)) {
             *current = None;
         }

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -169,13 +170,11 @@ impl LookupCache {
     }
 
     fn pending(&self) -> MutexGuard<'_, HashMap<String, PendingLookup>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 
     fn rests_until(&self) -> MutexGuard<'_, Instant> {
-        self.rests_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.rests_until.lock()
     }
 }
 

@@ -10,10 +10,11 @@ mod site;
 mod wire;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::{Mutex, MutexGuard};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
@@ -154,7 +155,7 @@ impl RedisStore {
     }
 
     fn liveness(&self) -> MutexGuard<'_, NodeLiveness> {
-        self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
+        self.liveness.lock()
     }
 
     /// Leaves out the claims of other hosts without a live node.

@@ -33,7 +33,7 @@ impl World {
     }
 
     fn set(&self, table: Option<Result<Located, StoreError>>) {
-        *self.table.lock().unwrap() = table;
+        *self.table.lock() = table;
     }
 
     fn set_full(&self, host: &str) {
@@ -49,7 +49,7 @@ impl World {
 
     async fn read(&self) -> Result<Located, StoreError> {
         self.asked.fetch_add(1, Ordering::Relaxed);
-        let table = self.table.lock().unwrap().clone();
+        let table = self.table.lock().clone();
         match table {
             Some(answer) => answer,
             None => std::future::pending().await,
