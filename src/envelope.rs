@@ -1,4 +1,4 @@
-//! A stanza on its way, with what the gateways need to know about it.
+//! A stanza in transit, with the header that the gateways add to it.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -11,36 +11,36 @@ use async_trait::async_trait;
 use crate::host::Host;
 use crate::stanza::Stanza;
 
-/// A stanza (under global addresses) plus our own header.
+/// A stanza (under global addresses) plus the gateways' own header.
 #[derive(Debug)]
 pub struct Envelope {
-    /// The same in every log line of every gateway that the stanza passes; an
-    /// answer or an error reply has an id of its own.
+    /// The id is the same in every log line of every gateway that the stanza
+    /// passes; an answer or an error reply has an id of its own.
     pub id: EnvelopeId,
     /// The host whose gateway took the stanza from its server.
     pub origin: Host,
-    /// How it came to this gateway.
+    /// The way by which the stanza came to this gateway.
     pub arrival: Arrival,
-    /// How many more times it may be forwarded.
+    /// The stanza may be forwarded this many more times.
     pub ttl: u32,
-    /// How often each host has bounced it, in the order of their first bounce.
+    /// The number of times each host has bounced it, in the order of their first bounce.
     pub retries: Vec<(Host, u32)>,
-    /// Set on one of several copies of a stanza: the host that it was made for
-    /// (for us, if it came over a link). It is never copied again.
+    /// Set on one of several copies of a stanza: the host that the copy is for (our
+    /// host, if it came over a link). A copy is never copied again.
     pub copy_for: Option<Host>,
-    /// When this gateway took it in.
+    /// The time at which this gateway took the stanza in.
     pub taken_at: Instant,
-    /// When the gateway before this one wrote it to the link; when it was
-    /// taken in, if it came over no link.
+    /// The time at which the gateway before this one wrote the stanza to the link;
+    /// the time at which it was taken in, if it came over no link.
     pub sent_at: SystemTime,
     /// The stanza, `from` and `to` under global addresses.
     pub stanza: Stanza,
-    /// Whom to tell when its fate is settled.
+    /// Notifies the sending side when the stanza is settled.
     pub receipt: Receipt,
 }
 
 impl Envelope {
-    /// An envelope for a stanza that starts its way at this gateway.
+    /// Creates an envelope for a stanza that starts at this gateway.
     #[must_use]
     pub fn new(origin: Host, arrival: Arrival, ttl: u32, stanza: Stanza) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Envelope {
         }
     }
 
-    /// Another copy of it, for one more of several hosts; nobody upstream waits for this one.
+    /// Copies the envelope for one more of several hosts; nothing upstream waits for this copy.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Envelope {
         }
     }
 
-    /// How often `host` has bounced this envelope.
+    /// Returns how often `host` has bounced this envelope.
     #[must_use]
     pub fn retries_at(&self, host: &Host) -> u32 {
         self.retries
@@ -92,14 +92,14 @@ impl Envelope {
     }
 }
 
-/// How an envelope came to this gateway.
+/// The way by which an envelope came to this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arrival {
     /// From the local server, on the component stream.
     Component,
     /// From a peer's gateway, over a link.
     Link(Host),
-    /// Made by this gateway: an answer or an error reply.
+    /// This gateway made the stanza: an answer or an error reply.
     Own,
 }
 
@@ -108,9 +108,9 @@ pub enum Arrival {
 pub struct EnvelopeId(pub u64);
 
 impl EnvelopeId {
-    /// A new id: a keyed hash of a counter, under a key that each process draws
-    /// at random. An id does not tell the next one, and two gateways
-    /// practically never give the same.
+    /// Creates a new id: a keyed hash of a counter, under a key that each process
+    /// draws at random. An id does not disclose the next one, and two gateways
+    /// practically never create the same.
     pub fn next() -> Self {
         static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -130,34 +130,34 @@ impl fmt::Debug for EnvelopeId {
     }
 }
 
-/// Somebody upstream who keeps a copy of a stanza until its fate is settled:
+/// An upstream holder that keeps a copy of a stanza until the stanza is settled:
 /// the incoming half of a link, which then acknowledges it.
 pub trait Settle: Send + Sync {
     /// The stanza with this sequence number needs no copy upstream any more.
     fn settled(&self, sequence: u64);
 }
 
-/// The duty to tell upstream, at most once, that a stanza is settled: the
-/// local server or the next hop has it for good, or its sender was told.
-/// Dropped untold, the sending gateway keeps its copy and sends it again
-/// over the next connection.
+/// The duty to notify upstream, at most once, that a stanza is settled: the local
+/// server or the next hop has it for good, or its sender received an error. Dropped
+/// without notification, it makes the sending gateway keep its copy and send it
+/// again over the next connection.
 #[derive(Default)]
 pub struct Receipt(Option<(Arc<dyn Settle>, u64)>);
 
 impl Receipt {
-    /// For a stanza of which nobody upstream keeps a copy.
+    /// Creates a receipt for a stanza of which nothing upstream keeps a copy.
     #[must_use]
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Will tell `upstream` about `sequence`.
+    /// Creates a receipt that notifies `upstream` of `sequence`.
     #[must_use]
     pub fn new(upstream: Arc<dyn Settle>, sequence: u64) -> Self {
         Self(Some((upstream, sequence)))
     }
 
-    /// Tells upstream.
+    /// Notifies upstream.
     pub fn settle(&mut self) {
         if let Some((upstream, sequence)) = self.0.take() {
             upstream.settled(sequence);
@@ -173,11 +173,11 @@ impl fmt::Debug for Receipt {
     }
 }
 
-/// Where envelopes enter: the workers. Component streams and incoming links
-/// hand over here, and wait when the workers are behind.
+/// The entrance for envelopes: the workers. Component streams and incoming links
+/// hand envelopes over here, and wait when the workers are behind.
 #[async_trait]
 pub trait Intake: Send + Sync {
-    /// Queues `envelope` behind all that its sender sent before.
+    /// Queues `envelope` behind all earlier ones of its sender.
     async fn take(&self, envelope: Envelope);
 }
 
@@ -186,19 +186,19 @@ pub trait Intake: Send + Sync {
 pub struct Undelivered {
     /// The envelope, as it was handed over.
     pub envelope: Envelope,
-    /// Why.
+    /// The reason.
     pub reason: Obstacle,
 }
 
-/// Why a way out is closed.
+/// A reason why a route is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Obstacle {
     /// There is no connection (yet).
     Absent,
-    /// Its queue is full.
+    /// The queue of the route is full.
     Full,
     /// The envelope waited longer than `connections.max_wait`.
     TooLate,
-    /// Its stanza is larger than the next hop takes.
+    /// Its stanza is larger than the next hop accepts.
     TooLarge,
 }

@@ -1,4 +1,4 @@
-//! Builds, starts and stops everything; the only place that spawns long-lived tasks.
+//! Builds, starts and stops the gateway; the only module that spawns long-lived tasks.
 
 mod controlling;
 mod follow;
@@ -36,23 +36,24 @@ use crate::servers::KnownServer;
 use crate::services::Services;
 use crate::sessions::Sessions;
 
-/// What the peers have not acknowledged by then goes back to its senders.
+/// The drain limit: stanzas that peers have not acknowledged by then return to
+/// their senders.
 const DRAIN: Duration = Duration::from_secs(5);
-/// For all that the workers still have in their queues.
+/// The longest wait for the workers to empty their queues.
 const FLUSH: Duration = Duration::from_secs(2);
 
 /// Runs a gateway until `shutdown` is cancelled, then drains it.
 ///
 /// # Errors
-/// When something that the configuration names can't be used: an address that
-/// can't be bound, certificates that do not fit. A server or a store that is
-/// away is no error: they are waited for.
+/// A resource that the configuration names can't be used: an address can't be
+/// bound, certificates do not fit. An unreachable server or store is no error:
+/// the gateway waits for both.
 pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     Gateway::build(&config).await?.serve(shutdown).await;
     Ok(())
 }
 
-/// A gateway, built and not started: every address bound, nothing connected.
+/// A gateway, built and not started: every address bound, no connection open.
 struct Gateway {
     metrics: Arc<Metrics>,
     table: SessionStore,
@@ -273,13 +274,13 @@ fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::Regis
     }
 }
 
-/// What the ways out could not deliver.
+/// Stanzas that the links and the component streams could not deliver.
 struct Undeliverable {
     links: mpsc::UnboundedReceiver<Undelivered>,
     component: mpsc::UnboundedReceiver<Undelivered>,
 }
 
-/// What peers are told to dial: as configured, or where the listeners are.
+/// The endpoints for peers to dial: as configured, or the listeners' addresses.
 fn advertised(config: &Config, listeners: &[Listener]) -> Vec<Endpoint> {
     config
         .connections
@@ -299,14 +300,14 @@ fn advertised(config: &Config, listeners: &[Listener]) -> Vec<Endpoint> {
         })
 }
 
-/// What is told to end, in this order.
+/// The tokens that end the tasks, in this order.
 #[derive(Debug, Default)]
 struct Ends {
-    /// No new links, no more stanzas from peers, out of the registry.
+    /// Ends new links, stanzas from peers, and the entry in the registry.
     intake: CancellationToken,
-    /// The component streams.
+    /// Ends the component streams.
     component: CancellationToken,
-    /// Everything else.
+    /// Ends all other tasks.
     rest: CancellationToken,
 }
 
@@ -353,7 +354,8 @@ impl Gateway {
             ));
         }
         controlling.start(&tasks, &ends.component);
-        // Until it is known that no other node has the server's stream.
+        // The node is a standby until it knows that no other node has the
+        // server's stream.
         registry.set_standby(true);
         table.start(&tasks, &ends.rest);
         tasks.spawn(Arc::clone(&sessions).run(ends.rest.clone()));
@@ -421,8 +423,9 @@ impl Gateway {
         within(FLUSH, "the last claims", sessions.write_news()).await;
         ends.intake.cancel();
         within(DRAIN, "the registry", announcing).await;
-        // What peers have sent is given to the server and acknowledged while the
-        // streams to it are up: another node would bring it again.
+        // The gateway delivers and acknowledges stanzas from peers while the
+        // streams to the server are up: otherwise the peers would send the
+        // stanzas again through another node.
         let links_drained = async {
             slots.vacated().await;
             links.drain().await;
@@ -441,14 +444,14 @@ impl Gateway {
     }
 }
 
-/// Bounds one step of the way down, and says which step took too long.
+/// Bounds one step of the shutdown, and logs a step that took too long.
 async fn within<T>(time: Duration, what: &str, step: impl Future<Output = T>) {
     if timeout(time, step).await.is_err() {
         warn!("{what} took longer than {time:?} to stop; going on without");
     }
 }
 
-/// Brings back to the workers what a way out could not deliver.
+/// Returns undelivered stanzas to the workers.
 async fn reroute(
     from: &'static str,
     mut given_back: mpsc::UnboundedReceiver<Undelivered>,
@@ -465,7 +468,7 @@ async fn reroute(
     end.run_until_cancelled(pump).await;
 }
 
-/// More than cores, since a worker may wait for the session table.
+/// The number exceeds the cores' because a worker may wait for the session table.
 fn worker_count() -> usize {
     4 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

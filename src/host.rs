@@ -32,7 +32,7 @@ impl Host {
         Ok(Self(jid.domain().as_str().into()))
     }
 
-    /// Whether `domain`, normalised, is a subdomain of this one.
+    /// Returns whether `domain`, normalised, is a subdomain of this one.
     #[must_use]
     pub fn is_above(&self, domain: &str) -> bool {
         domain
@@ -40,14 +40,14 @@ impl Host {
             .is_some_and(|below| below.len() > 1 && below.ends_with('.'))
     }
 
-    /// The domain.
+    /// Returns the domain.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The hosts at which a user is, as far as this gateway knows.
+/// The hosts of a user, as far as this gateway knows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Locations {
     /// The hosts that claim the full JID, newest claim first; empty for a bare JID.
@@ -67,13 +67,13 @@ impl TryFrom<String> for Host {
     }
 }
 
-/// Why a text is not a [`Host`].
+/// The reason why a text is not a [`Host`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{domain}` is not a domain: {reason}")]
 pub struct InvalidHost {
     /// The text as given.
     pub domain: String,
-    /// What is wrong with it.
+    /// The error in the text.
     pub reason: String,
 }
 

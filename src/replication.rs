@@ -1,11 +1,9 @@
-//! Replication of the session table between gateways, without the store that
-//! keeps tables and without the links that carry the messages: neither knows
-//! the other.
+//! Replication of the session table between gateways, independent of the store that keeps tables
+//! and of the links that carry the messages: neither depends on the other.
 //!
-//! A gateway that dials another one *replicates* that one's table: the
-//! listener sends its own part of the session table, the dialler keeps a
-//! replica. A gateway with the table of a peer can therefore also send stanzas
-//! there: both need the same route, in the same direction.
+//! A gateway that dials another one *replicates* the listener's table: the listener sends its own
+//! part of the session table, the dialler keeps a replica. A gateway with the table of a peer can
+//! therefore also send stanzas there: both need the same route, in the same direction.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,23 +34,24 @@ impl fmt::Display for Node {
 /// The store's side: this gateway's own table, and replicas of others.
 #[async_trait]
 pub trait Replication: Send + Sync {
-    /// `peer`, in the process of that `epoch`, dialled us for our table.
+    /// Starts sending this gateway's table to `peer`, which dialled in, in the process of that
+    /// `epoch`.
     fn send_to(self: Arc<Self>, peer: &Node, epoch: u64) -> Arc<dyn ReplicationSession>;
 
-    /// We dialled `peer` for its table.
+    /// Starts receiving the table of `peer`, which this gateway dialled.
     ///
     /// # Errors
-    /// When its table is replicated already, or can't be.
+    /// When the peer's table is replicated already, or can't be.
     fn receive_from(
         self: Arc<Self>,
         peer: &Node,
     ) -> Result<Arc<dyn ReplicationSession>, NotReplicated>;
 
-    /// Completes when no connection of ours replicates `peer`.
+    /// Completes when no connection of this gateway replicates `peer`.
     async fn until_not_replicated(&self, peer: &Node);
 }
 
-/// The messages of one connection; it ends when this is dropped.
+/// Messages of one connection. Dropping the session ends the replication over it.
 #[async_trait]
 pub trait ReplicationSession: Send + Sync {
     /// Waits for the next message to send; at most [`MESSAGE_LIMIT`] bytes.
@@ -62,22 +61,22 @@ pub trait ReplicationSession: Send + Sync {
     /// Applies a message from the peer.
     ///
     /// # Errors
-    /// When it is invalid: the connection must be closed.
+    /// When the message is invalid: the connection must be closed.
     fn accept(&self, message: Bytes) -> Result<(), InvalidMessage>;
 }
 
-/// Why a connection to a node is not used for its table.
+/// Reason that a connection to a node does not replicate the node's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotReplicated {
-    /// Another connection replicates it.
+    /// Another connection replicates the table.
     #[error("its table is replicated over another connection")]
     Already,
-    /// Its host has as many nodes as are replicated of one host.
+    /// The limit of replicated nodes of one host is reached.
     #[error("too many nodes of its host are replicated")]
     TooManyNodes,
 }
 
-/// An invalid message; the text says what is wrong with it.
+/// An invalid message; the text describes the fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a message about the session table {0}")]
 pub struct InvalidMessage(pub String);

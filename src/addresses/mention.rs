@@ -1,14 +1,14 @@
-//! Does this payload name a domain at all? Almost none does, and asking is
-//! some fifty times cheaper than parsing.
+//! Searches a payload for a domain's name: almost no payload has it, and the search
+//! is some fifty times cheaper than parsing.
 
 use crate::host::Host;
 
-/// Finds a domain's name in bytes, whatever the case of its ASCII letters.
+/// Finds a domain's name in bytes, regardless of the case of its ASCII letters.
 #[derive(Debug, Clone)]
 pub(super) struct Mention {
     domain: Box<[u8]>,
-    /// The place in `domain` of the byte that is searched for: a dot, if there
-    /// is one, because it is rarer than letters.
+    /// The index in `domain` of the byte that is searched for: a dot, if there is
+    /// one, because dots are rarer than letters.
     anchor: usize,
 }
 
@@ -21,7 +21,7 @@ impl Mention {
         }
     }
 
-    /// Whether `bytes` contain the name, be it as part of a longer one.
+    /// Whether `bytes` contain the name, also as part of a longer one.
     pub(super) fn is_in(&self, bytes: &[u8]) -> bool {
         let Some(rare) = self.domain.get(self.anchor) else {
             return false;

@@ -1,4 +1,4 @@
-//! Global ⇄ local addresses: the one door for alias mode.
+//! Translates global ⇄ local addresses: the only place for alias mode.
 
 mod mention;
 mod places;
@@ -16,13 +16,12 @@ use crate::config::ServiceConfig;
 use crate::host::Host;
 use crate::stanza::{Reason, Refusal, Stanza};
 
-/// Rewrites addresses between what everybody calls them, under the shared
-/// domain, and what the local server calls them: those of users, and those of
-/// our services that have a name of their own here.
+/// Rewrites addresses between the global form, under the shared domain, and the
+/// form that the local server uses: addresses of users, and of this host's services
+/// that have a separate local name.
 ///
-/// Text for people is never touched, even if it names an address: MongooseIM
-/// writes the full local JID into the body of MUC invitations, and there it
-/// stays.
+/// Text for people is never changed, even if it names an address: MongooseIM writes
+/// the full local JID into the body of MUC invitations, and there the JID stays.
 #[derive(Debug, Clone)]
 pub struct Translator {
     /// The shared domain, as people know it.
@@ -31,19 +30,19 @@ pub struct Translator {
     outward: Rename,
     /// Global to local.
     inward: Rename,
-    /// The domains that `outward` moves.
+    /// The domains that `outward` renames.
     renamed: Vec<Mention>,
-    /// Every domain whose archives are here, under each of its names.
+    /// Every domain with archives here, under each of its names.
     ours: Vec<(Host, Mention)>,
-    /// Our services that the server knows under their global name: they have
-    /// no stream, so nothing can be handed over in their name.
+    /// Services of this host that the server knows under their global name: they
+    /// have no stream, so the gateway can send nothing in their name.
     nameless: Vec<Host>,
     senders: Senders,
     archive_ids: Vec<memmem::Finder<'static>>,
 }
 
 impl Translator {
-    /// Between `global` and `local`, for a host that offers `services`.
+    /// Translates between `global` and `local`, for a host that offers `services`.
     #[must_use]
     pub fn new(global: Host, local: Host, services: &[ServiceConfig], senders: Senders) -> Self {
         let named = services
@@ -68,10 +67,11 @@ impl Translator {
         }
     }
 
-    /// From the component stream to routing: `from` and the local addresses in
-    /// the payload become global; a `<stanza-id/>` or `<archived/>` of a local archive is
-    /// removed, unless it is a service's own, whose archive everybody reaches.
-    /// A payload without any of these keeps its bytes.
+    /// Translates a stanza from the component stream for routing: `from` and the
+    /// local addresses in the payload become global; a `<stanza-id/>` or
+    /// `<archived/>` of a local archive is removed, unless it is a service's own,
+    /// since every user can reach a service's archive. A payload without any of
+    /// these keeps its bytes.
     ///
     /// # Errors
     /// `BadAddress` when `from` or `to` is missing.
@@ -95,14 +95,14 @@ impl Translator {
         Ok(())
     }
 
-    /// From routing to the component stream: `to` becomes local; a
-    /// `<stanza-id/>` that claims to be of a local archive is removed, unless
-    /// it is the sender's own.
+    /// Translates a stanza from routing for the component stream: `to` becomes
+    /// local; a `<stanza-id/>` that claims to be of a local archive is removed,
+    /// unless it is the sender's own.
     ///
     /// # Errors
     /// `ForeignSender` when the sender is neither at the shared domain nor a
-    /// service below it, or a service in whose name nothing can be handed to
-    /// this server; `BadAddress` when `from` or `to` is missing.
+    /// service below it, or is a service in whose name nothing can be sent to this
+    /// server; `BadAddress` when `from` or `to` is missing.
     pub fn inbound(&self, stanza: &mut Stanza) -> Result<(), Refusal> {
         let sender = addresses(stanza)?;
         self.check_sender(sender)?;
@@ -121,14 +121,14 @@ impl Translator {
         Ok(())
     }
 
-    /// Whether the server takes stanzas of `sender` from us.
+    /// Whether the server accepts stanzas of `sender` from this gateway.
     fn check_sender(&self, sender: &Jid) -> Result<(), Refusal> {
         let domain = sender.domain().as_str();
         if self.nameless.iter().any(|service| *service == *domain) {
             return Err(self.nameless_sender(domain));
         }
-        // A peer has nobody to speak for under our server's own names, even if
-        // those are below the shared domain.
+        // A peer has no users under this server's own names, even if those names
+        // are below the shared domain.
         let is_local = self.outward.jid(sender).is_some();
         let is_shared = self.global == *domain || self.global.is_above(domain);
         if !is_local && (is_shared || self.senders.foreign) {
@@ -137,9 +137,10 @@ impl Translator {
         Err(self.foreign_sender())
     }
 
-    /// Whether `payload` may hold a `<stanza-id/>` by one of our addresses
-    /// (XEP-0359 §5), or its older form. Nobody has normalised it, so a name that is written in
-    /// another way (character references, full-width letters) counts as well.
+    /// Whether `payload` may hold a `<stanza-id/>` by an address of this host
+    /// (XEP-0359 §5), or its older form. Payloads are not normalised, so a name
+    /// that is written in another way (character references, full-width letters)
+    /// counts as well.
     fn may_claim_our_archive(&self, payload: &[u8]) -> bool {
         self.archive_ids
             .iter()
@@ -157,8 +158,9 @@ impl Translator {
         })
     }
 
-    /// Refuses what comes over a link in the name of somebody at this very
-    /// server: only that one can speak for its own domain and what is below it.
+    /// Refuses a stanza that arrives over a link with a sender at this very server:
+    /// only the server itself may send in the name of its own domain and the
+    /// domains below it.
     ///
     /// # Errors
     /// `ForeignSender`.
@@ -202,10 +204,10 @@ impl Translator {
     }
 }
 
-/// Who may be reinjected besides those under the shared domain.
+/// Senders that may be reinjected besides those under the shared domain.
 #[derive(Debug, Clone, Default)]
 pub struct Senders {
-    /// `component.foreign_from`: anybody else's addresses too.
+    /// `component.foreign_from`: all other senders too.
     pub foreign: bool,
     /// Domains of this very server: `local_host` and `control.domain`.
     pub own: Vec<Host>,

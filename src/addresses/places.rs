@@ -1,4 +1,5 @@
-//! Where payloads carry the addresses of users and services, and how they are renamed there.
+//! The places in payloads that carry addresses of users and services, and their
+//! renaming.
 
 use minidom::rxml::Namespace;
 use minidom::{Element, Node};
@@ -21,8 +22,8 @@ const VCARD4: &str = "urn:ietf:params:xml:ns:vcard-4.0";
 
 /// Attributes that hold addresses: namespace, element, attribute.
 ///
-/// Seen in what real servers and clients send; nothing else is touched. Above
-/// all not `<c/>` (the capabilities hash) and texts for people.
+/// Found in stanzas of real servers and clients; nothing else is changed, in
+/// particular not `<c/>` (the capabilities hash) and texts for people.
 const ATTRIBUTES: &[(&str, &str, &str)] = &[
     // The stanza inside `<forwarded/>`: carbons, archives, privileges.
     (ns::JABBER_CLIENT, "message", "from"),
@@ -72,19 +73,19 @@ const ATTRIBUTES: &[(&str, &str, &str)] = &[
     (REFERENCE, "reference", "uri"),
 ];
 
-/// What names the archive that has a message; those that are kept are a
-/// service's own. The second is the first one's older form, which ejabberd's
-/// rooms still write beside it.
+/// The elements that name the archive of a message; those that stay are a service's
+/// own. The second is the older form of the first, which ejabberd's rooms still
+/// write beside it.
 const ARCHIVE_IDS: [(&str, &str, &str); 2] =
     [(ns::SID, "stanza-id", "by"), (OLD_MAM, "archived", "by")];
 
 /// Elements whose text is an address: namespace, element.
 const TEXTS: &[(&str, &str)] = &[(ns::VCARD, "JABBERID"), (VCARD4, "uri")];
 
-/// Renames every address below `element`, and removes the archive ids that
-/// would be renamed too, unless they are by an address that is `kept`: they
-/// name an archive that nobody can reach under another address. Tells whether
-/// anything has changed.
+/// Renames every address below `element`, and removes the archive ids that would be
+/// renamed too, unless they are by an address that is `kept`: they name an archive
+/// that no user can reach under another address. Returns whether anything has
+/// changed.
 pub(super) fn rename_below(
     element: &mut Element,
     rename: &Rename,
@@ -99,8 +100,8 @@ pub(super) fn rename_below(
     changed
 }
 
-/// Removes the children of `element` that are archive ids (`<stanza-id by=…/>`)
-/// and for whose `by` `unwanted` is true. Tells whether there were any.
+/// Removes the children of `element` that are archive ids (`<stanza-id by=…/>`) and
+/// for whose `by` `unwanted` is true. Returns whether there were any.
 pub(super) fn remove_archive_ids(element: &mut Element, unwanted: impl Fn(&str) -> bool) -> bool {
     let is_unwanted = |e: &Element| {
         let is_id = |(ns, name, by)| e.is(name, ns) && e.attr(by).is_some_and(&unwanted);
@@ -148,7 +149,7 @@ fn rename_texts(element: &mut Element, rename: &Rename) -> bool {
     TEXTS.iter().any(|(ns, name)| element.is(name, *ns)) && rename_text(element, rename)
 }
 
-/// Whether this is a form's field that says that it holds addresses (XEP-0004 §3.3).
+/// Whether this is a form's field with a type for addresses (XEP-0004 §3.3).
 fn is_address_field(element: &Element) -> bool {
     element.is("field", ns::DATA_FORMS)
         && matches!(element.attr("type"), Some("jid-single" | "jid-multi"))

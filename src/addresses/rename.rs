@@ -6,8 +6,8 @@ use crate::host::Host;
 
 const SCHEME: &str = "xmpp:";
 
-/// Moves addresses from some domains to others; all others, also those at
-/// subdomains, are none of its business. Domains are compared normalised.
+/// Moves addresses from some domains to others; all other addresses, also those at
+/// subdomains, stay unchanged. Domains are compared normalised.
 #[derive(Debug, Clone)]
 pub(super) struct Rename(Vec<DomainRename>);
 
@@ -18,7 +18,7 @@ struct DomainRename {
 }
 
 impl Rename {
-    /// From the first of each pair to the second.
+    /// Renames the first domain of each pair to the second.
     pub(super) fn new<'a>(pairs: impl IntoIterator<Item = (&'a Host, &'a Host)>) -> Self {
         let pairs = pairs.into_iter().map(|(from, to)| DomainRename {
             from: domain(from),
@@ -38,8 +38,8 @@ impl Rename {
         Some(&pair.to)
     }
 
-    /// The same for an address in text, a JID or an `xmpp:` URI; `None` also
-    /// if it is neither.
+    /// Renames an address in text, a JID or an `xmpp:` URI; `None` also if the text
+    /// is neither.
     pub(super) fn address(&self, text: &str) -> Option<String> {
         let text = text.trim();
         // No JID begins like that: a localpart has no colon.
@@ -53,7 +53,7 @@ impl Rename {
         self.jid(&jid).map(Jid::into_inner)
     }
 
-    /// The same for an `xmpp:` URI (RFC 5122), of which the rest stays as it is.
+    /// Renames an `xmpp:` URI (RFC 5122); the rest of the URI stays unchanged.
     fn uri(&self, uri: &str) -> Option<String> {
         let end = uri.find(['?', '#']).unwrap_or(uri.len());
         // `xmpp://authority/path`: the authority is the reader's own account.
@@ -63,7 +63,7 @@ impl Rename {
         };
         let path = &uri[start..end];
         let bare = path.split('/').next().unwrap_or(path);
-        // Only the domain is replaced: what is percent-encoded stays so.
+        // Only the domain is replaced: percent-encoded parts stay unchanged.
         let at = start + bare.find('@').map_or(0, |at| at + 1);
         let domain = &uri[at..start + bare.len()];
         let to = self.new_domain(&DomainPart::new(domain).ok()?)?;

@@ -8,7 +8,7 @@ use super::Senders;
 use super::*;
 use crate::stanza::Limits;
 
-/// Of a host with rooms of another name and a bot of the same.
+/// The translator of a host with rooms of another name and a bot of the same.
 fn translator() -> Translator {
     let host = |name: &str| Host::new(name).unwrap();
     let service = |domain: &str, local: Option<&str>| ServiceConfig {
@@ -428,12 +428,12 @@ fn a_room_keeps_its_own_archives_ids_under_its_global_name() {
     };
     assert_eq!(names_and_ids(&out), ["body:", "stanza-id:1"]);
     assert_eq!(by(&out).as_deref(), Some("room@muc.example.test"));
-    // And back to somebody at the same host.
+    // The way back, to a user at the same host.
     let before = out.clone();
     translator().inbound(&mut out).unwrap();
     assert!(same_bytes(before.payload(), out.payload()));
 
-    // Nobody else speaks for the room's archive.
+    // No other entity may name the room's archive.
     let after = outbound(payload);
     assert_eq!(names_and_ids(&after), ["body:"]);
     for by in [
@@ -446,7 +446,7 @@ fn a_room_keeps_its_own_archives_ids_under_its_global_name() {
     }
 }
 
-/// As ejabberd's rooms write it beside the `<stanza-id/>`.
+/// ejabberd's rooms write this form beside the `<stanza-id/>`.
 #[test]
 fn the_older_form_of_an_archive_id_is_the_same() {
     let own = "<archived xmlns='urn:xmpp:mam:tmp' by='room@rooms.dc1.test' id='1'/>";

@@ -1,4 +1,4 @@
-//! Where the session table says that a JID is.
+//! Look-ups of a JID in the session table.
 
 use std::time::Duration;
 
@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use super::Source;
 use crate::store::{Store, StoreError, within};
 
-/// So long may the store take.
+/// The longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// `GET /api/lookup/JID`: who claims it (since when, in ms since the Unix
-/// epoch, if that is known; the newest first) and who did last.
+/// `GET /api/lookup/JID`: the hosts that claim the JID (since when, in ms since
+/// the Unix epoch, if that is known; the newest first) and the host that did
+/// last.
 pub(super) async fn show(State(source): State<Source>, Path(jid): Path<String>) -> Response {
     let jid = match Jid::new(&jid) {
         Ok(jid) => jid,

@@ -1,5 +1,5 @@
 //! The admin listener: metrics for Prometheus, health for supervisors, and
-//! who is where.
+//! look-ups in the session table.
 
 mod lookup;
 
@@ -17,21 +17,21 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
-/// One thing that must hold for the gateway to be ready.
+/// One condition for the gateway to be ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// What is checked: `component`, `store`, `link dc2.example.com`.
+    /// The subject of the check: `component`, `store`, `link dc2.example.com`.
     pub name: String,
-    /// `Err` says what is wrong.
+    /// `Err` explains the failure.
     pub state: Result<(), String>,
-    /// Whether the gateway is not ready without it.
+    /// The gateway is not ready while this check fails.
     pub needed: bool,
 }
 
-/// Finds out how ready the gateway is; asked at each request.
+/// Runs the checks; called for each request.
 pub type Readiness = dyn Fn() -> Vec<Check> + Send + Sync;
 
-/// Tells the gateway's state; asked at each request.
+/// Collects the gateway's state; called for each request.
 pub type Statuses = dyn Fn() -> serde_json::Value + Send + Sync;
 
 /// Serves `/metrics`, `/healthz`, `/readyz`, `/api/status` and `/api/lookup/JID`.
@@ -52,7 +52,7 @@ impl Admin {
     /// Listens on `address` (`admin.listen`).
     ///
     /// # Errors
-    /// When the address can't be bound.
+    /// The address can't be bound.
     pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
@@ -62,7 +62,7 @@ impl Admin {
     /// The bound address.
     ///
     /// # Errors
-    /// When the system can't tell.
+    /// The system does not report the address.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }

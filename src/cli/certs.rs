@@ -16,7 +16,8 @@ use strait::host::Host;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The CA outlives what it signs: its file is at every gateway.
+/// The CA is valid longer than its certificates: every gateway has a copy of the
+/// CA's file.
 const CA_DAYS: u32 = 3650;
 
 const ABOUT: &str = "Make a CA for the links, and a certificate for each datacenter";
@@ -53,10 +54,10 @@ pub(super) fn command() -> Command {
         )
 }
 
-/// Makes the files, and says what to do with them.
+/// Writes the files, and prints their use.
 ///
 /// # Errors
-/// When a name is no domain, a file is there already or can't be written.
+/// A name is no domain, a file exists already, or a file can't be written.
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let directory = matches
         .get_one::<PathBuf>("directory")
@@ -68,7 +69,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let hosts: Vec<Host> = hosts
         .map(|name| Host::new(name))
         .collect::<Result<_, _>>()?;
-    // All is looked at before anything is written.
+    // All checks come before the first write.
     let files: Vec<Files> = hosts
         .iter()
         .map(|host| Files::of(directory, host))
@@ -97,7 +98,6 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a datacenter's certificate and key go.
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
@@ -112,11 +112,11 @@ impl Files {
     }
 }
 
-/// Who signs.
+/// The CA that signs the certificates.
 struct Authority(Issuer<'static, KeyPair>);
 
 impl Authority {
-    /// The one in `directory`; a new one if there is none.
+    /// Loads the CA in `directory`, or makes a new one if there is none.
     fn at(directory: &Path) -> anyhow::Result<Self> {
         let (certificate, key) = (directory.join("ca.pem"), directory.join("ca.key"));
         match (certificate.exists(), key.exists()) {
@@ -158,7 +158,7 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // Unlike any other one's, so that two CAs are never taken for one.
+        // The name is unique, so that two CAs are never taken for one.
         let name = format!("strait gateways {}", uuid::Uuid::new_v4().simple());
         params.distinguished_name.push(DnType::CommonName, name);
         valid_for(&mut params, CA_DAYS);
@@ -171,7 +171,7 @@ impl Authority {
         Ok(Self(Issuer::new(params, pair)))
     }
 
-    /// A certificate for both ends of links: each gateway dials and is dialled.
+    /// Issues a certificate for both ends of links: each gateway dials and is dialled.
     fn issue(&self, host: &Host, files: &Files, days: u32) -> anyhow::Result<()> {
         let no_name = || format!("{host} can't be written as a DNS name in a certificate");
         let name = idna::domain_to_ascii(host.as_str()).map_err(|_| anyhow::anyhow!(no_name()))?;
@@ -192,14 +192,14 @@ impl Authority {
     }
 }
 
-/// From yesterday: clocks differ.
+/// The validity starts yesterday because clocks differ.
 fn valid_for(params: &mut CertificateParams, days: u32) {
     let now = SystemTime::now();
     params.not_before = (now - DAY).into();
     params.not_after = (now + DAY * days).into();
 }
 
-/// For its owner's eyes only, and never over another file.
+/// Only the owner can read the file, and it never replaces another file.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let open = OpenOptions::new()
         .write(true)

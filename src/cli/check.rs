@@ -2,7 +2,8 @@
 
 use strait::config::Loaded;
 
-/// Says that it is, and what is dangerous or probably not meant.
+/// Confirms that the configuration is valid, and prints warnings about dangerous
+/// or probably unintended options.
 pub fn check(loaded: &Loaded) {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");

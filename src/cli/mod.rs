@@ -1,4 +1,4 @@
-//! The command line. One file a command; this one names them all.
+//! The command line. Each command has one file; this one lists all commands.
 
 mod certs;
 mod check;
@@ -8,7 +8,7 @@ mod snippet;
 use clap::{ArgMatches, Command};
 use strait::config::{Config, Inputs, Loaded, Problems, flags};
 
-/// Why a command did not do its work.
+/// A command failed.
 #[derive(Debug)]
 pub enum Failure {
     /// The configuration is not valid: exit code 2.
@@ -64,7 +64,7 @@ pub fn command() -> Command {
         .subcommand(certs::command())
 }
 
-/// Does what the command line says.
+/// Runs the command that the command line selects.
 pub fn main(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
         Some(("run", matches)) => Ok(run::run(load(matches)?)?),

@@ -8,7 +8,6 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Runs the gateway with a valid configuration.
 pub fn run(loaded: Loaded) -> anyhow::Result<()> {
     start_logging(&loaded.config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -20,7 +19,8 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
 
 async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
-    // Before the first line is logged: whoever reads it may send signals.
+    // The handler must be in place before the first log line: a reader of that
+    // line may send signals.
     tokio::spawn(cancel_on_signal(shutdown.clone())?);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -28,7 +28,7 @@ async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
     strait::gateway::run(loaded.config, shutdown).await
 }
 
-/// To standard error, so that standard output stays free for answers.
+/// Logs go to standard error, so that standard output stays free for answers.
 fn start_logging(log: &Log) -> anyhow::Result<()> {
     let levels: Targets = log.level.parse().context("log.level cannot be used")?;
     let registry = tracing_subscriber::registry().with(levels);
@@ -43,8 +43,8 @@ fn start_logging(log: &Log) -> anyhow::Result<()> {
     .context("cannot start logging")
 }
 
-/// The first SIGTERM or SIGINT asks for an orderly end; the second one, from
-/// somebody who does not want to wait, ends the process where it stands.
+/// The first SIGTERM or SIGINT requests an orderly end; the second one, from an
+/// operator who does not want to wait, ends the process at once.
 fn cancel_on_signal(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;

@@ -1,7 +1,7 @@
-//! `strait snippet`: what the local server needs for this configuration, ready
-//! to be pasted into the server's own.
+//! `strait snippet`: the configuration that the local server needs for this
+//! gateway, ready to be pasted into the server's own.
 //!
-//! The tests start their servers from what this prints.
+//! The tests start their servers with this output.
 
 use anyhow::Context;
 use clap::{Arg, ArgAction, ArgMatches};
@@ -9,7 +9,7 @@ use strait::config::Loaded;
 use strait::host::Host;
 use strait::servers::{self, SnippetRequest};
 
-/// Its arguments, besides the options of every configured command.
+/// The command's own arguments, besides the options of every configured command.
 pub fn args() -> [Arg; 4] {
     let servers = servers::ALL.iter().map(|server| server.word());
     [
@@ -35,10 +35,10 @@ pub fn args() -> [Arg; 4] {
     ]
 }
 
-/// Prints it.
+/// Prints the snippet.
 ///
 /// # Errors
-/// When the server can't do what is requested.
+/// The server does not support a requested feature.
 pub fn run(loaded: Loaded, matches: &ArgMatches) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         eprintln!("warning: {warning}");

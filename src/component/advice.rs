@@ -1,11 +1,11 @@
-//! What an operator can do when the stream is not up.
+//! Advice for an operator while the stream is not up.
 
 use super::failure::Failure;
 use super::{Role, Settings};
 use crate::servers::{self, ServerProblem};
 
 impl Failure {
-    /// What to change, and where.
+    /// The configuration to change, and where.
     pub fn advice(&self, settings: &Settings) -> String {
         let (server, role) = (&settings.config.server, settings.role);
         let (domain, local) = (&settings.domain, &settings.local_host);
@@ -16,7 +16,7 @@ impl Failure {
         };
         let advice = |problem| servers::advice(problem, domain);
         match self {
-            // The server has the shared domain, so its port and secret are right.
+            // The server accepts the shared domain, so its port and secret are right.
             Self::WrongSecret(_) | Self::UnknownDomain(_) if role == Role::Service => format!(
                 "{domain} is a service of the shared domain, and this server does not know it as a \
                  component with the shared domain's secret: its users can't reach the service until \
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::host::Host;
 
-    /// Of the stream of `domain` to port 5347, that is for `role`.
+    /// Advice about the stream of `domain` to port 5347, for `role`.
     fn advice(failure: &Failure, domain: &str, role: Role) -> String {
         let settings = settings("127.0.0.1", 5347);
         failure.advice(&Settings {
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_service_that_the_server_does_not_know_comes_with_what_to_paste() {
-        // Prosody says the one, ejabberd the other.
+        // Prosody sends the one, ejabberd the other.
         for condition in ["host-unknown", "not-authorized"] {
             let failure = classify(condition, Phase::Attaching);
             let advice = advice(&failure, "muc.example.test", Role::Service);

@@ -19,24 +19,24 @@ use super::failure::{Failure, Phase};
 use crate::config::{self, Endpoint};
 use crate::host::Host;
 
-/// For name resolution, for connecting, and for the handshake, each.
+/// The limit of each step: name resolution, connecting, and the handshake.
 const STEP: Duration = Duration::from_secs(10);
 
 /// A stream that the server has accepted.
 #[derive(Debug)]
 pub(super) struct Attached {
-    /// Where its stanzas come from,
+    /// Stanzas arrive here,
     pub read: OwnedReadHalf,
     /// after these bytes, which arrived together with the handshake.
     pub early: Bytes,
-    /// Where ours go.
+    /// The gateway writes here.
     pub write: OwnedWriteHalf,
 }
 
 /// Attaches to the server as the component `domain`.
 ///
 /// # Errors
-/// When it does not work; says why.
+/// Returns the reason when a step fails.
 pub(super) async fn attach(
     config: &config::ComponentConfig,
     domain: &Host,
@@ -95,7 +95,7 @@ async fn authenticate(
         to: Some(domain.as_str().into()),
         id: None,
     };
-    // Ours is the only clock: the caller's timeout.
+    // The only limit is the caller's timeout, so the parser's is longer.
     let timeouts = Timeouts {
         read_timeout: 2 * STEP,
         response_timeout: 2 * STEP,
@@ -109,7 +109,8 @@ async fn authenticate(
     // Prosody opens the stream with an empty id when an error follows at once.
     if !id.is_empty() {
         let handshake = Handshake::from_stream_id_and_password(id, secret.reveal());
-        // When this fails, the server has closed already: the answer says why.
+        // A failed write means that the server has closed already: its answer has
+        // the reason.
         if let Err(error) = stream.send(&handshake).await {
             accepted(&mut stream).await?;
             return Err(Failure::from_io(error));
@@ -123,7 +124,6 @@ async fn authenticate(
     Ok(Attached { read, early, write })
 }
 
-/// Reads the server's answer to the handshake.
 async fn accepted(stream: &mut XmlStream<BufReader<TcpStream>, Element>) -> Result<(), Failure> {
     loop {
         match stream.next().await {
@@ -150,11 +150,12 @@ async fn accepted(stream: &mut XmlStream<BufReader<TcpStream>, Element>) -> Resu
     }
 }
 
-/// What an I/O error means while the stream is being opened: the parser
-/// reports bad XML as one, too.
+/// Classifies an I/O error while the stream is being opened: the parser reports
+/// bad XML as an I/O error, too.
 fn unopened(error: io::Error) -> Failure {
     match error.kind() {
-        // Also for the end of the connection; only the text tells it apart.
+        // The parser reports the end of the connection with this kind, too; only
+        // the text differs.
         io::ErrorKind::InvalidData if error.to_string().to_lowercase().contains("eof") => {
             Failure::Closed("before it answered the handshake".to_owned())
         }

@@ -1,9 +1,8 @@
-//! Pings that prove what the server has accepted.
+//! Pings that prove which stanzas the server has accepted.
 //!
-//! A server answers an iq only after everything written before it on the same
-//! stream has gone through its router. So an answered ping settles what was
-//! written before the ping; whether the answer is a result or an error does not
-//! matter. The pings are also the keep-alive.
+//! A server answers an iq only after routing everything written before it on the
+//! same stream. An answered ping therefore settles everything written before the
+//! ping; a result and an error prove the same. The pings are also the keep-alive.
 
 use std::time::Duration;
 
@@ -11,20 +10,19 @@ use tokio::time::Instant;
 
 use super::pending_iqs::OVERDUE;
 
-/// A server that has answered no barrier for this time is asked, and dead when
-/// it sends nothing for as long again.
+/// The gateway pings a server that has answered no barrier for this time. The
+/// server is dead when it sends nothing for as long again.
 pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
-/// When the barriers of one stream were written and answered.
+/// The times at which the barriers of one stream were written and answered.
 #[derive(Debug)]
 pub(super) struct Barriers {
-    /// When one was answered last; at first, when the stream began.
+    /// The last answer; at first, the start of the stream.
     answered_at: Instant,
-    /// Since when the server owes an answer.
     owed_since: Option<Instant>,
-    /// When the last one was written, while an answer is owed.
+    /// The last barrier's time, while an answer is owed.
     written_at: Option<Instant>,
-    /// One is wanted although no stanza waits for it, since then.
+    /// Requests a barrier although no stanza waits for one.
     wanted_since: Option<Instant>,
 }
 
@@ -38,23 +36,23 @@ impl Barriers {
         }
     }
 
-    /// Wants a barrier as keep-alive, unless an answer is owed already.
+    /// Requests a barrier as keep-alive, unless an answer is owed already.
     pub fn want(&mut self, now: Instant) {
         if self.owed_since.is_none() {
             self.wanted_since.get_or_insert(now);
         }
     }
 
-    /// Time has passed: a stream that only receives is asked, too.
+    /// Pings on a stream that only receives, too.
     pub fn keep_alive(&mut self, now: Instant) {
         if now.saturating_duration_since(self.answered_at) >= SILENCE {
             self.want(now);
         }
     }
 
-    /// Whether one is to be written at `now`; `unsettled`: something waits for
-    /// it. One whose answer is overdue gets a successor: the answer may have
-    /// been misrouted.
+    /// A barrier is due at `now`; `unsettled` if a stanza waits for one. A
+    /// barrier whose answer is overdue has a successor: the answer may have been
+    /// misrouted.
     pub fn is_due(&self, unsettled: bool, now: Instant) -> bool {
         let is_overdue = |at| now.saturating_duration_since(at) >= OVERDUE;
         self.written_at.is_none_or(is_overdue) && (unsettled || self.wanted_since.is_some())
@@ -71,7 +69,8 @@ impl Barriers {
         (self.owed_since, self.written_at) = (None, None);
     }
 
-    /// Since when the server owes an answer, or will as soon as it is asked.
+    /// The time since which the server owes an answer, or will owe one after the
+    /// next ping.
     pub fn owed_since(&self) -> Option<Instant> {
         self.owed_since.or(self.wanted_since)
     }

@@ -16,7 +16,6 @@ use crate::metrics::Metrics;
 use crate::servers::KnownServer;
 use crate::stanza::Stanza;
 
-/// The streams of the service domains.
 type Services = Arc<RwLock<BTreeMap<Host, Component>>>;
 
 /// A handle to all streams; the task behind it keeps them up.
@@ -32,7 +31,8 @@ pub struct Components {
 /// Keeps all streams up; behind a [`Components`].
 #[derive(Debug)]
 pub struct ComponentsTask {
-    /// Of the stream of the shared domain; the others differ in their domain.
+    /// Settings of the shared domain's stream; the other streams differ only in
+    /// their domain.
     settings: Settings,
     metrics: Arc<Metrics>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
@@ -41,8 +41,8 @@ pub struct ComponentsTask {
 }
 
 impl Components {
-    /// A handle, and the task to spawn. `settings` is that of the stream of the
-    /// shared domain. What a stream can't deliver comes back through
+    /// Returns a handle, and the task to spawn. `settings` is for the stream of
+    /// the shared domain. Stanzas that a stream can't deliver come back through
     /// `undelivered`.
     #[must_use]
     pub fn new(
@@ -70,16 +70,16 @@ impl Components {
         (components, task)
     }
 
-    /// Hands a stanza to the server, as [`Component::try_reinject`] does, on
-    /// the stream of the domain that `local` is from: a server takes no other
+    /// Queues a stanza for the server, as [`Component::try_reinject`] does, on
+    /// the stream of the domain that `local` is from: a server accepts no other
     /// sender on a stream.
     ///
     /// # Errors
-    /// Gives the envelope back when there is no such stream (yet), or the
-    /// stream takes no more at present.
+    /// Returns the envelope when there is no such stream (yet), or the stream's
+    /// queue is full.
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
         let domain = local.from().map(|sender| sender.domain().as_str());
-        // A stanza without a sender is refused there.
+        // The shared domain's stream refuses a stanza without a sender.
         if domain.is_none_or(|domain| self.is_for_shared(domain)) {
             return self.shared.try_reinject(envelope, local);
         }
@@ -93,8 +93,9 @@ impl Components {
         }
     }
 
-    /// Whether senders of `domain` go on the stream of the shared domain: its
-    /// own, and those who are not below it and so have no stream of theirs.
+    /// Senders of `domain` use the stream of the shared domain: the shared domain
+    /// itself, and domains that are not below it and so have no stream of their
+    /// own.
     fn is_for_shared(&self, domain: &str) -> bool {
         self.global == *domain || (self.foreign_from && !self.global.is_above(domain))
     }
@@ -105,7 +106,7 @@ impl Components {
         self.shared.send_own(stanza);
     }
 
-    /// Follows what is known of the attached server.
+    /// Follows the software and features of the attached server.
     #[must_use]
     pub fn server(&self) -> &watch::Receiver<KnownServer> {
         &self.shared.server
@@ -117,15 +118,15 @@ impl Components {
         self.shared.attachment()
     }
 
-    /// Whether the stream of the shared domain is up and has it for itself.
+    /// The stream of the shared domain is up, and no other component has the domain.
     ///
     /// # Errors
-    /// For people: what is wrong, and what to change.
+    /// An explanation for people, with the configuration to change.
     pub fn fitness(&self) -> Result<(), String> {
         self.shared.fitness()
     }
 
-    /// The same of the streams of the service domains.
+    /// The fitness of the streams of the service domains, by domain.
     #[must_use]
     pub fn service_fitness(&self) -> Vec<(Host, Result<(), String>)> {
         let services = self.services.read();
@@ -148,9 +149,9 @@ impl Components {
 
 impl ComponentsTask {
     /// Keeps the stream of the shared domain up, and one for each domain of
-    /// `wanted`, until `shutdown`; then ends each as [`ComponentTask::run`]
-    /// does. What is left in the stream of a domain that is wanted no more is
-    /// given back.
+    /// `wanted`, until `shutdown`; then ends each as [`ComponentTask::run`] does.
+    /// When a domain is no longer wanted, the stanzas left in its stream are
+    /// returned as undelivered.
     pub async fn run(
         self,
         mut wanted: watch::Receiver<BTreeSet<Host>>,
@@ -186,7 +187,7 @@ impl ComponentsTask {
     }
 }
 
-/// The streams that run, and what a new one needs.
+/// The running streams, and what a new stream needs.
 struct Streams {
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -195,13 +196,12 @@ struct Streams {
     intake: Arc<dyn Intake>,
     shutdown: CancellationToken,
     running: JoinSet<()>,
-    /// How to end the stream of each service domain.
+    /// The tokens that end the streams of the service domains.
     stops: BTreeMap<Host, CancellationToken>,
 }
 
 impl Streams {
-    /// Ends the streams of all other service domains, and starts those of
-    /// `wanted` that do not run.
+    /// Ends the streams of domains that are not in `wanted`, and starts the missing ones.
     fn be_for(&mut self, wanted: &BTreeSet<Host>) {
         let unwanted: Vec<Host> = self
             .stops
@@ -245,13 +245,13 @@ impl Streams {
             &self.metrics.component_unsettled,
             &self.metrics.component_misrouted,
         ] {
-            // An error means that it shows nothing already.
+            // An error means that the gauge has no such label already.
             gauge.remove_label_values(&[domain.as_str()]).ok();
         }
     }
 
-    /// Keeps a stream up until `stop`, and then gives back what is left in it
-    /// unless the whole gateway stops.
+    /// Keeps a stream up until `stop`, and then returns the stanzas left in the
+    /// stream as undelivered unless the whole gateway stops.
     fn start(&mut self, task: ComponentTask, stop: CancellationToken) {
         let (intake, shutdown) = (Arc::clone(&self.intake), self.shutdown.clone());
         let undelivered = self.undelivered.clone();
@@ -264,7 +264,7 @@ impl Streams {
             }
             for envelope in left {
                 let reason = Obstacle::Absent;
-                // Nobody listens any more only when the gateway stops.
+                // The receiver closes only when the gateway stops.
                 let _ = undelivered.send(Undelivered { envelope, reason });
             }
         });

@@ -10,10 +10,9 @@ use super::pending_iqs::IqReply;
 use crate::servers::KnownServer;
 use crate::stanza::Stanza;
 
-/// Takes the server's disco#info.
 #[derive(Debug)]
 pub(super) struct ServerDiscovery {
-    /// Receives what the server says.
+    /// Publishes the discovered server.
     known: watch::Sender<KnownServer>,
 }
 
@@ -22,7 +21,7 @@ impl ServerDiscovery {
         Self { known }
     }
 
-    /// A server that does not name itself leaves what was known before.
+    /// An error, or a reply without disco#info, leaves the known server unchanged.
     pub fn answered(&self, reply: IqReply, answer: &Stanza) {
         let tree = answer.to_element();
         let Some(info) = tree.get_child("query", ns::DISCO_INFO) else {
@@ -62,7 +61,8 @@ mod tests {
         KnownServer::of_info(&info_of(name).parse().unwrap())
     }
 
-    /// What is known after `reply`, with Prosody's info, if it was a MongooseIM before.
+    /// The result after `reply` carrying Prosody's info, for a server that was a
+    /// MongooseIM before.
     fn known_after(reply: IqReply) -> KnownServer {
         let discovery = ServerDiscovery::new(watch::Sender::new(named("MongooseIM")));
         let info = info_of("Prosody");

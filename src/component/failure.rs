@@ -1,4 +1,4 @@
-//! Why the stream is not up, and what a person can do about it.
+//! Errors of a component stream, and how soon the gateway tries again.
 
 use std::io;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 use super::queue::Ending;
 use crate::stanza::ScanError;
 
-/// Why an attempt to attach failed, or a stream ended.
+/// An attempt to attach failed, or a stream ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The server's name has no address.
@@ -19,15 +19,15 @@ pub(super) enum Failure {
     /// Nothing listens on the port.
     #[error("the connection was refused")]
     ConnectionRefused,
-    /// No way to the server.
+    /// The network has no route to the server.
     #[error("the server can't be reached: {0}")]
     Unreachable(io::Error),
     /// A step of attaching took too long.
     #[error("{step} took longer than {}", seconds(.limit))]
     TimedOut {
-        /// What was waited for.
+        /// The step, for people.
         step: &'static str,
-        /// How long.
+        /// The limit that the step exceeded.
         limit: Duration,
     },
     /// `not-authorized`
@@ -42,36 +42,34 @@ pub(super) enum Failure {
     /// `conflict` on a stream that was up.
     #[error("another component has taken the domain over (conflict{0})")]
     Displaced(Said),
-    /// What answers there does not speak XEP-0114.
+    /// The listener on the port does not speak XEP-0114.
     #[error("what listens there does not speak the component protocol: {0}")]
     WrongPort(String),
     /// `invalid-from`
     #[error("the server does not let us send from that address (invalid-from{0})")]
     ForeignFrom(Said),
-    /// Another stream error about what we wrote.
+    /// Another stream error about a stanza that the gateway wrote.
     #[error("the server could not read what we sent ({condition}{said})")]
     BadStanza {
         /// The stream error's name.
         condition: String,
-        /// The server's words.
         said: Said,
     },
     /// `system-shutdown`, or a closed stream.
     #[error("the server closed the stream ({0})")]
     Closed(String),
-    /// The connection is gone, and the server did not say that it ends the stream.
+    /// The connection ended without a stream error or the end of the stream.
     #[error("the server closed the stream ({0})")]
     Vanished(String),
-    /// A peer that is gone without a word.
+    /// The server sent nothing, and did not answer a ping either.
     #[error("the server has sent nothing for {}, not even the answer to a ping", seconds(.0))]
     Silent(Duration),
-    /// Stanzas come in, but our pings are not answered.
+    /// The server sends stanzas, but does not answer the gateway's pings.
     #[error("the server has not answered a ping to its own domain for {}", seconds(.0))]
     Unanswered(Duration),
-    /// The stream can't be cut into stanzas any more.
+    /// The scanner can't cut the stream into stanzas any more.
     #[error("what the server sends can't be read: {0}")]
     Unreadable(#[from] ScanError),
-    /// Reading or writing failed.
     #[error("the connection broke: {0}")]
     Broken(io::Error),
     /// A stream error with no advice of its own.
@@ -79,12 +77,11 @@ pub(super) enum Failure {
     Ended {
         /// The stream error's name.
         condition: String,
-        /// The server's words.
         said: Said,
     },
 }
 
-/// The text that a server put into its stream error, if it did.
+/// The text in a server's stream error, if there is one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Said(Option<String>);
 
@@ -97,28 +94,29 @@ impl std::fmt::Display for Said {
     }
 }
 
-/// How eagerly to try again.
+/// The pace of further attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// It passes by itself: the server restarts, the network comes back.
+    /// The failure passes without a change: the server restarts, the network recovers.
     Short,
-    /// It passes when another one goes away, which may be soon or never.
+    /// The name becomes free when the other component detaches, which may be soon
+    /// or never.
     Standby,
-    /// Somebody has to change a configuration first.
+    /// An operator has to change a configuration first.
     Long,
 }
 
-/// Whether the handshake was still to come when something happened.
+/// The handshake divides a stream into two phases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Before the server accepted the handshake.
+    /// The server has not accepted the handshake yet.
     Attaching,
-    /// After it.
+    /// The server has accepted the handshake.
     Attached,
 }
 
 impl Failure {
-    /// From what reading or writing said.
+    /// Classifies an error of reading or writing.
     pub fn from_io(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::Vanished("end of the connection".to_owned()),
@@ -129,7 +127,7 @@ impl Failure {
         }
     }
 
-    /// From what connecting said.
+    /// Classifies an error of connecting.
     pub fn from_connect(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
@@ -137,8 +135,8 @@ impl Failure {
         }
     }
 
-    /// From an element that should be a stream error (RFC 6120 §4.9); `None`
-    /// when it is something else.
+    /// Classifies an element that should be a stream error (RFC 6120 §4.9);
+    /// `None` for any other element.
     pub fn from_element(element: Element, phase: Phase) -> Option<Self> {
         if !element.is("error", xmpp_parsers::ns::STREAM) {
             return None;
@@ -164,7 +162,7 @@ impl Failure {
             (Condition::Conflict, Phase::Attaching) => Self::Conflict(said),
             (Condition::Conflict, Phase::Attached) => Self::Displaced(said),
             (Condition::InvalidFrom, Phase::Attached) => Self::ForeignFrom(said),
-            // A client or server port takes offence at the stream's namespace.
+            // A client or server port rejects the namespace of the stream.
             (Condition::InvalidNamespace | Condition::BadNamespacePrefix, Phase::Attaching) => {
                 Self::WrongPort(format!("{condition}{said}"))
             }
@@ -187,7 +185,7 @@ impl Failure {
         }
     }
 
-    /// The label of the counters.
+    /// The counters use this label.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unresolvable(_) => "unresolvable",
@@ -210,11 +208,10 @@ impl Failure {
         }
     }
 
-    /// How eagerly to try again.
     pub fn patience(&self) -> Patience {
         match self {
-            // Most likely another gateway of this datacenter has it: as soon as
-            // that one is gone, we take over.
+            // Most likely another gateway of this datacenter has the name: as
+            // soon as that gateway stops, this one takes over.
             Self::Conflict(_) => Patience::Standby,
             Self::WrongSecret(_)
             | Self::UnknownDomain(_)
@@ -225,12 +222,12 @@ impl Failure {
         }
     }
 
-    /// Whether another one is attached under this name.
+    /// Another component is attached under this name.
     pub fn is_taken(&self) -> bool {
         matches!(self, Self::Conflict(_) | Self::Displaced(_))
     }
 
-    /// What it means for what we wrote.
+    /// The way the stream ended decides which stanzas are written again.
     pub fn ending(&self) -> Ending {
         match self {
             Self::ForeignFrom(_) => Ending::BlamedSender,
@@ -242,7 +239,7 @@ impl Failure {
     }
 }
 
-/// For error messages: who sent a stanza, or that nobody is named.
+/// A stanza's sender or recipient for error messages; `(none)` without one.
 pub(super) fn shown(jid: Option<&Jid>) -> &str {
     jid.map_or("(none)", Jid::as_str)
 }

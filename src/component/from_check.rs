@@ -1,4 +1,4 @@
-//! Whether the server accepts senders of other domains on the stream
+//! A check whether the server accepts senders of other domains on the stream
 //! (`component.foreign_from`).
 //!
 //! The first stanza of a stream tests it, before any other is at risk: an iq to
@@ -11,11 +11,11 @@ use super::pending_iqs::IqReply;
 use crate::host::Host;
 use crate::servers::{self, ServerProblem};
 
-/// The server's check of senders, as far as it is known.
+/// The result of the from-check, as far as it is known.
 #[derive(Debug)]
 pub(super) struct FromCheck {
     state: FromCheckState,
-    /// Shows whether foreign senders are accepted.
+    /// Gauge: 1 if the server accepts foreign senders.
     passes: IntGauge,
 }
 
@@ -39,7 +39,8 @@ impl FromCheck {
         Self { state, passes }
     }
 
-    /// Whether a stanza of a foreign sender may be written, as far as is known.
+    /// A stanza of a foreign sender may be written unless the server is known to
+    /// refuse it.
     pub fn may_pass(&self) -> bool {
         !matches!(
             self.state,
@@ -47,7 +48,8 @@ impl FromCheck {
         )
     }
 
-    /// A stream begins: whether the iq is to be sent, because the result is not known.
+    /// Starts a stream. Returns true if the iq must be sent, because the result
+    /// is not known.
     pub fn begin(&mut self) -> bool {
         let wanted = self.state == FromCheckState::Unknown;
         if wanted {
@@ -56,7 +58,7 @@ impl FromCheck {
         wanted
     }
 
-    /// The iq came back; whether foreign senders are accepted.
+    /// Handles the reply to the iq. Returns true if the server accepts foreign senders.
     pub fn answered(&mut self, reply: IqReply, domain: &Host) -> bool {
         let passes = reply != IqReply::Error;
         if passes {
@@ -74,8 +76,9 @@ impl FromCheck {
         passes
     }
 
-    /// A stream has ended; `by_sender`: because of a stanza's sender. Whether
-    /// the sender was that of the iq, so that the check is on.
+    /// Handles the end of a stream; `by_sender` if a stanza's sender caused the
+    /// end. Returns true if that sender was the iq's, which proves that the
+    /// server checks senders.
     pub fn detached(&mut self, by_sender: bool) -> bool {
         let refused = by_sender && self.state == FromCheckState::Asked;
         match self.state {
@@ -125,7 +128,7 @@ mod tests {
         let mut check = asked();
         assert!(check.detached(true));
         assert!(!check.may_pass());
-        // The stream after that is not ended by the iq.
+        // The iq does not end the next stream.
         assert!(!check.begin());
         assert!(!check.detached(false));
         assert!(check.begin());

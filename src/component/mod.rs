@@ -44,41 +44,41 @@ use crate::metrics::Metrics;
 use crate::servers::{KnownServer, NoAnswer};
 use crate::stanza::Stanza;
 
-/// What a stream is for.
+/// The purpose of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The shared domain.
     Shared,
     /// A service below the shared domain.
     Service,
-    /// Asking the server (`[control]`).
+    /// The requests to the server (`[control]`).
     Control,
 }
 
-/// What a component stream needs to know.
+/// The settings of a component stream.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What the stream is for.
+    /// The purpose of the stream.
     pub role: Role,
     /// The name under which the component attaches: `global_host`, a
     /// service domain, or `control.domain`.
     pub domain: Host,
     /// `global_host`
     pub global_host: Host,
-    /// `local_host`: the server's own domain; the origin of what it sends, and
-    /// where barriers go.
+    /// `local_host`: the server's own domain; the origin of the stanzas that the
+    /// server sends, and the recipient of barriers.
     pub local_host: Host,
     /// `[component]`
     pub config: config::ComponentConfig,
-    /// `message_ttl`, for what the server sends.
+    /// `message_ttl`, for stanzas from the server.
     pub message_ttl: u32,
     /// `connections.max_wait`: how long a stanza may wait for the stream.
     pub max_wait: Duration,
     /// `connections.queue_bytes`: stanzas waiting or unconfirmed, at most.
     pub queue_bytes: usize,
-    /// Whether to find out if all stanzas for the domain come to this stream.
+    /// Whether the gateway probes that all stanzas for the domain arrive on this stream.
     pub probes_routing: bool,
-    /// What is assumed of the server until it has answered.
+    /// The server that the gateway assumes until the server has answered.
     pub presumed: KnownServer,
 }
 
@@ -91,27 +91,27 @@ pub struct Component {
     server: watch::Receiver<KnownServer>,
 }
 
-/// Whether the stream is up.
+/// The state of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
-    /// The server has accepted the handshake, this often so far.
+    /// The server has accepted the handshake `times` times so far.
     Attached {
-        /// 1 for the first time.
+        /// Counts from 1.
         times: u64,
     },
-    /// Not attached, and why.
+    /// The component is not attached.
     Detached {
-        /// Whether another one is attached under this name, or may be: no
-        /// attempt has ended yet.
+        /// Another component is attached under this name, or may be: no attempt
+        /// has ended yet.
         taken: bool,
-        /// For people: what happened and what to change.
+        /// An explanation for people: the failure, and the configuration to change.
         why: String,
     },
 }
 
 impl Component {
-    /// A handle, and the task to spawn. What waits longer than
-    /// `settings.max_wait` comes back through `undelivered`.
+    /// Returns a handle, and the task to spawn. Stanzas that wait longer than
+    /// `settings.max_wait` come back through `undelivered`.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -137,24 +137,24 @@ impl Component {
         (component, task)
     }
 
-    /// Hands a stanza to the server. `local` is what is written: `envelope`'s
-    /// stanza under local addresses. The envelope's receipt is settled when
-    /// the server has accepted it (a barrier came back); until then it is
-    /// kept, and written again on the next stream.
+    /// Queues a stanza for the server. The stream carries `local`: `envelope`'s
+    /// stanza under local addresses. The envelope's receipt is settled when the
+    /// server has accepted the stanza (a barrier came back); until then the
+    /// outbox keeps the stanza, and writes it again on the next stream.
     ///
     /// A stanza that would end the stream (no `to`, a `from` in another domain
     /// than the stream's, too large) is refused instead: counted as returned and
-    /// refused, and its sender is told.
+    /// refused, and its sender receives an error reply.
     ///
     /// # Errors
-    /// Gives the envelope back when too much is waiting already, or the
-    /// stream has ended for good.
+    /// Returns the envelope when the queue is full already, or the stream has
+    /// ended for good.
     pub fn try_reinject(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
         self.outbox.offer(envelope, local)
     }
 
-    /// Writes a stanza of the gateway's own to the server, ahead of what
-    /// waits. Dropped when the stream is not up.
+    /// Writes a stanza of the gateway's own to the server, ahead of the queue.
+    /// The stanza is dropped when the stream is not up.
     pub fn send_own(&self, stanza: Stanza) {
         self.outbox.offer_own(&stanza);
     }
@@ -163,7 +163,7 @@ impl Component {
     /// answer: a result or an error.
     ///
     /// # Errors
-    /// When there is no answer.
+    /// The server does not answer.
     pub(crate) async fn request(
         &self,
         stanza_type: &str,
@@ -173,10 +173,10 @@ impl Component {
         outcome.await.unwrap_or(Err(NoAnswer::Detached))
     }
 
-    /// Whether the stream is up and has the domain for itself.
+    /// The stream is up, and no other component has the domain.
     ///
     /// # Errors
-    /// For people: what is wrong, and what to change.
+    /// An explanation for people, with the configuration to change.
     pub fn fitness(&self) -> Result<(), String> {
         match &*self.attachment.borrow() {
             Attachment::Attached { .. } => self.outbox.misrouted().map_or(Ok(()), Err),

@@ -1,4 +1,4 @@
-//! What is to be written to the server, and what it has not yet confirmed.
+//! The queue to the server: stanzas to write, and stanzas not yet confirmed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::host::Host;
 use crate::servers::{KnownServer, NoAnswer};
 use crate::stanza::{Reason, Refusal, Stanza};
 
-/// Bytes of the gateway's own stanzas that wait to be written, at most.
+/// Bytes of the gateway's own stanzas waiting to be written, at most.
 const OWN_LIMIT: usize = 1024 * 1024;
 
 /// The queue to the server. Stanzas stay in it, in order, until the server
@@ -40,18 +40,19 @@ pub(super) struct Outbox {
     max_wait: Duration,
     server: Endpoint,
     probes_routing: bool,
-    /// Whether each stream asks for the server's disco#info.
+    /// Each stream asks for the server's disco#info.
     discovers: bool,
     discovery: ServerDiscovery,
     iqs: PendingIqs,
     load: Arc<OutboxLoad>,
-    /// The way into the queue, without a lock.
+    /// Senders use this end of the queue without a lock.
     arrivals: mpsc::UnboundedSender<QueuedStanza>,
-    /// Locked by the tasks of the stream. Before [`PendingIqs`]'s lock, if both are held.
+    /// The stream's tasks lock this. Locked before [`PendingIqs`]'s lock if both
+    /// are held.
     state: Mutex<OutboxState>,
-    /// Something can be written that could not before.
+    /// Notifies the writer that a stanza has become writable.
     writable: Notify,
-    /// Something was rejected.
+    /// Notifies the task that returns rejected stanzas.
     rejection: Notify,
 }
 
@@ -77,7 +78,7 @@ impl OutboxState {
         self.own.push_back(wire.freeze());
     }
 
-    /// A stanza that is only written again has no error reply: it was accepted once.
+    /// A replayed stanza has no error reply: the server accepted it once.
     fn reject(&mut self, stanzas: impl IntoIterator<Item = QueuedStanza>, refusal: &Refusal) {
         let stanzas = stanzas.into_iter().filter(|stanza| !stanza.replayed);
         self.rejected.extend(stanzas.map(|stanza| Rejected {
@@ -88,8 +89,9 @@ impl OutboxState {
 }
 
 impl Outbox {
-    /// An empty one, which shows its size in `unsettled`, whether foreign
-    /// senders pass in `passes`, and what it finds out about the server in `known`.
+    /// Creates an empty outbox, which shows its size in `unsettled`, the result
+    /// of the check for foreign senders in `passes`, and the discovered server in
+    /// `known`.
     pub fn new(
         settings: &Settings,
         unsettled: IntGauge,
@@ -130,17 +132,16 @@ impl Outbox {
         self.state.lock()
     }
 
-    /// Queues `local`, or sets it aside as rejected when writing it would end
-    /// the stream.
+    /// Queues `local`, or rejects it when writing it would end the stream.
     ///
     /// # Errors
-    /// Gives the envelope back when the queue is full, or closed for good.
+    /// Returns the envelope when the queue is full, or closed for good.
     pub fn offer(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
         let undelivered = |envelope, reason| Err(Box::new(Undelivered { envelope, reason }));
         let len = local.len();
         if let Err(refusal) = self.check(&local, len) {
             let mut state = self.state();
-            // Of a closed one, nobody looks at what was rejected any more.
+            // No task collects the rejected stanzas of a closed queue any more.
             if self.arrivals.is_closed() {
                 return undelivered(envelope, Obstacle::Absent);
             }
@@ -170,7 +171,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues a stanza of the gateway's own, which nobody keeps a copy of:
+    /// Queues a stanza of the gateway's own, which no sender keeps a copy of:
     /// dropped when there is no stream, or too much of this kind waits.
     pub fn offer_own(&self, stanza: &Stanza) {
         let len = stanza.len();
@@ -197,8 +198,8 @@ impl Outbox {
         self.writable.notify_one();
     }
 
-    /// Whether the server would take `local`, of `len` bytes: one bad stanza
-    /// ends the stream, and with it everybody else's.
+    /// Checks that the server would accept `local`, of `len` bytes: one bad
+    /// stanza ends the stream for all senders.
     fn check(&self, local: &Stanza, len: usize) -> Result<(), Refusal> {
         let bad_address = |text| Err(Refusal::new(Reason::BadAddress, text));
         if local.from().is_none() {
@@ -228,13 +229,13 @@ impl Outbox {
         Refusal::new(Reason::ForeignSender, text)
     }
 
-    /// A stream is up: everything is to be written to it, from the oldest.
+    /// Starts a new stream: all stanzas are to be written to it, from the oldest.
     pub fn attached(&self) {
         let now = Instant::now();
         let mut state = self.state();
         state.barriers = Some(Barriers::new(now));
         let (ours, server) = (jid(&self.domain), jid(&self.local));
-        // First of all: it may end the stream.
+        // The from-check comes first because it may end the stream.
         if state.from_check.begin() {
             let route = (server.clone(), ours.clone());
             self.write_iq(&mut state, IqPurpose::FromCheck, route, ping(), now);
@@ -303,8 +304,8 @@ impl Outbox {
         outcome
     }
 
-    /// Looks after what time brings: answers that are missing, the keep-alive,
-    /// the routing probe. What is misrouted, when that is news.
+    /// Runs the periodic checks: overdue answers, the keep-alive, the routing
+    /// probe. Returns what is misrouted when that has changed.
     pub fn tend(&self, now: Instant) -> Option<Option<Misrouted>> {
         let overdue = self.iqs.expire(now);
         let mut state = self.state();
@@ -321,7 +322,8 @@ impl Outbox {
     }
 
     /// Takes `stanza`, from the server, if it is for the gateway itself: the
-    /// answer to an iq of ours, or a probe. For other stanzas no lock is taken.
+    /// answer to one of the gateway's iqs, or a probe. Other stanzas need no
+    /// lock.
     pub fn take(&self, stanza: &Stanza) -> bool {
         match self.iqs.recognise(stanza) {
             Recognised::Answer(purpose, reply) => self.answered(purpose, reply, stanza),
@@ -342,7 +344,7 @@ impl Outbox {
     fn answered(&self, purpose: IqPurpose, reply: IqReply, stanza: &Stanza) {
         match purpose {
             IqPurpose::Barrier(through) => self.settle(through),
-            // What comes back otherwise is from somebody else, who got the probe.
+            // Any other reply comes from another component, which received the probe.
             IqPurpose::RoutingProbe(number) if reply == IqReply::Returned => {
                 self.state().probe.returned(number);
             }
@@ -361,7 +363,8 @@ impl Outbox {
         }
     }
 
-    /// The server has everything that was written up to the number `through`.
+    /// Settles the stanzas up to the number `through`, all of which the server
+    /// has accepted.
     fn settle(&self, through: u64) {
         let now = Instant::now();
         let mut state = self.state();
@@ -381,17 +384,18 @@ impl Outbox {
         }
     }
 
-    /// For people: what is misrouted, and what to change.
+    /// An explanation for people: the misrouted stanzas, and the configuration to change.
     pub fn misrouted(&self) -> Option<String> {
         let state = self.state();
         let misrouted = state.probe.found()?;
         Some(misrouted.advice(&self.domain, &self.server))
     }
 
-    /// The stream is gone. If the server ended it because of something we
-    /// wrote, what was not confirmed is written one by one from now on, and what
-    /// ends a stream when written alone is rejected. If it died, what it
-    /// accepted at last is written again; returns how much.
+    /// Ends the stream. If the server ended the stream because of something that
+    /// the gateway wrote, unconfirmed stanzas are written one by one from now on,
+    /// and a stanza that ends a stream when written alone is rejected. If the
+    /// server died, the stanzas accepted last are written again; returns their
+    /// number.
     pub fn detached(&self, ending: Ending) -> usize {
         let now = Instant::now();
         let mut state = self.state();
@@ -431,15 +435,16 @@ impl Outbox {
         count
     }
 
-    /// What is written already has its answer on the way.
+    /// Stanzas already written are not rejected: the server's answer to them is
+    /// on the way.
     fn reject_foreign(&self, state: &mut OutboxState) {
         let foreign = state.queue.take_foreign(Instant::now());
         state.reject(foreign, &self.foreign_refusal());
         self.rejection.notify_one();
     }
 
-    /// Nothing will be written any more; gives what is left, and what was
-    /// rejected and not taken.
+    /// Closes the queue for good; returns the stanzas left, and the rejected ones
+    /// that were not taken.
     pub fn close(&self) -> (Vec<Envelope>, Vec<Rejected>) {
         let mut state = self.state();
         state.barriers = None;
@@ -448,14 +453,14 @@ impl Outbox {
         (accepted_never(left), std::mem::take(&mut state.rejected))
     }
 
-    /// Moves what may be written now to `out`, with a barrier behind it.
+    /// Moves the stanzas that may be written now to `out`, with a barrier behind them.
     pub fn write_to(&self, out: &mut BytesMut, now: Instant) {
         let mut state = self.state();
         let state = &mut *state;
         let Some(barriers) = &mut state.barriers else {
             return;
         };
-        // A suspect must be alone when it ends the stream.
+        // A suspected stanza must be alone when it ends the stream.
         if !state.queue.is_suspicious() {
             let own = state.own.drain(..);
             own.for_each(|wire| out.extend_from_slice(&wire));
@@ -471,7 +476,8 @@ impl Outbox {
         }
     }
 
-    /// Wants a ping although nothing waits for one, unless an answer is owed already.
+    /// Requests a ping although no stanza waits for one, unless an answer is owed
+    /// already.
     pub fn want_ping(&self, now: Instant) {
         if let Some(barriers) = &mut self.state().barriers {
             barriers.want(now);
@@ -479,38 +485,35 @@ impl Outbox {
         self.writable.notify_one();
     }
 
-    /// Since when the server owes us an answer, if it does.
+    /// The time since which the server owes an answer, if it does.
     pub fn owed_since(&self) -> Option<Instant> {
         self.state().barriers.as_ref()?.owed_since()
     }
 
-    /// Whether the server has confirmed everything.
     pub fn is_settled(&self) -> bool {
         self.state().queue.is_settled()
     }
 
-    /// Waits until something may be written that could not before.
+    /// Waits until a stanza has become writable.
     pub async fn writable(&self) {
         self.writable.notified().await;
     }
 
-    /// Waits until something was rejected.
     pub async fn rejection(&self) {
         self.rejection.notified().await;
     }
 
-    /// Takes what was rejected.
     pub fn take_rejected(&self) -> Vec<Rejected> {
         std::mem::take(&mut self.state().rejected)
     }
 
-    /// Takes what has waited for the stream too long.
+    /// Removes the stanzas that have waited too long for the stream.
     pub fn take_late(&self, now: Instant) -> Vec<Envelope> {
         accepted_never(self.state().queue.take_late(self.max_wait, now))
     }
 }
 
-/// What is only written again is not reported: it was accepted once.
+/// Replayed stanzas are not reported: the server accepted them once.
 fn accepted_never(stanzas: Vec<QueuedStanza>) -> Vec<Envelope> {
     let stanzas = stanzas.into_iter().filter(|stanza| !stanza.replayed);
     stanzas.map(|stanza| stanza.envelope).collect()

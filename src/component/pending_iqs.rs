@@ -22,23 +22,23 @@ use crate::host::Host;
 use crate::servers::NoAnswer;
 use crate::stanza::{Kind, Stanza};
 
-/// Starts the id of every iq of every gateway's own.
+/// The ids of all gateways' own iqs start with this mark.
 pub(super) const ID_MARK: &str = "strait-";
-/// A server that answers later is slow, or the answer went elsewhere.
+/// After this time, the server is slow, or the answer went elsewhere.
 pub(super) const OVERDUE: Duration = Duration::from_secs(5);
-/// The longest wait for an answer. A list of many sessions takes a server long.
+/// The longest wait for an answer. A server takes long to list many sessions.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The mechanism that sent an iq, and what it needs to take the answer.
 #[derive(Debug)]
 pub(super) enum IqPurpose {
-    /// Everything written up to this position is settled.
+    /// The answer settles everything written up to this position.
     Barrier(u64),
-    /// The probe of this number.
+    /// The probe with this number.
     RoutingProbe(u64),
     FromCheck,
     ServerDiscovery,
-    /// Passed on as it is.
+    /// The answer goes to the caller unchanged.
     Request(oneshot::Sender<Result<Stanza, NoAnswer>>),
 }
 
@@ -47,15 +47,15 @@ pub(super) enum IqPurpose {
 pub(super) enum IqReply {
     Result,
     Error,
-    /// The iq itself, routed to its sender.
+    /// The server routed the iq itself to its sender.
     Returned,
 }
 
-/// A stanza from the server, seen from the table of pending iqs.
+/// A stanza from the server, compared with the pending iqs.
 #[derive(Debug)]
 pub(super) enum Recognised {
     Unrelated,
-    /// The id is one of ours, but nothing waits for this stanza (any more).
+    /// The id has this table's prefix, but no iq is pending for the stanza (any more).
     Late,
     Answer(IqPurpose, IqReply),
 }
@@ -89,7 +89,7 @@ impl PendingIqs {
         self.pending.lock()
     }
 
-    /// An iq that is to be written now; its answer will have this `purpose`.
+    /// Creates an iq to write now; the answer will have this `purpose`.
     pub fn create(
         &self,
         purpose: IqPurpose,
@@ -119,7 +119,7 @@ impl PendingIqs {
         )
     }
 
-    /// Whether `stanza`, from the server, answers one of these iqs.
+    /// Matches `stanza`, from the server, with the pending iqs.
     pub fn recognise(&self, stanza: &Stanza) -> Recognised {
         let Some(id) = stanza.id().filter(|_| stanza.kind() == Kind::Iq) else {
             return Recognised::Unrelated;
@@ -142,14 +142,15 @@ impl PendingIqs {
         };
         let purpose = iq.remove().purpose;
         if let IqPurpose::Barrier(through) = purpose {
-            // The answers to those before it may be lost, but nothing waits for them.
+            // Answers to earlier barriers may be lost, but no stanza waits for
+            // those answers.
             pending.retain(|_, iq| !matches!(iq.purpose, IqPurpose::Barrier(to) if to <= through));
         }
         Recognised::Answer(purpose, reply)
     }
 
-    /// Gives up what has waited too long. Barriers stay: the stream ends
-    /// when none of them is answered. Whether an answer is [`OVERDUE`];
+    /// Removes the iqs that have waited too long. Barriers stay: the stream ends
+    /// when no barrier is answered. Returns true if an answer is [`OVERDUE`];
     /// requests may take long.
     pub fn expire(&self, now: Instant) -> bool {
         let mut overdue = false;
@@ -163,7 +164,7 @@ impl PendingIqs {
         overdue
     }
 
-    /// The stream is down: nothing will be answered.
+    /// Fails all pending iqs when the stream ends: no answer will arrive.
     pub fn clear(&self) {
         let pending = std::mem::take(&mut *self.pending());
         pending
@@ -181,12 +182,11 @@ impl PendingIq {
     }
 }
 
-/// XEP-0199.
+/// A ping (XEP-0199).
 pub(super) fn ping() -> Element {
     Element::bare("ping", xmpp_parsers::ns::PING)
 }
 
-/// A host as an address.
 pub(super) fn jid(host: &Host) -> Jid {
     Jid::new(host.as_str()).unwrap_or_else(|_| unreachable!("{host} is a domain"))
 }

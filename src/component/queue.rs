@@ -1,5 +1,4 @@
-//! The stanzas for the server: those that wait, and those that are written and
-//! not confirmed.
+//! The stanzas for the server: those that wait, and those written but not confirmed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +13,12 @@ use crate::delivery::SendWindow;
 use crate::envelope::Envelope;
 use crate::stanza::{Refusal, Stanza};
 
-/// Bytes written and not confirmed at most: bounds what is written twice when
-/// the server goes away, and lets confirmations come in time even from a
-/// server that reads 50 kB/s.
+/// Bytes written and not confirmed, at most. The limit bounds what is written
+/// twice after the server fails, and lets confirmations arrive in time even from
+/// a server that reads 50 kB/s.
 const WINDOW: usize = 256 * 1024;
 
-/// What an outbox holds: its bound and its gauge.
+/// The size of an outbox: its bound and its gauge.
 #[derive(Debug)]
 pub(super) struct OutboxLoad {
     bytes: AtomicUsize,
@@ -27,14 +26,13 @@ pub(super) struct OutboxLoad {
     stanzas: IntGauge,
 }
 
-/// The room of one stanza in an outbox; given back when dropped.
+/// The share of one stanza in an outbox's bound, released on drop.
 #[derive(Debug)]
 pub(super) struct OutboxRoom {
     load: Arc<OutboxLoad>,
     bytes: usize,
 }
 
-/// One stanza for the server.
 #[derive(Debug)]
 pub(super) struct QueuedStanza {
     pub envelope: Envelope,
@@ -42,35 +40,36 @@ pub(super) struct QueuedStanza {
     pub local: Stanza,
     /// Bytes of `local`.
     pub len: usize,
-    /// Since when it waits; `None`: since it enters the queue (again).
+    /// The start of the wait; `None` stands for the time at which the stanza
+    /// enters the queue (again).
     pub since: Option<Instant>,
-    /// The sender is of another domain than the stream.
+    /// The sender is in another domain than the stream.
     pub foreign: bool,
-    /// The server had accepted it once: it is only written again to be sure.
+    /// The server had accepted the stanza once; the gateway writes it again in
+    /// case the server lost it.
     pub replayed: bool,
     /// `None` once the server has accepted it.
     pub room: Option<OutboxRoom>,
 }
 
-/// How a stream ended.
+/// The way in which a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// In order, or for a reason that the server gave.
+    /// The server ended the stream in order, or gave a reason.
     Orderly,
-    /// The same, because of something that we wrote.
+    /// The server ended the stream because of something that the gateway wrote.
     Blamed,
-    /// The same, because of a stanza's sender.
+    /// The server ended the stream because of a stanza's sender.
     BlamedSender,
-    /// The connection was gone.
+    /// The connection broke.
     Died,
-    /// Nothing had come for some time.
+    /// The server had sent nothing for some time.
     FellSilent,
 }
 
 /// A stanza that must not be written to the server, or not again.
 #[derive(Debug)]
 pub(super) struct Rejected {
-    /// The stanza.
     pub envelope: Envelope,
     /// The error reply for its sender.
     pub refusal: Refusal,
@@ -85,14 +84,14 @@ impl OutboxLoad {
         })
     }
 
-    /// Room for a stanza of `len` bytes, if there is any. A stanza larger than
-    /// the bound still passes alone.
+    /// Reserves `len` bytes if the bound allows it. A stanza larger than the
+    /// bound still passes alone.
     pub fn room(self: &Arc<Self>, len: usize) -> Option<OutboxRoom> {
         let (before, room) = self.add(len);
         (before == 0 || before + room.bytes <= self.limit).then_some(room)
     }
 
-    /// The same, whether there is any or not.
+    /// Reserves `len` bytes even beyond the bound.
     pub fn room_anyway(self: &Arc<Self>, len: usize) -> OutboxRoom {
         self.add(len).1
     }
@@ -114,18 +113,17 @@ impl Drop for OutboxRoom {
     }
 }
 
-/// The stanzas of an outbox, in order.
 #[derive(Debug)]
 pub(super) struct StanzaQueue {
-    /// From the senders, who take no lock.
+    /// Senders fill this channel without a lock.
     arrivals: mpsc::UnboundedReceiver<QueuedStanza>,
     window: SendWindow<QueuedStanza>,
-    /// Bytes written to the present stream and not confirmed.
+    /// Bytes written to the current stream and not confirmed.
     unconfirmed: usize,
-    /// The number of the last stanza written to the present stream; 0 for none.
+    /// The number of the last stanza written to the current stream; 0 for none.
     last: u64,
-    /// Stanzas up to this number are written one at a time, because one of
-    /// them is suspected to have ended a stream.
+    /// Stanzas up to this number are written one at a time, because one of them
+    /// is suspected to have ended a stream.
     suspects: u64,
 }
 
@@ -153,21 +151,21 @@ impl StanzaQueue {
         self.window.push(QueuedStanza { since, ..stanza }, len);
     }
 
-    /// The next stanza to write, and its number if it was written before.
+    /// The next stanza to write, with its number if the stanza was written before.
     fn next(&self) -> Option<(Option<u64>, &QueuedStanza)> {
         let next = self.window.iter().nth(self.window.awaiting_ack())?;
         Some((next.number, &next.item))
     }
 
-    /// Whether a stanza that may end the stream is on it, or is the next.
+    /// A suspected stanza is on the stream, or is the next to write.
     pub fn is_suspicious(&self) -> bool {
         let written = self.window.awaiting_ack() > 0 && self.last <= self.suspects;
         let next = self.next().and_then(|(number, _)| number);
         written || next.is_some_and(|number| number <= self.suspects)
     }
 
-    /// Appends what may be written now to `out`; the number of the last stanza
-    /// that waits for its confirmation, if one does.
+    /// Appends the stanzas that may be written now to `out`; returns the number
+    /// of the last stanza that waits for its confirmation, if there is one.
     pub fn write_to(&mut self, out: &mut BytesMut, now: Instant) -> Option<u64> {
         self.pull(now);
         while let Some((_, stanza)) = self.next() {
@@ -185,20 +183,20 @@ impl StanzaQueue {
         (self.window.awaiting_ack() > 0).then_some(self.last)
     }
 
-    /// Takes out what the server has accepted: all up to the number `through`.
+    /// Removes the stanzas that the server has accepted: all up to the number `through`.
     pub fn settle(&mut self, through: u64) -> Vec<QueuedStanza> {
         let settled: Vec<QueuedStanza> = match self.window.acknowledge(through) {
             Ok(settled) => settled.map(|entry| entry.item).collect(),
-            // The number is not one of ours: nothing is settled.
+            // The number is not from this queue: nothing is settled.
             Err(_) => Vec::new(),
         };
         self.unconfirmed -= settled.iter().map(|stanza| stanza.len).sum::<usize>();
         settled
     }
 
-    /// The stream is gone; `blamed`: because of something on it. The stanza
-    /// that must have been it, if that is certain; if not, what was not
-    /// confirmed is written one by one.
+    /// Handles the end of the stream; `blamed` if a stanza on the stream caused
+    /// the end. Returns that stanza if it is certain; if not, the unconfirmed
+    /// stanzas are written one by one.
     pub fn detached(&mut self, blamed: bool) -> Option<QueuedStanza> {
         let mut culprit = None;
         let last = self.last;
@@ -208,13 +206,13 @@ impl StanzaQueue {
         } else if blamed {
             self.suspects = self.suspects.max(last);
         }
-        // Nothing has the number 0, so this can't fail: all is written again.
+        // No stanza has the number 0, so this can't fail: all are written again.
         let _ = self.window.reconnect(0);
         (self.unconfirmed, self.last) = (0, 0);
         culprit
     }
 
-    /// Puts `stanzas` in front of all others; while there is no stream.
+    /// Puts `stanzas` in front of all others; only while there is no stream.
     pub fn put_in_front(&mut self, stanzas: Vec<QueuedStanza>, now: Instant) {
         if stanzas.is_empty() {
             return;
@@ -226,7 +224,7 @@ impl StanzaQueue {
         }
     }
 
-    /// Takes out those of what is still to be written that are `wanted`.
+    /// Removes the stanzas still to be written that are `wanted`.
     fn take_waiting(&mut self, wanted: impl Fn(&QueuedStanza) -> bool) -> Vec<QueuedStanza> {
         let last = self.last;
         let taken = self.window.extract(|entry| {
@@ -235,27 +233,26 @@ impl StanzaQueue {
         taken.into_iter().map(|entry| entry.item).collect()
     }
 
-    /// Takes out what is to be written and has a foreign sender.
+    /// Removes the stanzas still to be written that have a foreign sender.
     pub fn take_foreign(&mut self, now: Instant) -> Vec<QueuedStanza> {
         self.pull(now);
         self.take_waiting(|stanza| stanza.foreign)
     }
 
-    /// Takes out what has waited for the stream for `max_wait`. What is
-    /// written on a stream that is up waits for its confirmation as long as
-    /// that takes.
+    /// Removes the stanzas that have waited for the stream for `max_wait`. A
+    /// stanza written on a stream that is up waits for its confirmation without a
+    /// limit.
     pub fn take_late(&mut self, max_wait: Duration, now: Instant) -> Vec<QueuedStanza> {
         self.pull(now);
         let is_late = |since| now.saturating_duration_since(since) >= max_wait;
         self.take_waiting(|stanza| stanza.since.is_some_and(is_late))
     }
 
-    /// Whether the server has confirmed everything.
     pub fn is_settled(&self) -> bool {
         self.arrivals.is_empty() && self.window.is_empty()
     }
 
-    /// Takes out everything, and takes nothing any more.
+    /// Removes all stanzas; the queue accepts no more.
     pub fn close(&mut self, now: Instant) -> Vec<QueuedStanza> {
         self.arrivals.close();
         self.pull(now);

@@ -1,4 +1,4 @@
-//! What the server sends: stanzas go to the workers, the rest is dealt with here.
+//! Reads from the server: stanzas go to the workers, all other elements are handled here.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::metrics::Metrics;
 use crate::stanza::{Cut, Fault, Limits, Refusal, Scanner, Stanza};
 
 /// A server that sends stanzas but no answer to a ping is given up after this
-/// time. Longer than [`SILENCE`]: it lives, and may just be slow.
+/// time. The limit is longer than [`SILENCE`]: such a server is alive, and may
+/// just be slow.
 const UNANSWERED: Duration = Duration::from_secs(120);
-/// How much to make room for before each read.
+/// Bytes of free buffer before each read.
 const CHUNK: usize = 32 * 1024;
 
-/// Reads one stream.
 pub(super) struct Reader<'a> {
     pub settings: &'a Settings,
     pub metrics: &'a Metrics,
@@ -32,8 +32,9 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads `early` and then from `read`, until the stream ends or `stop`.
-    /// Never stops between taking a stanza off the stream and handing it over.
+    /// Reads `early` and then from `read`, until the stream ends or `stop`. The
+    /// reader never stops between cutting a stanza off the stream and handing
+    /// that stanza over.
     pub async fn run(
         &self,
         mut read: OwnedReadHalf,
@@ -61,7 +62,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Deals with everything that `scanner` has whole.
+    /// Handles every complete element in `scanner`.
     async fn empty(&self, scanner: &mut Scanner) -> Result<(), Failure> {
         while let Some(cut) = scanner.next()? {
             match cut {
@@ -87,8 +88,8 @@ impl Reader<'_> {
         self.intake.take(envelope).await;
     }
 
-    /// Tells the sender. Counted as taken too, so that the counters balance:
-    /// the relay never sees this stanza.
+    /// Sends an error reply to the sender. The counters count the stanza as
+    /// taken, too, so that they balance: the relay never receives it.
     fn refuse(&self, head: Option<&Stanza>, fault: &Fault) {
         let reason = fault.reason();
         self.metrics.taken.with_label_values(&["component"]).inc();
@@ -108,7 +109,7 @@ impl Reader<'_> {
     }
 
     /// # Errors
-    /// When it is a stream error, which ends the stream.
+    /// The element is a stream error, which ends the stream.
     fn other(&self, bytes: &[u8]) -> Result<(), Failure> {
         let element = element(bytes);
         tracing::debug!(
@@ -120,7 +121,6 @@ impl Reader<'_> {
             .map_or(Ok(()), Err)
     }
 
-    /// Waits for bytes and appends them to `buffer`.
     async fn fill(&self, read: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<(), Failure> {
         buffer.reserve(CHUNK);
         match read.try_read_buf(buffer) {
@@ -129,7 +129,7 @@ impl Reader<'_> {
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(Failure::from_io(error)),
         }
-        // Everything that had come is dealt with: only now is an answer missing.
+        // All received bytes are processed: only now does a missing answer count.
         let waiting = Instant::now();
         if self
             .outbox
@@ -146,7 +146,8 @@ impl Reader<'_> {
                 Ok(Ok(_)) => return Ok(()),
                 Ok(Err(error)) => return Err(Failure::from_io(error)),
                 Err(_) if asked.is_some() => return Err(Failure::Silent(SILENCE)),
-                // Asked meanwhile, by a stanza's barrier or now: wait for that answer.
+                // A stanza's barrier may have asked meanwhile; if not, ping now.
+                // Then wait for that answer.
                 Err(_) => self.outbox.want_ping(Instant::now()),
             }
         }
@@ -157,10 +158,9 @@ fn closed() -> Failure {
     Failure::Vanished("end of the connection".to_owned())
 }
 
-/// Parses an element that was cut out of a stream.
 fn element(bytes: &[u8]) -> Option<Element> {
     let text = std::str::from_utf8(bytes).ok()?;
-    // What the stream's header declared.
+    // The stream header declared these namespaces.
     let document = format!(
         "<stream:stream xmlns='{}' xmlns:stream='{}'>{text}</stream:stream>",
         xmpp_parsers::ns::COMPONENT,

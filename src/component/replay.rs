@@ -1,11 +1,12 @@
-//! What a server that dies may not have kept although it had accepted it
+//! Messages that a server accepted shortly before it died, and may not have kept
 //! (`component.replay`).
 //!
-//! A pong proves that a stanza is the server's, not that it was delivered or
-//! stored: some servers lose the last seconds when they are killed. Messages
-//! of that time are written again, marked with a delay (XEP-0203), to the
-//! server that takes over. Those that had been delivered come twice. Presence
-//! and iqs are not repeated: they are outdated, or might be done twice.
+//! A pong proves that the server accepted a stanza, not that it was delivered or
+//! stored: some servers lose the last seconds when they are killed. The gateway
+//! writes the messages of that time again, marked with a delay (XEP-0203), to the
+//! server that takes over. Messages that had been delivered arrive twice.
+//! Presence and iqs are not repeated: they are outdated, or might be executed
+//! twice.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
@@ -20,20 +21,20 @@ use super::queue::QueuedStanza;
 use crate::host::Host;
 use crate::stanza::Kind;
 
-/// What the server accepted lately, oldest first.
+/// The messages that the server accepted lately, oldest first.
 #[derive(Debug)]
 pub(super) struct Replay {
     time: Duration,
-    /// Bytes kept at most; the oldest go first.
+    /// Bytes kept at most; the oldest messages are dropped first.
     limit: usize,
     bytes: usize,
     kept: VecDeque<(Instant, QueuedStanza)>,
-    /// When the server last gave a sign of life.
+    /// The time of the server's last answer.
     alive_at: Option<Instant>,
 }
 
 impl Replay {
-    /// Of the last `time`; nothing if that is zero.
+    /// Keeps the messages of the last `time`; none if `time` is zero.
     pub(super) fn new(time: Duration, limit: usize) -> Self {
         Self {
             time,
@@ -44,7 +45,7 @@ impl Replay {
         }
     }
 
-    /// The server has accepted `accepted`.
+    /// Keeps a stanza that the server has accepted, if it is a message.
     pub(super) fn keep(&mut self, mut accepted: QueuedStanza, now: Instant) {
         let stanza = &accepted.envelope.stanza;
         let is_message = stanza.kind() == Kind::Message && stanza.stanza_type() != Some("error");
@@ -59,13 +60,14 @@ impl Replay {
         }
     }
 
-    /// The server answered at `now`: what it accepted long before is safe.
+    /// The server answered at `now`: messages accepted more than `time` before are safe.
     pub(super) fn alive(&mut self, now: Instant) {
         self.alive_at = Some(now);
         self.forget_before(now);
     }
 
-    /// The server died; `silent`: some time ago, unnoticed. What to write again.
+    /// Returns the messages to write again; `silent` means that the server died
+    /// some time ago, unnoticed.
     pub(super) fn died(&mut self, silent: bool, domain: &Host, now: Instant) -> Vec<QueuedStanza> {
         if !silent {
             self.forget_before(now);
@@ -75,7 +77,7 @@ impl Replay {
         kept.map(|(_, stanza)| marked(stanza, domain)).collect()
     }
 
-    /// The server stopped in order, and has kept everything.
+    /// The server stopped in order, and has stored all messages.
     pub(super) fn stopped(&mut self) {
         self.kept.clear();
         self.bytes = 0;
@@ -96,12 +98,12 @@ impl Replay {
     }
 }
 
-/// Bytes of memory, about: the envelope may have a copy of its own.
+/// Bytes of memory, about: the envelope may have its own copy of the stanza.
 fn weight(stanza: &QueuedStanza) -> usize {
     2 * stanza.len + size_of::<QueuedStanza>()
 }
 
-/// Says when it was first handed over, once.
+/// Adds a delay with the time at which the gateway first took the stanza, once.
 fn marked(mut stanza: QueuedStanza, domain: &Host) -> QueuedStanza {
     if !stanza.replayed && !stanza.local.payload().is_empty() {
         let first = SystemTime::now() - stanza.envelope.taken_at.elapsed();
@@ -183,7 +185,7 @@ mod tests {
             only.starts_with(parts.0) && only.ends_with(parts.1),
             "{only}"
         );
-        // It died again, before the first had come through.
+        // The server dies again, before the replayed messages are safe.
         for stanza in again {
             replay.keep(stanza, start + 3 * TIME);
         }

@@ -1,4 +1,4 @@
-//! When to try again, and how much to say about it.
+//! Delays between attempts to attach, and log lines about an outage.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,32 +8,32 @@ use tokio::time::Instant;
 
 use super::failure::{Failure, Patience};
 
-/// With the jitter, which doubles at most, this is tried again within 2 s.
+/// With the jitter, which doubles a delay at most, the next attempt starts within 2 s.
 const SHORT: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter()
     .with_min_delay(Duration::from_millis(100))
     .with_max_delay(Duration::from_secs(1))
     .without_max_times();
-/// The same all the time: within 2 s of the end of another gateway its standby
-/// takes over.
+/// The delay does not grow: a standby takes over within 2 s of the end of another
+/// gateway.
 const STANDBY: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter()
     .with_min_delay(Duration::from_secs(1))
     .with_max_delay(Duration::from_secs(1))
     .without_max_times();
-/// Within 30 s, jitter included. It starts low because a server that is just
-/// starting may not know its domains yet.
+/// The next attempt starts within 30 s, jitter included. The delay starts low
+/// because a server that is just starting may not know its domains yet.
 const LONG: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter()
     .with_min_delay(Duration::from_millis(500))
     .with_max_delay(Duration::from_secs(15))
     .without_max_times();
-/// A stream that lived this long was a good one: what follows is a new outage.
+/// A stream that lasted this long ends the outage: the next failure starts a new one.
 const STABLE: Duration = Duration::from_secs(10);
-/// Between two log lines about the same outage, at first and at most.
+/// The time between two log lines about the same outage, at first and at most.
 const REMIND: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(600));
 
-/// One outage: the attempts since the last stream that lived.
+/// The attempts since the last stream that lasted.
 #[derive(Debug)]
 pub(super) struct Outage {
     short: ExponentialBackoff,
@@ -44,19 +44,17 @@ pub(super) struct Outage {
     spoke_at: Option<Instant>,
 }
 
-/// How much to log about a failure.
+/// The detail of a log line about a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LogDetail {
-    /// What happened and what to do.
+    /// The failure and the advice.
     Everything,
-    /// What happened.
+    /// The failure alone.
     Briefly,
-    /// Nothing.
     Nothing,
 }
 
 impl Outage {
-    /// Before the first attempt.
     pub fn new() -> Self {
         Self {
             short: SHORT.build(),
@@ -68,26 +66,25 @@ impl Outage {
         }
     }
 
-    /// A stream has ended that lived for `lived`.
+    /// A stream has ended that lasted for `lived`.
     pub fn interrupted(&mut self, lived: Duration) {
         if lived >= STABLE {
             *self = Self::new();
         }
     }
 
-    /// How long to wait before trying again after `failure`.
     pub fn delay(&mut self, failure: &Failure) -> Duration {
         let backoff = match failure.patience() {
             Patience::Short => &mut self.short,
             Patience::Standby => &mut self.standby,
             Patience::Long => &mut self.long,
         };
-        // Without a maximum it never runs out.
+        // A backoff without a maximum number of attempts never ends.
         backoff.next().unwrap_or(STABLE)
     }
 
-    /// How much to say about `failure`: everything about each reason once,
-    /// then a reminder in growing intervals.
+    /// The log has the full advice for each reason once, then a reminder in
+    /// growing intervals.
     pub fn tell(&mut self, failure: &Failure, now: Instant) -> LogDetail {
         if self.told.insert(failure.reason()) {
             self.spoke_at = Some(now);

@@ -1,18 +1,19 @@
-//! Whether the server routes everything for our domain to our stream.
+//! A probe that checks whether the server routes all stanzas for the domain to
+//! this stream.
 //!
 //! A server may route stanzas for the domain elsewhere too: ejabberd lets any
 //! number of components attach as one domain and chooses one at random for each
 //! stanza, and with `domain_balancing` or `global_routes` even without a second
-//! one for it. Nothing on the stream shows that. A round of the probe is a few
-//! iqs that the gateway sends to itself through the server: those that do not
-//! return were misrouted, and those that arrive without having been sent on
-//! this stream show where they belong.
+//! one for the domain. No stanza on the stream shows such routes. A round of the
+//! probe is a few iqs that the gateway sends to itself through the server: the
+//! iqs that do not return were misrouted, and the iqs that arrive without having
+//! been sent on this stream show where they belong.
 //!
-//! There is a round when the stream is attached, and when something looks wrong:
+//! A round starts when the stream is attached, and when one of these happens:
 //! - an iq of the gateway's own (barrier, probe, from-check, server discovery)
 //!   has no answer after [`OVERDUE`](super::pending_iqs::OVERDUE);
 //! - another gateway's probe arrives, or a stanza for another domain;
-//! - the round before found something: until a whole round finds nothing.
+//! - the round before found something: rounds continue until a whole round finds nothing.
 
 use std::time::Duration;
 
@@ -25,18 +26,18 @@ use crate::host::Host;
 use crate::servers::{self, ServerProblem};
 use crate::stanza::{Kind, Stanza};
 
-/// Starts the localpart of the addresses of every gateway's probes.
+/// The localpart of every gateway's probe addresses starts with this mark.
 const MARK: &str = "strait-probe-";
 /// Probes in a round: with two streams, one time in 65,536 all return.
 const COUNT: u64 = 16;
 /// The shortest time between two rounds.
 const EVERY: Duration = Duration::from_secs(10);
-/// The same while stanzas are misrouted: the end of that should show soon.
+/// The shortest time while stanzas are misrouted: the end of that should show soon.
 const EVERY_MISROUTED: Duration = Duration::from_secs(2);
 /// The time in which later probes may overtake one before it counts as lost.
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
-/// The routing probe of one component, through all its streams.
+/// The routing probe of one component, across all of its streams.
 #[derive(Debug)]
 pub(super) struct RoutingProbe {
     domain: Host,
@@ -52,24 +53,25 @@ struct ProbeRound {
     since: Instant,
     first: u64,
     returned: u64,
-    /// The last one that returned: probes of one stream return in order.
+    /// The number of the last probe that returned: probes of one stream return in order.
     last_returned: u64,
     stranger: Option<Misrouted>,
 }
 
-/// What the server routes elsewhere, or to us although it is not ours.
+/// Stanzas that the server routes elsewhere, or to this stream although they are
+/// for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Misrouted {
-    /// The server gives us what is for another stream: it is that domain's.
+    /// The server routes stanzas for this other domain to the gateway's stream.
     OtherDomain(String),
-    /// Another gateway is attached as our domain.
+    /// Another gateway is attached as the same domain.
     OtherGateway,
-    /// So many probes of one round did not return.
+    /// This many probes of one round did not return.
     Lost(u64),
 }
 
-/// Whether `stanza` is a probe, whichever gateway's. Only a component with a
-/// stream of a domain can send from the domain to itself.
+/// Recognises a probe of any gateway. Only a component with a stream of a domain
+/// can send from the domain to itself.
 pub(super) fn is_probe(stanza: &Stanza) -> bool {
     let (Kind::Iq, Some(id), Some(to)) = (stanza.kind(), stanza.id(), stanza.to()) else {
         return false;
@@ -91,7 +93,7 @@ impl RoutingProbe {
         }
     }
 
-    /// A round begins; the numbers of its probes.
+    /// Starts a round; returns the numbers of its probes.
     pub fn begin(&mut self, now: Instant) -> impl Iterator<Item = u64> + use<> {
         let first = self.sent + 1;
         self.sent += COUNT;
@@ -105,19 +107,18 @@ impl RoutingProbe {
         first..first + COUNT
     }
 
-    /// Sender and recipient of a probe: they differ from probe to probe,
+    /// The sender and recipient of a probe. They differ from probe to probe,
     /// because a server may choose a stream by either.
     pub fn address(&self, number: u64) -> Option<Jid> {
         Jid::new(&format!("{MARK}{number}@{}", self.domain)).ok()
     }
 
-    /// The stream is gone; what was found was about that stream.
+    /// Discards the round and its result: both were about the stream that ended.
     pub fn detached(&mut self) {
         self.round = None;
         self.found = None;
     }
 
-    /// A probe has returned to this stream.
     pub fn returned(&mut self, number: u64) {
         if let Some(round) = &mut self.round
             && number >= round.first
@@ -127,7 +128,7 @@ impl RoutingProbe {
         }
     }
 
-    /// A stanza for `domain` has arrived that does not belong on this stream.
+    /// Records a stanza for `domain`, which does not belong on this stream.
     pub fn stranger(&mut self, domain: &str) {
         if let Some(round) = &mut self.round {
             if self.domain == *domain {
@@ -138,8 +139,8 @@ impl RoutingProbe {
         }
     }
 
-    /// Time has passed; `overdue`: an iq of ours has no answer. Whether a new
-    /// round is to begin.
+    /// Evaluates the round; `overdue` if an iq of the gateway's own has no
+    /// answer. Returns true if a new round is to start.
     pub fn tend(&mut self, now: Instant, overdue: bool) -> bool {
         let Some(round) = &self.round else {
             return false;
@@ -147,22 +148,22 @@ impl RoutingProbe {
         let age = now.saturating_duration_since(round.since);
         let seen = round.seen(age);
         let is_over = age >= self.found.as_ref().map_or(EVERY, |_| EVERY_MISROUTED);
-        // Only a whole round in which nothing was seen shows that it is over.
+        // Only a whole round without a finding shows that stanzas are routed
+        // correctly again.
         if seen.is_some() || is_over && round.returned == COUNT {
             self.found = seen;
         }
         is_over && (overdue || self.found.is_some())
     }
 
-    /// What is misrouted at present.
     pub fn found(&self) -> Option<&Misrouted> {
         self.found.as_ref()
     }
 
-    /// The same when it is of another sort than what was reported last.
+    /// Returns the current finding when its kind differs from the one reported last.
     pub fn news(&mut self) -> Option<Option<Misrouted>> {
         let same = match (&self.reported, &self.found) {
-            // How many are lost differs from round to round.
+            // The number of lost probes differs from round to round.
             (Some(Misrouted::Lost(_)), Some(Misrouted::Lost(_))) => true,
             (reported, found) => reported == found,
         };
@@ -179,7 +180,7 @@ impl ProbeRound {
         if self.stranger.is_some() {
             return self.stranger.clone();
         }
-        // A server that is slow has not returned the last ones either.
+        // A slow server has not returned the last probes either.
         let sent = (self.last_returned + 1).saturating_sub(self.first);
         let lost = sent.saturating_sub(self.returned);
         (lost > 0 && age >= OVERTAKEN).then_some(Misrouted::Lost(lost))
@@ -187,7 +188,7 @@ impl ProbeRound {
 }
 
 impl Misrouted {
-    /// What it means and what to change.
+    /// The meaning for people, and the configuration to change.
     pub fn advice(&self, domain: &Host, server: &Endpoint) -> String {
         let advice = |problem| servers::advice(problem, domain);
         match self {
@@ -218,7 +219,7 @@ mod tests {
         Host::new(name).unwrap()
     }
 
-    /// A probe whose first round has begun.
+    /// A probe whose first round has started.
     fn begun(now: Instant) -> (RoutingProbe, Vec<u64>) {
         let mut probe = RoutingProbe::new(&host("example.test"));
         let sent = probe.begin(now).collect();
@@ -265,14 +266,14 @@ mod tests {
         assert_eq!(probe.news(), None);
         probe.tend(after(now, 1), false);
         assert_eq!(probe.news(), Some(Some(Misrouted::Lost(3))));
-        // In the next round others are lost: no news.
+        // The next round loses other probes: the finding is no news.
         assert!(probe.tend(after(now, 2), false));
         let sent: Vec<u64> = probe.begin(after(now, 2)).collect();
         probe.returned(sent[15]);
         probe.tend(after(now, 3), false);
         assert_eq!(probe.news(), None);
         assert_eq!(probe.found(), Some(&Misrouted::Lost(15)));
-        // And then none.
+        // The third round loses none.
         assert!(probe.tend(after(now, 4), false));
         probe.begin(after(now, 4)).for_each(drop);
         (33..=48).for_each(|number| probe.returned(number));
@@ -287,7 +288,7 @@ mod tests {
         sent[..7].iter().for_each(|number| probe.returned(*number));
         assert!(probe.tend(after(now, 11), true));
         assert_eq!(probe.news(), None);
-        // They return when the next round has begun already.
+        // The probes return after the next round has started.
         probe.begin(after(now, 11)).for_each(drop);
         sent[7..].iter().for_each(|number| probe.returned(*number));
         probe.tend(after(now, 13), true);
@@ -335,7 +336,7 @@ mod tests {
         probe.detached();
         assert_eq!(probe.news(), Some(None));
         let again: Vec<u64> = probe.begin(after(now, 3)).collect();
-        // A late one of the stream before counts for nothing.
+        // A late probe of the former stream does not count.
         probe.returned(sent[3]);
         again.iter().for_each(|number| probe.returned(*number));
         probe.tend(after(now, 5), false);

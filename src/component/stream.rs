@@ -11,10 +11,11 @@ use super::failure::Failure;
 use super::reader::Reader;
 use super::writer::{Farewell, write};
 
-/// How long the other side may take to say goodbye.
+/// The longest wait for the other side to close.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// Reads and writes until the stream ends; says why, or nothing after `shutdown`.
+/// Reads and writes until the stream ends; returns the failure, or `None` after
+/// `shutdown`.
 pub(super) async fn live(
     reader: Reader<'_>,
     attached: Attached,
@@ -28,7 +29,7 @@ pub(super) async fn live(
     tokio::select! {
         failure = &mut reading => {
             if let Some(farewell) = failure.as_ref().and_then(farewell) {
-                // Behind a whole stanza, or not at all.
+                // The farewell follows a complete stanza, or is left out.
                 if hang_up.send(farewell).is_ok() {
                     let _ = timeout(GOODBYE, writing).await;
                 }
@@ -36,9 +37,9 @@ pub(super) async fn live(
             failure
         }
         written = &mut writing => {
-            // What the server still had to say: stanzas, or why it closed. It
-            // closes the connection: a server that sees it closed before it
-            // has written everything drops the rest (Prosody does).
+            // The server may still send stanzas or a stream error. The server
+            // closes the connection: a server that finds the connection closed
+            // before it has written everything drops the rest (Prosody does).
             let last = match timeout(GOODBYE, &mut reading).await {
                 Ok(last) => last,
                 Err(_) => {
@@ -51,11 +52,11 @@ pub(super) async fn live(
     }
 }
 
-/// What is left to say after the stream has ended this way.
+/// The farewell after the stream has failed this way.
 fn farewell(failure: &Failure) -> Option<Farewell> {
     match failure {
         Failure::Unreadable(_) => Some(Farewell::NotWellFormed),
-        // There is nobody to say it to.
+        // No server is left to receive a farewell.
         Failure::Silent(_) | Failure::Broken(_) => None,
         _ => Some(Farewell::Close),
     }

@@ -1,4 +1,4 @@
-//! Keeps the stream up.
+//! The task that keeps the stream up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
 
-/// Attaches, reads and writes; behind a [`super::Component`].
+/// The task behind a [`super::Component`]: attaches, reads and writes.
 #[derive(Debug)]
 pub struct ComponentTask {
     settings: Settings,
@@ -29,7 +29,6 @@ pub struct ComponentTask {
     outbox: Arc<Outbox>,
     attachment: watch::Sender<Attachment>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
-    /// Shows whether the stream is up.
     attached: IntGauge,
     attached_times: u64,
 }
@@ -55,15 +54,15 @@ impl ComponentTask {
         }
     }
 
-    /// The name under which it attaches.
+    /// The component attaches under this name.
     pub(super) fn domain(&self) -> &Host {
         &self.settings.domain
     }
 
-    /// Keeps the stream up and hands what the server sends to `intake`, until
-    /// `shutdown`; then writes what is waiting, waits for the server to
-    /// confirm it (2 s at most), closes the stream, and returns what the
-    /// server has not confirmed. `intake` must go on taking until this returns.
+    /// Keeps the stream up and hands the server's stanzas to `intake`, until
+    /// `shutdown`; then writes the waiting stanzas, waits for the server to
+    /// confirm them (2 s at most), closes the stream, and returns the unconfirmed
+    /// stanzas. `intake` must go on accepting until this returns.
     pub async fn run(
         mut self,
         intake: Arc<dyn Intake>,
@@ -120,7 +119,6 @@ impl ComponentTask {
         }
     }
 
-    /// Lives through one stream.
     async fn live(
         &mut self,
         attached: Attached,
@@ -203,7 +201,7 @@ impl ComponentTask {
     }
 }
 
-/// Gives back what can't be written, whether the stream is up or not.
+/// Returns stanzas that can't be written, whether the stream is up or not.
 struct Returner {
     settings: Settings,
     metrics: Arc<Metrics>,
@@ -218,7 +216,7 @@ impl Returner {
         loop {
             for envelope in self.outbox.take_late(Instant::now()) {
                 let reason = Obstacle::TooLate;
-                // Nobody listens any more only when the gateway stops.
+                // The receiver closes only when the gateway stops.
                 let _ = self.undelivered.send(Undelivered { envelope, reason });
             }
             for rejected in self.outbox.take_rejected() {
@@ -248,7 +246,8 @@ impl Returner {
         }
     }
 
-    /// Counted as returned too, because the relay counted it as reinjected.
+    /// The counters count the stanza as returned, too, because the relay counted
+    /// it as reinjected.
     async fn refuse(&self, rejected: Rejected, intake: &dyn Intake) {
         let Rejected {
             mut envelope,
@@ -270,7 +269,8 @@ impl Returner {
             refusal.text
         );
         if let Some(reply) = envelope.stanza.error_reply(&refusal) {
-            // A foreign sender is told through the host whose server it wrote to.
+            // A foreign sender receives the error through the host whose server
+            // it wrote to.
             let origin = envelope.origin.clone();
             let ttl = self.settings.message_ttl;
             intake

@@ -1,4 +1,4 @@
-//! What goes to the server.
+//! Writes the outbox to the server.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use super::outbox::Outbox;
 
-/// How long the server may take to confirm what is left when the gateway stops.
+/// The longest wait for the server's last confirmations when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(2);
-/// A buffer that grew beyond this is given back.
+/// A buffer is replaced when it has grown beyond this many bytes.
 const KEEP: usize = 1024 * 1024;
 
-/// The last thing on a stream.
+/// The last bytes on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
     /// The end of the stream.
     Close,
-    /// The server's XML is broken (RFC 6120 §4.9.3.13).
+    /// A stream error: the server's XML is broken (RFC 6120 §4.9.3.13).
     NotWellFormed,
 }
 
@@ -38,12 +38,12 @@ impl Farewell {
     }
 }
 
-/// Writes the outbox to one stream, until `hang_up` says how to end it, or
-/// until everything is confirmed after `shutdown`. Gives the connection's half
-/// back, still open.
+/// Writes the outbox to one stream, until `hang_up` names the farewell, or until
+/// everything is confirmed after `shutdown`. Returns the connection's half, still
+/// open.
 ///
 /// # Errors
-/// When the connection breaks.
+/// The connection breaks.
 pub(super) async fn write(
     outbox: &Outbox,
     mut stream: OwnedWriteHalf,

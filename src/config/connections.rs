@@ -76,7 +76,7 @@ impl Connections {
         }
         let endpoints: Option<Vec<Endpoint>> = reading.get(key);
         let advertised: Option<Vec<Endpoint>> = reading.get(advertised_key);
-        // A gateway that nobody can dial may be meant, to send only; but it is rare.
+        // A gateway that cannot be dialled may be intended, to send only; but that is rare.
         if endpoints.as_ref().is_some_and(Vec::is_empty) {
             let what = "has none: this gateway can send to other datacenters, but none of them can send to it";
             reading.warn(key, what);
@@ -97,7 +97,7 @@ impl Connections {
         for (key, endpoints) in [(key, endpoints), (advertised_key, advertised)] {
             let mut seen = BTreeSet::new();
             for endpoint in endpoints.iter().flatten() {
-                // Port 0 is another free port each time.
+                // Port 0 selects another free port each time.
                 if endpoint.port != 0 && !seen.insert(endpoint) {
                     reading.refuse(key, format!("has `{endpoint}` twice; remove one"));
                 }

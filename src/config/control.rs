@@ -1,4 +1,4 @@
-//! `[control]`: how the gateway asks the server for its sessions and accounts.
+//! `[control]`: the gateway's requests for the server's sessions and accounts.
 
 use super::endpoint::Endpoint;
 use super::files;
@@ -131,7 +131,7 @@ impl MongooseImConfig {
     }
 }
 
-/// Whether it is an HTTP address, without a password that could show.
+/// Returns whether the text is an HTTP address without a password, which could show in logs.
 fn is_http(url: &str) -> bool {
     reqwest::Url::parse(url).is_ok_and(|url| {
         matches!(url.scheme(), "http" | "https")

@@ -1,4 +1,4 @@
-//! Reading `host:port`.
+//! Parses `host:port`.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// `host:port`; IPv6 addresses in brackets. Written `host#port` in Redis.
+/// `host:port`; IPv6 addresses in brackets. Redis stores it as `host#port`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Endpoint {
     /// A name or an IP address (IPv6 without brackets).
@@ -16,8 +16,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// `None` when `host`, with or without the brackets of an IPv6 address, is
-    /// neither a name nor an address.
+    /// Returns `None` when `host`, with or without the brackets of an IPv6 address, is neither a
+    /// name nor an address.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Option<Self> {
         let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
@@ -36,7 +36,7 @@ impl Endpoint {
     }
 }
 
-/// Why a text is not an [`Endpoint`].
+/// The reason why a text is not an [`Endpoint`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not host:port, with an IPv6 address in brackets")]
 pub struct InvalidEndpoint(pub String);
@@ -46,7 +46,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
         text.rsplit_once(':')
-            // Without brackets nobody knows where an IPv6 address ends.
+            // Without brackets the end of an IPv6 address is ambiguous.
             .filter(|(host, _)| !host.contains(':') || host.starts_with('['))
             .and_then(|(host, port)| Self::new(host, port.parse().ok()?))
             .ok_or_else(|| InvalidEndpoint(text.to_owned()))

@@ -1,4 +1,4 @@
-//! Reading the TOML file: each key with its line.
+//! Reads the TOML file: each key with its line.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use super::problem::{Origin, Problem};
 use super::reading::Reading;
 use serde_json::Value;
 
-/// Reads the file's options into `reading`. False when it cannot be read at
-/// all or is not TOML: then nothing is known about the options that it lacks.
+/// Reads the file's options into `reading`. Returns false when the file is unreadable or not
+/// TOML: then the options that it lacks are unknown.
 pub(super) fn read(path: &Path, reading: &mut Reading) -> bool {
     let shared: Arc<Path> = path.into();
     reading.file = Some(shared.clone());
@@ -47,9 +47,9 @@ struct File<'a> {
 }
 
 impl File<'_> {
-    /// The parser's messages alone: its own display quotes the line, which may
-    /// be that of a secret. One a line, as the rest of a broken line only
-    /// repeats the matter.
+    /// Reports the parser's messages without the line that the parser's own display quotes, which
+    /// may hold a secret. At most one message per line: on the rest of a broken line, the parser
+    /// only repeats the error.
     fn syntax(&mut self, errors: &[toml::de::Error]) {
         let mut last = 0;
         for error in errors {
@@ -95,7 +95,7 @@ impl File<'_> {
         self.reading.set(option, read, self.origin(at));
     }
 
-    /// A relative path starts at the file's folder, wherever strait was started.
+    /// Resolves a relative path from the file's folder, independently of the working directory.
     fn beside_file(&self, kind: OptionKind, value: Value) -> Result<Value, String> {
         match (kind, value.as_str(), self.path.parent()) {
             (OptionKind::Path, Some(path), Some(folder)) => {
@@ -132,7 +132,7 @@ fn column(text: &str, at: usize) -> usize {
     line.map_or(0, |line| line.chars().count()) + 1
 }
 
-/// Whether an option stands in the section `path` or in one below it.
+/// Returns whether an option is in the section `path` or in one below it.
 fn is_section(path: &str, reading: &Reading) -> bool {
     let below = |key: &str| {
         key.strip_prefix(path)
@@ -141,7 +141,7 @@ fn is_section(path: &str, reading: &Reading) -> bool {
     reading.options().any(|option| below(option.key))
 }
 
-/// That there is no option or section `path`, and which one may be meant.
+/// The message for an unknown option or section `path`, with the most similar known one.
 fn unknown(path: &str, reading: &Reading) -> String {
     let sections = reading.options().map(OptionSpec::section);
     let sections = sections.filter(|section| !section.is_empty());
@@ -156,8 +156,8 @@ fn unknown(path: &str, reading: &Reading) -> String {
     }
 }
 
-/// The most similar of `known`: by the whole path, or by the last word when
-/// only the section is wrong.
+/// Returns the most similar of `known`: by the whole path, or by its last part when only the
+/// section is wrong.
 fn nearest<'a>(path: &str, known: &[&'a str]) -> Option<&'a str> {
     fn last(path: &str) -> &str {
         path.rsplit('.').next().unwrap_or(path)

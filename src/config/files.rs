@@ -1,5 +1,5 @@
-//! The files that options name: secrets, certificates and keys. Peers judge
-//! the certificates when a link is made.
+//! Checks the files that options name: secrets, certificates and keys. Peers verify the
+//! certificates when they connect.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -17,11 +17,11 @@ use super::secret::Secret;
 use crate::host::Host;
 use serde_json::json;
 
-/// In the reference file, so everybody knows them.
+/// Secrets in the published reference file; anybody can read them.
 const PLACEHOLDERS: [&str; 2] = ["change-me", "change-me-too"];
 
-/// Sets `secret` of `[section]` from exactly one of `secret` and `secret_file`;
-/// one from a stronger layer replaces the other one from a weaker.
+/// Sets `secret` of `[section]` from exactly one of `secret` and `secret_file`; either one in a
+/// stronger layer replaces the other one in a weaker layer.
 pub(super) fn settle_secret(reading: &mut Reading, section: &str) {
     let [key, file_key] = ["secret", "secret_file"].map(|name| format!("{section}.{name}"));
     let [Some(option), Some(file_option)] = [&key, &file_key].map(|key| reading.option(key)) else {
@@ -87,7 +87,7 @@ fn warn_if_readable_by_all(reading: &mut Reading, key: &str, file: &Path) {
     }
 }
 
-/// Checks that the file of the option `key` has the certificates of a CA.
+/// Checks that the file of the option `key` contains the certificates of a CA.
 pub(super) fn check_authority(reading: &mut Reading, key: &str, file: &Path) {
     if let Err(what) = certificates(file) {
         reading.refuse(key, what);
@@ -109,7 +109,7 @@ pub(super) fn check_identity(
         read.map_err(|what| reading.refuse(&certfile_key, what))
             .ok()
     });
-    // A certfile that cannot be read, and is the keyfile too, is reported once.
+    // An unreadable certfile that is the keyfile too is reported once.
     let keyfile = keyfile.filter(|file| chain.is_some() || certfile != Some(*file));
     let key = keyfile.and_then(|file| {
         let read = private_key(file);
@@ -152,7 +152,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    // Without the error, which may quote a line of the key.
+    // The parser's error is dropped: it may quote a line of the key.
     PrivateKeyDer::from_pem_slice(&read_file(file)?).map_err(|_| {
         let shown = file.display();
         format!("{shown} has no private key that can be read; allowed: PEM with -----BEGIN PRIVATE KEY-----, not encrypted")

@@ -9,8 +9,7 @@ use super::kind::OptionKind;
 use super::option::{Fallback, OptionSpec};
 use super::root::options;
 
-/// `--config` and a flag for every option, for a command that needs the
-/// configuration.
+/// Returns `--config` and a flag for every option, for a command that needs the configuration.
 pub fn args() -> impl Iterator<Item = Arg> {
     let config = Arg::new("config")
         .long("config")
@@ -24,7 +23,7 @@ pub fn args() -> impl Iterator<Item = Arg> {
     std::iter::once(config).chain(options().filter_map(arg))
 }
 
-/// The file and the options that the command line sets.
+/// Returns the file and the options that the command line sets.
 #[must_use]
 pub fn given(matches: &ArgMatches) -> (Option<PathBuf>, BTreeMap<&'static str, String>) {
     let options = options().filter_map(|option| {
@@ -51,7 +50,8 @@ fn arg(option: &'static OptionSpec) -> Option<Arg> {
     Some(arg)
 }
 
-/// clap never learns of the variables, so it cannot print their values.
+/// Names the variable in the text: clap itself does not know the variables, so it cannot print
+/// their values.
 fn help(option: &OptionSpec) -> String {
     let default = match option.default {
         Fallback::Required(_) => "mandatory".to_owned(),

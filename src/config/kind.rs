@@ -1,5 +1,5 @@
-//! The kinds of values, and reading them from TOML or from a text (a flag or
-//! an environment variable).
+//! The kinds of values, and reading them from TOML or from a text (a flag or an environment
+//! variable).
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,8 +15,7 @@ use super::endpoint::Endpoint;
 use super::redis_url::FORMS;
 use crate::host::Host;
 
-/// The OpenSSL names of all cipher suites that rustls has: those of TLS 1.3,
-/// then those of TLS 1.2.
+/// The OpenSSL names of all cipher suites of rustls: those of TLS 1.3, then those of TLS 1.2.
 pub const CIPHERS: [&str; 9] = [
     "TLS_AES_256_GCM_SHA384",
     "TLS_AES_128_GCM_SHA256",
@@ -35,18 +34,18 @@ pub(super) enum OptionKind {
     Bool,
     Number(Number),
     Choice(&'static [&'static str]),
-    /// Separated by commas; an array in the file.
+    /// Words separated by commas; an array in the file.
     Words(&'static [&'static str]),
-    /// Not empty.
+    /// A text that is not empty.
     Text,
     Domain,
     Path,
-    /// Never a flag.
+    /// A secret; it has no flag, because flags show in the process list.
     Secret,
-    /// May hold a password.
+    /// A URL that may hold a password.
     RedisUrl,
     Endpoint,
-    /// Separated by commas; an array in the file.
+    /// Endpoints separated by commas; an array in the file.
     Endpoints,
     Address,
     /// Log levels, one for all or for modules.
@@ -60,7 +59,7 @@ pub(super) enum OptionKind {
 pub(super) struct Number {
     unit: Unit,
     allowed: (u64, u64),
-    /// Outside of it, values are accepted with a warning.
+    /// Values outside of this range are accepted with a warning.
     usual: (u64, u64),
 }
 
@@ -73,10 +72,10 @@ pub(super) enum Unit {
     Millis,
 }
 
-/// In seconds. Longer times are mistakes, and some clocks overflow on them.
+/// A year in seconds. Longer times are mistakes, and some clocks overflow on them.
 pub(super) const YEAR: u64 = 365 * 24 * 60 * 60;
 
-/// Why a value in the file cannot be read, and where: in bytes from its start.
+/// The position of a value's error in the file, in bytes from its start, and the error.
 pub(super) type Misread = (usize, String);
 
 pub(super) const fn number(unit: Unit, min: u64, max: u64) -> OptionKind {
@@ -99,7 +98,7 @@ impl OptionKind {
         }
     }
 
-    /// Reads a value of the file. `line` counts the lines up to a byte.
+    /// Reads a value of the file. `line` returns the line number of a byte offset.
     pub(super) fn read_toml(
         self,
         value: &Spanned<DeValue<'_>>,
@@ -133,8 +132,8 @@ impl OptionKind {
         read.map_err(|(at, what)| (at, format!("{what}; allowed: {self}")))
     }
 
-    /// Whether it is a string in the file. A number without a digit isn't, but
-    /// may be a secret under the wrong key.
+    /// Returns whether the value is a string in the file. A number without a digit is not a
+    /// string, but may be a secret under the wrong key.
     fn is_written_as(self, text: &str) -> bool {
         match self {
             Self::Bool | Self::Services => false,
@@ -145,8 +144,8 @@ impl OptionKind {
         }
     }
 
-    /// Reads a flag or an environment variable. The error has what is wrong and
-    /// what is allowed, and no secret.
+    /// Reads a flag or an environment variable. The error names the mistake and the allowed
+    /// values, and no secret.
     pub(super) fn read_text(self, text: &str) -> Result<Value, String> {
         self.parse(text)
             .map_err(|what| format!("{what}; allowed: {self}"))
@@ -183,7 +182,7 @@ impl OptionKind {
         read.ok_or_else(|| format!("is `{text}`"))
     }
 
-    /// The value's name in `--help`, and what is allowed.
+    /// The value's name in `--help`, and the allowed values.
     fn describe(self) -> (String, String) {
         let (name, allowed) = match self {
             Self::Number(number) => return number.describe(),
@@ -236,7 +235,7 @@ impl OptionKind {
     }
 }
 
-/// What is allowed.
+/// The allowed values.
 impl fmt::Display for OptionKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.describe().1)
@@ -244,7 +243,7 @@ impl fmt::Display for OptionKind {
 }
 
 impl Number {
-    /// Milliseconds for a time.
+    /// Converts a plain number; a time becomes milliseconds.
     fn in_unit(self, plain: u64) -> u64 {
         match self.unit {
             Unit::Seconds => plain.saturating_mul(1000),
@@ -278,7 +277,7 @@ impl Number {
         })
     }
 
-    /// A warning about a value that is allowed but rarely meant, as 3
+    /// Returns a warning for a value that is allowed but rarely intended, for example 3
     /// milliseconds instead of 3 seconds.
     fn unusual(self, value: &Value) -> Option<String> {
         let time = serde_json::from_value(value.clone()).ok();
@@ -350,7 +349,7 @@ fn ciphers(names: Vec<&str>) -> Result<Value, String> {
     ))
 }
 
-/// Never the value: it may be a secret under the wrong type.
+/// Names the type and never the value, because the value may be a secret under the wrong type.
 fn type_of(value: &Spanned<DeValue<'_>>) -> String {
     match value.get_ref() {
         DeValue::Array(_) => "is an array".to_owned(),
@@ -359,7 +358,7 @@ fn type_of(value: &Spanned<DeValue<'_>>) -> String {
     }
 }
 
-/// A table with no other keys than `known`.
+/// Reads a table with no other keys than `known`.
 fn table<'a, 'b>(
     entry: &'a Spanned<DeValue<'b>>,
     known: &[&str],
@@ -378,7 +377,7 @@ fn table<'a, 'b>(
     })
 }
 
-/// `"host:port"` or `{ host = "…", port = 5555 }`.
+/// Reads `"host:port"` or `{ host = "…", port = 5555 }`.
 fn endpoint(entry: &Spanned<DeValue<'_>>) -> Result<Value, Misread> {
     let at = entry.span().start;
     if let DeValue::String(text) = entry.get_ref() {
@@ -399,7 +398,7 @@ fn endpoint(entry: &Spanned<DeValue<'_>>) -> Result<Value, Misread> {
     Ok(json!(endpoint))
 }
 
-/// `{ domain = "…", local = "…", hidden = true }`, each name with its line.
+/// Reads `{ domain = "…", local = "…", hidden = true }`, each name with its line.
 fn service(entry: &Spanned<DeValue<'_>>, line: &dyn Fn(usize) -> usize) -> Result<Value, Misread> {
     let table = table(entry, &["domain", "local", "hidden"], "has")?;
     let name = |key: &str| {
@@ -429,7 +428,7 @@ fn service(entry: &Spanned<DeValue<'_>>, line: &dyn Fn(usize) -> usize) -> Resul
     Ok(json!({ "domain": domain, "local": local, "hidden": hidden }))
 }
 
-/// `domain`, `domain=local` or either with `:hidden`.
+/// Reads `domain`, `domain=local` or either with `:hidden`.
 fn service_word(text: &str) -> Option<Value> {
     let (names, hidden) = match text.split_once(':') {
         Some((names, "hidden")) => (names, true),
@@ -456,7 +455,7 @@ fn address(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// Stricter than tracing's own parser, which takes a misspelt level for the
+/// Checks a filter more strictly than tracing's own parser, which accepts a misspelt level as the
 /// name of a module.
 fn is_filter(text: &str) -> bool {
     text.split(',').all(|part| {

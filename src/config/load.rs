@@ -1,4 +1,4 @@
-//! Loading a configuration from all its layers.
+//! Loads a configuration from all its layers.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,13 +12,13 @@ use super::problem::{Origin, Problem, Problems};
 use super::reading::Reading;
 use super::root::{Config, SECTIONS, options};
 
-/// Read without `--config`.
+/// The files that are tried without `--config`.
 const DEFAULT_FILES: [&str; 2] = ["component.toml", "/etc/strait/component.toml"];
 
-/// Names the file.
+/// The environment variable that names the file.
 const FILE_VARIABLE: &str = "STRAIT_CONFIG";
 
-/// All that the operator gave. There is no `Debug`: the environment has secrets.
+/// All inputs of the operator. There is no `Debug`, because the environment holds secrets.
 #[derive(Clone, Default)]
 pub struct Inputs {
     /// `--config`.
@@ -30,8 +30,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// `file` and `flags` from the command line of this process, and its
-    /// environment.
+    /// Takes `file` and `flags` from the command line of this process, and its environment.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>, flags: BTreeMap<&'static str, String>) -> Self {
         let environment = std::env::vars_os()
@@ -45,13 +44,13 @@ impl Inputs {
         }
     }
 
-    /// An empty variable counts as none: that is how container tools leave
-    /// one unset.
+    /// Returns a variable. An empty variable counts as unset: container tools leave one unset
+    /// that way.
     fn variable(&self, name: &str) -> Option<&OsString> {
         self.environment.get(name).filter(|value| !value.is_empty())
     }
 
-    /// Without a name, the first of `defaults` that exists.
+    /// The named file; without a name, the first of `defaults` that exists.
     pub(super) fn config_file(&self, defaults: &[&str]) -> Option<PathBuf> {
         let named = self.file.clone();
         let named = named.or_else(|| self.variable(FILE_VARIABLE).map(PathBuf::from));
@@ -65,15 +64,15 @@ impl Inputs {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// The file that was read, if one was.
+    /// The file that was read; `None` if there was none.
     pub file: Option<PathBuf>,
-    /// Values that are allowed, but dangerous or probably not meant.
+    /// Values that are allowed, but dangerous or probably unintended.
     pub warnings: Vec<Problem>,
 }
 
 impl Config {
-    /// Reads the defaults, the file, the environment and the flags, each
-    /// stronger than the one before, and checks all of it.
+    /// Reads the defaults, the file, the environment and the flags, each stronger than the one
+    /// before, and checks all of it.
     ///
     /// # Errors
     /// All problems, by place, without any secret.
@@ -121,8 +120,8 @@ fn read_environment(inputs: &Inputs, reading: &mut Reading) {
             reading.set(option, read, Origin::Environment);
         }
     }
-    // Only a warning: Kubernetes and others set variables of their own, named
-    // after a service that may be called strait.
+    // An unknown variable is only a warning: Kubernetes and others set variables of their own,
+    // named after a service that may be called strait.
     let known: Vec<_> = options().map(OptionSpec::variable).collect();
     for name in inputs.environment.keys() {
         if !known.contains(name) && name != FILE_VARIABLE {

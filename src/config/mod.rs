@@ -1,9 +1,8 @@
-//! The configuration: one file, flags, environment variables; checked whole
-//! before anything starts.
+//! The configuration: one file, flags, environment variables; all of it is checked before
+//! anything starts.
 //!
-//! An option is defined once, in the file of its section. The parser, its flag,
-//! its variable, the help, component.toml and docs/configuration.md are made of
-//! that definition.
+//! An option is defined once, in the file of its section. The parser, its flag, its variable, the
+//! help, component.toml and docs/configuration.md are generated from that definition.
 
 mod admin;
 mod bounce;

@@ -1,32 +1,32 @@
-//! One option, and the sections of them.
+//! One option, and the sections of options.
 
 use super::kind::OptionKind;
 use super::problem;
 
-/// One option. The parser, the flag, the variable, the help, component.toml
-/// and docs/configuration.md are made of it.
+/// One option. The parser, the flag, the variable, the help, component.toml and
+/// docs/configuration.md are generated from it.
 #[derive(Debug)]
 pub(super) struct OptionSpec {
-    /// With its section: `connections.tls.certfile`.
+    /// The key with its section: `connections.tls.certfile`.
     pub(super) key: &'static str,
-    /// The first paragraph is its help.
+    /// The documentation; its first paragraph is the help text.
     pub(super) doc: &'static str,
     pub(super) kind: OptionKind,
     pub(super) default: Fallback,
-    /// Where the reference file sets the option instead of showing the default.
+    /// The value in the reference file, in place of the default.
     pub(super) in_reference: Option<&'static str>,
-    /// Why an option of mod_global_distrib is always refused.
+    /// The reason why an option of mod_global_distrib is always refused.
     pub(super) never: Option<&'static str>,
 }
 
-/// What an option has that nobody sets.
+/// The default of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fallback {
-    /// It is an error; the example is for the reference file.
+    /// An unset option is an error; the example is for the reference file.
     Required(&'static str),
-    /// Written as on the command line.
+    /// The value as on the command line.
     Value(&'static str),
-    /// Depends on the rest, in words; with an example.
+    /// A default that depends on other options, described in words; with an example.
     Described(&'static str, &'static str),
 }
 
@@ -66,13 +66,14 @@ impl OptionSpec {
         self
     }
 
-    /// `connections.tls` of `connections.tls.certfile`; empty at the top level.
+    /// The section of the key: `connections.tls` of `connections.tls.certfile`; empty at the top
+    /// level.
     pub(super) fn section(&self) -> &'static str {
         self.key.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
-    /// `connections-tls-certfile`. A secret has none: flags show in the process
-    /// list.
+    /// The flag's name: `connections-tls-certfile`. A secret has no flag, because flags show in
+    /// the process list.
     pub(super) fn flag(&self) -> Option<String> {
         (self.kind != OptionKind::Secret).then(|| problem::flag(self.key))
     }
@@ -81,7 +82,7 @@ impl OptionSpec {
         problem::variable(self.key)
     }
 
-    /// The first paragraph of the doc, in one line.
+    /// The first paragraph of `doc`, in one line.
     pub(super) fn summary(&self) -> String {
         let lines = self.doc.lines().map(str::trim);
         let first: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
@@ -89,7 +90,6 @@ impl OptionSpec {
     }
 }
 
-/// The options of one section.
 #[derive(Debug)]
 pub(super) struct Section {
     #[cfg_attr(

@@ -1,13 +1,13 @@
-//! Where a value was set, and what is wrong with it.
+//! Problems with values, and the places where the values were set.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Where a value was set; a later one is stronger.
+/// The place where a value was set; a later variant is stronger.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
-    /// Nowhere; `file` is the one in which it could have been.
+    /// No layer set the value; `file` is the one in which it could be set.
     Default {
         file: Option<Arc<Path>>,
     },
@@ -25,8 +25,8 @@ impl Origin {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    /// The name of the option `key` there: `component.toml:12: bounce.enabled`,
-    /// `--bounce-enabled` or `STRAIT_BOUNCE_ENABLED`.
+    /// The place of the option `key`: `component.toml:12: bounce.enabled`, `--bounce-enabled` or
+    /// `STRAIT_BOUNCE_ENABLED`.
     pub(super) fn name(&self, key: &str) -> String {
         match self {
             Self::Default { file: None } => key.to_owned(),
@@ -38,17 +38,17 @@ impl Origin {
     }
 }
 
-/// `STRAIT_CONNECTIONS_TLS_CERTFILE` for `connections.tls.certfile`.
+/// Returns `STRAIT_CONNECTIONS_TLS_CERTFILE` for `connections.tls.certfile`.
 pub(super) fn variable(key: &str) -> String {
     format!("STRAIT_{}", key.replace('.', "_").to_ascii_uppercase())
 }
 
-/// `connections-tls-certfile` for `connections.tls.certfile`.
+/// Returns `connections-tls-certfile` for `connections.tls.certfile`.
 pub(super) fn flag(key: &str) -> String {
     key.replace(['.', '_'], "-")
 }
 
-/// One thing that is wrong, or worth a warning: where, and how to repair it.
+/// One error or warning: its place, and how to repair it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub(super) origin: Origin,
@@ -56,12 +56,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// About the option or section `key`.
+    /// Creates a problem of the option or section `key`.
     pub(super) fn new(origin: Origin, key: &str, what: impl fmt::Display) -> Self {
         Self::at(origin.name(key), origin, what)
     }
 
-    /// About a whole file or a place in it: `path`, `path:line` or
+    /// Creates a problem of a whole file or a place in it: `path`, `path:line` or
     /// `path:line:column`.
     pub(super) fn at(place: impl fmt::Display, origin: Origin, what: impl fmt::Display) -> Self {
         let text = format!("{place}: {what}");
@@ -75,7 +75,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong with a configuration, one on each line.
+/// All problems of a configuration, one on each line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Problems(pub Vec<Problem>);

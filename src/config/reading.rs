@@ -1,5 +1,5 @@
-//! The layers put together: the file, the environment, the flags, and the
-//! defaults under them. All problems are collected, none stops the reading.
+//! Merges the layers: the file, the environment, the flags, and the defaults below them. Collects
+//! all problems; no problem stops the reading.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,11 +12,11 @@ use serde_json::Value;
 use super::option::{Fallback, OptionSpec, Section};
 use super::problem::{Origin, Problem};
 
-/// The values of all options that have one, and the problems so far.
+/// The values of all options that have one, and the problems found.
 #[derive(Default)]
 pub(super) struct Reading {
     sections: &'static [Section],
-    /// Unset options could have been set there.
+    /// The file in which unset options could be set.
     pub(super) file: Option<Arc<Path>>,
     values: BTreeMap<&'static str, (Value, Origin)>,
     misread: BTreeSet<&'static str>,
@@ -40,8 +40,7 @@ impl Reading {
         self.options().find(|option| option.key == key)
     }
 
-    /// Sets `option`, or records why its value cannot be read. The weakest layer
-    /// comes first.
+    /// Sets `option`, or records the error in its value. The weakest layer must be set first.
     pub(super) fn set(
         &mut self,
         option: &'static OptionSpec,
@@ -59,8 +58,8 @@ impl Reading {
         }
     }
 
-    /// Judges what the layers have set, and sets the defaults of all other
-    /// options. A misread one gets its default too, so that the rest is checked.
+    /// Checks the values of the layers, and sets the defaults of all other options. A misread
+    /// option gets its default too, so that the rest can be checked.
     pub(super) fn complete(&mut self) {
         for option in self.options() {
             if let Some((value, origin)) = self.values.get(option.key) {
@@ -88,7 +87,7 @@ impl Reading {
         serde_json::from_value(value.unwrap_or_default()).ok()
     }
 
-    /// Sets what depends on other options.
+    /// Sets an option that depends on other options.
     pub(super) fn derive(&mut self, key: &'static str, value: Value) {
         self.values.insert(key, (value, self.origin(key)));
     }
@@ -103,7 +102,7 @@ impl Reading {
         Origin::Default { file }
     }
 
-    /// Whether the option has a value, or one that could not be read.
+    /// Returns whether the option has a value, or one that was misread.
     pub(super) fn is_set(&self, key: &str) -> bool {
         self.values.contains_key(key) || self.misread.contains(key)
     }
@@ -112,13 +111,12 @@ impl Reading {
         self.misread.contains(key)
     }
 
-    /// Records that the option's value cannot be accepted.
     pub(super) fn refuse(&mut self, key: &str, what: impl fmt::Display) {
         self.problems
             .push(Problem::new(self.origin(key), key, what));
     }
 
-    /// Refuses the absence of an option, unless its value was only misread.
+    /// Records a missing option as a problem, unless its value was only misread.
     pub(super) fn require(&mut self, key: &str, because: &str) {
         if let Some(option) = self.option(key).filter(|_| !self.is_set(key)) {
             let flag = option
@@ -133,13 +131,13 @@ impl Reading {
         }
     }
 
-    /// Records what an operator should know about the option's value.
+    /// Records a warning for the operator about the option's value.
     pub(super) fn warn(&mut self, key: &str, what: impl fmt::Display) {
         self.warnings
             .push(Problem::new(self.origin(key), key, what));
     }
 
-    /// Problems and warnings, both by layer and line.
+    /// Returns problems and warnings, both ordered by layer and line.
     pub(super) fn into_findings(mut self) -> (Vec<Problem>, Vec<Problem>) {
         self.problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         self.warnings.sort_by(|a, b| a.origin.cmp(&b.origin));

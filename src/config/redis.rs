@@ -99,8 +99,8 @@ impl Redis {
     }
 }
 
-/// Checks that the URL is one, suits `compat` and was not given with a password
-/// on the command line. No message quotes any part of it.
+/// Checks that the URL is valid, suits `compat` and was not given with a password on the command
+/// line. No message quotes any part of the URL.
 fn check_url(reading: &mut Reading, compat: Option<Compat>) -> Option<RedisUrl> {
     let Some(text) = reading.get::<Secret>("redis.url") else {
         reading.require("redis.url", "; the session table is kept there");

@@ -1,51 +1,50 @@
-//! `redis.url`: one server, a master that Sentinels name, or a cluster.
+//! `redis.url`: one server, a master behind Sentinels, or a cluster.
 
 use std::fmt;
 
 use ::redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
-/// What a URL of Redis may look like.
+/// The accepted forms of a Redis URL.
 pub(crate) const FORMS: &str = "redis://[user:password@]host:port[/db], \
     redis+sentinel://[user:password@]host:port,host:port/master[/db] or \
     redis+cluster://[user:password@]host:port,host:port; rediss for redis means TLS";
 
-/// Special characters end a part of the URL before its time.
+/// Special characters would end a part of the URL early.
 const ENCODED: &str = "special characters in a password must be percent-encoded";
 const UNREADABLE: &str = "is not a URL that Redis clients know; special characters in a password must be percent-encoded";
 
-/// A URL of Redis, read. `Debug` shows no password.
+/// A parsed Redis URL. `Debug` prints no password.
 #[derive(Debug, Clone)]
 pub struct RedisUrl {
-    /// Where Redis is.
+    /// The servers.
     pub site: Site,
     /// Whether all connections use TLS.
     pub tls: bool,
 }
 
-/// Where Redis is.
+/// The servers that a URL names.
 #[derive(Debug, Clone)]
 pub enum Site {
     /// One server.
     Server(Box<ConnectionInfo>),
-    /// The server that Sentinels call the master.
+    /// A master that Sentinels name.
     Sentinel {
         /// The Sentinels, with the user and password for them.
         sentinels: Vec<ConnectionInfo>,
         /// The master's name among the Sentinels.
         master: String,
-        /// With the user, password and database for the master; its address
-        /// is that of a Sentinel.
+        /// User, password and database of the master; the address in it is that of a Sentinel.
         access: Box<ConnectionInfo>,
     },
-    /// The servers of a Redis Cluster to begin with.
+    /// The first servers of a Redis Cluster to connect to.
     Cluster(Vec<ConnectionInfo>),
 }
 
 impl RedisUrl {
-    /// Reads `url`.
+    /// Parses `url`.
     ///
     /// # Errors
-    /// What is wrong with it, without quoting any part of it.
+    /// A description of the mistake, which quotes no part of the URL.
     pub fn parse(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let (base, form) = scheme.split_once('+').unwrap_or((scheme, ""));
@@ -62,7 +61,7 @@ impl RedisUrl {
         Ok(Self { site, tls })
     }
 
-    /// Whether it holds a password, which must not show.
+    /// Returns whether the URL holds a password, which must not show.
     pub(crate) fn has_password(&self) -> bool {
         let has = |info: &ConnectionInfo| info.redis_settings().password().is_some();
         match &self.site {
@@ -74,7 +73,7 @@ impl RedisUrl {
         }
     }
 
-    /// What of it Dynomite would answer by closing the connection, if anything.
+    /// The feature of this URL on which Dynomite would close the connection, if there is one.
     pub(crate) fn refused_by_dynomite(&self) -> Option<&'static str> {
         let Site::Server(info) = &self.site else {
             return Some(
@@ -95,7 +94,7 @@ impl RedisUrl {
     }
 }
 
-/// Where it is, for messages: `host:port`, and what it is if not one server.
+/// The address for messages: `host:port`, and the kind unless it is one server.
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |infos: &[ConnectionInfo]| {
@@ -112,7 +111,7 @@ impl fmt::Display for RedisUrl {
     }
 }
 
-/// A URL of several servers, cut into its parts.
+/// A URL of several servers, split into its parts.
 struct SeveralServers<'a> {
     base: &'a str,
     user: Option<&'a str>,
@@ -185,7 +184,7 @@ impl<'a> SeveralServers<'a> {
         })
     }
 
-    /// All servers, on `port` if they name none.
+    /// All servers; `port` is the default port.
     fn each(&self, user: Option<&str>, port: u16) -> Result<Vec<ConnectionInfo>, String> {
         let servers = self.hosts.iter().enumerate().map(|(at, host)| {
             let after_address = host.rsplit_once(']').map_or(*host, |(_, after)| after);
@@ -202,7 +201,7 @@ impl<'a> SeveralServers<'a> {
         servers.collect()
     }
 
-    /// Redis's own client knows how to decode the parts.
+    /// Builds one server's URL again, because Redis's own client decodes the parts.
     fn one(&self, user: Option<&str>, host: &str, db: &str) -> Option<ConnectionInfo> {
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
         read(&format!("{}://{user}{host}/{db}", self.base))

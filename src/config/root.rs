@@ -29,7 +29,7 @@ use super::times::Times;
 use super::tls::TlsOptions;
 use crate::host::Host;
 
-/// In the order of the reference file and of the help.
+/// The sections in the order of the reference file and of the help.
 pub(super) static SECTIONS: &[Section] = &[
     Config::SECTION,
     ComponentConfig::SECTION,
@@ -117,8 +117,8 @@ impl Config {
         redis.unwrap_or_else(|| self.mesh.times())
     }
 
-    /// The whole configuration; `None` when something of it was refused. All
-    /// sections are checked before, so that no problem hides another.
+    /// Builds the whole configuration; `None` when any part of it was refused. All sections are
+    /// checked first, so that no problem hides another.
     pub(super) fn checked(reading: &mut Reading) -> Option<Self> {
         let (global, local) = check_hosts(reading);
         let (global, local) = (global.as_ref(), local.as_ref());
@@ -160,7 +160,7 @@ impl Config {
     }
 }
 
-/// The global host, and the local one if it is another one.
+/// Returns the global host, and the local one if it is a different one.
 fn check_hosts(reading: &mut Reading) -> (Option<Host>, Option<Host>) {
     let global: Option<Host> = reading.get("global_host");
     let local: Option<Host> = reading.get("local_host");
@@ -198,7 +198,8 @@ fn check_node(reading: &mut Reading) {
     reading.derive("node", json!(node));
 }
 
-/// The first claim is only known where all datacenters write to one place.
+/// Refuses `unique` unless all datacenters write to one place: only there is the first claim
+/// known.
 fn check_accounts(reading: &mut Reading) {
     let misread =
         ["accounts", "sessions.backend", "redis.compat"].map(|key| reading.is_misread(key));
@@ -217,7 +218,7 @@ fn check_accounts(reading: &mut Reading) {
     }
 }
 
-/// A store smaller than one stanza can never hold the largest one.
+/// Refuses a store smaller than one stanza, which can never hold the largest one.
 fn check_sizes(reading: &mut Reading) {
     let limit: usize = reading
         .get("component.stanza_size_limit")

@@ -1,8 +1,8 @@
-//! Texts that never show.
+//! Texts that are never printed.
 
 use std::fmt;
 
-/// A text that never shows: `Debug` prints `***`, and there is no `Display`.
+/// A text that is never printed: `Debug` prints `***`, and there is no `Display`.
 #[derive(Clone, PartialEq, Eq, serde::Deserialize)]
 pub struct Secret(String);
 

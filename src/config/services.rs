@@ -21,7 +21,7 @@ pub(super) const SECTION: Section = Section {
     }],
 };
 
-/// As in the reference file.
+/// The example in the reference file.
 const EXAMPLE: &str = "\
 # A service under the shared domain that this datacenter has and all others reach
 # too, one section each. As a flag or a variable:
@@ -36,7 +36,7 @@ const EXAMPLE: &str = "\
 #hidden = false
 ";
 
-/// One of `[[services]]`, not yet checked against the others.
+/// An entry of `[[services]]`, not yet checked against the others.
 #[derive(Deserialize)]
 struct ServiceNames {
     domain: Named,
@@ -51,21 +51,20 @@ struct Named {
     line: Option<usize>,
 }
 
-/// `[[services]]`: a component or service of this datacenter that all others
-/// reach too.
+/// `[[services]]`: a component or service of this datacenter that all other datacenters reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceConfig {
     /// `domain`: its address for everybody, `muc.example.com`.
     pub domain: Host,
     /// `local`: its name on the local server, `conference.dc1.example.com`;
-    /// `None` if that is `domain` too.
+    /// `None` if `domain` is also its name on the local server.
     pub local: Option<Host>,
-    /// `hidden`: whether disco leaves it out for those who may not see it.
+    /// `hidden`: whether disco omits it for users who may not see it.
     pub hidden: bool,
 }
 
 impl ServiceConfig {
-    /// All services; no two may share a name.
+    /// Checks all services; no two may share a name.
     pub(super) fn checked(
         reading: &mut Reading,
         global: Option<&Host>,
@@ -99,7 +98,7 @@ impl ServiceConfig {
     }
 }
 
-/// Refuses a name that something else has already.
+/// Refuses a name that is already in use.
 fn claim(
     reading: &mut Reading,
     taken: &mut BTreeMap<Host, &'static str>,

@@ -1,4 +1,4 @@
-//! All layers together, and the reference file against the table.
+//! All layers together, and the reference file compared with the options.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ fn flags() -> BTreeMap<&'static str, String> {
     .into()
 }
 
-/// A file in a folder of its own, which must live as long as the test.
+/// Writes a file in a folder of its own, which must live as long as the test.
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("component.toml");
@@ -157,7 +157,7 @@ fn defaults_are_those_of_the_design() {
 fn every_key_and_every_flag_reaches_its_option() {
     for option in options() {
         let refusals = |inputs: &Inputs| Config::load(inputs).map(|_| ()).unwrap_err().to_string();
-        // A value that no kind takes shows that the layer reaches the option.
+        // A value that no kind accepts shows that the layer reaches the option.
         let bad = if option.never.is_some() { "a:1" } else { "" };
         let (_folder, empty) = file("");
         if option.flag().is_some()

@@ -1,15 +1,15 @@
-//! How long entries of the session table live.
+//! Lifetimes of entries in the session table.
 
 use std::time::Duration;
 
 use super::reading::Reading;
 
-/// How long entries of the session table live.
+/// Lifetimes of entries in the session table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Without a refresh.
+    /// Time after which an entry expires without a refresh.
     pub expire_after: Duration,
-    /// How often each is refreshed.
+    /// Time between refreshes of an entry.
     pub refresh_after: Duration,
 }
 

@@ -18,18 +18,19 @@ use crate::servers::NoAnswer;
 use crate::sessions::Sessions;
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
-/// How the namespace of every version of XEP-0356 begins.
+/// The namespaces of all versions of XEP-0356 start with this prefix.
 const PRIVILEGE: &str = "urn:xmpp:privilege:";
 
-/// Asks the server, and takes what comes on the control component's stream.
+/// The client behind the control component's stream: sends requests, and takes
+/// the server's presence and privileges.
 pub struct ControlClient {
     us: Host,
     server: Host,
     names: Names,
     component: Component,
-    /// Whether presence that comes by privilege may be used.
+    /// The configuration allows presence that arrives by privilege.
     use_presence: bool,
-    /// The server does not tell of all ends of the sessions whose presence it sends.
+    /// The server does not report all ends of the sessions whose presence it sends.
     silent_ends: AtomicBool,
     sessions: Arc<Sessions>,
     metrics: Arc<Metrics>,
@@ -71,21 +72,21 @@ impl ControlClient {
         matches!(*self.attachment().borrow(), Attachment::Attached { .. })
     }
 
-    /// Follows whether the server lets us see all presence (XEP-0356 §4.2) and
-    /// we may use it.
+    /// Follows whether the server sends all presence (XEP-0356 §4.2) and the
+    /// configuration allows its use.
     pub(super) fn privilege(&self) -> watch::Receiver<bool> {
         self.privilege.subscribe()
     }
 
-    /// Whether the presence that the server sends leaves out ends of sessions.
-    /// If it does, presence is only worth a lease.
+    /// The presence that the server sends leaves out ends of sessions if
+    /// `silent`. Such presence is only worth a lease.
     pub(super) fn set_silent_ends(&self, silent: bool) {
         if !self.silent_ends.swap(silent, Ordering::Relaxed) && silent {
             self.sessions.recipient_lost(&self.address());
         }
     }
 
-    /// The stream is down: nothing comes by it any more.
+    /// The stream is down: no presence and no privilege arrive by it any more.
     pub(super) fn detached(&self) {
         self.privilege.send_if_modified(std::mem::take);
         self.sessions.recipient_lost(&self.address());
@@ -95,7 +96,6 @@ impl ControlClient {
         address(&self.us)
     }
 
-    /// Asks the server and waits for the result.
     pub(super) async fn ask(&self, kind: &str, payload: Element) -> Result<Element, NoAnswer> {
         let answer = self.component.request(kind, payload).await;
         match &answer {
@@ -177,7 +177,8 @@ impl Intake for ControlClient {
     async fn take(&self, mut envelope: Envelope) {
         let stanza = &envelope.stanza;
         let what = match (stanza.kind(), stanza.stanza_type()) {
-            // Answers to requests do not come here: this one is to nothing that was sent.
+            // Answers to pending requests do not arrive here: this iq answers no
+            // pending request.
             (Kind::Iq, Some("result" | "error")) => "late",
             (Kind::Iq, _) => self.refuse(stanza),
             (Kind::Presence, _) => self.take_presence(stanza),
@@ -192,7 +193,8 @@ fn address(host: &Host) -> Jid {
     Jid::new(host.as_str()).unwrap_or_else(|_| unreachable!("{host} is a domain"))
 }
 
-/// Whether `message` tells privileges, and if so, whether all presence is one of them.
+/// `None` if `message` grants no privileges; true if all presence is one of the
+/// privileges.
 fn grants_presence(message: &Stanza) -> Option<bool> {
     let tree = message.to_element();
     let mut children = tree.children();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::servers::{AdminApi, NoAnswer};
 
-/// How long an answer may take; a list of many sessions is long.
+/// The longest wait for an answer; a list of many sessions is long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The client could not be set up.
@@ -35,7 +35,7 @@ impl AdminClient {
         })
     }
 
-    /// Posts `body`, once more if there was no HTTP response.
+    /// Posts `body`, and posts it once more if there was no HTTP response.
     pub(super) async fn post(&self, body: &Value) -> Result<Value, NoAnswer> {
         match self.try_post(body).await {
             Err(error) if error.status().is_none() => Ok(self.try_post(body).await?),
@@ -62,8 +62,8 @@ mod tests {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
                             content-length: 2\r\n\r\n{}";
 
-    /// A server that answers one request a connection and keeps it open; to the
-    /// connections in `silent` it does not answer.
+    /// A server that answers one request per connection and keeps the connection
+    /// open; connections in `silent` receive no answer.
     async fn server(silent: &'static [usize]) -> AdminClient {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/api", listener.local_addr().unwrap());

@@ -1,10 +1,11 @@
-//! The sources that show who is online here and who has an account.
+//! The sources that show which sessions and accounts exist on the local server.
 //!
-//! The gateway asks as a component of its own (`[control]`), never as the
-//! shared domain: what a server lets that one do, every remote user could. The
-//! presence that the server sends to it (XEP-0356) and the lists with which it
-//! answers go to the session table. [`servers`](crate::servers) has how each
-//! server software lists, some over HTTP.
+//! The gateway sends its requests as a separate component (`[control]`), never as
+//! the shared domain: every remote user could do what a server permits the shared
+//! domain. The presence that the server sends to the control component (XEP-0356)
+//! and the lists with which the server answers go to the session table.
+//! [`servers`](crate::servers) has the list format of each server software, some
+//! of them over HTTP.
 
 mod client;
 mod http;
@@ -34,7 +35,7 @@ use crate::servers::{AdminApi, AskServer, KnownServer, NoAnswer, ServerSoftware,
 use crate::sessions::Sessions;
 use crate::sessions::tracker::Listing;
 
-/// What this room needs of the rest.
+/// The settings of a [`Control`], and its handles to other modules.
 pub struct ControlSettings {
     /// `global_host`
     pub global: Host,
@@ -50,27 +51,28 @@ pub struct ControlSettings {
     pub component: Option<(Host, Component)>,
     /// The server's interface for administrators, if one is configured.
     pub admin_api: Option<AdminApi>,
-    /// Whether the shared domain's stream is up: when it comes up, the server
-    /// is asked at once.
+    /// Follows the shared domain's stream: when the stream comes up, the gateway
+    /// asks the server at once.
     pub shared: watch::Receiver<Attachment>,
-    /// Follows what is known of the server.
+    /// Follows the software and features of the server.
     pub server: watch::Receiver<KnownServer>,
 }
 
-/// A handle to the room.
+/// A handle to the control component and the list poller.
 pub struct Control {
-    /// Takes what arrives on the control component's stream; `None` without one.
+    /// Takes the stanzas of the control component's stream; `None` without a
+    /// control component.
     pub client: Option<Arc<ControlClient>>,
-    /// Follows the sources in use and what they can't see.
+    /// Follows the sources in use and their blind spots.
     pub status: watch::Receiver<ControlStatus>,
     poller: ListPoller,
 }
 
 impl Control {
-    /// Asks nothing before [`Control::run`].
+    /// Creates the handle; sends no request before [`Control::run`].
     ///
     /// # Errors
-    /// When the HTTP client can't be set up.
+    /// The HTTP client can't be set up.
     pub fn new(mut settings: ControlSettings) -> Result<Self, Unusable> {
         let names = Names::new(&settings.global, &settings.local);
         let client = settings.component.take().map(|(domain, component)| {
@@ -109,13 +111,13 @@ impl Control {
         })
     }
 
-    /// Asks until `shutdown`.
+    /// Sends requests until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         shutdown.run_until_cancelled(self.poller.run()).await;
     }
 }
 
-/// The ways to ask the server that the configuration opens.
+/// The channels to the server that the configuration opens.
 struct Channels {
     client: Option<Arc<ControlClient>>,
     http: Option<AdminClient>,
@@ -123,7 +125,7 @@ struct Channels {
 }
 
 impl Channels {
-    /// Whether the lists of `software` can be asked for at present.
+    /// The channel for the lists of `software` is open at present.
     fn are_open_for(&self, software: &dyn ServerSoftware) -> bool {
         match software.list_source() {
             Source::GraphQl => self.http.is_some(),
@@ -156,7 +158,7 @@ impl AskServer for Channels {
     }
 }
 
-/// The two names of a user: the server's, and everybody's.
+/// A user has two names: the server's, and the global one.
 #[derive(Debug, Clone)]
 struct Names {
     local: Host,

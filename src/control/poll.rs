@@ -1,4 +1,4 @@
-//! Asks for lists, again and again.
+//! Polls the server for lists of sessions and accounts.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::component::Attachment;
 use crate::config::Sources;
 use crate::servers::{self, NoAnswer, ServerProblem, ServerSoftware};
 
-/// How often all sessions are listed. A list of 1,000 takes a server a few
-/// milliseconds.
+/// The interval between lists of all sessions. A list of 1,000 takes a server a
+/// few milliseconds.
 const EVERY: Duration = Duration::from_secs(5);
-/// A list that takes long is asked for less often: the server has other things
-/// to do for this many times as long.
+/// The server rests this many times as long as a list took, so that slow lists
+/// are requested less often.
 const REST: u32 = 20;
-/// How often a server without a list is asked again.
+/// The interval at which a server without a list is asked again.
 const RETRY: Duration = Duration::from_secs(30);
-/// How often the accounts are listed.
+/// The interval between lists of the accounts.
 const ACCOUNTS_EVERY: Duration = Duration::from_secs(300);
 
-/// Asks for lists; behind a [`super::Control`].
+/// The task behind a [`super::Control`].
 pub(super) struct ListPoller {
     pub(super) settings: ControlSettings,
     pub(super) names: Names,
@@ -31,9 +31,9 @@ pub(super) struct ListPoller {
     pub(super) control: Option<watch::Receiver<Attachment>>,
     pub(super) privilege: Option<watch::Receiver<bool>>,
     pub(super) status: watch::Sender<ControlStatus>,
-    /// What `status` is to show next.
+    /// The status to publish next.
     pub(super) now: ControlStatus,
-    /// The software whose list of sessions works.
+    /// The software with a working list of sessions.
     pub(super) lists: Option<&'static dyn ServerSoftware>,
     pub(super) accounts_at: Option<Instant>,
 }
@@ -52,7 +52,7 @@ impl ListPoller {
         }
     }
 
-    /// Until it is time again, or something changes.
+    /// Waits for `time`, or until something changes.
     async fn wait(&mut self, time: Duration) {
         let (control, privilege) = (self.control.as_mut(), self.privilege.as_mut());
         tokio::select! {
@@ -95,7 +95,7 @@ impl ListPoller {
         self.accounts_at = None;
     }
 
-    /// The software that can be asked by `sources`: the server's own if it is
+    /// The software that `sources` permit to ask: the server's own if it is
     /// known, else each.
     fn candidates(&self, sources: &Sources) -> Vec<&'static dyn ServerSoftware> {
         let open = |it: &&'static dyn ServerSoftware| {
@@ -107,7 +107,7 @@ impl ListPoller {
         }
     }
 
-    /// Finds out which list the server has.
+    /// Finds the list that the server supports.
     async fn choose(&mut self) {
         self.now.missing.clear();
         for software in self.candidates(&self.settings.sources) {
@@ -184,7 +184,7 @@ impl ListPoller {
         Err(why.join("; "))
     }
 
-    /// Why `software` has not answered, and what to change in it.
+    /// Explains the failure of `software` for people, with the configuration to change.
     fn advice(
         &self,
         problem: ServerProblem,
@@ -199,7 +199,7 @@ impl ListPoller {
         }
     }
 
-    /// Publishes what is used, and logs it when it changes.
+    /// Publishes the sources in use, and logs changes.
     fn publish(&mut self) {
         let granted = self.privilege.as_ref();
         let offer = Offer {
@@ -227,7 +227,7 @@ impl ListPoller {
     }
 }
 
-/// Waits for a change; without anything to follow, for ever.
+/// Waits for a change; without a receiver, for ever.
 async fn changed<T>(followed: Option<&mut watch::Receiver<T>>) {
     if let Some(followed) = followed
         && followed.changed().await.is_ok()

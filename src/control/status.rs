@@ -1,17 +1,17 @@
-//! What is used to know who is online, and what can't be seen by it.
+//! The sources of the session table in use, and their blind spots.
 
 use std::collections::BTreeSet;
 
 use crate::config::{Source, Sources};
 
-/// What is used at present, for people.
+/// The state of the sources, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ControlStatus {
-    /// The server's name for itself, if it tells.
+    /// The server's name for itself, if it sends one.
     pub server: Option<String>,
     /// The sources in use.
     pub used: Vec<SourceInUse>,
-    /// What they can't see.
+    /// Sessions and events that these sources can't see.
     pub unseen: Vec<&'static str>,
     /// Allowed sources that do not work, and why.
     pub missing: Vec<(Source, String)>,
@@ -22,36 +22,35 @@ pub struct ControlStatus {
 /// A source in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceInUse {
-    /// Which.
+    /// The kind of source.
     pub source: Source,
-    /// What it tells.
+    /// The sessions that the source shows.
     pub tells: &'static str,
 }
 
-/// Whether the server's accounts are known, for the homes of who never logged in.
+/// The state of the account list, which gives a home to users who never logged in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AccountsStatus {
-    /// Nobody was asked yet.
+    /// The gateway has not asked the server yet.
     #[default]
     Unasked,
-    /// So many.
+    /// The number of accounts.
     Known(usize),
-    /// The server does not tell.
+    /// The server does not list its accounts, for this reason.
     Unknown(String),
 }
 
-/// What is known of the server's ways, besides what it sends.
+/// The server's features beside the stanzas that it sends.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Offer {
-    /// The source of lists that works.
+    /// The source of the working list.
     pub(super) lists: Option<Source>,
-    /// Whether all presence comes (XEP-0356).
+    /// The server sends all presence (XEP-0356).
     pub(super) privilege: bool,
-    /// Whether it comes without the ends of sessions.
+    /// The server sends presence without the ends of sessions.
     pub(super) silent_ends: bool,
 }
 
-/// The sources in use.
 pub(super) fn used(sources: &Sources, offer: Offer) -> Vec<SourceInUse> {
     let is_used = |source: &Source| match source {
         Source::Traffic | Source::Probe | Source::Presence => sources.allow(*source),
@@ -77,7 +76,7 @@ fn tells(source: Source) -> &'static str {
     }
 }
 
-/// What the sources in use can't see.
+/// Sessions and events that the sources in use can't see.
 pub(super) fn unseen(used: &[SourceInUse], offer: Offer) -> Vec<&'static str> {
     let used: BTreeSet<Source> = used.iter().map(|used| used.source).collect();
     let has = |source| used.contains(&source);

@@ -1,50 +1,48 @@
-//! The receiver's window of one connection: received, not yet settled, and
-//! which numbers have come.
+//! The receiver's window of one connection: received numbers, and those not yet settled.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-/// Ranges of numbers that a window remembers beside the highest: a peer that
+/// Ranges of numbers that a window remembers besides the highest: a peer that
 /// leaves a gap before each stanza must not fill the memory.
 const RANGES: usize = 1024;
 
-/// Which numbers were taken, and which of these are settled. Numbers rise, but
-/// need not be without gaps: the sender may have given items up or moved them
-/// to another connection.
+/// The numbers that were taken, and their state. Numbers rise, but may have gaps:
+/// the sender may have dropped items or moved them to another connection.
 #[derive(Debug, Default)]
 pub(crate) struct ReceiveWindow {
-    /// The highest number that has come.
+    /// The highest number that was received.
     highest: u64,
     /// Taken, not settled.
     open: BTreeSet<u64>,
     /// Taken, but dropped here unsettled: the sender must send them again.
     abandoned: BTreeSet<u64>,
-    /// Abandoned before the present connection, which was to send them again.
+    /// Abandoned before the present connection, on which the sender was to send them again.
     asked_again: BTreeSet<u64>,
     /// Up to `highest`, and never taken here, or not any more.
     absent: NumberRanges,
-    /// Up to this number `absent` is not complete: too much was evicted.
+    /// Up to this number `absent` is incomplete: too many ranges were evicted.
     unknown_through: u64,
     /// Above `highest`, and taken over another connection meanwhile.
     claimed: NumberRanges,
 }
 
-/// What has become of an item at its former place.
+/// The state of an item at its former place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FormerFate {
-    /// It was not taken there, and will not be.
+    /// The item was not taken there, and will not be.
     NotTaken,
-    /// It was taken there and is not settled.
+    /// The item was taken there and is not settled.
     Open,
-    /// It was taken there and is settled.
+    /// The item was taken there and is settled.
     Settled,
 }
 
 impl ReceiveWindow {
-    /// Begins a new connection: the highest number that the sender need not
+    /// Begins a new connection. Returns the highest number that the sender need not
     /// write again on it.
     pub(crate) fn resume(&mut self) -> u64 {
-        // The sender has taken these out; what was on the old connection is lost.
+        // The sender has taken these out; bytes on the old connection are lost.
         self.claimed = NumberRanges::default();
         self.asked_again.append(&mut self.abandoned);
         self.asked_again
@@ -52,8 +50,8 @@ impl ReceiveWindow {
             .map_or(self.highest, |first| first - 1)
     }
 
-    /// Notes that `number` has come. Whether it is to be taken; else it is a
-    /// duplicate.
+    /// Records that `number` was received. Returns whether to take it; if not, it
+    /// is a duplicate.
     pub(crate) fn take(&mut self, number: u64) -> bool {
         let in_order = number == self.highest + 1;
         if !(in_order && self.asked_again.is_empty() && self.claimed.0.is_empty()) {
@@ -65,8 +63,8 @@ impl ReceiveWindow {
     }
 
     fn take_out_of_order(&mut self, number: u64) -> bool {
-        // They come in order: the sender has given up those that were asked
-        // for and would have come before this one.
+        // Numbers come in order: the sender has dropped the requested items that
+        // would have come before this one.
         let later = self.asked_again.split_off(&number);
         for given_up in mem::replace(&mut self.asked_again, later) {
             self.note_absent(given_up, given_up);
@@ -90,20 +88,19 @@ impl ReceiveWindow {
         true
     }
 
-    /// `number` is settled.
     pub(crate) fn settle(&mut self, number: u64) {
         self.open.remove(&number);
     }
 
-    /// `number` was dropped unsettled.
+    /// Records that `number` was dropped unsettled.
     pub(crate) fn abandon(&mut self, number: u64) {
         if self.open.remove(&number) {
             self.abandoned.insert(number);
         }
     }
 
-    /// The item that had `number` here has come over another connection. If it
-    /// was not taken here, it belongs to the other one from now on.
+    /// Records that the item with `number` here has come over another connection.
+    /// An item that was not taken here belongs to the other connection from now on.
     pub(crate) fn claim(&mut self, number: u64) -> FormerFate {
         if self.open.contains(&number) {
             return FormerFate::Open;
@@ -113,25 +110,25 @@ impl ReceiveWindow {
             return FormerFate::NotTaken;
         }
         if number > self.highest {
-            // Evicted, it may come twice.
+            // After eviction, the item may come twice.
             self.claimed.insert(number, number);
             return FormerFate::NotTaken;
         }
-        // Better twice than never.
+        // A duplicate is better than a loss.
         if number <= self.unknown_through || self.absent.contains(number) {
             return FormerFate::NotTaken;
         }
         FormerFate::Settled
     }
 
-    /// All that was taken up to this number is settled; 0 if nothing is.
+    /// Returns the number up to which all taken items are settled; 0 if there is none.
     pub(crate) fn settled_through(&self) -> u64 {
         let unsettled = [&self.open, &self.abandoned, &self.asked_again];
         let first = unsettled.into_iter().filter_map(BTreeSet::first).min();
         first.map_or(self.highest, |first| first - 1)
     }
 
-    /// Whether only a new connection makes the sender send something again.
+    /// Returns whether the sender sends some items again, and only on a new connection.
     pub(crate) fn has_abandoned(&self) -> bool {
         !self.abandoned.is_empty()
     }
@@ -153,8 +150,8 @@ impl NumberRanges {
         range.is_some_and(|(_, last)| *last >= number)
     }
 
-    /// Adds one number, or several that are higher than all. Returns the last
-    /// number of the range that had to be evicted for it.
+    /// Adds one number, or several that are higher than all others. Returns the
+    /// last number of the range that had to be evicted for the new one.
     fn insert(&mut self, first: u64, last: u64) -> Option<u64> {
         let before = self.0.range_mut(..=first).next_back();
         if let Some((_, end)) = before.filter(|(_, end)| end.saturating_add(1) >= first) {

@@ -1,34 +1,32 @@
-//! The sender's window of one connection: written and not acknowledged, or
+//! The sender's window of one connection: items written and not acknowledged, or
 //! still to write.
 
 use std::collections::VecDeque;
 use std::collections::vec_deque::Drain;
 
-/// Items in order: those written on the present connection, then those to
-/// write. An item gets its number at its first write and keeps it.
+/// Items in order: those written on the present connection, then those to write. An
+/// item gets a number at its first write and keeps it.
 #[derive(Debug)]
 pub(crate) struct SendWindow<T> {
     entries: VecDeque<Unacknowledged<T>>,
-    /// How many of `entries` need no writing on the present connection.
+    /// Number of `entries` that need no writing on the present connection.
     written: usize,
     last_number: u64,
     bytes: usize,
 }
 
-/// An item in the window.
 #[derive(Debug)]
 pub(crate) struct Unacknowledged<T> {
-    /// Set once it was written.
+    /// Set at the first write.
     pub(crate) number: Option<u64>,
     pub(crate) size: usize,
     pub(crate) item: T,
 }
 
-/// An item to write now.
 #[derive(Debug)]
 pub(crate) struct NextToWrite<'a, T> {
     pub(crate) number: u64,
-    /// Not written before on any connection of this window.
+    /// The item was not written before on any connection of this window.
     pub(crate) is_first: bool,
     pub(crate) item: &'a T,
 }
@@ -66,12 +64,12 @@ impl<T> SendWindow<T> {
         self.bytes
     }
 
-    /// How many items the receiver has over the present connection.
+    /// Counts the items that the receiver has over the present connection.
     pub(crate) fn awaiting_ack(&self) -> usize {
         self.written
     }
 
-    /// In order.
+    /// Iterates in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Unacknowledged<T>> {
         self.entries.iter()
     }
@@ -86,7 +84,7 @@ impl<T> SendWindow<T> {
         });
     }
 
-    /// The next item to write on the present connection; it counts as written.
+    /// Returns the next item to write on the present connection; the item counts as written.
     pub(crate) fn next_to_write(&mut self) -> Option<NextToWrite<'_, T>> {
         let entry = self.entries.get_mut(self.written)?;
         self.written += 1;
@@ -102,22 +100,21 @@ impl<T> SendWindow<T> {
         })
     }
 
-    /// A new connection: everything behind `resume_after` is to be written,
-    /// in order, before anything newer.
+    /// Begins a new connection: all items after `resume_after` are to be written,
+    /// in order, before any newer one.
     ///
     /// # Errors
-    /// When nothing with that number was ever written.
+    /// When no item with that number was ever written.
     pub(crate) fn reconnect(&mut self, resume_after: u64) -> Result<(), BeyondWritten> {
         self.check(resume_after)?;
         self.written = self.numbered_through(resume_after);
         Ok(())
     }
 
-    /// Takes out what the receiver has settled. An ack that comes late finds
-    /// nothing.
+    /// Takes out the items that the receiver has settled. A late ack finds nothing.
     ///
     /// # Errors
-    /// When nothing with that number was ever written.
+    /// When no item with that number was ever written.
     pub(crate) fn acknowledge(
         &mut self,
         through: u64,
@@ -165,8 +162,8 @@ impl<T> SendWindow<T> {
         })
     }
 
-    /// How many entries have a number up to `through`. Numbers are given in
-    /// order, so those without one stand behind.
+    /// Counts the entries with a number up to `through`. Numbers are given in
+    /// order, so entries without one stand behind.
     fn numbered_through(&self, through: u64) -> usize {
         self.entries
             .partition_point(|entry| entry.number.is_some_and(|number| number <= through))

@@ -1,4 +1,4 @@
-//! Both windows against models.
+//! Tests both windows against models.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -109,7 +109,7 @@ fn a_former_place_says_what_became_of_the_item() {
     ] {
         assert_eq!(window.claim(number), fate, "{number}");
     }
-    // Bytes that were on their way when the sender moved its items.
+    // Bytes that were in transit when the sender moved its items.
     assert!(window.take(7));
     assert!(!window.take(8), "it has come over the other connection");
     assert!(window.take(9));
@@ -140,11 +140,11 @@ enum Event {
     Settle(usize, usize),
     Abandon(usize, usize),
     Ack(usize),
-    /// The connection breaks; what is on the wire may still be read if `late`.
+    /// The connection breaks; bytes on the wire may still be read if `late`.
     Cut(usize),
     Reconnect(usize),
     GiveUp(usize, usize),
-    /// Everything of one connection moves to another.
+    /// All items of one connection move to another.
     Move(usize, usize),
 }
 
@@ -180,9 +180,9 @@ struct World {
     receivers: [ReceiveWindow; CONNECTIONS],
     /// Taken and not settled: number → item.
     open: [BTreeMap<u64, u32>; CONNECTIONS],
-    /// Numbers that are settled with an open one: its place → theirs.
+    /// Numbers that are settled together with an open one: its place → their places.
     followers: BTreeMap<(usize, u64), Vec<(usize, u64)>>,
-    /// How often each item was taken, less how often it was abandoned.
+    /// The number of times each item was taken, less the times it was abandoned.
     taken: BTreeMap<u32, u32>,
     settled: BTreeSet<u32>,
     acknowledged: Vec<u32>,
@@ -224,7 +224,7 @@ impl World {
                 let entries = self.senders[c].acknowledge(through).unwrap();
                 self.acknowledged.extend(entries.map(|entry| entry.item.id));
             }
-            // The receiver may still read what has arrived at its side.
+            // The receiver may still read the bytes that have arrived at its side.
             Event::Cut(c) => self.is_up[c] = false,
             Event::Reconnect(c) if !self.is_up[c] => {
                 self.wires[c].clear();
@@ -286,7 +286,7 @@ impl World {
         }
     }
 
-    /// Everything is connected, written and settled.
+    /// Connects, writes and settles everything.
     fn finish(&mut self) {
         for _ in 0..2 {
             for c in 0..CONNECTIONS {
@@ -310,9 +310,9 @@ impl World {
 }
 
 proptest! {
-    /// Whatever is dropped, doubled, cut, given up or moved: the process
-    /// takes each item once, acknowledges only what is settled, and in the end
-    /// everything that was not given up is acknowledged.
+    /// Under any drops, duplicates, cuts and moves, the process takes each item
+    /// once, acknowledges only settled items, and in the end everything that was
+    /// not given up is acknowledged.
     #[test]
     fn nothing_is_lost_or_doubled(events in events()) {
         let mut world = World::default();

@@ -1,4 +1,4 @@
-//! The control component's stream and the room behind it, built together.
+//! Builds the control component's stream together with the module behind it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use crate::metrics::Metrics;
 use crate::servers;
 use crate::sessions::Sessions;
 
-/// The longest list that is read, in bytes: that of a million sessions.
+/// The longest list that the gateway reads, in bytes: one of a million sessions.
 const LONGEST_LIST: usize = 64 * 1024 * 1024;
 
-/// Built and not started.
+/// The control component, built and not started.
 pub(super) struct Controlling {
     control: Control,
     stream: Option<Stream>,
@@ -33,8 +33,8 @@ struct Stream {
 }
 
 impl Controlling {
-    /// Of what `config` has in `[control]`: perhaps nothing, then there is
-    /// nothing to ask, and that is told.
+    /// Reads `[control]` in `config`. If that is empty, there is no server to
+    /// ask, and the status reports it.
     pub(super) fn new(
         config: &Config,
         sessions: &Arc<Sessions>,
@@ -59,23 +59,23 @@ impl Controlling {
         Ok(Self { control, stream })
     }
 
-    /// Follows what is used.
+    /// Follows the sources in use.
     pub(super) fn status(&self) -> watch::Receiver<ControlStatus> {
         self.control.status.clone()
     }
 
-    /// The control component's domain, and whether its stream is up.
+    /// The control component's domain, with the state of its stream.
     pub(super) fn attachment(&self) -> Option<(Host, watch::Receiver<Attachment>)> {
         let stream = self.stream.as_ref()?;
         Some((stream.domain.clone(), stream.component.attachment()))
     }
 
-    /// Starts both; they end with `end`.
+    /// Starts the stream and the poller; `end` stops both.
     pub(super) fn start(self, tasks: &TaskTracker, end: &CancellationToken) {
         if let (Some(stream), Some(client)) = (self.stream, &self.control.client) {
             let client: Arc<dyn Intake> = Arc::clone(client) as Arc<dyn Intake>;
             let end = end.clone();
-            // Nothing is left in it: the gateway's own stanzas are not kept.
+            // The stream keeps none of the gateway's own stanzas, so none is left.
             tasks.spawn(async move { drop(stream.task.run(client, end).await) });
         }
         tasks.spawn(self.control.run(end.clone()));
@@ -95,7 +95,7 @@ fn stream(config: &Config, control: &ControlComponent, metrics: &Arc<Metrics>) -
         },
         ..component_settings(config)
     };
-    // Only the gateway's own questions go out here, and those do not come back.
+    // Only the gateway's own requests use this stream, and they are never returned.
     let (undelivered, _) = mpsc::unbounded_channel();
     let (component, task) = Component::new(settings, Arc::clone(metrics), undelivered);
     Stream {

@@ -1,4 +1,4 @@
-//! What follows what: each of these tasks hands on what one room tells.
+//! Tasks that pass one module's changes on to another.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::registry::{Directory, Peers, Registry};
 use crate::routing::Relay;
 use crate::sessions::Sessions;
 
-/// Tells the session table when the server went away and came back, and asks
-/// the server then who is still there. While another node of this host has the
-/// server's stream, this one is its standby.
+/// Reports the state of the server's stream to the session table. After a new
+/// attachment, the gateway probes the sessions known before. While another node
+/// of this host has the server's stream, this node is its standby.
 pub(super) async fn follow_attachment(
     mut attachment: watch::Receiver<Attachment>,
     sessions: Arc<Sessions>,
@@ -48,7 +48,7 @@ pub(super) async fn follow_attachment(
     end.run_until_cancelled(follow).await;
 }
 
-/// Makes the pools of links follow the registry.
+/// Keeps the pools of links in step with the registry.
 pub(super) async fn follow_peers(
     mut peers: watch::Receiver<Arc<Peers>>,
     links: Arc<Links>,
@@ -85,7 +85,7 @@ fn listed(endpoints: &[Endpoint]) -> String {
         .join(", ")
 }
 
-/// Makes the component streams follow the directory of services.
+/// Keeps the component streams in step with the directory of services.
 pub(super) async fn follow_services(
     mut directory: watch::Receiver<Arc<Directory>>,
     own: Vec<ServiceConfig>,
@@ -108,8 +108,8 @@ pub(super) async fn follow_services(
     end.run_until_cancelled(follow).await;
 }
 
-/// The service domains that the local server does not have itself: those of
-/// others, and our own that it knows under another name.
+/// The service domains that the local server does not have itself: those of other
+/// hosts, and this host's own if the server knows them under another name.
 fn domains_with_streams(directory: &Directory, own: &[ServiceConfig]) -> BTreeSet<Host> {
     let has_itself = |domain: &Host| {
         own.iter()

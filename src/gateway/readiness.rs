@@ -1,4 +1,4 @@
-//! How ready the gateway is.
+//! The checks behind `/readyz`.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::host::Host;
 use crate::link::Links;
 use crate::registry::Registry;
 
-/// Ready: attached to the server, the session table can be relied on, and every known
-/// peer that can be dialled has a link.
+/// The gateway is ready when it is attached to the server, the session table is
+/// reliable, and every known peer that can be dialled has a link.
 pub(super) fn readiness(
     components: &Components,
     control: Option<(Host, watch::Receiver<Attachment>)>,
@@ -35,7 +35,7 @@ pub(super) fn readiness(
             },
         ];
         let peers = peers.borrow();
-        // One that announces no endpoint is not meant to be dialled.
+        // A peer that announces no endpoint is not meant to be dialled.
         let reachable = peers.iter().filter(|(_, endpoints)| !endpoints.is_empty());
         checks.extend(reachable.map(|(host, _)| Check {
             name: format!("link {host}"),
@@ -46,15 +46,16 @@ pub(super) fn readiness(
             },
             needed: true,
         }));
-        // Another datacenter can offer a service at any time: that must not
-        // take this one out of service until its server knows the domain.
+        // Another datacenter can offer a service at any time: the new service
+        // must not make this gateway unready until its server knows the domain.
         let services = components.service_fitness().into_iter();
         checks.extend(services.map(|(domain, state)| Check {
             name: format!("service {domain}"),
             state,
             needed: false,
         }));
-        // Routing does not need it: it tells of sessions that say nothing.
+        // Routing does not need the control component: it reports sessions that
+        // send nothing.
         checks.extend(control.iter().map(|(domain, attachment)| Check {
             name: format!("control {domain}"),
             state: attached(&attachment.borrow()),

@@ -1,4 +1,4 @@
-//! The session table, wherever the configuration says that it is kept.
+//! The session table, in the store that the configuration selects.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::metrics::Metrics;
 use crate::replication::{Node, Replication};
 use crate::store::{MeshStore, RedisStore, Store};
 
-/// The session table's store, and what keeps it alive.
+/// The session table's store, with the tasks that keep it connected.
 pub(super) struct SessionStore {
     pub(super) store: Arc<dyn Store>,
     mesh: Option<Mesh>,
 }
 
-/// What only the mesh needs.
+/// The parts that only the mesh needs.
 struct Mesh {
     store: Arc<MeshStore>,
     dialer: ReplicationDialer,
@@ -27,10 +27,10 @@ struct Mesh {
 }
 
 impl SessionStore {
-    /// Connects to nothing yet.
+    /// Builds the store without a connection.
     ///
     /// # Errors
-    /// When `redis.url` or the links' TLS files can't be used.
+    /// `redis.url` or the links' TLS files can't be used.
     pub(super) fn new(
         config: &Config,
         identity: &Identity,
@@ -67,14 +67,15 @@ impl SessionStore {
         })
     }
 
-    /// Who answers peers that want to follow the table.
+    /// The mesh's replication, which answers peers that follow the table.
     pub(super) fn replication(&self) -> Option<Arc<dyn Replication>> {
         self.mesh
             .as_ref()
             .map(|mesh| Arc::clone(&mesh.store) as Arc<dyn Replication>)
     }
 
-    /// Whether the table can be relied on, and if not, why; to be asked any time.
+    /// A check whether the table is reliable, and the reason if it is not;
+    /// callable at any time.
     pub(super) fn health(
         &self,
         metrics: &Arc<Metrics>,
@@ -93,7 +94,7 @@ impl SessionStore {
         }
     }
 
-    /// Keeps it alive, until `end`.
+    /// Spawns the mesh's tasks, until `end`.
     pub(super) fn start(self, tasks: &TaskTracker, end: &CancellationToken) {
         let Some(mesh) = self.mesh else {
             return;
@@ -107,7 +108,7 @@ impl SessionStore {
     }
 }
 
-/// Who has just come knows nothing; who lost a peer still knows what it said.
+/// A new node knows no session; a node that lost a peer still has the peer's sessions.
 fn in_step(store: &MeshStore, has_peers: bool) -> Result<(), String> {
     let status = store.status();
     if has_peers && !status.ever_linked {

@@ -1,4 +1,4 @@
-//! What `/api/status` says.
+//! The content of `/api/status`.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::registry::{Peers, Registry};
 
-/// Tells the gateway's state, each time anew.
+/// Collects the gateway's state, anew for each request.
 pub(super) fn status(
     config: &Config,
     components: &Components,

@@ -1,4 +1,4 @@
-//! Checks a server's certificate, but not for a name.
+//! Checks a server's certificate, but not its name.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::ParsedCertificate;
 use tokio_rustls::rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Lets a certificate of our CA pass whatever names it carries. Who is dialled
-/// by an endpoint alone says its name in the greeting; that the certificate
-/// carries this name is checked there, as a listener does with a dialler.
+/// Accepts a certificate of our CA whatever names it carries. A peer that is
+/// dialled by an endpoint alone sends its name in the greeting; the dialler checks
+/// there that the certificate carries this name, as a listener does with a dialler.
 #[derive(Debug)]
 pub(super) struct AnyName {
     pub(super) roots: Arc<RootCertStore>,

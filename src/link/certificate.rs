@@ -1,4 +1,4 @@
-//! Which host a certificate speaks for, and what is wrong with it, in words.
+//! Finds the host that a certificate is for, and describes errors in it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use webpki::EndEntityCert;
 use super::connect_error::RefusalKind;
 use crate::host::Host;
 
-/// `host` as it stands in certificates: a DNS name, IDNA-encoded.
+/// Returns `host` in the form that certificates carry: a DNS name, IDNA-encoded.
 pub(super) fn dns_name(host: &Host) -> Result<ServerName<'static>, String> {
     let no_name = || format!("{host} can't be written as a DNS name in a certificate");
     let ascii = idna::domain_to_ascii(host.as_str()).map_err(|_| no_name())?;
@@ -19,10 +19,10 @@ pub(super) fn dns_name(host: &Host) -> Result<ServerName<'static>, String> {
     }
 }
 
-/// Whether `certificate` carries `host` as a DNS name (subjectAltName).
+/// Checks that `certificate` carries `host` as a DNS name (subjectAltName).
 ///
 /// # Errors
-/// Says what it carries instead.
+/// Names the hosts that the certificate carries instead.
 pub(super) fn speaks_for(certificate: &CertificateDer<'_>, host: &Host) -> Result<(), String> {
     let name = dns_name(host)?;
     let parsed = EndEntityCert::try_from(certificate)
@@ -37,7 +37,7 @@ pub(super) fn speaks_for(certificate: &CertificateDer<'_>, host: &Host) -> Resul
     }
 }
 
-/// What the other side's certificate is refused for.
+/// Classifies and describes the error for which the peer's certificate is refused.
 pub(super) fn judge(error: &CertificateError) -> (RefusalKind, String) {
     let kind = match error {
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -48,7 +48,7 @@ pub(super) fn judge(error: &CertificateError) -> (RefusalKind, String) {
     (kind, in_words(error))
 }
 
-/// What is wrong with a certificate, as the end of "its certificate …".
+/// Describes the error in a certificate, as the end of "its certificate …".
 pub(super) fn in_words(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => {
@@ -95,7 +95,7 @@ fn carries(names: &[String]) -> String {
     format!("carries {}", names.join(", "))
 }
 
-/// A span of time, roughly.
+/// Formats a span of time, roughly.
 fn spell(seconds: u64) -> String {
     let hours = Duration::from_secs(seconds).as_secs() / 3600;
     match hours {

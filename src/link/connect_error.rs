@@ -1,11 +1,11 @@
-//! Why a connection comes to nothing, in words and for the counters.
+//! Reasons for which a connection fails, in words and for the counters.
 
 use super::HANDSHAKE_LIMIT;
 
-/// Why a connection is not used for any stanza: what the counters call it.
+/// A reason for which a connection carries no stanza; the counters' label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefusalKind {
-    /// It does not speak TLS where we do.
+    /// The other side does not speak TLS where we do.
     Plaintext,
     /// A certificate does not lead to the other side's CA, or has expired.
     Untrusted,
@@ -13,18 +13,18 @@ pub(super) enum RefusalKind {
     WrongHost,
     /// No version of the protocol in common.
     Version,
-    /// It did not finish the handshake in time.
+    /// The other side did not finish the handshake in time.
     Timeout,
-    /// It broke the protocol, or speaks another one.
+    /// The other side broke the protocol, or speaks another one.
     Protocol,
-    /// It is this very process, dialled by itself.
+    /// The dialler is this very process.
     Ourselves,
-    /// It keeps its session table elsewhere.
+    /// The other side keeps its session table elsewhere.
     Backend,
 }
 
 impl RefusalKind {
-    /// Every one, for tables.
+    /// All kinds, for tables.
     pub(super) const ALL: [Self; 8] = [
         Self::Plaintext,
         Self::Untrusted,
@@ -36,7 +36,6 @@ impl RefusalKind {
         Self::Backend,
     ];
 
-    /// The counter's label.
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Plaintext => "plaintext",
@@ -64,7 +63,7 @@ impl RefusalKind {
         }
     }
 
-    /// A later version may have more of them.
+    /// A code of a later version may be unknown here.
     pub(super) fn from_code(code: u8) -> Self {
         Self::ALL
             .into_iter()
@@ -73,18 +72,17 @@ impl RefusalKind {
     }
 }
 
-/// Why there is no link at the end of an attempt.
+/// The reason why an attempt led to no link.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ConnectError {
     /// No TCP connection, or it was cut: worth another try, nothing to repair here.
     #[error("{0}")]
     Unreachable(String),
-    /// Somebody must change a certificate, a version or a configuration.
+    /// An operator must change a certificate, a version or a configuration.
     #[error("{text}")]
     Refused {
-        /// For the counters.
         kind: RefusalKind,
-        /// For people.
+        /// The description, for people.
         text: String,
     },
 }
@@ -104,7 +102,7 @@ impl ConnectError {
         )
     }
 
-    /// The counter's label, when it is one to count as refused.
+    /// Returns the counter's label, if the error counts as refused.
     pub(super) fn label(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable(_) => None,
@@ -113,16 +111,16 @@ impl ConnectError {
     }
 }
 
-/// How a link that stood came to its end.
+/// The way an established link ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LinkEnd {
-    /// This side said goodbye.
+    /// This side sent a goodbye.
     WeLeft,
-    /// The other side said goodbye.
+    /// The other side sent a goodbye.
     PeerLeft,
     /// A newer connection of the same slot took over.
     Replaced,
-    /// Anything else; the text is for people.
+    /// Any other end; the text is for people.
     Broken(String),
 }
 

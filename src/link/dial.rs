@@ -1,4 +1,4 @@
-//! Dialling: from an endpoint to a link that stands.
+//! Dials an endpoint, up to an established link.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,21 +27,21 @@ pub(super) struct Dialler {
     pub(super) resolver: Resolver,
 }
 
-/// A link that stands, seen by the sender.
+/// An established link, as the sender holds it.
 pub(super) struct Link {
     pub(super) reader: FrameReader<ReadHalf<Socket>>,
     pub(super) writer: WriteHalf<Socket>,
     /// The peer's `node`.
     pub(super) node: String,
-    /// The longest frame the peer takes.
+    /// The longest frame that the peer accepts.
     pub(super) frame_limit: usize,
     /// Stanzas up to this number need not be sent again.
     pub(super) resume_after: u64,
 }
 
-/// A link over which a table is followed.
+/// A link over which the peer's session table is replicated.
 pub(super) struct TableLink {
-    /// Who answered.
+    /// The node that answered.
     pub(super) node: Node,
     pub(super) reader: FrameReader<ReadHalf<Socket>>,
     pub(super) writer: WriteHalf<Socket>,
@@ -51,7 +51,7 @@ impl Dialler {
     /// Connects `slot` to `peer` at `endpoint`.
     ///
     /// # Errors
-    /// When nobody answers there, or it is not `peer`, or it does not want us.
+    /// When no listener answers there, or it is not `peer`, or it refuses us.
     pub(super) async fn dial(
         &self,
         peer: &Host,
@@ -78,8 +78,8 @@ impl Dialler {
         })
     }
 
-    /// A TCP connection to the first address of `endpoint` that answers. Its
-    /// name is looked up anew each time.
+    /// Opens a TCP connection to the first address of `endpoint` that answers.
+    /// Looks the endpoint's name up anew each time.
     async fn reach(&self, endpoint: &Endpoint) -> Result<TcpStream, ConnectError> {
         let unreachable =
             |text: String| ConnectError::Unreachable(format!("can't reach it: {text}"));
@@ -90,7 +90,7 @@ impl Dialler {
             let address = SocketAddr::new(address, endpoint.port);
             match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => {
-                    // Batches are made here; the kernel need not wait for more.
+                    // Batches are made here; the kernel need not wait for more bytes.
                     tcp.set_nodelay(true)
                         .map_err(|error| unreachable(format!("{address}: {error}")))?;
                     return Ok(tcp);
@@ -114,10 +114,10 @@ impl Dialler {
         }
     }
 
-    /// Connects to whoever answers at `endpoint`, to follow its table.
+    /// Connects to any gateway that answers at `endpoint`, to replicate its session table.
     ///
     /// # Errors
-    /// When nobody answers there, or it is no gateway of ours, or does not want us.
+    /// When no listener answers there, or it is no gateway of ours, or it refuses us.
     pub(super) async fn dial_table(&self, endpoint: &Endpoint) -> Result<TableLink, ConnectError> {
         let tcp = self.reach(endpoint).await?;
         let greeted = timeout(HANDSHAKE_LIMIT, self.greet_table(tcp, endpoint)).await;
@@ -162,7 +162,7 @@ impl Dialler {
     }
 }
 
-/// Says `hello`, and waits for the answer.
+/// Sends `hello`, and waits for the reply.
 async fn ask(
     hello: &Hello,
     reader: &mut FrameReader<ReadHalf<Socket>>,
@@ -174,14 +174,14 @@ async fn ask(
         writer.write_all(&out).await?;
         writer.flush().await
     };
-    // When this fails, the answer may still be there to say why.
+    // When sending fails, the peer's reply may still be there to give the reason.
     let sent = sent.await;
     let answer = reader.next().await;
     let answer = answer.map_err(|error| unanswered(error, sent))?;
     HelloReply::read(answer).map_err(hello::malformed)
 }
 
-/// Why there was no answer to our hello.
+/// Returns the reason for which our hello got no reply.
 fn unanswered(error: ReadError, sent: io::Result<()>) -> ConnectError {
     match (error, sent) {
         (ReadError::Wire(error), _) => hello::malformed(error),

@@ -1,5 +1,5 @@
-//! The frames of a link that stands: stanzas one way, acks the other.
-//! `docs/link-protocol.md` shows them byte by byte.
+//! The frames of an established link: stanzas one way, acks the other.
+//! `docs/link-protocol.md` shows the frames byte by byte.
 
 use std::borrow::Borrow;
 
@@ -7,11 +7,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::wire::{self, RawFrame, WireError};
 
-/// How much longer than `stanza_size_limit` a frame may be: the header, and
-/// what the stanza may have grown by when its addresses became global ones.
+/// Bytes by which a frame may be longer than `stanza_size_limit`: the header, and
+/// the growth of the stanza when its addresses became global ones.
 pub(super) const ALLOWANCE: usize = 64 * 1024;
 
-/// Hosts whose bounces a stanza frame tells; what comes after is left out.
+/// Hosts that a stanza frame lists with their bounces; further hosts are left out.
 pub(super) const RETRIES_LIMIT: usize = 32;
 
 const STANZA: u8 = 16;
@@ -19,21 +19,21 @@ const ACK: u8 = 17;
 const PING: u8 = 18;
 const GOODBYE: u8 = 19;
 
-/// One frame of a link that stands.
+/// One frame of an established link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Frame {
     /// Dialler to listener.
     Stanza(Header<String>, Bytes),
     /// Listener to dialler: all stanzas taken up to this number are settled.
     Ack { through: u64 },
-    /// Nothing to say, but still here.
+    /// Sent when there is nothing else to send, to keep the link alive.
     Ping,
-    /// From the dialler: nothing follows. From the listener: send nothing
-    /// new, I only finish what I have.
+    /// From the dialler: nothing follows. From the listener: send nothing new, I
+    /// only finish the stanzas that I have.
     Goodbye,
 }
 
-/// What goes before the stanza in its frame.
+/// The header before the stanza in its frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header<Name> {
     /// Counts from 1 within the slot.
@@ -41,17 +41,17 @@ pub(super) struct Header<Name> {
     /// [`EnvelopeId`](crate::envelope::EnvelopeId)
     pub(super) id: u64,
     pub(super) ttl: u32,
-    /// When it is written, in µs since the Unix epoch.
+    /// The time of writing, in µs since the Unix epoch.
     pub(super) sent_at: u64,
     pub(super) origin: Name,
     pub(super) retries: Vec<(Name, u32)>,
-    /// Whether it is one of several copies, each for another host.
+    /// The stanza is one of several copies, each for another host.
     pub(super) is_copy: bool,
-    /// Where it was written before, if it comes from other slots.
+    /// The places where the stanza was written before, if it comes from other slots.
     pub(super) former: Vec<FormerPlace>,
 }
 
-/// A stanza's place on a slot of the same process that gave it up.
+/// A stanza's place on a slot of the same process, from which the stanza was moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FormerPlace {
     pub(super) slot: u32,
@@ -115,7 +115,6 @@ impl Header<String> {
 }
 
 impl Frame {
-    /// Appends the frame.
     pub(super) fn put(&self, out: &mut BytesMut) {
         match self {
             Self::Stanza(header, stanza) => header.put(out, |out| out.put_slice(stanza)),
@@ -125,7 +124,6 @@ impl Frame {
         }
     }
 
-    /// Reads the body.
     pub(super) fn read(raw: RawFrame) -> Result<Self, WireError> {
         let RawFrame { kind, mut body } = raw;
         let frame = match kind {
@@ -198,7 +196,7 @@ mod tests {
         ]
     }
 
-    /// All frames that are whole in `buffer`.
+    /// Returns all complete frames in `buffer`.
     fn read_all(buffer: &mut BytesMut) -> Result<Vec<Frame>, WireError> {
         let mut frames = Vec::new();
         while let Some(raw) = wire::cut(buffer, LIMIT)? {
@@ -263,7 +261,7 @@ mod tests {
             let mut buffer = BytesMut::new();
             buffer.extend_from_slice(&bytes);
             let _ = read_all(&mut buffer);
-            // BytesMut may double what it was asked for.
+            // BytesMut may allocate double the requested capacity.
             prop_assert!(buffer.capacity() <= 2 * (size + LIMIT));
         }
     }

@@ -1,4 +1,4 @@
-//! The handshake: who is let in, and is told why if not.
+//! The handshake: decides which peers are accepted, and sends the reason to the others.
 
 use std::sync::Arc;
 
@@ -18,18 +18,18 @@ use super::{Identity, LINGER, certificate, replication_link};
 use crate::host::Host;
 use crate::replication::{Node, Replication, ReplicationSession};
 
-/// What a connection is measured by, before it is a link.
+/// Requirements that a connection must meet to become a link.
 pub(super) struct Handshake {
     pub(super) identity: Identity,
     pub(super) security: Security,
-    /// The longest frame that is taken.
+    /// The longest frame that the listener takes.
     pub(super) frame_limit: usize,
     pub(super) slots: Arc<IncomingSlots>,
-    /// Who speaks for our session table, if we keep it ourselves.
+    /// Serves the session table to peers, if this node keeps it itself.
     pub(super) replication: Option<Arc<dyn Replication>>,
 }
 
-/// A link that stands, seen by the receiver.
+/// An established link, as the receiver holds it.
 pub(super) struct AcceptedLink {
     pub(super) host: Host,
     pub(super) node: String,
@@ -39,11 +39,11 @@ pub(super) struct AcceptedLink {
     pub(super) role: LinkRole,
 }
 
-/// What a link that stands is for.
+/// The purpose of an established link.
 pub(super) enum LinkRole {
-    /// To bring stanzas.
+    /// Carries stanzas.
     Stanzas(ConnectionLease),
-    /// To follow our session table.
+    /// Replicates our session table.
     Table(Arc<dyn ReplicationSession>),
 }
 
@@ -65,7 +65,8 @@ impl Handshake {
     /// Reads the hello and answers it.
     ///
     /// # Errors
-    /// When it is not one, or not for us, or the dialler is not who it says.
+    /// When the frame is no hello, or not for us, or the dialler's certificate does
+    /// not carry the name in its hello.
     pub(super) async fn greet(
         &self,
         accepted: SecuredConnection,
@@ -84,7 +85,8 @@ impl Handshake {
             Err(failure) => {
                 if let ConnectError::Refused { kind, text } = &failure {
                     refusal(*kind, text).put(&mut out);
-                    // It is told if it can be; the log has it in any case.
+                    // The peer gets the reason if it can still be sent; the log has
+                    // it in any case.
                     let _ = write(&mut writer, &mut out).await;
                     linger(reader.into_inner().unsplit(writer)).await;
                 }
@@ -106,7 +108,7 @@ impl Handshake {
         })
     }
 
-    /// Who the dialler is, what its link is for, and the longest frame on it.
+    /// Returns the dialler's identity, the link's role, and the longest frame on the link.
     async fn admit(
         &self,
         read: Result<RawFrame, ReadError>,
@@ -122,7 +124,7 @@ impl Handshake {
         Ok((hello, host, role))
     }
 
-    /// Whether the dialler may be let in, and which host it is.
+    /// Decides whether the dialler is accepted. Returns its host.
     fn examine(
         &self,
         raw: RawFrame,
@@ -150,7 +152,7 @@ impl Handshake {
         Ok((hello, host))
     }
 
-    /// What it is for, and the longest frame that is taken on it.
+    /// Returns the link's role, and the longest frame that is taken on the link.
     async fn role(&self, hello: &Hello, host: &Host) -> Result<(LinkRole, usize), ConnectError> {
         if hello.purpose == Purpose::Table
             && let Some(replication) = &self.replication
@@ -176,7 +178,7 @@ impl Handshake {
 
     fn welcome(&self, hello: &Hello, role: &LinkRole, frame_limit: usize) -> HelloReply {
         HelloReply::Welcome(Welcome {
-            // Hello::read let no other pass.
+            // `Hello::read` refuses every other version.
             version: hello::common_version(&hello.versions).unwrap_or(*hello::VERSIONS.end()),
             host: self.identity.host.as_str().to_owned(),
             node: self.identity.node.clone(),
@@ -197,7 +199,7 @@ fn refusal(kind: RefusalKind, text: &str) -> HelloReply {
     }
 }
 
-/// Closes gently: a reset would overtake the last words.
+/// Closes gently: a reset would overtake the bytes written last.
 async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
     let end = async {
         socket.shutdown().await?;
@@ -205,6 +207,6 @@ async fn linger(mut socket: impl AsyncRead + AsyncWrite + Unpin) {
         while socket.read(&mut ignored).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // Whatever becomes of it, the connection is over.
+    // The result does not matter: the connection is over.
     let _ = timeout(LINGER, end).await;
 }

@@ -1,7 +1,8 @@
-//! The greeting: who dials whom, in which version, and where to go on.
+//! The greeting: the hosts and nodes on both sides, the version, and the number to
+//! resume after.
 //!
-//! Magic and version range stand first and keep their place in all versions,
-//! so that gateways of any two versions can tell each other why it won't work.
+//! Magic and version range stand first and keep their place in all versions, so
+//! that gateways of any two versions can send each other the reason of a failure.
 
 #[cfg(test)]
 mod tests;
@@ -25,30 +26,30 @@ const HELLO: u8 = 1;
 const WELCOME: u8 = 2;
 const REFUSED: u8 = 3;
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Stanzas, in slots.
     Stanzas,
-    /// Following the listener's session table.
+    /// Replication of the listener's session table.
     Table,
 }
 
 /// The dialler's first frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hello {
-    /// What the dialler speaks.
+    /// The versions that the dialler speaks.
     pub(super) versions: RangeInclusive<u16>,
-    /// The `local_host` that it means to reach; empty for a table, of
-    /// whoever answers there.
+    /// The `local_host` that the dialler wants to reach; empty on a table link,
+    /// which any host may accept.
     pub(super) to: String,
-    /// Its own `local_host`.
+    /// The dialler's own `local_host`.
     pub(super) from: String,
-    /// Its `node`.
+    /// The dialler's `node`.
     pub(super) node: String,
-    /// Its epoch: stanza numbers count within it.
+    /// The dialler's epoch: stanza numbers count within it.
     pub(super) epoch: u64,
-    /// Which of its connections this is, the same after a reconnect.
+    /// The dialler's number for this connection, the same after a reconnect.
     pub(super) slot: u32,
     pub(super) purpose: Purpose,
 }
@@ -60,9 +61,9 @@ pub(super) struct Welcome {
     pub(super) version: u16,
     /// The listener's `local_host`.
     pub(super) host: String,
-    /// Its `node`.
+    /// The listener's `node`.
     pub(super) node: String,
-    /// The longest frame it takes, in bytes.
+    /// The longest frame that the listener accepts, in bytes.
     pub(super) frame_limit: u32,
     /// Stanzas up to this number need not be sent again on this slot.
     pub(super) resume_after: u64,
@@ -128,8 +129,8 @@ impl Hello {
         rest().map_err(malformed)
     }
 
-    /// Whether the dialler means `us` at all. What it may call itself is for
-    /// its certificate to say.
+    /// Checks that the dialler wants to reach `us`. The name that the dialler gives
+    /// itself is checked against its certificate instead.
     pub(super) fn is_for(&self, us: &Identity) -> Result<(), ConnectError> {
         let wrong = |text| Err(ConnectError::refused(RefusalKind::WrongHost, text));
         if self.purpose == Purpose::Table {
@@ -153,7 +154,7 @@ impl Hello {
         Ok(())
     }
 
-    /// Nodes of one host follow each other's tables, too.
+    /// Checks the node too, because nodes of one host replicate each other's tables.
     fn is_another_node_than(&self, us: &Identity) -> Result<(), ConnectError> {
         if us.host != *self.from.as_str() || us.node != self.node {
             return Ok(());
@@ -229,7 +230,7 @@ impl HelloReply {
         }
     }
 
-    /// The welcome, if it is one and comes from `host`.
+    /// Returns the welcome, if the reply is one and comes from `host`.
     pub(super) fn welcome_of(self, host: &str) -> Result<Welcome, ConnectError> {
         match self.welcome()? {
             welcome if welcome.host != host => Err(ConnectError::refused(
@@ -243,7 +244,7 @@ impl HelloReply {
         }
     }
 
-    /// The welcome, if it is one.
+    /// Returns the welcome, if the reply is one.
     pub(super) fn welcome(self) -> Result<Welcome, ConnectError> {
         match self {
             Self::Refused {
@@ -279,14 +280,14 @@ impl HelloReply {
     }
 }
 
-/// The highest version that both speak.
+/// Returns the highest version that both sides speak.
 pub(super) fn common_version(theirs: &RangeInclusive<u16>) -> Option<u16> {
     let lowest = *theirs.start().max(VERSIONS.start());
     let highest = *theirs.end().min(VERSIONS.end());
     (lowest <= highest).then_some(highest)
 }
 
-/// A greeting that can't be read.
+/// The error for a greeting that can't be read.
 pub(super) fn malformed(error: WireError) -> ConnectError {
     ConnectError::refused(RefusalKind::Protocol, error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The incoming half: accept, secure, greet, take stanzas, acknowledge.
+//! The receiver of stanzas: accepts connections, secures them, answers the hello, acknowledges.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::replication::Replication;
 use crate::stanza::{Limits, Reason, Stanza};
 
-/// Connections that have not greeted yet; more wait in the kernel's backlog.
+/// Connections whose hello is not read yet; more wait in the kernel's backlog.
 const HANDSHAKES: usize = 256;
 
 /// Acks are cumulative: waiting this long between two saves many.
@@ -39,17 +39,17 @@ const ACK_SPACING: Duration = Duration::from_millis(1);
 /// After a failed `accept`, mostly for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Who has not told its host yet, in the counters.
+/// The counters' host label for a peer that has not sent its host name yet.
 const UNKNOWN: &str = "unknown";
 
-/// The incoming half: accepts links on one of `connections.endpoints`.
+/// Accepts links on one of `connections.endpoints`.
 pub struct Listener {
     tcp: TcpListener,
     local_addr: SocketAddr,
     reception: Arc<Reception>,
 }
 
-/// What the connections of a listener share.
+/// State that the connections of a listener share.
 struct Reception {
     handshake: Handshake,
     metrics: Arc<Metrics>,
@@ -57,9 +57,9 @@ struct Reception {
 }
 
 impl Listener {
-    /// Listens on `endpoint`. All listeners of a node share `slots`. Peers
-    /// that want to follow the session table talk to `replication`; without
-    /// one, they are told that it is kept elsewhere.
+    /// Listens on `endpoint`. All listeners of a node share `slots`. Peers that
+    /// replicate the session table use `replication`; without one, the listener
+    /// refuses them, because the table is kept elsewhere.
     ///
     /// # Errors
     /// When the address can't be bound or the TLS files can't be used.
@@ -104,10 +104,10 @@ impl Listener {
         self.local_addr
     }
 
-    /// Accepts links and hands their stanzas to `intake`, until `shutdown`.
-    /// Then asks the peers to send nothing new, acknowledges what is still
-    /// being settled, and returns when they have closed; the caller bounds
-    /// the time. Dropped, it cuts all links.
+    /// Accepts links and hands their stanzas to `intake`, until `shutdown`. Then
+    /// asks the peers to send nothing new, acknowledges the stanzas that are still
+    /// being settled, and returns when the peers have closed; the caller bounds the
+    /// time. Dropping the future cuts all links.
     pub async fn run(self, intake: Arc<dyn Intake>, shutdown: CancellationToken) {
         let Self { tcp, reception, .. } = self;
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
@@ -151,7 +151,7 @@ async fn accept(
 }
 
 impl Reception {
-    /// One connection, from accept to close.
+    /// Serves one connection, from accept to close.
     async fn serve(
         &self,
         tcp: TcpStream,
@@ -183,7 +183,7 @@ impl Reception {
         }
     }
 
-    /// No stanza got through.
+    /// Logs and counts a connection that carried no stanza.
     fn turn_away(&self, address: SocketAddr, failure: &ConnectError) {
         let Some(reason) = failure.label() else {
             tracing::debug!(%address, "a connection ended before it was a link: {failure}");
@@ -240,19 +240,19 @@ impl Reception {
                 ending = acknowledge(writer, &lease, shutdown) => ending,
             },
             LinkRole::Table(dialogue) => {
-                // It ends when the store has told that this node retires.
+                // The session ends when the store reports that this node retires.
                 replication_link::converse(dialogue, reader, writer, &CancellationToken::new())
                     .await
             }
         };
         match &ending {
-            // Having been asked to go, it needs no goodbye.
+            // The peer was asked to leave, so it need not send a goodbye.
             LinkEnd::Broken(text) if !shutdown.is_cancelled() => {
                 self.metrics
                     .incoming_errored
                     .with_label_values(&label)
                     .inc();
-                // Mostly the same happens to all connections of a node.
+                // The same error mostly ends all connections of a node.
                 if self.allows(&format!("{host} {node} {what} {text}")) {
                     tracing::warn!(peer = %host, %node, slot, %address, "{what} lost: {text}");
                 } else {
@@ -273,7 +273,7 @@ impl Reception {
         intake: &dyn Intake,
     ) -> LinkEnd {
         loop {
-            // Not while a stanza is handed over: that is always finished.
+            // A shutdown does not interrupt the hand-over of a stanza.
             let read = tokio::select! {
                 () = lease.replaced() => return LinkEnd::Replaced,
                 read = timeout(SILENCE_LIMIT, reader.next()) => read,
@@ -286,8 +286,7 @@ impl Reception {
             match frame {
                 Ok(Frame::Stanza(header, body)) => {
                     if let Some(envelope) = self.unpack(peer, header, body, lease) {
-                        // Waits when the workers are behind; so does this
-                        // peer then, and no other.
+                        // Waits when the workers are behind: backpressure on this peer only.
                         intake.take(envelope).await;
                     }
                 }
@@ -301,8 +300,8 @@ impl Reception {
         }
     }
 
-    /// The envelope in a stanza frame; `None` if it had come before, or must
-    /// not be taken.
+    /// Returns the envelope in a stanza frame; `None` for a duplicate, or for a
+    /// stanza that must not be taken.
     fn unpack(
         &self,
         peer: &Host,
@@ -321,7 +320,7 @@ impl Reception {
         let sent_at = UNIX_EPOCH
             .checked_add(Duration::from_micros(header.sent_at))
             .unwrap_or(UNIX_EPOCH);
-        // Clocks differ: a stanza may seem to come before it was sent.
+        // Clocks differ: a stanza may seem to arrive before it was sent.
         let transfer = SystemTime::now()
             .duration_since(sent_at)
             .unwrap_or_default();
@@ -348,7 +347,7 @@ impl Reception {
                 receipt,
             }),
             Err((reason, text)) => {
-                // Settled, or the peer would send it again and again.
+                // Settled, or the peer would send the stanza again and again.
                 receipt.settle();
                 self.metrics.taken.with_label_values(&["link"]).inc();
                 let refused = &self.metrics.refused;
@@ -362,8 +361,7 @@ impl Reception {
         }
     }
 
-    /// The parts of a stanza frame that must make sense; the only place where
-    /// bytes off a link become a stanza.
+    /// Parses a stanza frame; the only place where bytes from a link become a stanza.
     fn read(&self, header: &Header<String>, body: Bytes) -> Result<Parts, (Reason, String)> {
         let host =
             |name: &str| Host::new(name).map_err(|error| (Reason::Malformed, error.to_string()));

@@ -1,4 +1,4 @@
-//! What has come over each slot of each peer, across its connections.
+//! The receive windows of each peer's slots, across their connections.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,16 +16,17 @@ use crate::delivery::{FormerFate, ReceiveWindow};
 use crate::envelope::{Receipt, Settle};
 use crate::host::Host;
 
-/// How long a slot without a connection is remembered. A sender that is back
-/// later sends again what it has no ack for, and some of it may come twice.
+/// Time for which a slot without a connection is remembered. A sender that
+/// reconnects later sends all unacknowledged stanzas again, and some of them may
+/// arrive twice.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// So many slots of one host are remembered: far more than its nodes have
-/// connections. Without a limit its numbering new ones would fill the memory.
+/// Slots remembered per host: far more than its nodes have connections. Without a
+/// limit, a host that numbers new slots for ever would fill the memory.
 const SLOTS_PER_HOST: usize = 16_384;
 
-/// What has been taken from each slot of each peer. All [`Listener`]s of a
-/// node share one, so that a slot that reconnects to another of them is known.
+/// The slots of all peers. All [`Listener`]s of a node share one instance, so that
+/// a slot that reconnects to another listener is known.
 ///
 /// [`Listener`]: super::Listener
 #[derive(Debug, Default)]
@@ -36,7 +37,7 @@ pub struct IncomingSlots {
 
 type KnownSlots = Arc<Mutex<HashMap<SlotKey, Arc<IncomingSlot>>>>;
 
-/// Which slot, of which process.
+/// Identifies a slot and the process that numbered it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SlotKey {
     pub(super) host: Host,
@@ -45,7 +46,7 @@ pub(super) struct SlotKey {
     pub(super) slot: u32,
 }
 
-/// A host has more slots than are remembered of one.
+/// A host has more slots than are remembered per host.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its host has {SLOTS_PER_HOST} connections here already, or had them until a few minutes ago"
@@ -53,17 +54,17 @@ pub(super) struct SlotKey {
 pub(super) struct TooMany;
 
 impl IncomingSlots {
-    /// Follows whose connections there are.
+    /// Returns a receiver that follows which processes have connections.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<ConnectedProcesses> {
         self.peer_connections.connected()
     }
 
-    /// Takes a connection's lease on its slot: the one before it is told to
-    /// leave, and has finished with its last stanza when this returns.
+    /// Takes a connection's lease on its slot: the former connection is asked to
+    /// leave, and has finished its last stanza when this returns.
     ///
     /// # Errors
-    /// When it is a new slot, and its host has too many already.
+    /// When the slot is new, and its host has too many already.
     pub(super) async fn lease(&self, key: SlotKey) -> Result<ConnectionLease, TooMany> {
         let slot = self.find(key.clone())?;
         let guard = self
@@ -88,15 +89,15 @@ impl IncomingSlots {
         })
     }
 
-    /// Completes when no connection has a lease: all peers have left, and what
-    /// they sent is settled or was dropped.
+    /// Completes when no connection has a lease: all peers have left, and their
+    /// stanzas are settled or were dropped.
     pub async fn vacated(&self) {
         let mut heard = self.connected();
-        // The sender is our own.
+        // `self` owns the sender, so this cannot fail.
         let _ = heard.wait_for(ConnectedProcesses::is_empty).await;
     }
 
-    /// The slot, old or new. Forgets those that nobody will ask for again.
+    /// Returns the slot, old or new, and removes expired ones.
     fn find(&self, key: SlotKey) -> Result<Arc<IncomingSlot>, TooMany> {
         let mut known = self.known.lock();
         known.retain(|other, slot| {
@@ -116,12 +117,12 @@ impl IncomingSlots {
     }
 }
 
-/// A slot, seen by the receiver.
+/// The receiver's state of a slot.
 #[derive(Debug, Default)]
 pub(super) struct IncomingSlot {
     state: Mutex<IncomingState>,
-    /// Who holds it takes stanzas from the slot: one connection at a time,
-    /// or they would get out of order.
+    /// The lock's owner takes stanzas from the slot: one connection at a time, or
+    /// the stanzas would get out of order.
     turn: Arc<Turn<()>>,
     changed: Notify,
 }
@@ -132,8 +133,8 @@ struct IncomingState {
     /// Cancelled when another connection of the slot takes over.
     occupant: CancellationToken,
     vacant_since: Option<Instant>,
-    /// Receipts of stanzas that came again over other slots, by the number
-    /// that is to be settled first.
+    /// Receipts of stanzas that came again over other slots, by the number that is
+    /// to be settled first.
     followers: HashMap<u64, Vec<Receipt>>,
 }
 
@@ -170,10 +171,10 @@ pub(super) struct ConnectionLease {
     known: KnownSlots,
     slot: Arc<IncomingSlot>,
     replaced: CancellationToken,
-    /// What the sender need not send again.
+    /// The sender need not send stanzas up to this number again.
     pub(super) resume_after: u64,
     _turn: OwnedMutexGuard<()>,
-    /// For as long as it has a connection, its process is heard.
+    /// Counts the process as connected for as long as the lease lasts.
     _guard: ConnectionGuard,
 }
 
@@ -183,7 +184,7 @@ impl ConnectionLease {
         self.replaced.cancelled().await;
     }
 
-    /// Notes that a stanza has come. `None` if it was taken before, here or at
+    /// Records that a stanza has come. `None` if it was taken before, here or at
     /// one of its `former` places; else the receipt that settles it.
     pub(super) fn take(&self, number: u64, former: &[FormerPlace]) -> Option<Receipt> {
         if !self.slot.lock().window.take(number) {
@@ -201,9 +202,9 @@ impl ConnectionLease {
         self.claim(former, receipt)
     }
 
-    /// Asks the windows of the slots that a stanza was moved from. The receipt,
-    /// if the stanza was taken at none of these places; else it is settled as
-    /// soon as that one is.
+    /// Claims a stanza at the slots that it was moved from. Returns the receipt if
+    /// the stanza was taken at none of these places; else the receipt is settled as
+    /// soon as the earlier copy is.
     fn claim(&self, former: &[FormerPlace], mut receipt: Receipt) -> Option<Receipt> {
         for place in former.iter().filter(|place| place.slot != self.key.slot) {
             let key = SlotKey {
@@ -233,18 +234,17 @@ impl ConnectionLease {
         Some(receipt)
     }
 
-    /// All up to this number is settled.
     pub(super) fn settled_through(&self) -> u64 {
         self.slot.lock().window.settled_through()
     }
 
-    /// Whether a stanza was dropped here unsettled, so that the sender must
-    /// be made to send it again: it does on a new connection.
+    /// Returns whether a stanza was dropped here unsettled, so that the sender must
+    /// send it again: it does so on a new connection.
     pub(super) fn has_abandoned(&self) -> bool {
         self.slot.lock().window.has_abandoned()
     }
 
-    /// Completes when one of the two above may have changed.
+    /// Completes when `settled_through` or `has_abandoned` may have changed.
     pub(super) async fn changed(&self) {
         self.slot.changed.notified().await;
     }
@@ -256,8 +256,8 @@ impl Drop for ConnectionLease {
     }
 }
 
-/// Turns one stanza's receipt into the slot's ack; or, dropped unsettled,
-/// into a demand to send it again.
+/// Turns one stanza's receipt into the slot's ack; dropped unsettled, it makes the
+/// slot ask for the stanza again.
 struct SlotReceipt {
     slot: Arc<IncomingSlot>,
     number: u64,
@@ -288,7 +288,7 @@ impl Drop for SlotReceipt {
         let followers = state.take_followers(self.number);
         drop(state);
         self.slot.changed.notify_one();
-        // Without a lock held: these abandon their own numbers.
+        // No lock is held: the dropped receipts abandon their own numbers.
         drop(followers);
     }
 }
@@ -394,7 +394,7 @@ mod tests {
         });
         old.replaced().await;
         assert!(!new.is_finished());
-        // What the old one is just taking counts for the new one.
+        // A stanza that the old lease is just taking counts for the new lease.
         let _receipt = old.take(1, &[]).unwrap();
         drop(old);
         assert_eq!(new.await.unwrap(), 1);

@@ -1,4 +1,4 @@
-//! The outgoing half: the pools of all peers.
+//! Sends stanzas: the connection pools of all peers.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,31 +23,32 @@ use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
 
-/// The outgoing half: a pool of connections to each peer. Dropped, it closes
-/// them at once, as [`Links::close`] does.
+/// Sends stanzas: a pool of connections to each peer. Dropping the value closes the
+/// connections at once, as [`Links::close`] does.
 #[derive(Debug)]
 pub struct Links {
     shared: Arc<Shared>,
 }
 
-/// How one slot of ours does, for people.
+/// The state of one outgoing connection slot, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// Where it leads.
+    /// The host to which the slot leads.
     pub host: Host,
-    /// What it dials.
+    /// The endpoint that the slot dials.
     pub endpoint: Endpoint,
-    /// Tells the slots of one process apart; also in the logs.
+    /// The slot's number within one process; also in the logs.
     pub slot: u32,
     /// The endpoint is still announced; if not, the slot is only drained.
     pub enabled: bool,
-    /// It has a connection that takes stanzas.
+    /// The slot has a connection that takes stanzas.
     pub up: bool,
-    /// Why it has none, in words; `None` if it was not dialled yet.
+    /// The reason for which the slot has no connection, in words; `None` if it was
+    /// not dialled yet.
     pub connect_error: Option<String>,
     /// Stanzas waiting or not acknowledged.
     pub stanzas: usize,
-    /// What they count for in `connections.queue_bytes`.
+    /// The stanzas' size as counted in `connections.queue_bytes`.
     pub bytes: usize,
 }
 
@@ -62,27 +63,28 @@ struct Shared {
     peers: RwLock<HashMap<Host, Arc<Peer>>>,
     unsettled: Arc<UnsettledCount>,
     next_slot: AtomicU32,
-    /// The caller's tasks, and those of the slots among them.
+    /// The caller's tasks, including those of the slots.
     tasks: TaskTracker,
     slots: TaskTracker,
-    /// The caller wants to stop: nothing new is dialled.
+    /// The caller wants to stop: no new endpoint is dialled.
     shutdown: CancellationToken,
-    /// Every slot is to say goodbye and end.
+    /// Every slot is to send a goodbye and end.
     closing: CancellationToken,
 }
 
 impl Links {
-    /// No pools yet. What waits longer than `connections.max_wait`, is larger
-    /// than the peer takes, or is left in a pool that is closed, comes back
-    /// through `undelivered`; what waits on a connection that is broken for
-    /// half of that time goes over another one to the same host, if there is one.
+    /// Creates the sender without pools. A stanza comes back through `undelivered`
+    /// if it waits longer than `connections.max_wait`, is larger than the peer
+    /// accepts, or is left in a pool that is closed. A stanza that waits on a
+    /// broken connection for half of that time moves to another connection to the
+    /// same host, if there is one.
     ///
-    /// From `shutdown` on no new endpoint is dialled; but the slots go on,
-    /// since there may be stanzas to hand over still, until [`Self::drain`] or
-    /// [`Self::close`]. Must be called within a tokio runtime.
+    /// After `shutdown` no new endpoint is dialled; the slots continue, since there
+    /// may be stanzas to hand over still, until [`Self::drain`] or [`Self::close`].
+    /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// When the TLS files can't be used; says which and why.
+    /// When the TLS files can't be used; the error names the file and the reason.
     pub fn new(
         identity: Identity,
         config: &Connections,
@@ -94,10 +96,10 @@ impl Links {
     ) -> Result<Self, SetupError> {
         let security = Security::load(&config.tls, &identity.host)?;
         for kind in RefusalKind::ALL {
-            // Known labels show from the start.
+            // Known labels appear in the metrics from the start.
             metrics.links_refused.with_label_values(&[kind.label()]);
         }
-        // A queue that can't hold one stanza of each size would be of no use.
+        // A queue that can't hold the largest stanza would be of no use.
         let queue_bytes = config.queue_bytes.max(stanza_size_limit);
         let shared = Arc::new(Shared {
             dialler: Arc::new(Dialler {
@@ -123,13 +125,13 @@ impl Links {
         Ok(Self { shared })
     }
 
-    /// Gives `envelope` to one of the connections to `host`: always the same
-    /// for one sender while it stays up and enabled. Its ttl is one less when
-    /// it arrives. Its receipt is settled when the peer has acknowledged it.
-    /// Never waits.
+    /// Queues `envelope` on one of the connections to `host`: the same one for each
+    /// stanza of a sender, while that connection stays up and enabled. The
+    /// envelope's ttl is one less when the envelope arrives. Its receipt is settled
+    /// when the peer has acknowledged the stanza. Never waits.
     ///
     /// # Errors
-    /// Gives the envelope back when there is no connection or its queue is full.
+    /// Returns the envelope when there is no connection or the connection's queue is full.
     pub fn try_forward(&self, host: &Host, envelope: Envelope) -> Result<(), Box<Undelivered>> {
         match self.shared.peer(host) {
             Some(peer) if !self.shared.closing.is_cancelled() => peer.place(envelope),
@@ -140,13 +142,14 @@ impl Links {
         }
     }
 
-    /// Makes the pool to `host` follow `endpoints`: new ones are dialled, gone
-    /// ones disabled (no new stanzas) and closed when they have drained.
+    /// Makes the pool to `host` match `endpoints`: the pool dials new endpoints,
+    /// and disables removed ones (no new stanzas), which it closes when they have
+    /// drained.
     pub fn set_endpoints(&self, host: &Host, endpoints: &[Endpoint]) {
         self.shared.set_endpoints(host, endpoints);
     }
 
-    /// Whether a connection to `host` is up.
+    /// Returns whether a connection to `host` is up.
     #[must_use]
     pub fn is_up(&self, host: &Host) -> bool {
         self.shared
@@ -154,7 +157,7 @@ impl Links {
             .is_some_and(|peer| peer.up_count() > 0)
     }
 
-    /// The hosts that have a pool, and how many connections of each are up.
+    /// Returns the hosts that have a pool, and how many connections of each are up.
     #[must_use]
     pub fn peers(&self) -> Vec<(Host, usize)> {
         let all = self.shared.all().into_iter();
@@ -162,7 +165,7 @@ impl Links {
             .collect()
     }
 
-    /// How each connection does.
+    /// Returns the state of each connection slot.
     #[must_use]
     pub fn status(&self) -> Vec<LinkStatus> {
         let of_peer = |peer: Arc<Peer>| {
@@ -183,8 +186,8 @@ impl Links {
         self.shared.all().into_iter().flat_map(of_peer).collect()
     }
 
-    /// Waits until all that was given is acknowledged; then says goodbye and closes.
-    /// The caller bounds the time.
+    /// Waits until all queued stanzas are acknowledged; then sends goodbyes and
+    /// closes. The caller bounds the time.
     pub async fn drain(&self) {
         self.shared.unsettled.emptied().await;
         self.close();
@@ -192,8 +195,8 @@ impl Links {
         self.shared.slots.wait().await;
     }
 
-    /// Says goodbye on all connections and closes them, whatever is not
-    /// acknowledged yet: that comes back through `undelivered`.
+    /// Sends a goodbye on all connections and closes them at once; stanzas that are
+    /// not acknowledged yet come back through `undelivered`.
     pub fn close(&self) {
         self.shared.closing.cancel();
     }
@@ -249,8 +252,8 @@ impl Shared {
         }
     }
 
-    /// Gives back what waits too long, and tidies up disabled slots, until
-    /// closing; then gives back the rest.
+    /// Returns stanzas that wait too long as undelivered, and removes disabled
+    /// slots, until closing; then returns the remaining stanzas.
     async fn keep(self: Arc<Self>, gc_interval: Duration) {
         let max_wait = self.max_wait;
         // A stanza may wait a tenth longer than allowed, at most a second.

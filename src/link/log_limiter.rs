@@ -1,25 +1,25 @@
-//! Which troubles the log was told already.
+//! Limits how often the log repeats the same error.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A connect_error that lasts is repeated in the log no more often.
+/// A lasting connection error is repeated in the log no more often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
-/// Different troubles kept in mind; with more at once, some are repeated sooner.
+/// Different errors remembered; with more at once, some are repeated sooner.
 const CAPACITY: usize = 1000;
 
-/// Which troubles were told in the last minute. A peer is dialled about once
-/// a second; the same line each time would bury the others.
+/// The errors logged in the last minute. The gateway dials a peer about once a
+/// second; the same line each time would bury the others.
 #[derive(Debug, Default)]
 pub(super) struct LogLimiter {
     told: HashMap<String, Instant>,
 }
 
 impl LogLimiter {
-    /// Whether `text` was not told just now.
+    /// Returns whether `text` was not logged in the last minute.
     pub(super) fn allows(&mut self, text: &str) -> bool {
         self.told.retain(|_, at| at.elapsed() < COMPLAIN_EVERY);
         if self.told.contains_key(text) {

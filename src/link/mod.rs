@@ -54,25 +54,25 @@ pub use links::{LinkStatus, Links};
 pub use peer_connections::ConnectedProcesses;
 pub use replication_dialer::ReplicationDialer;
 
-/// From TCP to the end of the greeting: who takes longer is dropped, so that
+/// Time from TCP to the end of the greeting: a slower peer is dropped, so that
 /// silent connections can't pile up.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
-/// For one look-up, and for one TCP connection: less than the handshake's, so
+/// Limit of one look-up, and of one TCP connection: less than the handshake's, so
 /// that a dead address does not keep the next one from being tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Each side says something at least this often: three pings may be late
-/// before [`SILENCE_LIMIT`].
+/// Each side sends at least one frame in this time: three pings may be late before
+/// [`SILENCE_LIMIT`].
 const PING_AFTER: Duration = Duration::from_secs(4);
 
-/// A side that hears nothing for this long takes the connection for dead.
+/// A side that receives nothing for this long takes the connection for dead.
 const SILENCE_LIMIT: Duration = Duration::from_secs(15);
 
-/// For the last words on a connection to be written, or read.
+/// Time in which the last frames on a connection are written, or read.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Who this gateway is, to its peers.
+/// The identity of this gateway towards its peers.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// `local_host`
@@ -83,7 +83,7 @@ pub struct Identity {
     pub epoch: u64,
 }
 
-/// Why links can't be set up at all; stops the start.
+/// The reason why links can't be set up at all; stops the start.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct SetupError(pub String);

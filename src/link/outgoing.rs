@@ -1,4 +1,4 @@
-//! The task behind one slot: dial, resend, send, hear acks, reconnect.
+//! The task of one connection slot: dials, sends again, sends, reads acks, reconnects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
 use crate::config::Endpoint;
 use crate::metrics::Metrics;
 
-/// One slot's task.
+/// The task of one connection slot.
 pub(super) struct OutgoingConnection {
     pub(super) id: SlotId,
     pub(super) endpoint: Endpoint,
@@ -30,7 +30,7 @@ pub(super) struct OutgoingConnection {
 }
 
 impl OutgoingConnection {
-    /// Keeps the slot connected until told to leave.
+    /// Keeps the slot connected until it is to leave.
     pub(super) async fn run(self) {
         let mut backoff = backoff();
         while !self.signals.leave.is_cancelled() {
@@ -57,7 +57,7 @@ impl OutgoingConnection {
         }
     }
 
-    /// From the welcome to the end.
+    /// Runs one link from the welcome to its end.
     async fn use_link(&self, link: Link) -> LinkEnd {
         let is_first = match self.peer.up(self.id, link.resume_after) {
             Ok(is_first) => is_first,
@@ -87,7 +87,7 @@ impl OutgoingConnection {
         ending
     }
 
-    /// Hears acks, until there is no more to hear.
+    /// Reads acks until the peer sends no more of them.
     async fn hear(&self, mut reader: FrameReader<impl AsyncRead + Unpin>) -> LinkEnd {
         loop {
             let frame = match timeout(SILENCE_LIMIT, reader.next()).await {
@@ -115,7 +115,8 @@ impl OutgoingConnection {
         }
     }
 
-    /// Writes stanzas as they come, pings when none do, goodbye when told to leave.
+    /// Writes stanzas as they are queued, pings when none are, and a goodbye when
+    /// the slot is to leave.
     async fn speak(&self, mut writer: impl AsyncWrite + Unpin, frame_limit: usize) -> LinkEnd {
         let mut out = BytesMut::new();
         let mut ping_at = Instant::now() + PING_AFTER;
@@ -137,14 +138,14 @@ impl OutgoingConnection {
             }
             ping_at = Instant::now() + PING_AFTER;
             if leave {
-                // The goodbye is out; how the connection ends is all the same.
+                // The goodbye is out; an error in closing changes nothing.
                 let _ = writer.shutdown().await;
                 return LinkEnd::WeLeft;
             }
         }
     }
 
-    /// Completes when a goodbye should have been said by now.
+    /// Completes when the time to send a goodbye has passed.
     async fn overdue(&self) {
         self.signals.leave.cancelled().await;
         sleep(LINGER).await;
@@ -163,7 +164,7 @@ impl OutgoingConnection {
         self.metrics.outgoing_errored.with_label_values(&host).inc();
     }
 
-    /// Logs it, loudly if it is news: most troubles are those of many slots.
+    /// Logs `text`, at a higher level if it is new: the same error mostly occurs on many slots.
     fn complain(&self, text: &str) {
         let (peer, endpoint, slot) = (&self.peer.host, &self.endpoint, self.id);
         if self.peer.note_trouble(slot, &self.endpoint, text) {
@@ -174,7 +175,6 @@ impl OutgoingConnection {
     }
 }
 
-/// Writes and flushes all of `out`, and leaves it empty.
 pub(super) async fn write(
     writer: &mut (impl AsyncWrite + Unpin),
     out: &mut BytesMut,
@@ -184,8 +184,9 @@ pub(super) async fn write(
     writer.flush().await
 }
 
-/// 0.1 to 1 s, each up to doubled by jitter: a peer that returns is linked
-/// within 2 s, and a hundred gateways don't dial it in the same instant.
+/// Pauses between two dials: 0.1 to 1 s, each up to doubled by jitter. A peer that
+/// returns is linked within 2 s, and a hundred gateways don't dial it in the same
+/// instant.
 pub(super) fn backoff() -> impl Iterator<Item = Duration> {
     ExponentialBuilder::new()
         .with_min_delay(Duration::from_millis(100))

@@ -1,4 +1,4 @@
-//! One peer: its pool under a lock, and what happens around it.
+//! The connection pool of one peer under a lock, with its counters and notifications.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,14 +21,14 @@ use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
 
-/// What a stanza counts for in a queue beyond its bytes, so that many tiny
-/// ones don't take much more memory than allowed.
+/// Bytes that a stanza counts for in a queue beyond its own, so that many tiny ones
+/// don't take much more memory than allowed.
 const OVERHEAD: usize = 256;
 
-/// As much is written at once, if there is as much.
+/// Bytes written at once, if the queue holds that many.
 const BATCH: usize = 64 * 1024;
 
-/// One peer's pool, with its counters and its way back.
+/// One peer's pool, with its counters and the channel for undelivered stanzas.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) host: Host,
@@ -45,12 +45,12 @@ struct Inner {
     log_limiter: LogLimiter,
 }
 
-/// How the pool speaks to a slot's task.
+/// Signals from the pool to a slot's task.
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionSignals {
-    /// There is something to write.
+    /// The slot has something to write.
     pub(super) wake: Arc<Notify>,
-    /// Say goodbye and end.
+    /// The task is to send a goodbye and end.
     pub(super) leave: CancellationToken,
 }
 
@@ -62,7 +62,7 @@ struct Counters {
     up: IntGauge,
 }
 
-/// How many stanzas all pools hold together.
+/// Counts the stanzas of all pools together.
 #[derive(Debug, Default)]
 pub(super) struct UnsettledCount {
     count: AtomicUsize,
@@ -93,7 +93,7 @@ impl UnsettledCount {
 }
 
 impl Inner {
-    /// Moves what waits in slots that do not deliver to those that do.
+    /// Moves stanzas from slots that do not deliver to those that do.
     fn relocate(&mut self) {
         for slot in self.pool.relocate() {
             self.wake(slot);
@@ -108,7 +108,8 @@ impl Inner {
 }
 
 impl Peer {
-    /// No slots yet. What can't be sent for half of `max_wait` may go another way.
+    /// Creates a pool without slots. Stanzas that can't be sent for half of
+    /// `max_wait` may move to another slot.
     pub(super) fn new(
         host: Host,
         queue_bytes: usize,
@@ -144,7 +145,7 @@ impl Peer {
     /// Queues `envelope` on its sender's slot.
     ///
     /// # Errors
-    /// Gives it back when there is no slot for it, or that one is full.
+    /// Returns the envelope when no slot takes it, or its slot is full.
     pub(super) fn place(&self, envelope: Envelope) -> Result<(), Box<Undelivered>> {
         let sender = envelope.stanza.from();
         let sender = SenderKey::of(sender.map(|jid| (jid.node(), jid.domain())));
@@ -167,8 +168,8 @@ impl Peer {
         }
     }
 
-    /// Appends stanza frames to `out` as long as there is something to write
-    /// over `slot`'s connection and the batch is not full.
+    /// Appends stanza frames to `out` as long as `slot` has stanzas to write over
+    /// its connection and the batch is not full.
     pub(super) fn fill(&self, slot: SlotId, out: &mut BytesMut, frame_limit: usize) {
         let mut too_large = Vec::new();
         let mut inner = self.lock();
@@ -201,15 +202,15 @@ impl Peer {
         self.give_back(too_large, Obstacle::TooLarge);
     }
 
-    /// The peer has settled all of `slot` up to `through`.
+    /// Settles all stanzas of `slot` up to `through`, as the peer acknowledged.
     ///
     /// # Errors
-    /// When that was never written.
+    /// When that number was never written.
     pub(super) fn acknowledge(&self, slot: SlotId, through: u64) -> Result<(), WireError> {
         let mut inner = self.lock();
         let settled = inner.pool.acknowledge(slot, through)?;
         if !inner.pool.is_up(slot) {
-            // For some senders it was the last that kept them there.
+            // For some senders it was the last stanza that kept them on the slot.
             inner.relocate();
         }
         drop(inner);
@@ -220,10 +221,10 @@ impl Peer {
         Ok(())
     }
 
-    /// `slot` has a connection. Whether it is the only one.
+    /// Marks `slot` as connected. Returns whether it is the only one.
     ///
     /// # Errors
-    /// When the peer claims to have what was never written.
+    /// When the peer claims to have received a number that was never written.
     pub(super) fn up(&self, slot: SlotId, resume_after: u64) -> Result<bool, WireError> {
         let mut inner = self.lock();
         inner.pool.up(slot, resume_after)?;
@@ -232,18 +233,18 @@ impl Peer {
         Ok(inner.pool.up_count() == 1)
     }
 
-    /// The peer wants nothing new over `slot`'s connection. Whether it was the
-    /// last that took any.
+    /// Marks `slot`'s connection as one over which the peer takes nothing new.
+    /// Returns whether it was the last that took any.
     pub(super) fn leaving(&self, slot: SlotId) -> bool {
         self.lose(|pool| pool.leaving(slot))
     }
 
-    /// Whether a connection that the peer is leaving has nothing more to tell.
+    /// Returns whether a connection that the peer is leaving has no ack outstanding.
     pub(super) fn has_left(&self, slot: SlotId) -> bool {
         self.lock().pool.has_left(slot)
     }
 
-    /// `slot` has lost its connection. Whether it was the last that took stanzas.
+    /// Marks `slot` as disconnected. Returns whether it was the last that took stanzas.
     pub(super) fn down(&self, slot: SlotId) -> bool {
         self.lose(|pool| pool.down(slot))
     }
@@ -257,16 +258,17 @@ impl Peer {
         before > 0 && inner.pool.up_count() == 0
     }
 
-    /// Why `slot` to `endpoint` has no connection, for people. Whether they
-    /// have not been told just now, of this slot or another.
+    /// Records why `slot` to `endpoint` has no connection, in words. Returns
+    /// whether the log does not have the same text already, for this slot or
+    /// another.
     pub(super) fn note_trouble(&self, slot: SlotId, endpoint: &Endpoint, text: &str) -> bool {
         let mut inner = self.lock();
         inner.pool.note_trouble(slot, text);
         inner.log_limiter.allows(&format!("{endpoint} {text}"))
     }
 
-    /// Makes the slots follow `endpoints`. Returns the new ones and their
-    /// signals; `leave` is the parent of theirs.
+    /// Makes the slots match `endpoints`. Returns the new slots and their signals;
+    /// `leave` is the parent of their tokens.
     pub(super) fn follow(
         &self,
         endpoints: &[Endpoint],
@@ -288,8 +290,8 @@ impl Peer {
         added.into_iter().map(with_signals).collect()
     }
 
-    /// Moves on what has waited in vain for half of `max_wait`, and gives
-    /// back what can't move, or has waited for all of it.
+    /// Moves stanzas that have waited for half of `max_wait`, and returns as
+    /// undelivered those that can't move, or have waited for all of it.
     pub(super) fn expire(&self, max_wait: Duration) {
         let mut inner = self.lock();
         inner.relocate();
@@ -300,8 +302,8 @@ impl Peer {
         self.give_back(expired, Obstacle::TooLate);
     }
 
-    /// Ends the disabled slots that have drained or have no connection, and
-    /// gives back what they still unsettled. Whether no slot is left.
+    /// Ends the disabled slots that have drained or have no connection, and returns
+    /// their unsettled stanzas as undelivered. Returns whether no slot is left.
     pub(super) fn collect(&self) -> bool {
         let mut inner = self.lock();
         inner.relocate();
@@ -322,29 +324,27 @@ impl Peer {
         is_empty
     }
 
-    /// Gives back everything: nobody will send it.
+    /// Returns all stanzas as undelivered: no connection will send them.
     pub(super) fn abandon(&self) {
         self.lock().pool.follow(&[], 0, || 0);
         self.collect();
     }
 
-    /// How many slots have a connection.
     pub(super) fn up_count(&self) -> usize {
         self.lock().pool.up_count()
     }
 
-    /// How each slot does.
     pub(super) fn view(&self) -> Vec<SlotStatus> {
         self.lock().pool.view()
     }
 
-    /// Oldest first, whichever slots they come from.
+    /// Returns envelopes as undelivered, oldest first, whichever slots they come from.
     fn give_back(&self, mut envelopes: Vec<Envelope>, reason: Obstacle) {
         envelopes.sort_by_key(|envelope| envelope.taken_at);
         self.uncount(envelopes.len());
         for envelope in envelopes {
-            // Nobody listens only when the gateway is gone; the receipt,
-            // dropped, then tells upstream.
+            // The channel is closed only when the gateway stops; the dropped
+            // receipt then makes the sending gateway send again.
             let _ = self.undelivered.send(Undelivered { envelope, reason });
         }
     }
@@ -367,7 +367,8 @@ fn header(number: u64, envelope: &Envelope, former: &[FormerPlace]) -> Header<Ho
     Header {
         number,
         id: envelope.id.0,
-        // Spent only when it goes: one that comes back may go another way.
+        // The ttl is spent only when the stanza is written: an undelivered one may
+        // take another route.
         ttl: envelope.ttl.saturating_sub(1),
         sent_at: now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
         origin: envelope.origin.clone(),

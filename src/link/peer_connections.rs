@@ -1,4 +1,4 @@
-//! Which processes have connections to us.
+//! Counts the connections of each peer process.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ struct PeerProcess {
     epoch: u64,
 }
 
-/// One connection, until dropped.
+/// Counts as one connection until dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionGuard {
     peer_connections: PeerConnections,
@@ -62,7 +62,7 @@ impl PeerConnections {
         if (before == 0) == (after == 0) {
             return;
         }
-        // While it is locked, or two changes could be told in the wrong order.
+        // Under the lock, or two changes could be reported in the wrong order.
         self.0.connected.send_modify(|connected| {
             let process = (caller.node.clone(), caller.epoch);
             let processes = connected.entry(caller.host.clone()).or_default();

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::wire::{self, RawFrame, WireError};
 
-/// Asked for at once; many small stanzas come with one read.
+/// Bytes requested at once; many small stanzas come with one read.
 const CHUNK: usize = 16 * 1024;
 
 /// Reads frames off a socket. Dropping a pending [`next`](Self::next) loses nothing.
@@ -18,7 +18,7 @@ pub(super) struct FrameReader<R> {
     limit: usize,
 }
 
-/// Why no more frames can be read.
+/// The reason why no more frames can be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReadError {
     #[error("the connection was closed without a goodbye")]
@@ -39,23 +39,22 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// The socket; what was read ahead is lost.
+    /// Returns the socket; bytes that were read ahead are lost.
     pub(super) fn into_inner(self) -> R {
         self.socket
     }
 
-    /// The socket, to write to.
+    /// Returns the socket, to write to.
     #[cfg(test)]
     pub(super) fn socket(&mut self) -> &mut R {
         &mut self.socket
     }
 
-    /// From the next frame on.
+    /// Sets the limit from the next frame on.
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
 
-    /// The next frame.
     pub(super) async fn next(&mut self) -> Result<RawFrame, ReadError> {
         loop {
             if let Some(frame) = wire::cut(&mut self.buffer, self.limit)? {

@@ -1,4 +1,4 @@
-//! Dials other gateways for their session tables.
+//! Dials other gateways to replicate their session tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,27 +22,27 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::replication::Replication;
 
-/// A link that lasted so long was of use: the next one is dialled without delay.
+/// A link that lasted this long was useful: the next one is dialled without delay.
 const STABLE: Duration = Duration::from_secs(10);
 
-/// Between two attempts at an endpoint where no link was ever of use.
+/// Longest pause between two attempts at an endpoint where no link was ever useful.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// Dials gateways for their session tables; each node's comes over one connection.
+/// Dials gateways to replicate their session tables, each node's over one connection.
 pub struct ReplicationDialer {
     dialler: Dialler,
     replication: Arc<dyn Replication>,
-    /// How often an endpoint is dialled again that leads to a node which is
-    /// replicated already: its name may lead to another one by now.
+    /// Interval at which an endpoint is dialled again that leads to a node which is
+    /// replicated already: the endpoint's name may lead to another node by now.
     look_again: Duration,
     metrics: Arc<Metrics>,
 }
 
 impl ReplicationDialer {
-    /// Dials nobody yet.
+    /// Creates a dialler that has dialled nothing yet.
     ///
     /// # Errors
-    /// When the TLS files can't be used; says which and why.
+    /// When the TLS files can't be used; the error names the file and the reason.
     pub fn new(
         identity: Identity,
         config: &Connections,
@@ -62,8 +62,8 @@ impl ReplicationDialer {
         })
     }
 
-    /// Dials all `contacts`, as they change, until `shutdown`. Of each endpoint
-    /// are given the hosts that may answer there, none for any.
+    /// Dials all `contacts`, as they change, until `shutdown`. Each endpoint comes
+    /// with the hosts that may answer there; no hosts means any.
     pub async fn run(
         self,
         mut contacts: watch::Receiver<Arc<BTreeMap<Endpoint, BTreeSet<Host>>>>,
@@ -154,8 +154,9 @@ impl ReplicationDialer {
         }
     }
 
-    /// Replicates the node at the other end, unless another connection does:
-    /// then waits until that one has ended, or it is time to look who is there now.
+    /// Replicates the node at the other end. If another connection replicates the
+    /// node already, waits until that one has ended, or it is time to dial the
+    /// endpoint again.
     async fn use_link(&self, link: TableLink, endpoint: &Endpoint, end: &CancellationToken) {
         let TableLink {
             node,
@@ -198,7 +199,7 @@ impl ReplicationDialer {
     }
 }
 
-/// For an endpoint that only others have named: 1 s to [`LONGEST_PAUSE`].
+/// Pauses for an endpoint that only others have named: 1 s to [`LONGEST_PAUSE`].
 fn patient_backoff() -> Box<dyn Iterator<Item = Duration> + Send> {
     let backoff = ExponentialBuilder::new()
         .with_min_delay(Duration::from_secs(1))

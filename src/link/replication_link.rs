@@ -18,12 +18,12 @@ use crate::replication::{MESSAGE_LIMIT, ReplicationSession};
 /// The longest frame: its kind and a message.
 pub(super) const FRAME_LIMIT: usize = 1 + MESSAGE_LIMIT;
 
-/// One message of a session.
+/// The frame kind of one message of a session.
 const TABLE: u8 = 32;
 
-/// Carries `session` until one side leaves, or this one by `end`. Sending and
-/// receiving don't wait for each other, or two nodes with much to send would
-/// both wait for ever.
+/// Carries `session` until one side leaves, or this side does at `end`. Sending and
+/// receiving don't wait for each other, or two nodes with much to send would both
+/// wait for ever.
 pub(super) async fn converse(
     session: Arc<dyn ReplicationSession>,
     reader: FrameReader<impl AsyncRead + Unpin>,
@@ -37,13 +37,12 @@ pub(super) async fn converse(
     }
 }
 
-/// Completes when a goodbye should have been sent by now.
+/// Completes when the time to send a goodbye has passed.
 async fn overdue(end: &CancellationToken) {
     end.cancelled().await;
     sleep(LINGER).await;
 }
 
-/// Sends a goodbye.
 pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
     let goodbye = async {
         let mut out = BytesMut::new();
@@ -51,7 +50,7 @@ pub(super) async fn leave(mut writer: impl AsyncWrite + Unpin) {
         write(&mut writer, &mut out).await?;
         writer.shutdown().await
     };
-    // However the connection ends, it is over.
+    // An error here changes nothing: the connection is over.
     let _ = timeout(LINGER, goodbye).await;
 }
 
@@ -81,7 +80,7 @@ async fn receive(
     }
 }
 
-/// A ping or a goodbye.
+/// Parses a ping or a goodbye.
 fn control(raw: RawFrame) -> Result<Frame, LinkEnd> {
     let kind = raw.kind;
     match Frame::read(raw) {

@@ -1,10 +1,10 @@
-//! Names to addresses.
+//! Resolves names to addresses.
 //!
-//! The system's resolver is asked, so that names mean here what they mean to
-//! every program of this machine. But it can't be interrupted: an answer that
-//! does not come holds a thread for as long as the system likes. So look-ups
-//! have threads of their own, at most one for a name, and whoever dials waits
-//! for it only so long.
+//! The resolver asks the system's resolver, so that names mean here what they mean
+//! to every program of this machine. But a system look-up can't be interrupted: a
+//! missing answer holds a thread for as long as the system likes. So look-ups have
+//! threads of their own, at most one for a name, and the dialler waits for a
+//! look-up only for a limited time.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,13 +18,13 @@ use tokio::time::timeout;
 
 use super::CONNECT_LIMIT;
 
-/// More names at once than these are not looked up. Each has a thread.
+/// Largest number of names looked up at once. Each look-up has a thread.
 const THREADS: usize = 64;
 
 type Outcome = Result<Vec<IpAddr>, String>;
 type Pending = HashMap<String, watch::Receiver<Option<Outcome>>>;
 
-/// Looks names up, each anew whenever it is asked for.
+/// Looks names up, each anew at every request.
 pub(super) struct Resolver {
     look_up: Arc<LookUp>,
     pending: Arc<Mutex<Pending>>,
@@ -33,16 +33,16 @@ pub(super) struct Resolver {
 type LookUp = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
 impl Resolver {
-    /// Asks the system.
+    /// Creates a resolver that asks the system.
     pub(super) fn system() -> Self {
         Self::asking(|name| {
-            // The port plays no part in it.
+            // The port plays no part in the look-up.
             let found = (name, 0).to_socket_addrs()?;
             Ok(found.map(|address| address.ip()).collect())
         })
     }
 
-    /// Asks `look_up`, which may block.
+    /// Creates a resolver that asks `look_up`, which may block.
     pub(super) fn asking(
         look_up: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
     ) -> Self {
@@ -52,10 +52,10 @@ impl Resolver {
         }
     }
 
-    /// The addresses of `host`, which may be one itself.
+    /// Returns the addresses of `host`, which may be an address itself.
     ///
     /// # Errors
-    /// When there are none, or no answer comes in time; in words.
+    /// When there are none, or no answer comes in time; the error is in words.
     pub(super) async fn resolve(&self, host: &str) -> Outcome {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
@@ -76,7 +76,7 @@ impl Resolver {
     /// Joins the look-up of `host` that is under way, or starts one.
     fn ask(&self, host: &str) -> Result<watch::Receiver<Option<Outcome>>, String> {
         let mut pending = lock(&self.pending);
-        // One whose thread has died will never be answered.
+        // A look-up with a dead thread will never be answered.
         pending.retain(|_, answer| answer.has_changed().is_ok());
         if let Some(answer) = pending.get(host) {
             return Ok(answer.clone());
@@ -93,7 +93,7 @@ impl Resolver {
         let look_up = move || {
             let outcome = look_up(&name).map_err(|error| error.to_string());
             lock(&all).remove(&name);
-            // Those who asked may have given up.
+            // The requesters may have given up.
             tell.send_replace(Some(outcome));
         };
         thread::Builder::new()
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    /// Every look-up tells its name when it starts; those of names that start
+    /// Every look-up sends its name when it starts; look-ups of names that start
     /// with `hung` end when the sender is dropped.
     fn partly_hung() -> (Resolver, mpsc::Sender<()>, mpsc::Receiver<String>) {
         let (release, released) = mpsc::channel::<()>();
@@ -166,7 +166,7 @@ mod tests {
             let error = resolver.resolve("hung.test").await.unwrap_err();
             assert!(error.contains("no answer within"), "{error}");
         }
-        // The clock is paused, the thread's is not: it may only start now.
+        // The clock is paused, the thread is not: it may only start now.
         assert_eq!(started.recv().as_deref(), Ok("hung.test"));
         tokio::time::resume();
         assert!(resolver.resolve("other.test").await.is_ok());
@@ -175,7 +175,7 @@ mod tests {
             Ok("other.test"),
             "one was enough"
         );
-        // Its answer counts when it comes, and is asked for anew then.
+        // The late answer counts when it comes, and the name is looked up anew then.
         let mut answer = resolver.ask("hung.test").unwrap();
         drop(release);
         answer.wait_for(Option::is_some).await.unwrap();

@@ -13,7 +13,7 @@ use gateways::{Ca, Inbox, Receiver, Sender, on_its_way, until};
 
 use crate::envelope::Obstacle;
 
-/// Longer than anything here takes.
+/// Longer than any step here takes.
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn stanzas_arrive_in_order_and_are_settled_when_the_peer_has_settled_them(
     );
     receiver.inbox.settle(..10);
     until("ten are settled", || sender.settled().len() == 10).await;
-    // Acks are cumulative: out of order counts when the gap is closed.
+    // Acks are cumulative: a number settled out of order counts when the gap is closed.
     receiver.inbox.settle(100..);
     receiver.inbox.settle(10..100);
     until("all are settled", || sender.settled().len() == 500).await;
@@ -258,7 +258,7 @@ async fn an_endpoint_that_is_gone_is_closed_and_a_dead_one_gives_back() {
     sender.until_up("dc2.test").await;
     sender.send("dc2.test", 0).unwrap();
     until("it has arrived", || receiver.inbox.len() == 1).await;
-    // Disabled, but not drained: stays.
+    // The slot is disabled, but not drained, so it stays.
     sender.follow("dc2.test", &[]);
     assert!(!sender.links.status()[0].enabled);
     wire.close();

@@ -1,5 +1,5 @@
-//! Mutual TLS: both certificates are checked against `cacertfile`, and each
-//! side's must carry its `local_host`.
+//! Mutual TLS: each side checks the other's certificate against `cacertfile`, and
+//! each certificate must carry its side's `local_host`.
 
 use std::fmt;
 use std::io;
@@ -36,37 +36,37 @@ pub(super) type Socket = Box<dyn ByteStream>;
 /// The certificate of the other side.
 pub(super) type Certificate = CertificateDer<'static>;
 
-/// What a link needs of its connection.
+/// The traits that a link needs of its connection.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// How connections are secured.
+/// The way connections are secured.
 #[derive(Clone)]
 pub(super) enum Security {
     /// Both sides show a certificate.
     Mutual {
         client: Arc<ClientConfig>,
-        /// For whom we don't know by name before the greeting.
+        /// For a peer whose name is unknown before the greeting.
         client_unnamed: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
     },
-    /// Not at all, because the operator says that the network is.
+    /// Plain TCP, because the operator declares the network secure.
     Plain,
 }
 
 /// A connection whose other side is known by its certificate only.
 pub(super) struct SecuredConnection {
     pub(super) socket: Socket,
-    /// The other side's; always there with [`Security::Mutual`].
+    /// The other side's; always present with [`Security::Mutual`].
     pub(super) certificate: Option<Certificate>,
 }
 
 impl Security {
-    /// Reads the files and checks that `local`'s peers will accept what is in them.
+    /// Reads the files and checks that `local`'s peers will accept them.
     ///
     /// # Errors
-    /// Says which file is wrong, and how.
+    /// Names the wrong file, and the error in it.
     pub(super) fn load(config: &Tls, local: &Host) -> Result<Self, SetupError> {
         let Tls::Enabled {
             certfile,
@@ -102,7 +102,7 @@ impl Security {
             .with_root_certificates(Arc::clone(&roots))
             .with_client_auth_cert(chain.clone(), key.clone_key())
             .map_err(unusable)?;
-        // Each connection shows its certificate anew: a changed CA counts at once.
+        // Each connection sends its certificate anew: a changed CA takes effect at once.
         client.resumption = Resumption::disabled();
         let mut client_unnamed = client.clone();
         client_unnamed
@@ -129,7 +129,7 @@ impl Security {
     /// Secures a connection that we dialled, to `peer`.
     ///
     /// # Errors
-    /// When the other side can't show that it is `peer`, or does not want us.
+    /// When the other side can't prove that it is `peer`, or refuses us.
     pub(super) async fn connect(
         &self,
         tcp: TcpStream,
@@ -150,11 +150,11 @@ impl Security {
         }
     }
 
-    /// Secures a connection that we dialled at `address`, to whoever has a
-    /// certificate of our CA; the caller looks whose it is.
+    /// Secures a connection that we dialled at `address`, to any peer with a
+    /// certificate of our CA; the caller checks the name in the certificate.
     ///
     /// # Errors
-    /// When the other side has none, or does not want us.
+    /// When the other side has no such certificate, or refuses us.
     pub(super) async fn connect_unnamed(
         &self,
         tcp: TcpStream,
@@ -166,7 +166,7 @@ impl Security {
                 certificate: None,
             });
         };
-        // Only a hint: gateways have one certificate, whatever it says.
+        // A hint only: gateways have one certificate, for any server name.
         let name = ServerName::try_from(address.to_owned()).map_err(|_| {
             ConnectError::Unreachable(format!("{address} is no name for a certificate"))
         })?;
@@ -185,8 +185,8 @@ impl Security {
     /// Secures a connection that was accepted.
     ///
     /// # Errors
-    /// When the other side has no certificate of our CA. The socket comes
-    /// back to be closed gently, so that the alert on it is read.
+    /// When the other side has no certificate of our CA. The error carries the
+    /// socket, to be closed gently, so that the peer reads the alert on it.
     pub(super) async fn accept(
         &self,
         tcp: TcpStream,
@@ -223,7 +223,7 @@ impl fmt::Debug for Security {
     }
 }
 
-/// What an error on a secured connection means.
+/// Classifies an error on a secured connection.
 pub(super) fn failure(error: &io::Error) -> ConnectError {
     let tls = error
         .get_ref()
@@ -269,7 +269,7 @@ pub(super) fn failure(error: &io::Error) -> ConnectError {
     }
 }
 
-/// Both sides' checks, also run on our own certificate.
+/// The checks of both sides, also run on our own certificate.
 struct Verifiers {
     of_clients: Arc<dyn ClientCertVerifier>,
     of_servers: Arc<WebPkiServerVerifier>,
@@ -298,7 +298,7 @@ impl Verifiers {
         })
     }
 
-    /// Does to our own certificate what our peers will.
+    /// Checks our own certificate as our peers will.
     fn check_own(
         &self,
         chain: &[CertificateDer<'_>],
@@ -392,7 +392,7 @@ fn unreadable(key: &str, path: &Path, wanted: &str, error: &pem::Error) -> Setup
     })
 }
 
-/// ring, with the suites of these OpenSSL names only, if there are any.
+/// The ring provider, with the suites of these OpenSSL names only, if there are any.
 fn provider(ciphers: &[String]) -> Result<CryptoProvider, SetupError> {
     let mut provider = ring::default_provider();
     if ciphers.is_empty() {
@@ -412,14 +412,14 @@ fn provider(ciphers: &[String]) -> Result<CryptoProvider, SetupError> {
     Ok(provider)
 }
 
-/// OpenSSL's name of the suite that was agreed upon.
+/// Returns OpenSSL's name of the negotiated suite.
 fn negotiated(session: &rustls::CommonState) -> &'static str {
     let agreed = session.negotiated_cipher_suite();
     let named = SUITES.iter().find(|(_, suite)| Some(*suite) == agreed);
     named.map_or("unknown", |(name, _)| name)
 }
 
-/// What rustls has, by OpenSSL's names.
+/// The suites of rustls, by OpenSSL's names.
 const SUITES: [(&str, rustls::SupportedCipherSuite); 9] = [
     ("TLS_AES_256_GCM_SHA384", suite::TLS13_AES_256_GCM_SHA384),
     ("TLS_AES_128_GCM_SHA256", suite::TLS13_AES_128_GCM_SHA256),

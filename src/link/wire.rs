@@ -1,5 +1,5 @@
-//! What all frames have in common: a length, a kind, a body. Nothing is
-//! allocated or waited for before its announced length is within the limit.
+//! The format of all frames: a length, a kind, a body. Nothing is allocated or
+//! waited for before its announced length is within the limit.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 
@@ -19,7 +19,7 @@ pub(super) struct RawFrame {
     pub(super) body: Bytes,
 }
 
-/// Why bytes are not a frame. Nothing behind them can be read.
+/// The reason why bytes are not a frame. The bytes after them can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WireError {
     #[error(
@@ -51,7 +51,7 @@ impl From<TryGetError> for WireError {
     }
 }
 
-/// A wrong length is mostly another protocol's first bytes: says which.
+/// A wrong length is mostly another protocol's first bytes: returns which protocol.
 fn looks_like(length: usize) -> &'static str {
     match u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes() {
         [0x14..=0x17, 3, ..] => {
@@ -65,8 +65,8 @@ fn looks_like(length: usize) -> &'static str {
     }
 }
 
-/// Takes the first frame off `buffer`; `None` until it is whole. `limit` is
-/// for what the length field counts: kind and body.
+/// Takes the first frame off `buffer`; `None` until the frame is complete. `limit`
+/// is for the bytes that the length field counts: kind and body.
 pub(super) fn cut(buffer: &mut BytesMut, limit: usize) -> Result<Option<RawFrame>, WireError> {
     let Ok(length) = buffer.as_ref().try_get_u32() else {
         return Ok(None);
@@ -95,12 +95,12 @@ pub(super) fn put(out: &mut BytesMut, kind: u8, write: impl FnOnce(&mut BytesMut
     out.put_u8(kind);
     write(out);
     let length = out.len() - start - LENGTH_FIELD;
-    // Saturated, the receiver refuses it; our own limits are far below.
+    // A saturated length is refused by the receiver; our own limits are far below.
     let length = u32::try_from(length).unwrap_or(u32::MAX);
     out[start..start + LENGTH_FIELD].copy_from_slice(&length.to_be_bytes());
 }
 
-/// Appends a text: its length in two bytes, then UTF-8. Cut at
+/// Appends a text: its length in two bytes, then UTF-8. Texts are cut at
 /// [`TEXT_LIMIT`]; names are never that long.
 pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     let fits = |end: &usize| text.is_char_boundary(*end);
@@ -111,7 +111,6 @@ pub(super) fn put_text(out: &mut BytesMut, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-/// Takes a text off `body`.
 pub(super) fn take_text(body: &mut Bytes) -> Result<String, WireError> {
     let length = usize::from(body.try_get_u16()?);
     if length > TEXT_LIMIT {

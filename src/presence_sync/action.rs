@@ -1,4 +1,4 @@
-//! Stanzas that the gateway itself sends to repair what contacts see.
+//! Stanzas that the gateway itself sends to repair the presence that contacts see.
 
 use jid::{BareJid, Jid};
 use minidom::Element;
@@ -10,9 +10,10 @@ use crate::stanza::{Kind, Stanza};
 /// The direction of a presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Direction {
-    /// From a session in another datacenter to a viewer of the local server.
+    /// The presence of a session in another datacenter, for a viewer of the local
+    /// server.
     In,
-    /// From a local session to a viewer in another datacenter.
+    /// The presence of a local session, for a viewer in another datacenter.
     Out,
 }
 
@@ -21,7 +22,8 @@ pub(crate) struct SweepAction {
     pub(crate) kind: ActionKind,
     pub(crate) user: Jid,
     pub(crate) viewer: Jid,
-    /// Of the user's presence: a probe goes to a peer (in) or to the local server (out).
+    /// The direction of the user's presence: a probe goes to a peer (in) or to the
+    /// local server (out).
     pub(crate) direction: Direction,
     /// The other datacenter; `None` leaves it to the session table.
     pub(crate) host: Option<Host>,
@@ -39,7 +41,7 @@ pub(crate) enum ActionKind {
 pub(crate) enum UnavailableCause {
     /// No gateway of the session's datacenter is connected.
     Peer,
-    /// The local server is away.
+    /// The local server is unreachable.
     Server,
     /// The local server has lost the session without an `unavailable`.
     Session,
@@ -50,7 +52,7 @@ pub(crate) enum UnavailableCause {
 }
 
 impl UnavailableCause {
-    /// In the metrics; in the order of the causes.
+    /// Labels in the metrics, in the order of the causes.
     pub(super) const LABELS: [&str; 5] = ["peer", "server", "session", "unanswered", "missed"];
 
     pub(crate) fn label(self) -> &'static str {
@@ -59,7 +61,8 @@ impl UnavailableCause {
 }
 
 impl SweepAction {
-    /// Its worker performs the action behind all that the sender has sent.
+    /// The sender whose worker performs the action, behind all that the sender has
+    /// sent.
     pub(crate) fn sender(&self) -> BareJid {
         match self.kind {
             ActionKind::Unavailable(..) => self.user.to_bare(),
@@ -91,7 +94,7 @@ impl SweepAction {
     }
 }
 
-/// The payload of a room for an occupant that has left it.
+/// The payload that a room sends for an occupant that has left the room.
 fn left_room(statuses: &str) -> Option<Element> {
     let item = "<item affiliation='none' role='none'/>";
     let x = format!("<x xmlns='{MUC_USER}'>{item}{statuses}</x>");

@@ -24,7 +24,8 @@ pub(crate) struct PresenceSync {
     metrics: Arc<Metrics>,
 }
 
-/// What is recorded of a presence once it has been handed over.
+/// The parts of a presence that are recorded once the presence has been handed
+/// over.
 pub(crate) struct PresenceSnapshot {
     event: PresenceEvent,
     arrival: Arrival,
@@ -33,7 +34,8 @@ pub(crate) struct PresenceSnapshot {
 }
 
 impl PresenceSnapshot {
-    /// `None` unless `envelope` carries presence of users, or a probe of ours.
+    /// `None` unless `envelope` carries presence of users, or a probe of this
+    /// gateway.
     pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
         if envelope.arrival == Arrival::Own && !is_own_probe(envelope) {
             return None;
@@ -47,8 +49,8 @@ impl PresenceSnapshot {
     }
 }
 
-/// Whether `envelope` is a probe that only this gateway sends: nobody is notified
-/// of its fate.
+/// Whether `envelope` is a probe that only this gateway sends: no sender is
+/// notified if it fails.
 pub(crate) fn is_own_probe(envelope: &Envelope) -> bool {
     let stanza = &envelope.stanza;
     envelope.arrival == Arrival::Own
@@ -58,7 +60,7 @@ pub(crate) fn is_own_probe(envelope: &Envelope) -> bool {
 
 impl PresenceSync {
     pub(crate) fn new(global: Host, local: Host, metrics: Arc<Metrics>) -> Self {
-        // Series whose labels are known show from the start.
+        // Series with known labels are exposed from the start.
         for label in UnavailableCause::LABELS {
             metrics.presence_withdrawn.with_label_values(&[label]);
         }
@@ -69,12 +71,12 @@ impl PresenceSync {
         }
     }
 
-    /// The local server has taken it.
+    /// Records that the local server has received the presence.
     pub(crate) fn reinjected(&self, snapshot: Option<PresenceSnapshot>) {
         let Some(snapshot) = snapshot else { return };
         match snapshot.arrival {
             Arrival::Component => self.table().stayed_local(&snapshot.event),
-            // What comes around is the local server's own.
+            // A presence of the local server's own can come back over a link.
             Arrival::Link(_) if snapshot.origin != self.local => {
                 let route = PresenceRoute::new(Direction::In, Some(snapshot.origin), false);
                 self.table().delivered(route, &snapshot.event);
@@ -83,7 +85,8 @@ impl PresenceSync {
         }
     }
 
-    /// A link to `host` has taken it. The time for the answers to a probe begins.
+    /// Records that a link to `host` has taken the presence. The time for the
+    /// answers to a probe begins.
     pub(crate) fn forwarded(&self, snapshot: Option<PresenceSnapshot>, host: &Host) {
         let Some(snapshot) = snapshot else { return };
         let event = snapshot.event;
@@ -100,7 +103,8 @@ impl PresenceSync {
         }
     }
 
-    /// `envelope` was refused because it could not be delivered in time.
+    /// Records that `envelope` was refused because it could not be delivered in
+    /// time.
     pub(crate) fn undelivered(&self, envelope: &Envelope) {
         let Some(event) = PresenceEvent::of(&envelope.stanza) else {
             return;
@@ -114,14 +118,15 @@ impl PresenceSync {
         self.table().undelivered(route, &event);
     }
 
-    /// A probe is under way that only this gateway has sent. `wanted_at`: the host
-    /// whose viewer wants the answers, if they are to go there in any case.
+    /// Records a probe that only this gateway has sent. `wanted_at`: the host whose
+    /// viewer wants the answers, if that host receives the answers in any case.
     pub(crate) fn probed(&self, user: &Jid, viewer: &Jid, wanted_at: Option<&Host>) {
         let key = RecordKey::between(user, viewer);
         self.table().probed(key, wanted_at.cloned(), Instant::now());
     }
 
-    /// The host that wants `stanza`, of the local server, as an answer to a probe.
+    /// The host that wants `stanza`, sent by the local server, as an answer to a
+    /// probe.
     pub(crate) fn wanted_at(&self, stanza: &Stanza) -> Option<Host> {
         if stanza.kind() != Kind::Presence || stanza.stanza_type().is_some() {
             return None;
@@ -130,11 +135,11 @@ impl PresenceSync {
         self.table().probes.wanted_at(&key).cloned()
     }
 
-    /// Whether presence of users goes to nobody, and the actions that follow: an
-    /// `unavailable` that this gateway has sent already, and the answer "nobody whom
-    /// the viewer may see" (RFC 6121 §4.3.2) to a probe that only this gateway has
-    /// sent. A viewer who has only been sent directed presence would take that for
-    /// the refusal of a subscription.
+    /// Whether presence of users is dropped here, and the actions that follow: an
+    /// `unavailable` that this gateway has sent already, and the answer that no
+    /// session is visible to the viewer (RFC 6121 §4.3.2) to a probe that only this
+    /// gateway has sent. A viewer who has only been sent directed presence would
+    /// take that answer for the refusal of a subscription.
     pub(crate) fn absorb(&self, envelope: &Envelope) -> Option<Vec<SweepAction>> {
         let stanza = &envelope.stanza;
         let stanza_type = stanza.stanza_type();
@@ -155,7 +160,7 @@ impl PresenceSync {
     }
 
     /// Whether an `unavailable` is still due; if so the caller sends it now, at the
-    /// worker that carries what its session sends.
+    /// worker that carries the stanzas of its session.
     pub(crate) fn confirm(&self, action: &SweepAction) -> bool {
         let ActionKind::Unavailable(cause, _) = action.kind else {
             return true;

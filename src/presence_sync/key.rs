@@ -12,14 +12,14 @@ const SEPARATOR: char = '\0';
 pub(super) struct RecordKey(Box<str>);
 
 impl RecordKey {
-    /// For the presence of a session, or for the right to probe a bare `user`.
+    /// The key for the presence of a session, or for the right to probe a bare `user`.
     pub(super) fn of(user: &Jid, viewer: &Jid) -> Self {
         let resource = user.resource().map_or("", |resource| resource.as_str());
         let user = user.to_bare();
         Self(format!("{user}{SEPARATOR}{viewer}{SEPARATOR}{resource}").into())
     }
 
-    /// For the right of `viewer` to probe `user`, both bare.
+    /// The key for the right of `viewer` to probe `user`, both bare.
     pub(super) fn between(user: &Jid, viewer: &Jid) -> Self {
         Self::of(&user.to_bare().into(), &viewer.to_bare().into())
     }
@@ -43,7 +43,7 @@ impl RecordKey {
         (user, viewer)
     }
 
-    /// Empty for a record of two users.
+    /// The user's resource; empty for a record of two users.
     pub(super) fn resource(&self) -> &str {
         self.parts().2
     }

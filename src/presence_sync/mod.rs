@@ -1,10 +1,11 @@
-//! Keeps what users see of each other's presence true across datacenters.
+//! Keeps the presence that users see of each other correct across datacenters.
 //!
-//! The table records which presence of remote sessions each local viewer has been
-//! sent (in), and remote viewers of local sessions (out). When a datacenter, its
-//! server or its gateway is lost, nobody else can notify the viewers: the gateway
-//! sends them `unavailable`, and probes in their names when it is back.
-//! `docs/presence.md` describes the rules.
+//! The table records the presence of remote sessions that each local viewer has
+//! been sent (in), and the presence of local sessions that remote viewers have been
+//! sent (out). When a datacenter, its server or its gateway is lost, no other
+//! entity can notify the viewers: the gateway sends them `unavailable`, and probes
+//! in the viewers' names when the datacenter is back. `docs/presence.md` describes
+//! the rules.
 
 mod action;
 mod event;

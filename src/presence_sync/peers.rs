@@ -1,4 +1,4 @@
-//! When a peer is lost and when it is back. Pure: time is an argument.
+//! Decides when a peer is lost and when it is back. Pure: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,7 +16,8 @@ const SETTLE_TIME: Duration = Duration::from_secs(1);
 pub(super) struct PeerMonitor {
     /// `presence.unavailable_after`
     unavailable_after: Duration,
-    /// A random part of it delays each return: not all gateways probe at once.
+    /// A random part of `spread` delays each return: not all gateways probe at
+    /// once.
     spread: Duration,
     peers: BTreeMap<Host, MonitoredPeer>,
 }
@@ -29,7 +30,7 @@ struct MonitoredPeer {
     changed_at: Instant,
     settle_time: Duration,
     is_lost: bool,
-    /// Its return is not reported yet.
+    /// The peer's return is not reported yet.
     is_returning: bool,
 }
 
@@ -65,7 +66,7 @@ impl PeerMonitor {
         }
     }
 
-    /// `is_up`: whether a link to the host is.
+    /// `is_up`: whether a link to the host is up.
     pub(super) fn due(&mut self, now: Instant, is_up: impl Fn(&Host) -> bool) -> Vec<SweepCause> {
         let mut causes = Vec::new();
         for (host, peer) in &mut self.peers {
@@ -147,7 +148,7 @@ mod tests {
         peers.connected(BTreeMap::new(), now);
         connect(&mut peers, &[2], now);
         assert_eq!(peers.due(now + SETTLE_TIME, |_| true), [back(true, false)]);
-        // Its standby takes over.
+        // The peer's standby takes over.
         connect(&mut peers, &[2, 3], now);
         peers.due(now + SETTLE_TIME, |_| true);
         connect(&mut peers, &[3], now);

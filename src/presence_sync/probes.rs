@@ -8,14 +8,15 @@ use tokio::time::Instant;
 use super::key::RecordKey;
 use crate::host::Host;
 
-/// The time for a server's answer, both ways included.
+/// The time for a server's answer, both directions included.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Probes that wait at once; the task sends 1,000 a second. The answers to further
-/// ones go where presence goes, and nobody counts as unavailable for want of one.
+/// probes are routed like other presence, and no user counts as unavailable for
+/// lack of an answer.
 const MAX_PROBES: usize = 50_000;
 
-/// By user and viewer.
+/// The pending probes, by user and viewer.
 #[derive(Debug, Default)]
 pub(super) struct PendingProbes {
     pending: HashMap<RecordKey, PendingProbe>,
@@ -46,7 +47,7 @@ impl PendingProbes {
         self.pending.insert(key, probe);
     }
 
-    /// Whether this is the first answer to a probe of ours.
+    /// Whether this is the first answer to a probe of this gateway.
     pub(super) fn answer(&mut self, key: &RecordKey) -> bool {
         let probe = self.pending.get_mut(key);
         probe.is_some_and(|probe| !std::mem::replace(&mut probe.is_answered, true))

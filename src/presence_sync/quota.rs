@@ -7,12 +7,12 @@ use std::hash::BuildHasher;
 pub(super) struct RecordBounds {
     pub(super) all: usize,
     pub(super) per_peer: u32,
-    /// With all sessions of the user, as sender and as viewer.
+    /// The bound for one user: all sessions, as sender and as viewer.
     pub(super) per_user: u32,
 }
 
 impl Default for RecordBounds {
-    /// Takes some 170 MB.
+    /// The default takes some 170 MB.
     fn default() -> Self {
         Self {
             all: 1_000_000,
@@ -22,10 +22,10 @@ impl Default for RecordBounds {
     }
 }
 
-/// With as many buckets two names that need much rarely share one.
+/// The number of buckets: two names with many records rarely share one.
 const BUCKETS: usize = 1 << 16;
 
-/// Counts records by name, in buckets of a keyed hash: bounded in memory, and no
+/// Counts records by name, in buckets of a keyed hash: memory is bounded, and no
 /// name can be chosen to fill the bucket of another.
 #[derive(Debug)]
 pub(super) struct RecordCounts {

@@ -14,12 +14,12 @@ use crate::host::Host;
 #[derive(Debug)]
 pub(crate) struct Sweep {
     cause: SweepCause,
-    /// Whether the local server is probed for what the peer's viewers may see. A
-    /// peer that was only cut off probes by itself.
+    /// Whether the gateway probes the local server for the users that the peer's
+    /// viewers may see. A peer that was only cut off probes by itself.
     probes_server: bool,
     /// The last key of the page before; `None` at the beginning and at the end.
     cursor: Option<RecordKey>,
-    /// One of the last pair that was probed.
+    /// A key of the last pair that was probed.
     probed: Option<RecordKey>,
 }
 
@@ -28,15 +28,16 @@ pub(crate) enum SweepCause {
     PeerLost(Host),
     PeerBack {
         host: Host,
-        /// With a process that was not there before and may know nothing.
+        /// Whether the peer has a process that was not there before and may know
+        /// nothing.
         fresh: bool,
-        /// After `PeerLost`.
+        /// Whether the return follows a `PeerLost`.
         lost: bool,
     },
-    /// The local server is away.
+    /// The local server is unreachable.
     ServerLost,
     ServerBack,
-    /// There are many records: those without a use are removed.
+    /// The table has many records: unused ones are removed.
     Cleanup,
 }
 
@@ -69,7 +70,7 @@ impl Sweep {
         &self.cause
     }
 
-    /// Whether `newer` makes this one pointless.
+    /// Whether `newer` makes this sweep pointless.
     pub(super) fn is_outdated_by(&self, newer: &SweepCause) -> bool {
         use SweepCause::{PeerBack, PeerLost, ServerBack, ServerLost};
         match (&self.cause, newer) {
@@ -80,7 +81,7 @@ impl Sweep {
         }
     }
 
-    /// Looks at the next `limit` records. Returns the actions, and whether any
+    /// Checks the next `limit` records. Returns the actions, and whether any
     /// records are left.
     pub(super) fn next_page(
         &mut self,
@@ -138,7 +139,8 @@ impl Sweep {
             }
             (PeerBack { .. }, In, _) if may_be_its && is_contact => {
                 if is_session && are_users && record.state == SentAvailable {
-                    // Until the answer, or until the probe expires.
+                    // The record stays pending until the answer, or until the probe
+                    // expires.
                     record.state = PendingUnavailable;
                 }
                 self.probe_once(key, record)
@@ -151,8 +153,8 @@ impl Sweep {
             (ServerLost, Out, SentAvailable) if is_session => {
                 send_unavailable(key, record, UnavailableCause::Server)
             }
-            // Nobody else knows what the server sent and was sent meanwhile; and one
-            // that was restarted knows nothing.
+            // Only the server knows the presence that it sent and received
+            // meanwhile; and a restarted server knows nothing.
             (ServerBack, _, _) if !is_session => self.probe_once(key, record),
             (ServerBack, In, PendingUnavailable) => {
                 send_unavailable(key, record, UnavailableCause::Missed)
@@ -181,8 +183,8 @@ impl Sweep {
         let mut probe = record.action(key, ActionKind::Probe);
         if let Some(probe) = &mut probe {
             probe.user = probe.user.to_bare().into();
-            // A peer is not probed for users that it has not sent: of those it might
-            // report `unsubscribed`.
+            // A peer is probed only for users whose presence it has sent: for
+            // others it might report `unsubscribed`.
             if probe.direction == Direction::Out && probe.host.is_none() {
                 probe.host = self.host().cloned();
             }

@@ -19,7 +19,7 @@ pub(super) struct PresenceRecord {
     /// The other datacenter; `None` for several or an unknown one.
     pub(super) host: Option<Host>,
     pub(super) direction: Direction,
-    /// Means nothing without a session.
+    /// Unused without a session.
     pub(super) state: RecordState,
     pub(super) occupant: Occupant,
 }
@@ -29,11 +29,11 @@ pub(super) enum RecordState {
     SentAvailable,
     /// The viewer needs an `unavailable`, unless other presence passes first.
     PendingUnavailable,
-    /// By this gateway: the session's own is not to be delivered a second time.
+    /// This gateway has sent the `unavailable`: the session's own is not delivered
+    /// a second time.
     SentUnavailable,
 }
 
-/// Where a presence goes.
 #[derive(Debug, Clone)]
 pub(super) struct PresenceRoute {
     direction: Direction,
@@ -50,9 +50,10 @@ pub(super) struct PresenceTable {
     pub(super) bounds: RecordBounds,
     counts: RecordCounts,
     pub(super) probes: PendingProbes,
-    /// Stanzas so far.
+    /// The number of stanzas that were not delivered so far.
     undelivered: u64,
-    /// Each host once, for all its records, and `undelivered` at its last sweep.
+    /// Each host once, for all records of the host, and `undelivered` at its last
+    /// sweep.
     hosts: BTreeMap<Host, u64>,
 }
 
@@ -84,7 +85,7 @@ impl PresenceTable {
         }
     }
 
-    /// The local server has taken `event` (in), or a link (out).
+    /// Records that the local server has taken `event` (in), or a link has (out).
     pub(super) fn delivered(&mut self, mut route: PresenceRoute, event: &PresenceEvent) {
         route.host = route.host.map(|host| self.shared(host));
         let key = RecordKey::of(&event.user, &event.viewer);
@@ -110,9 +111,9 @@ impl PresenceTable {
         }
     }
 
-    /// The servers end what the viewer sees. A probe in the viewer's name now could
-    /// meet a new request, which the user's server would take back with
-    /// `unsubscribed`.
+    /// Removes the records of a contact: the servers end the presence that the
+    /// viewer sees. A probe in the viewer's name now could meet a new request,
+    /// which the user's server would withdraw with `unsubscribed`.
     fn forget_contact(&mut self, event: &PresenceEvent) {
         let pair = RecordKey::between(&event.user, &event.viewer);
         for key in self.keys_of_pair(&pair) {
@@ -124,15 +125,15 @@ impl PresenceTable {
         }
     }
 
-    /// The local server has sent and taken `event`: the session has moved here.
+    /// The local server has sent and received `event`: the session has moved here.
     pub(super) fn stayed_local(&mut self, event: &PresenceEvent) {
         if let EventKind::Available(_) | EventKind::Unavailable = event.kind {
             self.forget(&RecordKey::of(&event.user, &event.viewer));
         }
     }
 
-    /// `event` was not delivered within `connections.max_wait`. The next sweep
-    /// repairs what the viewer sees.
+    /// Records that `event` was not delivered within `connections.max_wait`. The
+    /// next sweep repairs the presence that the viewer sees.
     pub(super) fn undelivered(&mut self, mut route: PresenceRoute, event: &PresenceEvent) {
         route.host = route.host.map(|host| self.shared(host));
         let is_out = route.direction == Direction::Out;
@@ -143,7 +144,8 @@ impl PresenceTable {
                 let key = RecordKey::of(&event.user, &event.viewer);
                 let mut keys = self.keys_of(&key);
                 if keys.is_empty() && is_out {
-                    // A link took it, which removed the record, and gave it back.
+                    // A link took the presence, which removed the record, and
+                    // returned it.
                     self.record(key.clone(), &route, Occupant::No);
                     keys.push(key);
                 }
@@ -164,7 +166,7 @@ impl PresenceTable {
     }
 
     /// Whether presence was not delivered since the last call for `host`. The host
-    /// that it was for is mostly unknown by then.
+    /// of such a presence is mostly unknown by then.
     pub(super) fn take_stale(&mut self, host: &Host) -> bool {
         let before = self.hosts.insert(host.clone(), self.undelivered);
         before != Some(self.undelivered)
@@ -178,9 +180,10 @@ impl PresenceTable {
         host
     }
 
-    /// The viewer may probe the user: its own server has, or the presence was sent
-    /// to its bare address. In other names no probe is sent, as the server could
-    /// answer `unsubscribed` (RFC 6121 §4.3.2).
+    /// Records that the viewer may probe the user: the viewer's own server has
+    /// probed, or the presence was sent to the viewer's bare address. In other
+    /// names no probe is sent, as the server could answer `unsubscribed` (RFC 6121
+    /// §4.3.2).
     fn relate(&mut self, event: &PresenceEvent, route: &PresenceRoute) {
         let key = RecordKey::between(&event.user, &event.viewer);
         if are_users(&self.global, &key) {
@@ -210,7 +213,8 @@ impl PresenceTable {
         self.put(key, record);
     }
 
-    /// An `unavailable` to a bare address goes to all its resources.
+    /// Removes records. An `unavailable` to a bare address goes to all its
+    /// resources.
     fn forget(&mut self, key: &RecordKey) {
         let keys = self.keys_of(key).into_iter();
         let removed: Vec<_> = keys.filter_map(|key| self.remove(&key)).collect();
@@ -218,7 +222,7 @@ impl PresenceTable {
             .iter()
             .any(|record| record.occupant == Occupant::Oneself)
         {
-            // The room sends nothing of its other occupants any more.
+            // The room sends no more presence of its other occupants.
             for key in self.keys_of_pair(key) {
                 self.remove(&key);
             }
@@ -228,7 +232,7 @@ impl PresenceTable {
 
 /// Probes, and sessions that have ended.
 impl PresenceTable {
-    /// A probe is under way that only this gateway has sent.
+    /// Records a probe that only this gateway has sent.
     pub(super) fn probed(&mut self, key: RecordKey, wanted_at: Option<Host>, now: Instant) {
         if are_users(&self.global, &key) {
             self.probes.add(key, wanted_at, now);
@@ -236,13 +240,13 @@ impl PresenceTable {
     }
 
     /// A server reports no session of a user that the viewer may see. `None` unless
-    /// that answers a probe of ours.
+    /// the report answers a probe of this gateway.
     pub(super) fn nobody_home(&mut self, key: &RecordKey) -> Option<Vec<SweepAction>> {
         let is_ours = self.probes.answer(key);
         is_ours.then(|| self.unanswered(key))
     }
 
-    /// For the sessions that servers did not name in time.
+    /// Returns actions for the sessions that servers did not name in time.
     pub(super) fn expire_probes(&mut self, limit: usize, now: Instant) -> Vec<SweepAction> {
         let expired = self.probes.take_expired(limit, now).into_iter();
         expired.flat_map(|key| self.unanswered(&key)).collect()
@@ -253,7 +257,7 @@ impl PresenceTable {
         self.end(self.keys_of_pair(key), due, UnavailableCause::Unanswered)
     }
 
-    /// The local server has lost `session`.
+    /// Returns the actions for `session`, which the local server has lost.
     pub(super) fn session_ended(&mut self, session: &Jid) -> Vec<SweepAction> {
         let resource = session.resource().map_or("", |resource| resource.as_str());
         let keys = self.range(RecordKey::first_of_user(session));
@@ -315,7 +319,8 @@ impl PresenceTable {
 
 /// The records.
 impl PresenceTable {
-    /// Beyond a bound the record is not kept, and its viewer not notified later.
+    /// Adds a record. Beyond a bound the record is dropped, and its viewer is not
+    /// notified later.
     fn put(&mut self, key: RecordKey, record: PresenceRecord) {
         let is_known = self.remove(&key).is_some();
         if is_known || self.has_room(&key, record.host.as_ref()) {
@@ -341,14 +346,15 @@ impl PresenceTable {
         Some(record)
     }
 
-    /// The keys of its session with its viewer or, if that is a bare JID, its resources.
+    /// The keys of the session with its viewer or, if the viewer is a bare JID, its
+    /// resources.
     fn keys_of(&self, key: &RecordKey) -> Vec<RecordKey> {
         let mut keys = self.keys_of_pair(key);
         keys.retain(|other| other.resource() == key.resource());
         keys
     }
 
-    /// The same for all sessions of its user.
+    /// The keys like [`Self::keys_of`], for all sessions of the user.
     fn keys_of_pair(&self, key: &RecordKey) -> Vec<RecordKey> {
         let keys = self.range(key.first_of_pair()).map(|(key, _)| key);
         keys.filter(|other| other.concerns(key)).cloned().collect()
@@ -369,7 +375,7 @@ impl PresenceRoute {
         }
     }
 
-    /// For the presence that answers a probe.
+    /// The route of the presence that answers a probe.
     fn of_answer(&self) -> Self {
         let direction = match self.direction {
             Direction::In => Direction::Out,

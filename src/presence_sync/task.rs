@@ -1,4 +1,4 @@
-//! The task that watches peers, server and sessions, and paces what follows.
+//! The task watches peers, server and sessions, and paces the actions that follow.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,15 +20,15 @@ use crate::link::ConnectedProcesses;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// Records that are looked at under one lock: some milliseconds.
+/// The records that a sweep checks under one lock: some milliseconds.
 const PAGE: usize = 5_000;
 
-/// What one tick may cost: 5,000 `unavailable` or 1,000 probes a second, as each
-/// probe has several answers and the other gateways probe as well.
+/// The bound of the cost of one tick: 5,000 `unavailable` or 1,000 probes a second,
+/// as each probe has several answers and the other gateways probe as well.
 const BUDGET: usize = 500;
 const PROBE_COST: usize = 5;
 
-/// Expired probes and ended sessions whose viewers are looked up in one tick.
+/// Expired probes and ended sessions for which one tick looks up the viewers.
 const EXPIRED_AT_ONCE: usize = 500;
 const ENDED_AT_ONCE: usize = 50;
 
@@ -38,7 +38,7 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// The time that a server has to notify the viewers of a session that has ended.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// With fewer records there is no cleanup.
+/// The number of records below which there is no cleanup.
 const CLEANUP_FROM: usize = 10_000;
 
 pub(crate) struct PresenceInputs {
@@ -60,15 +60,16 @@ pub(crate) struct PresenceTask {
     sync: Arc<PresenceSync>,
     peers: PeerMonitor,
     is_attached: bool,
-    /// When the users of a server that is away become unavailable.
+    /// The time at which the users of an unreachable server become unavailable.
     server_lost_at: Option<Instant>,
-    /// Oldest first, and when the server has had its time.
+    /// Ended sessions, oldest first, with the end of the server's time to notify
+    /// the viewers.
     ended: VecDeque<(Instant, Jid)>,
-    /// One after the other.
+    /// Sweeps run one after the other.
     sweeps: VecDeque<Sweep>,
-    /// Filled by a page at a time, and only while little is left in it.
+    /// Actions to perform; filled by a page at a time, and only while few are left.
     backlog: VecDeque<SweepAction>,
-    /// With more records there is a cleanup.
+    /// The number of records beyond which there is a cleanup.
     cleanup_at: usize,
 }
 
@@ -160,7 +161,8 @@ impl PresenceTask {
             }
             self.begin(cause);
         }
-        // While the server is away no session is here, and all are to be probed.
+        // While the server is not attached no session is here, and all are to be
+        // probed.
         if self.sync.count() > self.cleanup_at && self.is_attached {
             self.begin(SweepCause::Cleanup);
             self.cleanup_at = usize::MAX;

@@ -166,12 +166,12 @@ fn notice(
     action(kind, session, viewer, direction)
 }
 
-/// Of a user at dc1, for a viewer here.
+/// A probe of a user at dc1, for a viewer here.
 fn probe(viewer: &str, user: &str) -> SweepAction {
     action(ActionKind::Probe, user, viewer, Direction::In)
 }
 
-/// Of a local user, for a viewer at dc1.
+/// A probe of a local user, for a viewer at dc1.
 fn local_probe(viewer: &str, user: &str) -> SweepAction {
     action(ActionKind::Probe, user, viewer, Direction::Out)
 }
@@ -188,7 +188,7 @@ fn viewers_receive_unavailable_once_when_a_datacenter_is_lost() {
     let expected = notice(ALICE, BOB, Direction::In, UnavailableCause::Peer);
     assert_eq!(world.sent(actions), [expected]);
     assert_eq!(world.lost(), []);
-    // Its own gateway sends the same later.
+    // The session's own gateway sends the same later.
     assert!(world.is_repeated(&unavailable(ALICE, BOB)));
     assert!(!world.is_repeated(&unavailable(ALICE, BOB)));
 }
@@ -563,7 +563,7 @@ fn one_user_cannot_fill_the_table() {
             "mallory@x.test/m",
             &format!("user{n}@x.test/directed"),
         ));
-        // Probes for invented users are counted against the one who probes.
+        // Probes for invented users are counted against the viewer that probes.
         world.goes_out(&event(
             EventKind::Probe,
             &format!("nobody{n}@x.test"),

@@ -1,4 +1,4 @@
-//! Who offers which service domain, and who did so lately.
+//! Service domains that hosts offer, or offered lately.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,28 +9,28 @@ use super::{Directory, ServiceListing};
 use crate::host::Host;
 use crate::store::Offer;
 
-/// What the hosts offer, and for a while what they have offered.
+/// Current offers of the hosts, and for `lifetime` the former ones.
 pub(super) struct ServiceCatalogue {
     global: Host,
     local: Host,
-    /// What this node is configured to offer, whatever the store says.
+    /// Configured offers of this node; they count without the store.
     own: Vec<Offer>,
     lifetime: Duration,
     offers: BTreeMap<Host, Vec<Offer>>,
     known: BTreeMap<Host, KnownService>,
-    /// By whom, and what: to be told once.
+    /// Host and domain of each ignored offer, so that each is logged once.
     ignored: BTreeSet<(Host, Host)>,
 }
 
 struct KnownService {
     listing: ServiceListing,
-    /// Since when nobody has it.
+    /// Time since which no host offers the domain.
     gone_since: Option<Instant>,
 }
 
 impl ServiceCatalogue {
-    /// For a node of `local` that offers `own`. A domain that nobody offers any
-    /// more is remembered for `lifetime`.
+    /// Creates the catalogue of a node of `local` that offers `own`. A domain that no host offers
+    /// any more is kept for `lifetime`.
     pub(super) fn new(global: Host, local: Host, own: Vec<Offer>, lifetime: Duration) -> Self {
         Self {
             offers: BTreeMap::from([(local.clone(), own.clone())]),
@@ -43,8 +43,8 @@ impl ServiceCatalogue {
         }
     }
 
-    /// Takes in what `host` offers. With `lenient`, what is missing may only
-    /// not have been announced again yet.
+    /// Sets the offers of `host`. With `lenient`, missing offers are kept: they may only not have
+    /// been announced again yet.
     pub(super) fn set(&mut self, host: &Host, mut offers: Vec<Offer>, lenient: bool) {
         let before = self.offers.remove(host).unwrap_or_default();
         let missing = |offers: &[Offer], offer: &Offer| {
@@ -61,14 +61,14 @@ impl ServiceCatalogue {
         self.offers.insert(host.clone(), offers);
     }
 
-    /// Forgets what all but `hosts` offer, and this host itself.
+    /// Removes the offers of all hosts but `hosts` and this one.
     pub(super) fn keep(&mut self, hosts: &BTreeSet<Host>) {
         let local = &self.local;
         self.offers
             .retain(|host, _| host == local || hosts.contains(host));
     }
 
-    /// Who offers what by now; forgets what has been gone for too long.
+    /// Returns the current directory; removes domains that no host has offered for `lifetime`.
     pub(super) fn directory(&mut self, now: Instant) -> Directory {
         let mut offered = self.offered();
         for (domain, known) in &mut self.known {
@@ -102,19 +102,19 @@ impl ServiceCatalogue {
         )
     }
 
-    /// When there is something to forget next.
+    /// Returns the time at which the next domain expires.
     pub(super) fn next_change(&self) -> Option<Instant> {
         let gone = self.known.values().filter_map(|known| known.gone_since);
         gone.map(|since| since + self.lifetime).min()
     }
 
-    /// By domain, as far as it can be a service domain at all.
+    /// Listings by domain, without names that cannot be service domains.
     fn offered(&mut self) -> BTreeMap<Host, ServiceListing> {
         let mut listings = BTreeMap::<Host, ServiceListing>::new();
         for (host, offers) in &self.offers {
             for offer in offers {
                 let domain = &offer.domain;
-                // A MongooseIM also tells of services under its own name.
+                // MongooseIM also announces services under its own name.
                 if !self.global.is_above(domain.as_str()) || self.offers.contains_key(domain) {
                     if self.ignored.insert((host.clone(), domain.clone())) {
                         tracing::info!(%host, %domain, "ignoring a service that is not under the shared domain, or has the name of a datacenter");
@@ -172,7 +172,7 @@ mod tests {
         let both = vec![host("dc2.test"), host("dc3.test")];
         assert_eq!(hosts(&catalogue.directory(start), MUC), Some(both));
 
-        // One gives it up, the other one is gone.
+        // dc2 stops offering the domain, dc3 is removed.
         catalogue.set(&host("dc2.test"), Vec::new(), false);
         let one = vec![host("dc3.test")];
         assert_eq!(hosts(&catalogue.directory(start), MUC), Some(one));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::Host;
 
-/// Which service domains there are, and who has them.
+/// Service domains and the hosts that offer them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Directory {
     listings: BTreeMap<Host, ServiceListing>,
@@ -13,15 +13,15 @@ pub struct Directory {
 /// One service domain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceListing {
-    /// The hosts that offer it now. Empty for a domain that somebody offered
-    /// lately: it is still a service domain, but nobody has it.
+    /// Hosts that offer the domain now. Empty for a domain that a host offered lately: it is still
+    /// a service domain, but no host has it.
     pub hosts: BTreeSet<Host>,
-    /// Whether all who offer it hide it.
+    /// Whether all hosts that offer the domain hide it.
     pub hidden: bool,
 }
 
 impl Directory {
-    /// Of these service domains.
+    /// Creates a directory of these service domains.
     #[must_use]
     pub fn new(listings: BTreeMap<Host, ServiceListing>) -> Self {
         Self { listings }
@@ -40,9 +40,8 @@ impl Directory {
 }
 
 impl ServiceListing {
-    /// The one host that stanzas for this domain go to, seen from `local`:
-    /// itself if it has the domain, else the first by name, so that all others
-    /// agree. `None` if nobody has it.
+    /// Returns the host that stanzas for this domain go to, seen from `local`: `local` if it has
+    /// the domain, else the first by name, so that all others agree. `None` if no host has it.
     #[must_use]
     pub fn host(&self, local: &Host) -> Option<&Host> {
         self.hosts.get(local).or_else(|| self.hosts.first())

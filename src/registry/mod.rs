@@ -1,5 +1,5 @@
-//! Hosts, nodes, endpoints and service domains: who the peers are, where to
-//! dial them and what they offer.
+//! Registry of hosts, nodes, endpoints and service domains: the peers, the addresses to dial and
+//! the services on offer.
 
 mod catalogue;
 mod directory;
@@ -21,15 +21,16 @@ use crate::config::{Endpoint, ServiceConfig};
 use crate::host::Host;
 use crate::store::{Announcement, Offer, Store, StoreError, within};
 
-/// So long may the store take for one answer.
+/// Time limit for one answer of the store.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often a store that is away is asked again, at least.
+/// Upper bound of the pause before an unreachable store is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// For so many rounds nobody is missed after the store was away or emptied.
+/// Host refresh intervals in which no missing entry is removed, after the store was unreachable or
+/// emptied.
 const GRACE: u32 = 3;
 
-/// The peers' endpoints, by host. Without this gateway's own host.
+/// Endpoints of the peers, by host, without this gateway's own host.
 pub type Peers = BTreeMap<Host, Vec<Endpoint>>;
 
 /// Follows the registry in the store, and keeps this node's own entry there alive.
@@ -38,7 +39,8 @@ pub struct Registry {
     domain_lifetime: Duration,
     local: Host,
     announcement: Announcement,
-    /// Another node of this host has the server's stream: nobody is to dial us.
+    /// Set while another node of this host has the server's stream: no peer may dial this node
+    /// then.
     standby: watch::Sender<bool>,
     store: Arc<dyn Store>,
     intervals: RegistryIntervals,
@@ -46,61 +48,61 @@ pub struct Registry {
     directory: watch::Sender<Arc<Directory>>,
 }
 
-/// What a [`Registry`] needs to know.
+/// Settings of a [`Registry`].
 #[derive(Debug, Clone)]
 pub struct RegistryConfig {
     /// `global_host`: service domains are below it.
     pub global_host: Host,
-    /// `local_host`: whose node this is.
+    /// `local_host`: the host of this node.
     pub local_host: Host,
-    /// Where peers may dial links to this node.
+    /// Endpoints where peers may dial links to this node.
     pub endpoints: Vec<Endpoint>,
-    /// `[[services]]`: what this host offers.
+    /// `[[services]]`: the services of this host.
     pub services: Vec<ServiceConfig>,
-    /// How often things are read and written.
+    /// Intervals of reads and writes.
     pub intervals: RegistryIntervals,
-    /// `cache.domain_lifetime_seconds`: for so long a domain that nobody offers
-    /// any more is still a service domain.
+    /// `cache.domain_lifetime_seconds`: time for which a domain stays a service domain after the
+    /// last host stopped offering it.
     pub domain_lifetime: Duration,
 }
 
-/// How often the registry is read and written.
+/// Intervals at which the registry is read and written.
 #[derive(Debug, Clone)]
 pub struct RegistryIntervals {
-    /// This node is announced again: `redis.refresh_after`.
+    /// Interval of this node's announcements: `redis.refresh_after`.
     pub announce: Duration,
-    /// New hosts and services are asked for: `hosts_refresh_interval`.
+    /// Interval of reads of hosts and services: `hosts_refresh_interval`.
     pub hosts: Duration,
-    /// Endpoints are asked for: `connections.endpoint_refresh_interval`.
+    /// Interval of reads of endpoints: `connections.endpoint_refresh_interval`.
     pub endpoints: Duration,
-    /// The same for a host that can't be reached:
+    /// Interval of reads of an unreachable host's endpoints:
     /// `connections.endpoint_refresh_interval_when_empty`.
     pub endpoints_when_empty: Duration,
 }
 
-/// What [`Registry::run`] knows between two rounds.
+/// State of [`Registry::run`] between two rounds.
 struct RegistryState {
     peers: BTreeMap<Host, PeerEndpoints>,
     catalogue: ServiceCatalogue,
     announced: bool,
     announce_at: Instant,
     hosts_at: Instant,
-    /// The store was away or emptied: until then, a host that is not in there
-    /// may only not have announced itself again yet.
+    /// End of the grace period after the store was unreachable or emptied: a host missing in the
+    /// store may only not have announced itself again yet.
     grace_until: Instant,
     store_is_up: bool,
 }
 
 struct PeerEndpoints {
     endpoints: Vec<Endpoint>,
-    /// `None` until they are known.
+    /// `None` until the endpoints have been read.
     read_at: Option<Instant>,
-    /// They may be others by now.
+    /// Set when the store reported a change after the last read.
     changed: bool,
 }
 
 impl Registry {
-    /// For the node that the settings tell of.
+    /// Creates the registry of the node that `settings` describes.
     #[must_use]
     pub fn new(settings: RegistryConfig, store: Arc<dyn Store>) -> Self {
         let offers: Vec<Offer> = settings
@@ -125,7 +127,7 @@ impl Registry {
             peers: watch::Sender::new(Arc::default()),
             directory: watch::Sender::new(Arc::default()),
         };
-        // What this host offers itself is known from the start.
+        // Services of this host need no answer from the store.
         let own = registry.catalogue().directory(Instant::now());
         registry.directory.send_replace(Arc::new(own));
         registry
@@ -140,31 +142,31 @@ impl Registry {
         )
     }
 
-    /// Follows the peers. Only told when they really change; while the store
-    /// is away, they stay as they were.
+    /// Subscribes to the peers. The receiver is notified only of real changes; while the store is
+    /// unreachable, the peers stay as last read.
     #[must_use]
     pub fn peers(&self) -> watch::Receiver<Arc<Peers>> {
         self.peers.subscribe()
     }
 
-    /// Follows the service domains of all datacenters, this one included. Only
-    /// told when they really change; while the store is away, they stay as
-    /// they were, and those that nobody had are forgotten in time.
+    /// Subscribes to the service domains of all datacenters, this one included. The receiver is
+    /// notified only of real changes; while the store is unreachable, the domains stay as last
+    /// read, and those that no host offered expire.
     #[must_use]
     pub fn directory(&self) -> watch::Receiver<Arc<Directory>> {
         self.directory.subscribe()
     }
 
-    /// A standby is announced without endpoints: what peers sent it would wait
-    /// there for a server that another node has.
+    /// Sets whether this node is a standby. A standby is announced without endpoints: stanzas that
+    /// peers sent there would wait for a server whose stream another node has.
     pub fn set_standby(&self, standby: bool) {
         self.standby
             .send_if_modified(|before| std::mem::replace(before, standby) != standby);
     }
 
-    /// Announces and refreshes, until `shutdown`; then retires this node.
-    /// `is_up` tells whether a link to a host stands: while none does, its
-    /// endpoints are asked for as often as when it had none.
+    /// Announces this node and refreshes the registry until `shutdown`, then retires this node.
+    /// `is_up` returns whether a link to a host is up: while none is, the host's endpoints are read
+    /// as often as if it had none.
     pub async fn run(
         &self,
         is_up: impl Fn(&Host) -> bool + Send + Sync,
@@ -180,7 +182,7 @@ impl Registry {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = sleep_until(wake_at) => {}
-                // Never an error: the sender is ours.
+                // Cannot fail: `self` holds the sender.
                 _ = standby.changed() => state.announce_at = Instant::now(),
                 () = self.store.changed() => state.look_again(),
             }
@@ -193,7 +195,7 @@ impl Registry {
         }
     }
 
-    /// Does what is due; returns when to come again.
+    /// Runs the reads and writes that are due; returns the time of the next ones.
     async fn run_due(
         &self,
         state: &mut RegistryState,
@@ -277,12 +279,12 @@ impl Registry {
         Ok(())
     }
 
-    /// The offers as often as the hosts: nobody should wait for a new service.
+    /// Reads offers as often as hosts, lest users wait for a new service.
     async fn read_hosts_and_offers(&self, state: &mut RegistryState) -> Result<(), StoreError> {
         let known: BTreeSet<Host> = state.peers.keys().chain([&self.local]).cloned().collect();
         let mut offers = self.read_offers(known.iter()).await?;
-        // The hosts after the offers: they show if the store was emptied
-        // meanwhile, and what is missing for that is forgiven.
+        // Hosts are read after the offers: a missing own host shows that the store was emptied
+        // meanwhile, and then missing offers are kept.
         self.read_hosts(state).await?;
         let new = state.peers.keys().filter(|host| !known.contains(*host));
         offers.extend(self.read_offers(new).await?);
@@ -307,7 +309,7 @@ impl Registry {
         Ok(all)
     }
 
-    /// Often while a host can't be reached: its endpoints may be others by now.
+    /// Returns the shorter interval while a host is unreachable: its endpoints may have changed.
     fn endpoint_interval(
         &self,
         host: &Host,
@@ -329,7 +331,7 @@ impl Registry {
         let peers: Peers = known
             .map(|(host, peer)| (host.clone(), peer.endpoints.clone()))
             .collect();
-        // The services first: whoever has a link to a peer knows what it offers.
+        // Services are published first, so that the services of each linked peer are known.
         publish_change(&self.directory, state.catalogue.directory(Instant::now()));
         publish_change(&self.peers, peers);
     }
@@ -363,7 +365,7 @@ impl RegistryState {
         }
     }
 
-    /// The store says that there is something new.
+    /// The store notified of a change: all hosts and endpoints are due.
     fn look_again(&mut self) {
         self.hosts_at = Instant::now();
         for peer in self.peers.values_mut() {
@@ -386,7 +388,7 @@ impl RegistryState {
     }
 }
 
-/// Nobody is told what they know already.
+/// Notifies the followers only if the value differs.
 fn publish_change<T: PartialEq>(followers: &watch::Sender<Arc<T>>, news: T) {
     followers.send_if_modified(|current| {
         let changed = **current != news;
@@ -397,8 +399,8 @@ fn publish_change<T: PartialEq>(followers: &watch::Sender<Arc<T>>, news: T) {
     });
 }
 
-/// Lets many gateways that were started at once not write in step; never later
-/// than asked.
+/// Factor of 0.8 to 1 for an interval, lest gateways started at the same time write in step; it
+/// never lengthens the interval.
 fn jitter() -> f64 {
     0.8 + 0.2 * fastrand::f64()
 }

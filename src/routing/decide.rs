@@ -16,34 +16,33 @@ use crate::stanza::{Kind, Reason, Refusal, Stanza};
 pub struct RoutingRules {
     /// `global_host`: the shared domain.
     pub global: Host,
-    /// `local_host`: us.
+    /// `local_host`: the host of this gateway.
     pub local: Host,
     /// `bounce.enabled`
     pub bounce_enabled: bool,
     /// `bounce.max_retries`: how often one gateway bounces one stanza.
     pub max_retries: u32,
-    /// `message_ttl`, for stanzas that start here.
+    /// `message_ttl`, for stanzas that originate here.
     pub message_ttl: u32,
 }
 
-/// Whether the recipient's domain is a service domain, and who hosts it.
+/// Whether the recipient's domain is a service domain, and its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum ServiceHost {
     /// The domain is not a service domain.
     #[default]
     NotAService,
-    /// This host has it.
+    /// The service domain is hosted at the given host.
     HostedAt(Host),
-    /// It is a service domain that no live host has.
+    /// No live host offers the service domain.
     Unhosted,
 }
 
-/// Everything that a decision depends on besides the envelope and the
-/// configuration. [`RoutingFacts::default`] are those of a stanza about which
-/// nothing is known.
+/// The inputs of a decision besides the envelope and the configuration.
+/// [`RoutingFacts::default`] stands for a stanza about which nothing is known.
 #[derive(Debug, Default)]
 pub(crate) struct RoutingFacts {
-    /// The outcome of the intake; only of a stanza that has just come in.
+    /// The outcome of the intake; the default unless the stanza has just arrived.
     pub intake: Intake,
     /// The session table's entry; empty unless the recipient is a user of the
     /// shared domain.
@@ -56,7 +55,7 @@ pub(crate) struct RoutingFacts {
     /// The host that owns the sender's account; [`Owner::Ours`] unless the
     /// stanza comes from a user of the local server.
     pub sender_owner: Owner,
-    /// The host that waits for this presence: it answers a probe that the
+    /// The host that waits for this presence, which answers a probe that the
     /// gateway has sent for that host.
     pub wanted_at: Option<Host>,
     /// The reply to a disco query that the local server fails to answer for its
@@ -64,7 +63,7 @@ pub(crate) struct RoutingFacts {
     pub account_reply: Option<Stanza>,
     /// [`ServerQuirks::doubles_messages_to_the_gone`](crate::servers::ServerQuirks).
     pub server_doubles_messages: bool,
-    /// Whether the local server has another copy of this stanza.
+    /// Whether the local server has received another copy of this stanza.
     pub has_copy_here: bool,
     /// The hosts for which copies of the same pair are held.
     pub copies_held_for: Vec<Host>,
@@ -78,21 +77,21 @@ pub(crate) enum Intake {
     /// The stanza goes on.
     #[default]
     Accepted,
-    /// Its addresses are missing, or its sender may not use them.
+    /// The stanza lacks an address, or the sender may not use its address.
     Refused(Refusal),
-    /// The stanza was for this gateway.
+    /// The stanza ends at this gateway.
     Absorbed(Absorbed),
 }
 
 /// The stanzas that end at this gateway without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absorbed {
-    /// A copy of a stanza of which the local server has another.
+    /// A copy of a stanza; the local server has received another copy.
     Copy,
-    /// An error about a copy of which another may have arrived.
+    /// An error about one copy; another copy may have arrived.
     Error,
-    /// A presence that answers a probe of this gateway, or repeats an
-    /// unavailable presence that the viewer was sent already.
+    /// A presence that answers a probe of this gateway, or repeats an unavailable
+    /// presence that the viewer has been sent already.
     Presence,
 }
 
@@ -107,7 +106,7 @@ impl Absorbed {
     }
 }
 
-/// What becomes of a stanza.
+/// The decision about a stanza.
 #[derive(Debug)]
 pub(crate) enum Decision {
     /// The gateway answers for the shared domain.
@@ -116,41 +115,44 @@ pub(crate) enum Decision {
     AnswerForAccount,
     /// The local server receives it.
     Reinject {
-        /// For the counters.
+        /// The reason, for the counters.
         reason: ReinjectReason,
-        /// Whether the server receives it for the bare JID.
+        /// Whether the server receives the stanza for the bare JID.
         to_bare: bool,
     },
-    /// The peer receives it.
+    /// The peer receives the stanza.
     Forward(Host),
-    /// A copy goes to each of these hosts, which may include this one, and to
-    /// nobody else. Of one host: the stanza is made for that host.
+    /// Each of these hosts, which may include this one, receives a copy, and no
+    /// other host does. With one host, the stanza itself is made for that host.
     FanOut(Vec<Host>),
-    /// It waits, and is decided again: no host is known to have the recipient.
+    /// The stanza waits and is decided again: no host is known to have the
+    /// recipient.
     Bounce,
-    /// It waits behind what is held already for the same host.
+    /// The stanza waits behind those held already for the same host.
     HoldForRoute,
-    /// It goes no further.
+    /// The stanza goes no further.
     Absorb(Absorbed),
     /// The sender receives an error.
     Refuse(Refusal),
 }
 
-/// Why the local server receives a stanza.
+/// The reason for which the local server receives a stanza.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReinjectReason {
     /// The recipient is here.
     Routed,
-    /// The recipient is elsewhere, but the stanza may not be forwarded any more.
+    /// The recipient is on another host, but the stanza may not be forwarded any
+    /// more.
     TtlZero,
-    /// The recipient is nowhere: the server stores the stanza or answers it.
+    /// No host has the recipient: the server stores the stanza or answers it.
     LastResort,
 }
 
-/// Decides what becomes of a stanza: the only place that does.
+/// Decides about a stanza: no other place does.
 ///
 /// Two gateways with different session tables can send a stanza back and forth:
-/// each link takes one of its ttl, and at 0 the stanza stays where it is.
+/// each link subtracts 1 from the stanza's ttl, and at 0 the stanza stays at its
+/// present host.
 #[must_use]
 pub(crate) fn decide(envelope: &Envelope, facts: &RoutingFacts, rules: &RoutingRules) -> Decision {
     match &facts.intake {
@@ -262,8 +264,9 @@ fn in_order_and_once(input: &RoutingInput<'_>, decision: Decision) -> Decision {
     }
 }
 
-/// A message to an offline session that a server delivers to the others (RFC
-/// 6121 §8.5.3.2.1), by a server that would deliver it twice.
+/// Whether the message is to an offline session, so that a server delivers it to
+/// the user's others (RFC 6121 §8.5.3.2.1), and the local server would deliver it
+/// twice.
 fn is_to_bare(input: &RoutingInput<'_>) -> bool {
     let facts = input.facts;
     facts.server_doubles_messages
@@ -279,7 +282,7 @@ fn reinject(input: &RoutingInput<'_>, reason: ReinjectReason) -> Decision {
     Decision::Reinject { reason, to_bare }
 }
 
-/// By the recipient's domain.
+/// Decides by the recipient's domain.
 fn to_recipient(input: &RoutingInput<'_>) -> Decision {
     let (rules, domain) = (input.rules, input.recipient.domain().as_str());
     if made_for_local_server(input) {
@@ -292,7 +295,7 @@ fn to_recipient(input: &RoutingInput<'_>) -> Decision {
         };
     }
     if rules.local == *domain {
-        // The local server could deliver it, but only this one.
+        // The local server could deliver the stanza, but no other server could.
         return Decision::Refuse(Refusal::new(
             Reason::BadAddress,
             format!(
@@ -309,8 +312,8 @@ fn to_recipient(input: &RoutingInput<'_>) -> Decision {
     }
 }
 
-/// The gateway's own stanza for a user of the local server, whatever the
-/// session table says of the address.
+/// Whether the gateway made the stanza for a user of the local server; the session
+/// table does not matter then.
 fn made_for_local_server(input: &RoutingInput<'_>) -> bool {
     let host = input.envelope.copy_for.as_ref();
     input.envelope.arrival == Arrival::Own && host.is_some_and(|host| input.is_local(host))
@@ -319,8 +322,9 @@ fn made_for_local_server(input: &RoutingInput<'_>) -> bool {
 /// The recipient is the shared domain itself.
 fn to_ourselves(input: &RoutingInput<'_>) -> Decision {
     match &input.envelope.arrival {
-        // Our answer to the local server's own stanza: the server's address is
-        // translated to the shared domain too, and back when it is reinjected.
+        // The gateway's answer to the local server's own stanza: the server's
+        // address, too, is translated to the shared domain, and back when the
+        // answer is reinjected.
         Arrival::Own if input.envelope.origin == input.rules.local => {
             reinject(input, ReinjectReason::Routed)
         }
@@ -328,11 +332,12 @@ fn to_ourselves(input: &RoutingInput<'_>) -> Decision {
     }
 }
 
-/// The recipient is, or is on, a service domain that `host` has.
+/// The recipient is a service domain of `host`, or an address on one.
 fn to_service(input: &RoutingInput<'_>, host: &Host) -> Decision {
     if *host != input.rules.local && input.envelope.ttl == 0 {
-        // Unlike a user's, a service's address is the same on every host: the
-        // local server would give it straight back to its component, us.
+        // A service's address, unlike a user's, is the same on every host: the
+        // local server would return the stanza to its component, which is this
+        // gateway.
         return Decision::Refuse(Refusal::new(
             Reason::Loop,
             format!(
@@ -344,10 +349,11 @@ fn to_service(input: &RoutingInput<'_>, host: &Host) -> Decision {
     towards(input, host)
 }
 
-/// The recipient is below the shared domain, on nothing that we know as a
-/// service. If it is the local server or a peer that takes it for one, it was
-/// one just now, and the local server would give it straight back. The rest is
-/// what we have to say to a sender who is there by other means than ours.
+/// The recipient is below the shared domain, on no known service domain. If the
+/// local server or a peer takes the domain for a service, it was one just now, and
+/// the local server would return the stanza to this gateway. The remaining stanzas
+/// are the gateway's own, for senders there that are connected by other means than
+/// the gateway.
 fn to_unknown_subdomain(input: &RoutingInput<'_>) -> Decision {
     match &input.envelope.arrival {
         Arrival::Own => to_foreign_domain(input),
@@ -356,7 +362,7 @@ fn to_unknown_subdomain(input: &RoutingInput<'_>) -> Decision {
     }
 }
 
-/// The recipient is on a service domain that nobody has.
+/// No host offers the recipient's service domain.
 fn to_no_service(input: &RoutingInput<'_>) -> Decision {
     Decision::Refuse(Refusal::new(
         Reason::Unavailable,
@@ -367,8 +373,8 @@ fn to_no_service(input: &RoutingInput<'_>) -> Decision {
     ))
 }
 
-/// The recipient is outside of everything shared. The host where the exchange
-/// began has the way there: its server's s2s.
+/// The recipient is outside the shared domain and its services. The host where the
+/// exchange began has the route: its server's s2s.
 fn to_foreign_domain(input: &RoutingInput<'_>) -> Decision {
     match &input.envelope.arrival {
         Arrival::Link(_) => reinject(input, ReinjectReason::Routed),
@@ -390,8 +396,9 @@ fn to_user(input: &RoutingInput<'_>) -> Decision {
             if candidates.hosts.contains(&&input.rules.local) {
                 return reinject(input, ReinjectReason::Routed);
             }
-            // The peer believed that we have the recipient. Back to it only
-            // if nobody else does: it may have learnt better meanwhile.
+            // The peer's session table had the recipient here. The stanza returns
+            // to the peer only if no other host has the recipient: the peer's table
+            // may be newer by now.
             match candidates.without(peer).one(input.kind()) {
                 Some(host) => towards(input, host),
                 None => towards(input, peer),
@@ -408,8 +415,8 @@ fn to_user(input: &RoutingInput<'_>) -> Decision {
     }
 }
 
-/// Nobody claims the recipient: a claim may be on its way, so wait a little;
-/// then leave the stanza where the user was last.
+/// No host claims the recipient. A claim may be on its way, so the stanza waits a
+/// little; then the host where the user was last receives the stanza.
 fn to_nobody_known(input: &RoutingInput<'_>) -> Decision {
     if input.rules.bounce_enabled
         && !input.facts.closing
@@ -424,23 +431,24 @@ fn to_nobody_known(input: &RoutingInput<'_>) -> Decision {
     }
 }
 
-/// The host that a presence was made for in particular, if it was: that one's
-/// server knows whether the user is there, its gateway may only just have started.
-/// If they are not, it is of no use anywhere else: a server asks for presence when
-/// somebody comes online.
+/// The host that a presence was made for in particular, if any: the server of that
+/// host knows whether the user is online, while the gateway there may only just
+/// have started. If the user is offline, the presence is of no use elsewhere: a
+/// server asks for presence when a user comes online.
 fn presence_made_for<'a>(input: &RoutingInput<'a>) -> Option<&'a Host> {
     let is_shown = matches!(input.stanza_type(), None | Some("unavailable" | "probe"));
     let is_presence = input.kind() == Kind::Presence && is_shown;
     let host = input.envelope.copy_for.as_ref().filter(|_| is_presence)?;
     match &input.envelope.arrival {
-        // It is where it was to go.
+        // The presence has arrived at the host it was made for.
         Arrival::Link(_) => (*host == input.rules.local).then_some(host),
         Arrival::Component | Arrival::Own => Some(host),
     }
 }
 
-/// A peer's server asks who is online here (RFC 6121 §4.3): ours knows at once,
-/// and answers also for those who are not.
+/// Whether a peer's server probes a user here (RFC 6121 §4.3): the local server
+/// knows at once which users are online, and answers also for users who are
+/// offline.
 fn is_probe_for_us(input: &RoutingInput<'_>) -> bool {
     let local = &input.rules.local;
     input.kind() == Kind::Presence
@@ -454,7 +462,7 @@ fn is_probe_for_us(input: &RoutingInput<'_>) -> bool {
             .is_none_or(|home| home == local)
 }
 
-/// To every one of `hosts`, this one first.
+/// Every one of `hosts` receives the stanza, this host first.
 fn to_each(input: &RoutingInput<'_>, hosts: &[&Host]) -> Decision {
     if input.envelope.ttl == 0 {
         return reinject(input, ReinjectReason::TtlZero);
@@ -463,7 +471,7 @@ fn to_each(input: &RoutingInput<'_>, hosts: &[&Host]) -> Decision {
     Decision::FanOut(here.into_iter().chain(peers).cloned().collect())
 }
 
-/// To `host`, whether that is us or a peer.
+/// `host`, which is this host or a peer, receives the stanza.
 fn towards(input: &RoutingInput<'_>, host: &Host) -> Decision {
     if *host == input.rules.local {
         reinject(input, ReinjectReason::Routed)
@@ -478,7 +486,7 @@ fn towards(input: &RoutingInput<'_>, host: &Host) -> Decision {
 struct Candidates<'a> {
     /// Newest claim first.
     hosts: Vec<&'a Host>,
-    /// Whether they have this very session, not just another one of the user.
+    /// Whether the hosts have this very session, not just another one of the user.
     exact: bool,
 }
 
@@ -488,7 +496,7 @@ impl<'a> Candidates<'a> {
         let exact = input.recipient.is_full() && (input.facts.here || !full.is_empty());
         let local = &input.rules.local;
         let mut hosts: Vec<&Host> = if exact { full } else { bare }.iter().collect();
-        // Our own tracker knows it before the table does.
+        // The local tracker has the session before the session table does.
         if input.facts.here && !hosts.contains(&local) {
             hosts.insert(0, local);
         }
@@ -500,8 +508,9 @@ impl<'a> Candidates<'a> {
         self
     }
 
-    /// The one host for a stanza that goes to one. An iq that no session is
-    /// meant by must always reach the same server, whoever asks: so by name.
+    /// The one host for a stanza that is not copied. An iq to no particular session
+    /// must always reach the same server, from every sender: the first host by
+    /// name.
     fn one(&self, kind: Kind) -> Option<&'a Host> {
         match kind {
             Kind::Iq if !self.exact => self.hosts.iter().min().copied(),
@@ -509,17 +518,18 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// Whether each host gets a copy. A session is in one place. Else, what a
-    /// server hands to several sessions (RFC 6121 §8.5.2, §8.5.3.2) is for all
-    /// of them; what it answers with an error is for one, that there be one answer.
+    /// Whether each host receives a copy. A session is on one host. Otherwise all
+    /// hosts receive a stanza that a server delivers to several sessions (RFC 6121
+    /// §8.5.2, §8.5.3.2), and one host receives a stanza that a server answers with
+    /// an error, so that there is one answer.
     fn may_fan_out(&self, input: &RoutingInput<'_>) -> bool {
         if self.exact {
             return false;
         }
         match (input.kind(), input.stanza_type()) {
             (Kind::Iq, Some("result" | "error")) => {
-                // Which server asked in the user's name (for +notify, say)
-                // can't be told; the others ignore it.
+                // The server that asked in the user's name (for +notify, say) is
+                // unknown; the others ignore the reply.
                 true
             }
             (Kind::Iq, _) => false,

@@ -16,22 +16,22 @@ use crate::envelope::{Envelope, EnvelopeId};
 use crate::host::Host;
 use crate::stanza::{Kind, Stanza};
 
-/// A copy that has not found its place within a minute has other troubles.
+/// A copy that is not delivered within a minute has failed for other reasons.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// As many are remembered of each kind: some 20 MB.
+/// The bound of entries of each kind: some 20 MB.
 const CAPACITY: u64 = 100_000;
 
-/// What one gateway remembers of copies.
+/// The copies that one gateway remembers.
 #[derive(Debug)]
 pub struct FanOut {
-    /// Which copies the local server was handed.
+    /// Copies that the local server has received.
     handed: Cache<EnvelopeId, ()>,
-    /// Messages that were copied here, and how many of the copies no error has
-    /// come back for.
+    /// Messages that were copied here, and the number of their copies without an
+    /// error reply.
     unanswered: Cache<Message, Arc<AtomicUsize>>,
 }
 
-/// What an error says of the message that it answers (RFC 6120 §8.3.1).
+/// The parts of an error that identify the message it answers (RFC 6120 §8.3.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Message {
     sender: Jid,
@@ -61,7 +61,8 @@ impl Message {
 }
 
 impl FanOut {
-    /// None yet. `max_wait` is how long a stanza may wait at each of two hosts.
+    /// An empty memory. `max_wait` bounds the wait of a stanza at each of two
+    /// hosts.
     #[must_use]
     pub(crate) fn new(max_wait: Duration) -> Self {
         let lifetime = LIFETIME.max(max_wait.saturating_mul(2));
@@ -71,8 +72,8 @@ impl FanOut {
         }
     }
 
-    /// Puts a copy of `envelope` for each of `hosts` into `copies`. With one host
-    /// the envelope itself is made for it. Its receipt goes with the last.
+    /// Puts a copy of `envelope` for each of `hosts` into `copies`. The last host
+    /// receives the envelope itself, with its receipt.
     pub(crate) fn split(
         &self,
         mut envelope: Envelope,
@@ -92,7 +93,7 @@ impl FanOut {
         copies.push_back(envelope);
     }
 
-    /// `stanza` goes out from here in `count` copies.
+    /// Records that `stanza` is sent from here in `count` copies.
     fn made(&self, stanza: &Stanza, count: usize) {
         if let Some(message) = Message::sent(stanza) {
             let unanswered = Arc::new(AtomicUsize::new(count));
@@ -100,37 +101,38 @@ impl FanOut {
         }
     }
 
-    /// The local server is handed `envelope`.
+    /// Records that the local server receives `envelope`.
     pub(crate) fn handed(&self, envelope: &Envelope) {
         if envelope.copy_for.is_some() {
             self.handed.insert(envelope.id, ());
         }
     }
 
-    /// It could not be handed `envelope`.
+    /// Records that the local server did not receive `envelope`.
     pub(crate) fn given_back(&self, envelope: &Envelope) {
         if envelope.copy_for.is_some() {
             self.handed.invalidate(&envelope.id);
         }
     }
 
-    /// Whether `envelope` is one of several copies, and the local server was
-    /// handed another one.
+    /// Whether `envelope` is one of several copies, and the local server has
+    /// received another one.
     #[must_use]
     pub(crate) fn has_another(&self, envelope: &Envelope) -> bool {
         envelope.copy_for.is_some() && self.handed.contains_key(&envelope.id)
     }
 
-    /// Whether the sender of a copy waits to be told of its fate: errors about
-    /// copies are counted where these were made, by the message's `id`.
+    /// Whether the sender of a copy expects an error if the copy is not delivered:
+    /// the host that made the copies counts the errors about them, by the message's
+    /// `id`.
     #[must_use]
     pub(crate) fn are_counted(copy: &Stanza) -> bool {
         Message::sent(copy).is_some()
     }
 
-    /// Whether `stanza` is an error about a copy that was made here, and
-    /// another copy may have arrived: then its sender must not be told. The
-    /// error about the last of them stands for all.
+    /// Whether `stanza` is an error about a copy that was made here, and another
+    /// copy may have arrived: then the sender must not receive the error. The error
+    /// about the last copy stands for all.
     #[must_use]
     pub(crate) fn absorb(&self, stanza: &Stanza) -> bool {
         if stanza.stanza_type() != Some("error") {
@@ -193,7 +195,7 @@ mod tests {
             ("bob@x.test", true),
             ("bob@x.test/gone", true),
             ("bob@x.test", false),
-            // More than there were copies: of whatever it is, it is told.
+            // More errors than copies: the sender receives the error.
             ("bob@x.test", false),
         ] {
             assert_eq!(copies.absorb(&error("1", from)), absorbed, "{from}");

@@ -1,8 +1,8 @@
-//! Stanzas set aside, and tried again: their recipient is nowhere yet, or the
-//! way there is closed for the moment.
+//! Holds stanzas and retries them: the recipient is at no known host yet, or the
+//! route is closed for the moment.
 //!
-//! HeldEnvelope by pair of entities, in order: what comes later of a pair waits behind
-//! what is held already, and a retry takes all of a pair at once.
+//! Envelopes are held by pair of entities, in order: later envelopes of a pair wait
+//! behind those held already, and a retry takes all of a pair at once.
 
 #[cfg(test)]
 mod tests;
@@ -23,15 +23,15 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::stanza::{Reason, Refusal, Stanza};
 
-/// A retry never waits longer than this: a held stanza is a late stanza.
+/// The longest wait before a retry: a held stanza is a late stanza.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
-/// How soon a way that was closed or full is tried again. Not the operator's
-/// `resend_after`: that is about recipients who are nowhere.
+/// The wait before a closed or full route is tried again. The operator's
+/// `resend_after` is for recipients at no known host only.
 const ROUTE_DELAY: Duration = Duration::from_millis(250);
 
-/// The two entities whose stanzas stay in order: bare sender, bare recipient.
-/// FanOut are in order for each of their hosts: one that is away must not hold
-/// up what the others get.
+/// The two entities between which stanzas stay in order: bare sender, bare
+/// recipient. Copies are in order for each of their hosts: an unreachable host must
+/// not delay the copies for the others.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HoldKey {
     /// The sender; `None` when the stanza names none.
@@ -42,37 +42,37 @@ pub struct HoldKey {
     pub copies_for: Option<Host>,
 }
 
-/// An envelope that waits, and for what.
+/// A held envelope, and the reason.
 #[derive(Debug)]
 pub struct HeldEnvelope {
     /// The envelope.
     pub envelope: Envelope,
-    /// What it waits for.
+    /// The reason for which the envelope is held.
     pub reason: HoldReason,
 }
 
 impl HeldEnvelope {
-    /// What it takes of `bounce.max_bytes`.
+    /// The bytes that count against `bounce.max_bytes`.
     fn size(&self) -> usize {
         self.envelope.stanza.len()
     }
 }
 
-/// What a held envelope waits for.
+/// The reason for which an envelope is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldReason {
-    /// Nobody is known to have its recipient.
+    /// No host is known to have the recipient.
     NoRecipient,
-    /// The way to those who have its recipient is closed or full.
+    /// The route to the hosts that have the recipient is closed or full.
     NoRoute,
 }
 
-/// The stanzas of one pair.
+/// The held stanzas of one pair.
 #[derive(Debug, Default)]
 struct HeldLine {
     held: VecDeque<HeldEnvelope>,
     bytes: usize,
-    /// When to try again; `None` while a retry is on its way to a worker.
+    /// The time of the next retry; `None` while a retry is on its way to a worker.
     due: Option<Instant>,
 }
 
@@ -85,18 +85,18 @@ struct HeldLines {
     bytes: usize,
 }
 
-/// All that is held by this gateway.
+/// All envelopes that this gateway holds.
 #[derive(Debug)]
 pub struct HoldQueue {
     lines: Mutex<HeldLines>,
-    /// Something became due earlier than before.
+    /// Signals that a retry became due earlier than before.
     changed: Notify,
-    /// [`HeldLines::count`], to be read without the lock: nearly always 0.
+    /// [`HeldLines::count`], readable without the lock: nearly always 0.
     count: AtomicUsize,
     /// Set when the gateway stops: nothing is held any more.
     closing: AtomicBool,
     local: Host,
-    /// `connections.max_wait`, from when this gateway took the stanza in.
+    /// `connections.max_wait`, counted from when this gateway took the stanza in.
     max_wait: Duration,
     resend_after: Duration,
     max_bytes: usize,
@@ -144,7 +144,7 @@ impl HoldQueue {
         self.closing.load(Ordering::Relaxed)
     }
 
-    /// Holds nothing any more, and takes out everything, pair by pair.
+    /// Stops holding, and takes out all held envelopes, pair by pair.
     #[must_use]
     pub(crate) fn close(&self) -> Vec<HeldEnvelope> {
         self.closing.store(true, Ordering::Relaxed);
@@ -168,8 +168,8 @@ impl HoldQueue {
 
     /// Holds `envelope` behind those of its pair that were taken in before it: a
     /// link can return an envelope that is older than those held since. Without a
-    /// recipient it is tried again after `resend_after`, doubled with each bounce;
-    /// without a route soon, and not after `max_wait`.
+    /// recipient the envelope is tried again after `resend_after`, doubled with
+    /// each bounce; without a route soon, and not after `max_wait`.
     ///
     /// # Errors
     /// Returns the envelope when the gateway is stopping, when the stanza has been
@@ -205,7 +205,7 @@ impl HoldQueue {
             }
             HoldReason::NoRoute => deadline.min(now + jittered(ROUTE_DELAY)),
         };
-        // It would keep all that was read with it in memory.
+        // The stanza would keep all bytes that were read with it in memory.
         envelope.stanza.detach();
         lines.bytes += size;
         lines.count += 1;
@@ -229,12 +229,12 @@ impl HoldQueue {
         Ok(())
     }
 
-    /// Puts `rest`, which was released, back behind what was held of `pair`
-    /// since: it waits for the same. It has been let in before, so that
+    /// Puts the released `rest` back behind the envelopes of `pair` that were held
+    /// since, for the same reason as those. `rest` was counted before, so
     /// `max_bytes` may be exceeded for a moment.
     ///
     /// # Errors
-    /// Gives it back when nothing of `pair` is held any more.
+    /// Returns `rest` when nothing of `pair` is held any more.
     pub fn hold_behind(
         &self,
         pair: &HoldKey,
@@ -251,7 +251,7 @@ impl HoldQueue {
         if let Some(reason) = line.held.front().map(|held| held.reason) {
             rest.iter_mut().for_each(|held| held.reason = reason);
         }
-        // The rest may be long, what it waits behind is short.
+        // `rest` may be long, the envelopes held since are few.
         while let Some(held) = line.held.pop_back() {
             rest.push_front(held);
         }
@@ -263,7 +263,8 @@ impl HoldQueue {
         Ok(())
     }
 
-    /// Why `envelope` has to wait behind those of its pair, if any is held.
+    /// The reason for which `envelope` has to wait behind those of its pair, if any
+    /// is held.
     #[must_use]
     pub(crate) fn reason_to_wait(&self, envelope: &Envelope) -> Option<HoldReason> {
         if self.is_empty() {
@@ -272,7 +273,8 @@ impl HoldQueue {
         self.reason(&self.key_of(envelope))
     }
 
-    /// Why the first held envelope of `key` waits; `None` if none is held.
+    /// The reason for which the first held envelope of `key` waits; `None` if none
+    /// is held.
     #[must_use]
     pub(crate) fn reason(&self, key: &HoldKey) -> Option<HoldReason> {
         let lines = self.lines();
@@ -299,7 +301,7 @@ impl HoldQueue {
             .collect()
     }
 
-    /// Takes out all of `pair`, in order.
+    /// Takes out all envelopes of `pair`, in order.
     #[must_use]
     pub fn release(&self, pair: &HoldKey) -> VecDeque<HeldEnvelope> {
         let mut lines = self.lines();
@@ -323,7 +325,7 @@ impl HoldQueue {
         line.held
     }
 
-    /// `recipient` has turned up: what is held for it is due now.
+    /// `recipient` has come online: the envelopes held for it are due now.
     pub(crate) fn wake(&self, recipient: &Jid) {
         if self.is_empty() {
             return;
@@ -337,7 +339,7 @@ impl HoldQueue {
             let Some(line) = lines.by_pair.get_mut(&pair) else {
                 continue;
             };
-            // Without a time its retry is on its way already.
+            // A line without a time has a retry on its way already.
             if let Some(due) = line.due.replace(now) {
                 lines.by_due.remove(&(due, pair.clone()));
                 lines.by_due.insert((now, pair));
@@ -348,7 +350,7 @@ impl HoldQueue {
         self.changed.notify_one();
     }
 
-    /// Waits for the next pair whose retry is due. It stays held until
+    /// Waits for the next pair that is due for a retry. The pair stays held until
     /// [`Self::release`] takes it.
     pub async fn due(&self) -> HoldKey {
         loop {
@@ -366,7 +368,7 @@ impl HoldQueue {
         }
     }
 
-    /// A pair due by `now`, or when the first will be.
+    /// A pair due by `now`, or the time at which the first pair is due.
     fn take_due(&self, now: Instant) -> Result<HoldKey, Option<Instant>> {
         let mut lines = self.lines();
         let (due, pair) = lines.by_due.first().cloned().ok_or(None)?;
@@ -397,13 +399,14 @@ impl HoldQueue {
         self.metrics.held_bytes.set(gauge(lines.bytes));
     }
 
-    /// Plain data: a panic elsewhere cannot have left it half changed.
+    /// The lines are plain data: a panic elsewhere cannot have left them half
+    /// changed.
     fn lines(&self) -> MutexGuard<'_, HeldLines> {
         self.lines.lock()
     }
 }
 
-/// The pair of `stanza`, whatever hosts its copies are for.
+/// The pair of `stanza`, regardless of the hosts that its copies are for.
 pub(crate) fn pair_of(stanza: &Stanza) -> HoldKey {
     HoldKey {
         sender: stanza.from().map(Jid::to_bare),
@@ -423,8 +426,8 @@ fn overflow() -> Refusal {
     Refusal::new(Reason::Overflow, text)
 }
 
-/// A quarter more or less, so that a thousand stanzas held in one second do not
-/// come back in one.
+/// Adds or subtracts up to a quarter, so that a thousand stanzas held in one second
+/// are not retried in one.
 fn jittered(delay: Duration) -> Duration {
     delay.mul_f64(0.75 + fastrand::f64() / 2.0)
 }

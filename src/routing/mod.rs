@@ -1,6 +1,6 @@
-//! Takes each stanza from where it came in to where it goes: `decide` is the
-//! only decision, `relay` acts on it. What has no recipient or no route yet
-//! waits in `hold`; what goes to several hosts is remembered in `fan_out`.
+//! Routes each stanza from its arrival to its destination: `decide` is the only
+//! decision, `relay` acts on it. `hold` keeps stanzas that have no recipient or no
+//! route yet; `fan_out` remembers stanzas that go to several hosts.
 
 mod decide;
 mod fan_out;

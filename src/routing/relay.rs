@@ -1,6 +1,6 @@
-//! Takes stanzas in, has them decided, and carries each decision out.
+//! Takes stanzas in, obtains a decision for each, and carries the decision out.
 //!
-//! The page to read first. A stanza's way is [`Relay::carry`] → `take_in` →
+//! The page to read first. The path of a stanza is [`Relay::carry`] → `take_in` →
 //! `route` → [`decide`](decide::decide) → `act`.
 
 mod facts;
@@ -79,7 +79,7 @@ impl Relay {
         self.carry_all(backlog).await;
     }
 
-    /// Routes an envelope anew that a link or the component returned.
+    /// Routes an envelope again that a link or the component returned.
     pub(crate) async fn reroute(&self, undelivered: Undelivered) {
         let Undelivered { envelope, reason } = undelivered;
         let mut backlog = Backlog::new();
@@ -93,22 +93,22 @@ impl Relay {
         self.carry_all(backlog).await;
     }
 
-    /// From now on nothing is held: a stanza without a route goes to the local
-    /// server or back to its sender, those held so far too.
+    /// Stops holding: from now on a stanza without a route, those held so far
+    /// included, goes to the local server or back to its sender.
     pub(crate) async fn close(&self) {
         let held = self.hold.close().into_iter();
         self.carry_all(held.map(|held| held.envelope).collect())
             .await;
     }
 
-    /// Routes all of `backlog`, in order, and what follows from it.
+    /// Routes all envelopes of `backlog`, in order, and those that result.
     async fn carry_all(&self, mut backlog: Backlog) {
         while let Some(envelope) = backlog.pop_front() {
             self.route(envelope, &mut backlog).await;
         }
     }
 
-    /// Counts, translates and learns: once an envelope.
+    /// Counts, translates and learns, once per envelope.
     fn take_in(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> Intake {
         match &envelope.arrival {
             Arrival::Component => {
@@ -197,7 +197,8 @@ impl Relay {
                 let absorbed = &self.metrics.absorbed;
                 absorbed.with_label_values(&[what.label()]).inc();
                 if what == Absorbed::Copy && FanOut::are_counted(&envelope.stanza) {
-                    // The host that made the copies counts the errors about them.
+                    // The host that made the copies counts the errors about the
+                    // copies.
                     let text = "Another copy of it is there already.";
                     let refusal = Refusal::new(Reason::Unavailable, text);
                     self.reply_with_error(&envelope, &refusal, backlog);
@@ -208,7 +209,6 @@ impl Relay {
         }
     }
 
-    /// Hands the stanza to the local server.
     fn reinject(
         &self,
         envelope: Envelope,
@@ -243,7 +243,6 @@ impl Relay {
         }
     }
 
-    /// Hands the stanza to a link.
     fn forward(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
         let snapshot = PresenceSnapshot::of(&envelope);
         match self.links.try_forward(host, envelope) {
@@ -278,7 +277,7 @@ impl Relay {
     }
 }
 
-/// Whether the stanza shows that its sender can be reached where it comes from.
+/// Whether the stanza shows that its sender is reachable at the host it comes from.
 /// A server also sends errors for users who are offline.
 fn shows_presence(stanza: &Stanza) -> bool {
     match stanza.stanza_type() {

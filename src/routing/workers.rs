@@ -1,4 +1,4 @@
-//! Same sender, same worker, in order.
+//! Workers carry stanzas: all stanzas of one sender pass the same worker, in order.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -16,21 +16,21 @@ use crate::presence_sync::SweepAction;
 use crate::routing::Relay;
 use crate::routing::hold::{HoldKey, HoldQueue};
 
-/// Jobs that wait in front of one worker; then whoever hands over waits too.
+/// The bound of jobs in the queue of one worker; at the bound senders wait too.
 const QUEUE: usize = 1024;
 
-/// What a worker does, each for one sender.
+/// A worker's job, for one sender.
 #[derive(Debug)]
 enum WorkerJob {
     /// A stanza has come in.
     Carry(Envelope),
     /// The held stanzas of a pair are due.
     Retry(HoldKey),
-    /// A way out gave a stanza back.
+    /// A link or the component has returned a stanza.
     Reroute(Undelivered),
-    /// Presence of the gateway's own is due.
+    /// A presence of the gateway's own is due.
     Presence(SweepAction),
-    /// Somebody wants to know when all before this is done.
+    /// A caller waits until all jobs before this one are done.
     Flush(oneshot::Sender<()>),
 }
 
@@ -41,8 +41,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` workers. They end when the last clone of this is gone
-    /// and their queues are empty.
+    /// Starts `count` workers. The workers end when the last clone of `Workers` is
+    /// dropped and their queues are empty.
     #[must_use]
     pub fn start(
         count: usize,
@@ -60,14 +60,14 @@ impl Workers {
         Self { queues }
     }
 
-    /// Hands back what a link or the component could not deliver.
+    /// Routes an envelope again that a link or the component could not deliver.
     pub async fn reroute(&self, undelivered: Undelivered) {
         let sender = undelivered.envelope.stanza.from().map(jid::Jid::to_bare);
         self.queue(sender.as_ref(), WorkerJob::Reroute(undelivered))
             .await;
     }
 
-    /// Brings held pairs back when their retry is due. Runs until dropped.
+    /// Retries held pairs when they are due. Runs until dropped.
     pub async fn retry(&self, bounce: &HoldQueue) {
         loop {
             let pair = bounce.due().await;
@@ -76,13 +76,13 @@ impl Workers {
         }
     }
 
-    /// Performs `action` behind all that its sender sent before.
+    /// Performs `action` behind all stanzas that its sender sent before.
     pub(crate) async fn perform(&self, action: SweepAction) {
         self.queue(Some(&action.sender()), WorkerJob::Presence(action))
             .await;
     }
 
-    /// Waits until all that was handed over before is carried.
+    /// Waits until all jobs handed over before are done.
     pub async fn flush(&self) {
         for queue in self.queues.iter() {
             let (done, flushed) = oneshot::channel();
@@ -95,7 +95,7 @@ impl Workers {
 
     async fn queue(&self, sender: Option<&BareJid>, job: WorkerJob) {
         let shard = shard_of(sender, self.queues.len());
-        // Fails only when the worker is gone, which is when the process ends.
+        // Fails only when the worker has ended, which is when the process ends.
         if self.queues[shard].send(job).await.is_err() {
             tracing::error!("a worker has ended while stanzas still come in; please report this");
         }
@@ -111,9 +111,9 @@ impl Intake for Workers {
     }
 }
 
-/// Which of `count` workers carries what `sender` sends. By the localpart alone:
-/// what comes from the component stream still has its local domain, and what
-/// is held or given back has the global one, and they must not overtake each
+/// The worker, one of `count`, for the stanzas of `sender`. Only the localpart
+/// counts: stanzas from the component stream still have their local domain, held
+/// and returned ones have the global domain, and these must not overtake each
 /// other.
 fn shard_of(sender: Option<&BareJid>, count: usize) -> usize {
     let mut hasher = DefaultHasher::new();
@@ -133,7 +133,7 @@ async fn work(mut jobs: mpsc::Receiver<WorkerJob>, relay: Arc<Relay>, metrics: A
             WorkerJob::Retry(pair) => relay.retry(&pair).await,
             WorkerJob::Reroute(undelivered) => relay.reroute(undelivered).await,
             WorkerJob::Presence(action) => relay.perform(action).await,
-            // Nobody waits any more: fine.
+            // The caller may have stopped waiting.
             WorkerJob::Flush(done) => done.send(()).unwrap_or_default(),
         }
     }

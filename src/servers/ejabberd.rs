@@ -12,7 +12,7 @@ use crate::host::Host;
 /// The nodes of all sessions and of all accounts.
 const SESSIONS: &str = "online users";
 const ACCOUNTS: &str = "all users";
-/// Nodes below [`ACCOUNTS`] that are asked at most: enough for a hundred million
+/// The bound of nodes to query below [`ACCOUNTS`]: enough for a hundred million
 /// accounts.
 const NODES: usize = 10_000;
 
@@ -118,9 +118,9 @@ impl ServerSoftware for Ejabberd {
     }
 }
 
-/// ejabberd refuses an option that is set twice, and its own file has some of
-/// these already (`configure`, mod_configure). What is appended for the host is
-/// merged instead.
+/// ejabberd refuses an option that is set twice, and its own file has some of these
+/// already (`configure`, mod_configure). Options appended for the host are merged
+/// instead.
 fn snippet(request: &SnippetRequest) -> String {
     let local = &request.config.local_host;
     format!(
@@ -135,7 +135,8 @@ fn snippet(request: &SnippetRequest) -> String {
     )
 }
 
-/// A listener for each address: that of the control component may be another one.
+/// Writes a listener for each address: the control component may have another
+/// address.
 fn listeners(request: &SnippetRequest) -> String {
     let component = &request.config.component;
     let secret = request.component_secret();
@@ -202,10 +203,10 @@ fn host(request: &SnippetRequest) -> String {
     )
 }
 
-/// What the control component may do: acl, access rules and modules.
+/// The rights of the control component: acl, access rules and modules.
 fn rights(control: &ControlComponent) -> (String, String, String) {
     let domain = control.domain.as_str();
-    // Of all addresses there only the bare domain: `server` would allow everybody.
+    // Only the bare domain matches: `server` would allow every address there.
     let only = quoted(&format!("^{}$", domain.replace('.', "\\.")));
     (
         format!("      strait_control: {{node_regexp: {{\"^$\": {only}}}}}\n"),
@@ -220,7 +221,7 @@ fn rights(control: &ControlComponent) -> (String, String, String) {
     )
 }
 
-/// Without a control component the gateway sees those who have it as a contact.
+/// Without a control component the gateway sees the users who have it as a contact.
 fn contact(request: &SnippetRequest) -> String {
     if request.config.control.component.is_some() {
         return String::new();

@@ -12,7 +12,7 @@ use super::{AskServer, NoAnswer, SessionList};
 const COMMANDS: &str = "http://jabber.org/protocol/commands";
 const ADMIN: &str = "http://jabber.org/protocol/admin";
 
-/// What a command answered (XEP-0050).
+/// The answer to a command (XEP-0050).
 pub(super) struct CommandResult {
     session: String,
     pub(super) completed: bool,
@@ -38,7 +38,7 @@ pub(super) async fn execute(server: &dyn AskServer, node: &str) -> Result<Comman
     command(server, node, "execute", None).await
 }
 
-/// Goes on with `begun`, with its form filled in (XEP-0050 §2.3).
+/// Continues `begun`, with its form filled in (XEP-0050 §2.3).
 pub(super) async fn submit(
     server: &dyn AskServer,
     node: &str,
@@ -76,8 +76,8 @@ async fn command(
     })
 }
 
-/// The items at `node` of the server (XEP-0030 §4): JIDs, and nodes below. A
-/// JID is left as it was sent: one that is ill-formed must not cost the list.
+/// The items at `node` of the server (XEP-0030 §4): JIDs, and nodes below. JIDs
+/// stay as they were sent: an ill-formed JID must not cost the list.
 pub(super) async fn items(
     server: &dyn AskServer,
     node: &str,
@@ -95,8 +95,8 @@ pub(super) async fn items(
     Ok(query.children().filter_map(item).collect())
 }
 
-/// Reads full JIDs. A bare JID stands for a session that can't be told from
-/// others of its user.
+/// Reads full JIDs. A bare JID stands for a session that cannot be distinguished
+/// from the user's others.
 pub(super) fn sessions<'a>(jids: impl IntoIterator<Item = &'a str>) -> SessionList {
     let mut list = SessionList::default();
     for jid in jids {

@@ -1,7 +1,7 @@
-//! Everything that is special to one server software, one file each: how it is
-//! recognised, its quirks, its lists of sessions and accounts, the advice that
-//! errors give for it, and its snippet. No other room names a server software;
-//! `tests/floors.rs` checks that.
+//! Everything that is special to one server software, one file each: its detection,
+//! its quirks, its lists of sessions and accounts, the advice for it in errors, and
+//! its snippet. No other room names a server software; `tests/floors.rs` checks
+//! that.
 //!
 //! # A fourth server
 //!
@@ -41,7 +41,7 @@ pub static ALL: &[&dyn ServerSoftware] = &[
     &mongooseim::MongooseIm,
 ];
 
-/// What is special to one server software.
+/// The parts that are special to one server software.
 #[async_trait]
 pub trait ServerSoftware: Send + Sync {
     /// The name for people.
@@ -62,7 +62,7 @@ pub trait ServerSoftware: Send + Sync {
         None
     }
 
-    /// The word of `sessions.sources` for [`sessions`](Self::sessions).
+    /// The value of `sessions.sources` for [`sessions`](Self::sessions).
     fn list_source(&self) -> Source;
 
     /// All sessions of the server, under its own addresses.
@@ -71,21 +71,21 @@ pub trait ServerSoftware: Send + Sync {
     /// All accounts of the server, under its own addresses.
     async fn accounts(&self, server: &dyn AskServer) -> Result<Vec<BareJid>, NoAnswer>;
 
-    /// What to change in this server when the component `domain` has `problem`.
+    /// The change to make in this server when the component `domain` has `problem`.
     fn advice(&self, problem: ServerProblem, domain: &Host) -> Option<String>;
 
     /// The server's configuration for this gateway, ready to be pasted.
     ///
     /// # Errors
-    /// For people, if the server can't do what is requested.
+    /// A text for people, if the server can't do what is requested.
     fn snippet(&self, request: &SnippetRequest) -> Result<String, &'static str>;
 }
 
-/// What the attached server does differently from RFC 6121 and the XEPs, so
-/// that the gateway has to work around it.
+/// The differences of the attached server from RFC 6121 and the XEPs that the
+/// gateway has to work around.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServerQuirks {
-    /// The server fails when another domain asks what an account offers
+    /// The server fails when another domain queries the features of an account
     /// (XEP-0030): the gateway answers with these features.
     pub account_features: Option<Vec<String>>,
     /// A message to a session that is offline arrives twice at each session
@@ -96,7 +96,7 @@ pub struct ServerQuirks {
     pub hides_lost_connections: bool,
 }
 
-/// What is known of the attached server.
+/// The name and the quirks of the attached server, as far as known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KnownServer {
     /// The server's name for itself, or that of the software configured.
@@ -149,9 +149,9 @@ impl KnownServer {
 pub struct AdminApi {
     /// http or https.
     pub url: String,
-    /// For basic authentication (RFC 7617).
+    /// The user name for basic authentication (RFC 7617).
     pub username: String,
-    /// For basic authentication.
+    /// The password for basic authentication.
     pub password: Secret,
 }
 
@@ -161,7 +161,7 @@ pub fn admin_api(control: &ControlConfig) -> Option<AdminApi> {
     ALL.iter().find_map(|it| it.admin_api(control))
 }
 
-/// The ways to ask the server.
+/// The ways to query the server.
 #[async_trait]
 pub trait AskServer: Send + Sync {
     /// Sends an iq of type `kind` from the control component to the server's
@@ -175,10 +175,10 @@ pub trait AskServer: Send + Sync {
     fn local(&self) -> &Host;
 }
 
-/// Why the server gave no list.
+/// The reason for which the server returned no list.
 #[derive(Debug, thiserror::Error)]
 pub enum NoAnswer {
-    /// There is no way to ask at present.
+    /// No connection for the query is attached at present.
     #[error("the control component is not attached")]
     Detached,
     /// No answer came in time.
@@ -187,7 +187,7 @@ pub enum NoAnswer {
     /// The server answered with an error.
     #[error("the server refuses ({0})")]
     Refused(String),
-    /// The answer lacks what was asked for.
+    /// The answer lacks the requested part.
     #[error("the server answers without {0}")]
     Strange(&'static str),
     /// The HTTP request failed. The error holds no password.
@@ -205,8 +205,8 @@ pub struct SessionList {
     pub unclear: Vec<BareJid>,
 }
 
-/// What an operator has to change in the server's configuration. A number is
-/// the component's port.
+/// Problems that an operator has to solve in the server's configuration. A number
+/// is the component's port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerProblem {
     /// Nothing listens on the port.
@@ -227,7 +227,7 @@ pub enum ServerProblem {
     RoutesOtherDomains(u16),
     /// Two gateways are attached as one domain.
     TwoGateways,
-    /// Stanzas for the domain go somewhere else.
+    /// Stanzas for the domain are routed elsewhere.
     LostStanzas,
     /// The domain has privileges (XEP-0356) that it must not have.
     Privileged,

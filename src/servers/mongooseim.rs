@@ -14,9 +14,9 @@ use super::{
 use crate::config::{self, Endpoint, Source};
 use crate::host::Host;
 
-/// What every account offers.
+/// Features of every account.
 const ALWAYS: [&str; 3] = [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING];
-/// How the features begin that the server has for its accounts.
+/// Prefixes of the features that the server has for its accounts.
 const OF_ACCOUNTS: [&str; 3] = [ns::PUBSUB, "vcard-temp", "jabber:iq:last"];
 
 pub(super) struct MongooseIm;
@@ -91,8 +91,8 @@ impl ServerSoftware for MongooseIm {
                  mongooseim` prints for it"
                     .to_owned()
             }
-            // It lets any domain attach, takes stanzas of any size, routes each
-            // domain to its own stream, and knows no XEP-0356.
+            // MongooseIM lets any domain attach, takes stanzas of any size, routes
+            // each domain to its own stream, and has no XEP-0356.
             Problem::UnknownDomain(_)
             | Problem::StanzaTooLarge(_)
             | Problem::RoutesOtherDomains(_)
@@ -174,7 +174,7 @@ fn address(endpoint: &Endpoint) -> String {
     quoted(&ip) + &remark
 }
 
-/// The admin interface that `[control.mongooseim]` asks.
+/// The admin interface that `[control.mongooseim]` queries.
 fn graphql(request: &SnippetRequest, mongooseim: &config::MongooseImConfig) -> String {
     let Ok(url) = reqwest::Url::parse(&mongooseim.url) else {
         // The configuration refuses that.

@@ -15,7 +15,8 @@ use crate::host::Host;
 /// The commands of XEP-0133.
 const ONLINE: &str = "get-online-users-list";
 const REGISTERED: &str = "get-registered-users-list";
-/// What a session's line may show (RFC 6121 §4.7.2.1, and two of Prosody's own).
+/// The values that a session's line may show (RFC 6121 §4.7.2.1, and two of
+/// Prosody's own).
 const SHOWN: [&str; 7] = [
     "available",
     "unavailable",
@@ -50,7 +51,7 @@ impl ServerSoftware for Prosody {
         Ok(with_details(&details, &users, server.local()))
     }
 
-    /// With mod_strait_accounts (packaging/prosody).
+    /// The list needs mod_strait_accounts (packaging/prosody).
     async fn accounts(&self, server: &dyn AskServer) -> Result<Vec<BareJid>, NoAnswer> {
         let mut command = execute(server, REGISTERED).await?;
         if !command.completed {
@@ -117,8 +118,7 @@ impl ServerSoftware for Prosody {
     }
 }
 
-/// The list of users who are online, with a line for each session if `details`
-/// is "1".
+/// The list of online users, with a line for each session if `details` is "1".
 async fn online(server: &dyn AskServer, details: &str) -> Result<Vec<String>, NoAnswer> {
     let form = execute(server, ONLINE).await?;
     if form.completed || !form.has("details") {
@@ -135,9 +135,9 @@ async fn online(server: &dyn AskServer, details: &str) -> Result<Vec<String>, No
 /// a bare JID, then a line ` - resource: available(0), IP: [127.0.0.1]` for
 /// each of its sessions.
 ///
-/// A user writes the resource and the show in these lines, line breaks
-/// included. `users` is the same list without details, in which nobody can
-/// write: a user who is missing there is not believed.
+/// A user writes the resource and the show in these lines, line breaks included.
+/// `users` is the same list without details, in which no user can write: a user who
+/// is missing in `users` is ignored.
 fn with_details(values: &[String], users: &[String], local: &Host) -> SessionList {
     let mut list = SessionList::default();
     let known: HashSet<BareJid> = users
@@ -168,8 +168,8 @@ fn with_details(values: &[String], users: &[String], local: &Host) -> SessionLis
     list
 }
 
-/// The resource in ` - resource: available(0), IP: [127.0.0.1]`, whose parts
-/// behind it Prosody writes.
+/// The resource in ` - resource: available(0), IP: [127.0.0.1]`; Prosody writes the
+/// parts behind the resource.
 fn resource(line: &str) -> Option<&str> {
     let (rest, _address) = line.strip_suffix(']')?.rsplit_once("), IP: [")?;
     let (rest, priority) = rest.rsplit_once('(')?;
@@ -203,8 +203,8 @@ fn listening(request: &SnippetRequest) -> String {
     text
 }
 
-/// How the gateway learns who is online: by a component that may ask, or by a
-/// contact in everybody's roster.
+/// The gateway's access to the list of online users: by a component that may query,
+/// or by a contact in every user's roster.
 fn rights(request: &SnippetRequest) -> String {
     let Some(control) = &request.config.control.component else {
         return format!(

@@ -1,11 +1,11 @@
-//! What a snippet is printed for, and what the snippets share.
+//! The request for a snippet, and the parts that the snippets share.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::{Config, Endpoint, Secret, ServiceConfig};
 use crate::host::Host;
 
-/// What `strait snippet` prints, and for which gateway.
+/// The contents that `strait snippet` prints, and the gateway they are for.
 pub struct SnippetRequest {
     /// The gateway's configuration.
     pub config: Config,
@@ -14,7 +14,7 @@ pub struct SnippetRequest {
     /// Whether a second gateway of this datacenter waits until the first one
     /// has detached.
     pub standby: bool,
-    /// Whether secrets are printed, instead of words in their place.
+    /// Whether secrets are printed, instead of placeholders.
     pub with_secrets: bool,
 }
 
@@ -27,7 +27,7 @@ impl SnippetRequest {
         let mut taken: Vec<&Host> = own.iter().map(|service| &service.domain).collect();
         let mut streams = vec![&self.config.global_host];
         let translated = translated.iter().map(|service| &service.domain);
-        // A list for all datacenters may name one that is here.
+        // A list for all datacenters may name a service that is here.
         for domain in translated.chain(&self.remote_services) {
             if !taken.contains(&domain) {
                 taken.push(domain);
@@ -37,7 +37,7 @@ impl SnippetRequest {
         streams
     }
 
-    /// `secret`, or words in its place, as which it is refused.
+    /// `secret`, or a placeholder, which is refused as a secret.
     pub(super) fn secret(&self, option: &str, secret: &Secret) -> String {
         if self.with_secrets {
             secret.reveal().to_owned()
@@ -61,9 +61,9 @@ impl SnippetRequest {
     }
 }
 
-/// The address to listen on for what the gateway connects to as `endpoint`, and
-/// a remark behind it. `any` stands for a name, which only the server's machine
-/// can look up.
+/// The address to listen on for the gateway's connections to `endpoint`, and a
+/// remark behind the address. `any` stands for a name, which only the server's
+/// machine can look up.
 pub(super) fn listen_on(endpoint: &Endpoint, any: &str, comment: &str) -> (String, String) {
     let address = match &*endpoint.host {
         "localhost" => Ok(IpAddr::from(Ipv4Addr::LOCALHOST)),

@@ -11,7 +11,7 @@ use crate::config::{Config, Inputs};
 const BASIC: &str = "global_host = 'example.test'\nlocal_host = 'dc1.test'\n\
                      component.secret = 'se\"cret'\nconnections.tls.enabled = false\n";
 
-/// A request for a gateway with this over the basic configuration.
+/// A request for a gateway with this TOML over the basic configuration.
 pub(super) fn request(toml: &str) -> SnippetRequest {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("component.toml");
@@ -170,7 +170,7 @@ async fn commands_list_sessions_and_accounts() {
     );
 }
 
-/// Of the server as it answers disco#info.
+/// The server as it answers disco#info.
 fn known(name: &str) -> KnownServer {
     let info = format!(
         "<query xmlns='{}'><identity category='server' type='im' name='{name}'/>\
@@ -196,7 +196,7 @@ fn a_software_is_recognised_by_the_name_in_its_disco_info() {
     assert!(other.software().is_none() && other.quirks == ServerQuirks::default());
 }
 
-/// What MongooseIM 6.8.0 sent.
+/// MongooseIM 6.8.0 sent these features.
 #[test]
 fn quirks_are_those_of_the_captured_answer() {
     let capture = include_str!("../../tests/captures/mongooseim-to-component.txt");
@@ -275,7 +275,7 @@ fn every_stream_of_the_gateway_is_declared() {
         for domain in streams {
             assert!(text.contains(&quoted(domain)), "{domain} is not in {text}");
         }
-        // That one is the server's own.
+        // That domain is the server's own.
         assert!(!text.contains("\"own.example.test\""), "{text}");
     }
 }

@@ -1,4 +1,5 @@
-//! What accounts offer (XEP-0030), said for a server that can't say it itself.
+//! Answers disco queries (XEP-0030) to accounts for a server that cannot answer
+//! them itself.
 
 use std::collections::BTreeSet;
 
@@ -9,11 +10,12 @@ use xmpp_parsers::ns;
 use super::{Answer, no_such_node};
 use crate::stanza::{Kind, Stanza};
 
-/// What every query of XEP-0030 has in its namespace.
+/// The prefix of the namespaces of all XEP-0030 queries.
 const DISCO: &[u8] = b"http://jabber.org/protocol/disco#";
 
-/// The answer to `iq` if it asks what a user's account offers: `features`. The
-/// same for everybody and for every account, so that it tells nothing about one.
+/// The answer to `iq` if it queries the features of a user's account: `features`.
+/// The answer is the same for every sender and every account, so that it reveals
+/// nothing about an account.
 #[must_use]
 pub fn answer_for_account(iq: &Stanza, features: &[String]) -> Option<Stanza> {
     let recipient = iq.to()?;
@@ -62,7 +64,8 @@ fn info(features: &[String]) -> DiscoInfoResult {
     }
 }
 
-/// Which nodes somebody has is not known here; who knows their names can ask for them.
+/// The gateway does not know an account's nodes; a sender who knows a node's name
+/// can query the node.
 fn nothing() -> DiscoItemsResult {
     DiscoItemsResult {
         node: None,

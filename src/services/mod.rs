@@ -1,4 +1,4 @@
-//! Stanzas for ourselves: disco, ping, version on the global domain.
+//! Answers stanzas for the global domain itself: disco, ping, version.
 
 mod accounts;
 #[cfg(test)]
@@ -19,16 +19,16 @@ use crate::host::Host;
 use crate::servers::{self, ServerProblem};
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
-/// What this gateway calls itself (XEP-0030 identity, XEP-0092 name).
+/// The gateway's name (XEP-0030 identity, XEP-0092 name).
 const NAME: &str = "strait";
 
-/// The features that disco#info lists: what [`Services::answer`] answers.
+/// The features that disco#info lists: those that [`Services::answer`] answers.
 const FEATURES: [&str; 4] = [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING, ns::VERSION];
 
-/// How the namespace of every version of XEP-0356 begins.
+/// The prefix of the namespaces of all versions of XEP-0356.
 const PRIVILEGE: &str = "urn:xmpp:privilege:";
 
-/// Answers what is addressed to the global domain itself.
+/// Answers stanzas that are addressed to the global domain itself.
 #[derive(Debug, Clone)]
 pub struct Services {
     global: Host,
@@ -40,24 +40,24 @@ pub struct Services {
 pub struct Offered<'a> {
     /// `muc.example.com`
     pub domain: &'a Host,
-    /// Whether it is not for everybody to see.
+    /// Whether the service is hidden from some senders.
     pub hidden: bool,
 }
 
-/// What becomes of a stanza for ourselves.
+/// The result for a stanza to the global domain itself.
 #[derive(Debug)]
 pub enum Answer {
-    /// This goes back to the sender.
+    /// The sender receives these replies.
     Reply(Vec<Stanza>),
-    /// RFC 6120 wants no answer to it; the text says what it was.
+    /// RFC 6120 requires no answer to the stanza; the text names the stanza.
     Absorb(&'static str),
-    /// No answer either, but the operator has to know; the text says what and
-    /// what to do.
+    /// The stanza has no answer either, but the operator has to know; the text
+    /// names the problem and the remedy.
     Warn(String),
 }
 
 impl Services {
-    /// For the shared domain `global`; `users_can_see_hidden` as in
+    /// Answers for the shared domain `global`; `users_can_see_hidden` as in
     /// `disco.users_can_see_hidden_services`.
     #[must_use]
     pub fn new(global: Host, users_can_see_hidden: bool) -> Self {
@@ -106,8 +106,8 @@ impl Services {
         }
     }
 
-    /// Who has no localpart is no user but a component or a server, which need
-    /// to know what is there.
+    /// A sender without a localpart is no user but a component or a server, which
+    /// need all services.
     fn visible_to<'a>(
         &self,
         sender: &Jid,
@@ -191,15 +191,16 @@ fn is_domain(jid: &Jid, domain: &Host) -> bool {
 
 /// Whether this is the advertisement of XEP-0356 §4.2.
 fn grants_privileges(message: &Stanza) -> bool {
-    // The server's other messages to us are rare: no need for a quick look.
+    // The server's other messages to the gateway are rare: no cheaper check comes
+    // first.
     message
         .to_element()
         .children()
         .any(|e| e.name() == "privilege" && e.ns().starts_with(PRIVILEGE))
 }
 
-/// The domain lets everybody subscribe to it, and is always available: that
-/// makes the local server tell it who is online (RFC 6121 §3, §4).
+/// The domain accepts every subscription, and is always available: the local server
+/// therefore sends it the presence of online users (RFC 6121 §3, §4).
 fn answer_presence(presence_type: Option<&str>, sender: &Jid, domain: &Jid) -> Answer {
     let reply = |presence_type, to: Jid| {
         let from = domain.to_bare().into();
@@ -248,7 +249,7 @@ fn info() -> DiscoInfoResult {
     }
 }
 
-/// XEP-0030 §4: the services are what the shared domain has.
+/// XEP-0030 §4: the services are the items of the shared domain.
 fn items<'a>(visible: impl Iterator<Item = &'a Host>) -> DiscoItemsResult {
     DiscoItemsResult {
         node: None,
@@ -265,7 +266,7 @@ fn items<'a>(visible: impl Iterator<Item = &'a Host>) -> DiscoItemsResult {
     }
 }
 
-/// XEP-0092, without the operating system: that is nobody's business.
+/// XEP-0092, without the operating system, which is not disclosed.
 fn version() -> VersionResult {
     VersionResult {
         name: NAME.to_owned(),
@@ -285,7 +286,7 @@ fn refuse(stanza: &Stanza, refusal: &Refusal) -> Answer {
     }
 }
 
-/// XEP-0030 §7. Not a [`Refusal`]: the iq was delivered, this is its answer.
+/// XEP-0030 §7. Not a [`Refusal`]: the iq was delivered, and this is its answer.
 fn no_such_node(iq: &Stanza) -> Answer {
     let error = StanzaError::new(
         ErrorType::Cancel,

@@ -11,7 +11,7 @@ fn answer(stanza: &str) -> Answer {
     answer_where(stanza, true)
 }
 
-/// There are a public and a hidden service.
+/// The answer where a public and a hidden service are offered.
 fn answer_where(stanza: &str, users_can_see_hidden: bool) -> Answer {
     let stanza = Stanza::parse(
         Bytes::copy_from_slice(stanza.as_bytes()),
@@ -36,7 +36,7 @@ fn replies(stanza: &str) -> Vec<Element> {
     }
 }
 
-/// What the stanza is once it has been written and read again.
+/// The stanza after it has been written and read again.
 fn written(stanza: &Stanza) -> Element {
     let mut out = BytesMut::new();
     stanza.write_to(&mut out);

@@ -11,10 +11,10 @@ use crate::config::Accounts;
 use crate::host::Host;
 use crate::store::{OwnClaim, StoreError, bare_of, within};
 
-/// How long a user counts as another host's before the store is asked again: an operator may
-/// give the name back.
+/// Time for which a user counts as another host's before the store is asked again: an operator may
+/// release the name.
 const RECHECK: Duration = Duration::from_secs(60);
-/// Time for a stanza to wait for the store.
+/// Time limit for a stanza that waits for the store.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Users whose owner is remembered. Refreshes keep those that are online in the cache.
 const REMEMBERED: u64 = 1_000_000;
@@ -35,17 +35,17 @@ impl Default for Owners {
 /// The host that a user's name belongs to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Owner {
-    /// This host's.
+    /// The name is this host's.
     #[default]
     Ours,
-    /// Another host's.
+    /// The name is another host's.
     Theirs,
-    /// It could not be determined.
+    /// The owner could not be determined.
     Unknown,
 }
 
 impl Owners {
-    /// Notes the store's answer; whether it is new that `bare` is another host's.
+    /// Notes the store's answer; returns whether it is new that `bare` is another host's.
     fn note(&self, bare: &str, owner: Host, local: &Host, now: Instant) -> bool {
         let is_new = owner != *local && self.of(bare, local) != Owner::Theirs;
         self.owners.insert(bare.to_owned(), (owner, now));
@@ -61,7 +61,7 @@ impl Owners {
         }
     }
 
-    /// The same, if the store need not be asked again.
+    /// The last known owner of `bare`, if the store need not be asked again.
     fn fresh(&self, bare: &str, local: &Host, now: Instant) -> Owner {
         match self.owners.get(bare) {
             Some((owner, at)) if owner != *local && now.duration_since(at) >= RECHECK => {

@@ -11,14 +11,14 @@ use crate::store::OwnClaim;
 
 /// Parts in which the claims are refreshed, spread over the period.
 pub(super) const REFRESH_PARTS: usize = 32;
-/// JIDs that are written in one go: few enough for a new claim not to
-/// wait long behind a refresh.
+/// Upper bound of the JIDs in one write: few enough for a new claim not to wait long behind a
+/// refresh.
 const BATCH: usize = 500;
 
 /// This host's claims, the changes to write, the refreshes that are due and the recent
 /// withdrawals. Only the latest state of a JID is ever written.
 pub(super) struct ClaimQueue {
-    /// How long a claim of ours may be found in the store after its withdrawal.
+    /// Time for which a claim of this host may be found in the store after its withdrawal.
     remember: Duration,
     hasher: RandomState,
     claims: Vec<HashMap<String, u64>>,
@@ -35,7 +35,7 @@ enum ClaimChange {
     Withdrawn,
 }
 
-/// What to write next.
+/// Claims and withdrawals of the next write.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ClaimBatch {
     pub(super) claims: Vec<OwnClaim>,
@@ -88,7 +88,7 @@ impl ClaimQueue {
         while batch.claims.len() + batch.withdrawals.len() < BATCH
             && let Some(jid) = self.refresh.pop_front()
         {
-            // It may have been withdrawn since it was lined up.
+            // The JID may have been withdrawn since it was queued.
             if let Some(since) = self.since(&jid) {
                 let fresh = false;
                 batch.claims.push(OwnClaim { jid, since, fresh });
@@ -97,7 +97,7 @@ impl ClaimQueue {
         (batch != ClaimBatch::default()).then_some(batch)
     }
 
-    /// Only changes.
+    /// Returns the next batch of changes, without refreshes.
     pub(super) fn next_news(&mut self) -> Option<ClaimBatch> {
         let batch = self.next_changes(BATCH);
         (batch != ClaimBatch::default()).then_some(batch)
@@ -118,8 +118,8 @@ impl ClaimQueue {
         batch
     }
 
-    /// Notes that the store refused the claim on `jid`, which is tried again with the next
-    /// refresh only. Whether that is new.
+    /// Notes that the store refused the claim on `jid`, which is tried again with the next refresh
+    /// only. Returns whether that is new.
     pub(super) fn set_aside(&mut self, jid: &str) -> bool {
         self.since(jid).is_some() && self.refused.insert(jid.to_owned())
     }

@@ -31,9 +31,9 @@ impl LearnedOrigins {
         self.origins.invalidate(jid);
     }
 
-    /// Completes `claims`, the table's on `jid`. An origin counts where the
-    /// table has no claim, or is unreachable and was read before the origin was
-    /// seen; then also after the lifetime.
+    /// Adds the origin of `jid` to `claims`, the table's. An origin counts where the table has no
+    /// claim, or is unreachable and was read before the origin was seen; then also after the
+    /// lifetime.
     pub(super) fn complete(&self, jid: &str, claims: &mut Vec<Claim>, outdated: Option<Instant>) {
         if !claims.is_empty() && outdated.is_none() {
             return;

@@ -10,13 +10,13 @@ use super::{Sessions, wall_clock};
 use crate::config::Accounts;
 use crate::store::{StoreError, within};
 
-/// Homes that are written in one go, and the time for it.
+/// Upper bound of the homes in one write, and the time limit of a write.
 const HOMES: usize = 500;
 const HOMES_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Sessions {
-    /// Observes the presence of `session` that the server sent to `to`;
-    /// `None` is available. With `sends_end` it will also send the end.
+    /// Observes the presence of `session` that the server sent to `to`; `None` is available. With
+    /// `sends_end` the server will also send the end.
     pub fn observe_presence(
         &self,
         stanza_type: Option<&str>,
@@ -78,7 +78,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The same, and notes the owner of each.
+    /// Makes this host the home of those of `users` that have none, and notes the owner of each.
     ///
     /// # Errors
     /// When the store does not answer.

@@ -1,5 +1,5 @@
-//! The session table as this gateway sees it: the store's, corrected by the
-//! sessions that the tracker sees here, whose claims are written to the store.
+//! The session table as this gateway sees it: the store's table, corrected by the local sessions of
+//! the tracker, whose claims are written to the store.
 
 mod accounts;
 mod claims;
@@ -226,10 +226,10 @@ impl Sessions {
         self.correct(jid, located)
     }
 
-    /// The same; `None` if the store has to be asked.
+    /// Returns the locations without asking the store; `None` if the store has to be asked.
     pub fn locate_now(&self, jid: &Jid) -> Option<Locations> {
         let located = self.store.lookup_now(jid.as_str())?;
-        // Less than a microsecond, which is not worth reading the clock for.
+        // The look-up takes less than a microsecond, not worth reading the clock for.
         self.count_look_up(0.0);
         Some(self.correct(jid, located))
     }
@@ -239,7 +239,7 @@ impl Sessions {
         self.metrics.mapping_fetch_time.observe(micros);
     }
 
-    /// Adds to the table's answer what the table does not know yet.
+    /// Adds changes that the table does not have yet to its answer.
     fn correct(&self, jid: &Jid, mut located: Located) -> Locations {
         let mut locations = Locations::default();
         let bare = Jid::from(jid.to_bare());
@@ -250,7 +250,7 @@ impl Sessions {
                 return locations;
             }
             if is_claimed {
-                // By this host only, and withdrawn.
+                // The bare JID was claimed by this host only, and withdrawn.
                 located = self.store.lookup_now(bare.as_str()).unwrap_or_default();
             }
         }
@@ -325,14 +325,14 @@ impl Sessions {
         }
     }
 
-    /// The component stream is down, and the server's presence is missed.
+    /// Notes that the component stream is down, and with it the server's presence.
     pub fn detached(&self) {
         self.state().tracker.detached(Instant::now());
         self.news.notify_one();
     }
 
-    /// The component stream is up again. Returns the probes (global addresses)
-    /// for the server. Sessions that do not answer are withdrawn.
+    /// Notes that the component stream is up again. Returns the probes (global addresses) for the
+    /// server. Sessions that do not answer are withdrawn.
     #[must_use]
     pub fn attached(&self) -> Vec<Stanza> {
         self.probes().into_iter().map(write_probe).collect()

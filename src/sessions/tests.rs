@@ -224,7 +224,7 @@ async fn other_hosts_are_found_newest_first() {
     assert_eq!(world.locate(PHONE).await, found(&[], &["dc2.test"], None));
     assert_eq!(world.locate(ALICE).await, found(&[], &["dc2.test"], None));
 
-    // She comes here too, later; and then leaves.
+    // The user logs in here too, later, and then logs out.
     world.login();
     assert_eq!(
         world.locate(ALICE).await,
@@ -248,7 +248,7 @@ async fn a_refused_claim_does_not_keep_others_from_the_table() {
     assert_eq!(world.metrics.store_up.get(), 1);
     assert_eq!(world.locate(ALICE).await, found(&[], &["dc1.test"], None));
 
-    // It is tried again with each refresh, and keeps no other claim from that.
+    // The refused claim is tried again with each refresh, and delays no other claim.
     tokio::time::sleep(3 * REFRESH_AFTER).await;
     assert!(world.errors("claim_refused") > 1);
     assert!(world.plain(PHONE).is_some());
@@ -257,7 +257,7 @@ async fn a_refused_claim_does_not_keep_others_from_the_table() {
 #[tokio::test(start_paused = true)]
 async fn after_a_restart_the_own_host_counts_until_it_withdraws() {
     let world = World::new().await;
-    // The gateway before this one claimed her.
+    // The gateway process before this one claimed the user.
     let before = world.cluster.store(host("dc1.test"), "gw1");
     for jid in [PHONE, ALICE] {
         let claim = OwnClaim {
@@ -269,7 +269,7 @@ async fn after_a_restart_the_own_host_counts_until_it_withdraws() {
     }
     assert_eq!(world.locate(PHONE).await, found(&["dc1.test"], &[], None));
 
-    // What the table says is old when it can't be told of the withdrawal.
+    // The table's answer is outdated while it cannot receive the withdrawal.
     world.cluster.set_available(false);
     world.login();
     world.logout();
@@ -369,7 +369,7 @@ async fn a_unique_name_belongs_to_whoever_claimed_it_first() {
     let owner = world.sessions.owner_of(&jid(ALICE).to_bare()).await;
     assert_eq!(owner, super::Owner::Theirs);
 
-    // A name that nobody has is taken with its first use.
+    // A name without an owner is taken at its first use.
     let bob = jid(BOB).to_bare();
     assert_eq!(world.sessions.owner_of(&bob).await, super::Owner::Ours);
     assert_eq!(

@@ -10,13 +10,13 @@ use super::Sessions;
 use super::claims::{ClaimBatch, REFRESH_PARTS};
 use crate::store::{RefusedClaim, StoreError, within};
 
-/// Time for one write.
+/// Time limit for one write.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How often an unreachable store is tried again.
+/// Pause before an unreachable store is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Time for the last writes before the process ends.
+/// Time limit for the last writes before the process ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Sessions that end within this time are ended together.
+/// Sessions that expire within this time are ended together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
 /// The state of [`Sessions::run`].
@@ -180,9 +180,8 @@ impl ClaimWriter {
 }
 
 impl Sessions {
-    /// Writes all changes while there are still peers: a store that the
-    /// gateways replicate themselves can notify nobody after that. [`Self::run`] writes
-    /// later changes.
+    /// Writes all changes while peers are still connected: a store that the gateways replicate
+    /// themselves can notify no peer after that. [`Self::run`] writes later changes.
     pub async fn write_news(&self) {
         loop {
             let batch = self.state().claims.next_news();
@@ -197,7 +196,8 @@ impl Sessions {
     }
 
     /// # Errors
-    /// When the store does not answer, with the operation. Nothing of one claim alone.
+    /// When the store does not answer, with the operation. A refusal of one claim alone is no
+    /// error.
     async fn write(&self, batch: &ClaimBatch) -> Result<(), (&'static str, StoreError)> {
         let mut refused = Vec::new();
         if !batch.withdrawals.is_empty() {
@@ -214,7 +214,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Counts refused claims, and logs those of which that is new.
+    /// Counts refused claims, and logs those refused for the first time.
     fn report(&self, refused: Vec<RefusedClaim>) {
         if refused.is_empty() {
             return;

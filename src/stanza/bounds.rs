@@ -1,39 +1,38 @@
-//! Where a top-level element ends: the part of the scanner that sees a stream
-//! read by read, and remembers between reads what it is in the middle of.
+//! Finds the end of a top-level element: this part of the scanner sees a stream read by read, and
+//! keeps its state between reads.
 //!
-//! It understands just enough of XML to find the end for sure, and fails as
-//! soon as that can't be done. Everything else is checked by
-//! [`check`](super::check) once the element is complete.
+//! The module parses just enough of XML to find the end with certainty, and fails as soon as that
+//! is impossible. Everything else is checked by [`check`](super::check) once the element is
+//! complete.
 
 use memchr::{memchr, memchr2, memmem};
 
 use super::open::OpenElements;
 
-/// A complete thing on the top level of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Piece {
     /// From [`Bounds::start`] to [`Bounds::position`].
     Element,
-    /// A comment or the like between elements: what RFC 6120 §11.1 forbids.
+    /// A comment or another item between elements that RFC 6120 §11.1 forbids.
     Restricted(&'static str),
     /// The end tag of the stream's root.
     End,
 }
 
-/// The end of the element can't be found.
+/// The error when the end of the element cannot be found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Broken {
     pub(super) what: String,
-    /// In the bytes given.
+    /// Offset in the bytes passed to [`Bounds::advance`].
     pub(super) offset: usize,
 }
 
-/// What stands at the current position.
+/// The syntax at the current position.
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// Text, or the space between top-level elements.
     Content,
-    /// A `<`; what it begins is not known yet.
+    /// A `<`; the construct that begins with it is not known yet.
     Markup,
     /// A part of a start tag's name.
     StartName,
@@ -47,19 +46,19 @@ enum State {
     EndName,
     /// Behind the name of an end tag.
     EndSpace,
-    /// Something that goes on until `end`, whatever it contains.
+    /// A construct that ends with `end`, with any contents.
     Until {
         end: &'static str,
-        /// What it is called when it stands on the top level.
+        /// The name in the error for this construct on the top level.
         what: &'static str,
     },
     /// A document type declaration, without an internal subset.
     Doctype { quote: Option<u8> },
 }
 
-/// How a step ended.
+/// The result of one step.
 enum Step {
-    /// The state has changed, look again.
+    /// The state has changed; take the next step.
     Go,
     /// More bytes are needed.
     Starved,
@@ -70,9 +69,9 @@ const CDATA: &[u8] = b"<![CDATA[";
 const COMMENT: &[u8] = b"<!--";
 const DOCTYPE: &[u8] = b"<!DOCTYPE";
 
-/// What ends a name in a tag.
+/// The bytes that end a name in a tag.
 static NAME_ENDS: [bool; 256] = table(b"></ \t\n\r");
-/// What means something in a start tag, outside of values.
+/// The bytes with a meaning in a start tag, outside of values.
 static TAG_MARKS: [bool; 256] = table(b"></'\"");
 
 const fn table(marks: &[u8]) -> [bool; 256] {
@@ -88,19 +87,20 @@ const fn table(marks: &[u8]) -> [bool; 256] {
 #[derive(Debug)]
 pub(super) struct Bounds {
     state: State,
-    /// Everything before it is understood.
+    /// The bytes before this offset are parsed.
     position: usize,
-    /// Where the current top-level element begins.
+    /// Offset at which the current top-level element begins.
     start: usize,
-    /// Where its start tag ends.
+    /// Offset at which the start tag of that element ends.
     head_end: Option<usize>,
-    /// How deep its elements are nested.
+    /// The greatest nesting depth in that element.
     deepest: usize,
     open: OpenElements,
 }
 
 impl Bounds {
-    /// The names of all open elements together may have `names_limit` bytes.
+    /// Creates the state for a new stream; the names of all open elements together may have
+    /// `names_limit` bytes.
     pub(super) fn new(names_limit: usize) -> Self {
         Self {
             state: State::Content,
@@ -112,43 +112,42 @@ impl Bounds {
         }
     }
 
-    /// Everything before it is understood.
+    /// The bytes before this offset are parsed.
     pub(super) fn position(&self) -> usize {
         self.position
     }
 
-    /// Where the current top-level element begins.
     pub(super) fn start(&self) -> usize {
         self.start
     }
 
-    /// Where the current top-level element's start tag ends, once it does.
+    /// `None` until the start tag of the current top-level element is complete.
     pub(super) fn head_end(&self) -> Option<usize> {
         self.head_end
     }
 
-    /// How deep the current top-level element's elements are nested, itself counted.
+    /// The greatest nesting depth in the current top-level element, which counts as 1.
     pub(super) fn deepest(&self) -> usize {
         self.deepest
     }
 
-    /// Whether the position is inside of a top-level element.
     pub(super) fn is_inside(&self) -> bool {
         self.open.depth() > 0 || !matches!(self.state, State::Content)
     }
 
-    /// To be told when the first `count` bytes, which it has understood, are gone.
+    /// Shifts all offsets after the caller has removed the first `count` bytes, which must be
+    /// parsed.
     pub(super) fn forget(&mut self, count: usize) {
         self.position -= count;
         self.start = self.start.saturating_sub(count);
         self.head_end = self.head_end.map(|end| end.saturating_sub(count));
     }
 
-    /// Looks on from where it stopped. `bytes` are the same as before, with
-    /// more behind them; `None` when they are too few.
+    /// Continues at the current position. `bytes` must begin with the bytes of the previous call;
+    /// `None` when more bytes are needed.
     ///
     /// # Errors
-    /// When the end of the element can't be found any more.
+    /// When the end of the element cannot be found any more.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> Result<Option<Piece>, Broken> {
         loop {
             let step = match self.state {
@@ -211,7 +210,7 @@ impl Bounds {
                 Some(known) => known,
                 None => return Ok(Step::Starved),
             },
-            // Whether it is a letter that may begin a name is checked later.
+            // The check that a letter may begin a name follows later.
             b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':' | 0x80.. => {
                 self.open.begin();
                 self.deepest = self.deepest.max(self.open.depth());
@@ -224,7 +223,8 @@ impl Bounds {
         Ok(Step::Go)
     }
 
-    /// What `<!` begins; `None` when there are too few bytes to tell.
+    /// Classifies a construct that begins with `<!`; `None` when there are too few bytes to
+    /// decide.
     fn declaration(&self, bytes: &[u8]) -> Result<Option<(usize, State)>, Broken> {
         let comment = State::Until {
             end: "-->",
@@ -263,7 +263,7 @@ impl Bounds {
         Ok(Step::Go)
     }
 
-    /// Takes the rest of a name, and returns the byte behind it.
+    /// Consumes the rest of a name, and returns the byte behind it.
     fn name(&mut self, bytes: &[u8]) -> Result<Option<u8>, Broken> {
         let rest = &bytes[self.position..];
         let length = rest.iter().position(|&byte| NAME_ENDS[usize::from(byte)]);
@@ -300,8 +300,8 @@ impl Bounds {
         };
         let at = self.position + found;
         if bytes[at] == b'<' {
-            // Or the quote before it was never closed. Guessing which could
-            // swallow the stanzas behind.
+            // The quote before it may never have been closed. A wrong guess could swallow the
+            // stanzas behind it.
             return Err(broken("a < in an attribute's value", at));
         }
         self.position = at + 1;
@@ -316,7 +316,7 @@ impl Bounds {
                 self.position += 1;
                 Ok(self.start_tag_ends(true))
             }
-            // Is `<a/ >` empty or not? Nobody can tell.
+            // `<a/ >` is ambiguous: empty or not.
             Some(_) => Err(broken("a / inside of a tag", self.position)),
         }
     }
@@ -329,7 +329,7 @@ impl Bounds {
         if empty { self.close() } else { Step::Go }
     }
 
-    /// The innermost open element ends at the position.
+    /// Closes the innermost open element, which ends at the position.
     fn close(&mut self) -> Step {
         self.state = State::Content;
         self.open.close();
@@ -374,7 +374,7 @@ impl Bounds {
 
     fn until(&mut self, bytes: &[u8], end: &'static str, what: &'static str) -> Step {
         let Some(found) = memmem::find(&bytes[self.position..], end.as_bytes()) else {
-            // The end's first bytes may already be there.
+            // The first bytes of the end mark may already be there.
             let undecided = bytes.len().saturating_sub(end.len() - 1);
             self.position = self.position.max(undecided);
             return Step::Starved;

@@ -1,5 +1,5 @@
-//! The strict check of one whole element: everything that would break a stream
-//! into which it is spliced.
+//! The strict check of one whole element: refuses everything that would break the stream to which
+//! the element is written.
 
 use bytes::Bytes;
 use memchr::{memchr, memmem, memrchr};
@@ -10,37 +10,35 @@ use super::tag::{self, Attribute, Attributes, Tag};
 use super::text::{check_characters, check_text, unescape};
 use super::{Kind, NAMESPACE, Stanza};
 
-/// Prefixes in force at one place. They are searched one by one, so there must
-/// be a limit.
+/// Upper bound for the prefixes in scope at one place. They are searched linearly, so there must
+/// be a bound.
 const MAX_PREFIXES: usize = 128;
 
-/// Namespaces that nothing but `xml` and `xmlns` may be bound to
-/// (Namespaces in XML §3).
+/// Namespaces that only `xml` and `xmlns` may be bound to (Namespaces in XML §3).
 const RESERVED: [&str; 2] = [
     "http://www.w3.org/XML/1998/namespace",
     "http://www.w3.org/2000/xmlns/",
 ];
 
-/// The content namespaces of streams (RFC 6120 §4.8.2, XEP-0114 §3). A stanza
-/// that names one of them means the namespace of the stream it is on.
+/// The content namespaces of streams (RFC 6120 §4.8.2, XEP-0114 §3). In a stanza, each of them
+/// stands for the namespace of the stanza's stream.
 const STREAM_NAMESPACES: [&str; 3] = [NAMESPACE, "jabber:client", "jabber:server"];
 
-/// A well-formed element.
 #[derive(Debug)]
 pub(super) enum Checked {
     Stanza(Stanza),
-    /// A stanza with a malformed address; it comes without its payload.
+    /// A stanza with a malformed address, without its payload.
     Misaddressed(Stanza, Fault),
-    /// Neither message, presence nor iq.
+    /// An element that is neither message, presence nor iq.
     Other,
 }
 
-/// Checks elements. Only here to use its memory again.
+/// Checks elements. The checker is kept between elements to reuse its memory.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     /// The attributes of the start tag being read.
     attributes: Vec<Attribute>,
-    /// The prefixes in force, the innermost last.
+    /// The prefixes in scope, the innermost last.
     bindings: Vec<Binding>,
 }
 
@@ -55,20 +53,21 @@ struct Binding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Prefixes {
     Own,
-    /// The stream's header may have declared it, as it does for `<stream:error/>`.
+    /// The stream's header may have declared the prefix, as it does for `<stream:error/>`.
     Inherited,
 }
 
 /// The root's start tag.
 struct Head {
     tag: Tag,
-    /// `None` for what is no stanza.
+    /// `None` for an element that is not a stanza.
     stanza: Option<(Kind, Attributes)>,
 }
 
 impl Checker {
-    /// Checks `element`, whose start tag is `element[..head_end]`. That its tags
-    /// are balanced and match has been seen to by [`Bounds`](super::bounds::Bounds).
+    /// Checks `element`; its start tag is `element[..head_end]`.
+    /// [`Bounds`](super::bounds::Bounds) has already checked that its tags are balanced and
+    /// match.
     ///
     /// # Errors
     /// The first fault found.
@@ -95,8 +94,8 @@ impl Checker {
         })
     }
 
-    /// The start tag alone as a stanza without payload, if it is sound in itself.
-    /// An address that is not a JID is left out.
+    /// Returns the start tag alone as a stanza without payload, if the tag itself passes the
+    /// check. An address that is not a JID is left out.
     pub(super) fn head(&mut self, start_tag: Bytes) -> Option<Stanza> {
         check_characters(&start_tag).ok()?;
         let (kind, attributes) = self.read_head(start_tag).ok()?.stanza?;
@@ -163,7 +162,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Forgets the prefixes of the element at `depth`, which has ended.
+    /// Drops the prefixes of the element at `depth`, which has ended.
     fn leave(&mut self, depth: usize) {
         while self.bindings.pop_if(|last| last.depth >= depth).is_some() {}
     }
@@ -198,7 +197,7 @@ impl Checker {
                 Some(_) => prefixed += 1,
             }
         }
-        // `xml` is bound, but no element is in its namespace.
+        // `xml` is bound, but no element is in the namespace of `xml`.
         if matches!(tag.name.prefix(bytes), Some(b"xml" | b"xmlns")) {
             return Err(unbound(bytes, tag.name));
         }
@@ -223,7 +222,7 @@ impl Checker {
         }
     }
 
-    /// The namespace that `prefix` stands for, as written.
+    /// The namespace of `prefix`, as written.
     fn namespace<'a>(&self, bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
         self.bindings
             .iter()
@@ -232,8 +231,8 @@ impl Checker {
             .map(|binding| binding.declaration.raw_value(bytes))
     }
 
-    /// Two prefixes may stand for the same namespace, and so make two
-    /// attributes one (Namespaces in XML §6.3).
+    /// Refuses two attributes that are one by their expanded names, because two prefixes may
+    /// stand for the same namespace (Namespaces in XML §6.3).
     fn check_expanded_names(&self, bytes: &[u8]) -> Result<(), Fault> {
         let prefixed = || {
             self.attributes.iter().filter_map(|attribute| {
@@ -254,14 +253,14 @@ impl Checker {
     }
 }
 
-/// Behind what was found, one byte of markup that began at `mark`. It always is
-/// found: the bounds have been.
+/// Returns the position behind `found`, a one-byte end of the markup that began at `mark`.
+/// `found` is never `None`, because `Bounds` has found the end before.
 fn behind(bytes: &[u8], mark: usize, found: Option<usize>) -> usize {
     found.map_or(bytes.len(), |found| mark + found + 1)
 }
 
-/// Of all that begins with `<?` or `<!`, only a CDATA section may pass; says
-/// where it ends.
+/// Allows a CDATA section and refuses everything else that begins with `<?` or `<!`; returns the
+/// position of its end.
 fn check_declaration(bytes: &[u8], mark: usize) -> Result<usize, Fault> {
     let rest = &bytes[mark..];
     let what = if rest.starts_with(b"<![CDATA[") {
@@ -293,9 +292,9 @@ fn check_namespace(bytes: &[u8], attribute: &Attribute) -> Result<(), Fault> {
     let raw = attribute.raw_value(bytes);
     let legal = match memchr(b'&', raw) {
         None => RESERVED.iter().all(|reserved| reserved.as_bytes() != raw),
-        // Parsers join namespace and name by a control character, and refuse a
-        // namespace that has it (expat ≥ 2.4.5; ejabberd's is a line feed).
-        // Only a reference can make one.
+        // Parsers join namespace and name by a control character, and refuse a namespace that
+        // contains it (expat ≥ 2.4.5; ejabberd's is a line feed). Only a reference can produce
+        // one here.
         Some(_) => {
             let uri = unescape(raw);
             !RESERVED.contains(&&*uri) && !uri.contains(char::is_control)

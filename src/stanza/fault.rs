@@ -1,32 +1,32 @@
-//! What can be wrong with a stanza, or with a whole stream.
+//! The faults of a stanza, and the fatal errors of a stream.
 
 use super::Reason;
 
-/// Why one stanza is refused. The stream behind it can still be read.
-/// Offsets are bytes, counted from the stanza's first.
+/// The reason for refusing one stanza. The stream behind it can still be read. Offsets are bytes,
+/// counted from the stanza's first.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Over [`Limits::bytes`](super::Limits::bytes).
+    /// The stanza exceeds [`Limits::bytes`](super::Limits::bytes).
     #[error("the stanza is larger than {limit} bytes")]
     TooLarge {
         /// The limit that applied.
         limit: usize,
     },
-    /// Over [`Limits::depth`](super::Limits::depth).
+    /// The stanza exceeds [`Limits::depth`](super::Limits::depth).
     #[error("the stanza's elements are nested more than {limit} deep")]
     TooDeep {
         /// The limit that applied.
         limit: usize,
     },
-    /// One element has more attributes, or has more namespace prefixes in
-    /// force, than any sane one.
+    /// One element has more attributes, or more namespace prefixes in scope, than the fixed
+    /// limit.
     #[error("more than {limit} {what} on one element, at byte {offset} of the stanza")]
     TooMany {
-        /// What there are too many of.
+        /// The kind of item in excess: attributes or prefixes.
         what: &'static str,
         /// The limit that applied.
         limit: usize,
-        /// Of the element's start tag.
+        /// Offset of the element's start tag.
         offset: usize,
     },
     /// `to` or `from` is not a JID (RFC 7622).
@@ -36,42 +36,42 @@ pub enum Fault {
         attribute: &'static str,
         /// The attribute's value, shortened when long.
         value: String,
-        /// What the JID parser found.
+        /// The JID parser's error.
         why: String,
     },
     /// A comment, a processing instruction or a document type declaration
     /// (RFC 6120 §11.1).
     #[error("{what} at byte {offset} of the stanza, which XMPP does not allow")]
     Restricted {
-        /// Which of them.
+        /// The kind of markup.
         what: &'static str,
-        /// Where it begins.
+        /// Offset of its first byte.
         offset: usize,
     },
     /// Not UTF-8.
     #[error("not UTF-8 at byte {offset} of the stanza")]
     Encoding {
-        /// The first byte that is not.
+        /// Offset of the first invalid byte.
         offset: usize,
     },
     /// A control or non-character (XML 1.0 §2.2).
     #[error("a character that XML does not allow at byte {offset} of the stanza")]
     IllegalChar {
-        /// Where it is.
+        /// Offset of the character.
         offset: usize,
     },
     /// Not the name of an element or attribute (Namespaces in XML §4).
     #[error("no legal name at byte {offset} of the stanza")]
     Name {
-        /// Where the name should begin.
+        /// Offset at which the name should begin.
         offset: usize,
     },
     /// A start tag that does not follow the syntax of XML 1.0 §3.1.
     #[error("{expected} expected at byte {offset} of the stanza")]
     Tag {
-        /// What should have been there.
+        /// The expected syntax.
         expected: &'static str,
-        /// Where.
+        /// Offset at which it was expected.
         offset: usize,
     },
     /// The same attribute twice, by its qualified or its expanded name.
@@ -79,55 +79,54 @@ pub enum Fault {
     DuplicateAttribute {
         /// The name as written, prefix included.
         name: String,
-        /// Where the second one is.
+        /// Offset of the second one.
         offset: usize,
     },
-    /// A prefix that the stanza does not declare. The stream it came from may
-    /// have, the one it goes to need not.
+    /// A prefix that the stanza does not declare. The stream from which it was read may declare
+    /// the prefix; the stream to which it is written need not.
     #[error("the namespace prefix {prefix} at byte {offset} is not declared in the stanza")]
     UnboundPrefix {
         /// The prefix.
         prefix: String,
-        /// Where the name with it begins.
+        /// Offset of the name with the prefix.
         offset: usize,
     },
-    /// A declaration that Namespaces in XML forbids: of `xml` or `xmlns`, of
-    /// their namespaces, of nothing (`xmlns:p=''`), or of what is no URI.
+    /// A declaration that Namespaces in XML forbids: of `xml` or `xmlns`, of their namespaces, of
+    /// nothing (`xmlns:p=''`), or of a text that is no URI.
     #[error("an illegal namespace declaration at byte {offset} of the stanza")]
     Namespace {
-        /// Where the attribute begins.
+        /// Offset of the attribute.
         offset: usize,
     },
     /// Neither a predefined entity nor a reference to a legal character.
     #[error("an illegal reference at byte {offset} of the stanza")]
     Reference {
-        /// Where the `&` is.
+        /// Offset of the `&`.
         offset: usize,
     },
     /// `]]>` outside of a CDATA section (XML 1.0 §2.4).
     #[error("]]> in text at byte {offset} of the stanza")]
     CdataEnd {
-        /// Where it begins.
+        /// Offset of its first byte.
         offset: usize,
     },
     /// Well-formed, but neither message, presence nor iq in a stream's own
     /// namespace. Only from [`Stanza::parse`](super::Stanza::parse).
     #[error("not a message, presence or iq")]
     NotAStanza,
-    /// Markup whose end can't be found, or more or less than one element. Only
-    /// from [`Stanza::parse`](super::Stanza::parse): on a stream it is a
-    /// [`ScanError`].
+    /// Markup whose end is missing, or more or less than one element. Only from
+    /// [`Stanza::parse`](super::Stanza::parse): on a stream it is a [`ScanError`].
     #[error("not well-formed at byte {offset} of the stanza: {what}")]
     Broken {
-        /// What is wrong.
+        /// A description of the error.
         what: String,
-        /// Where.
+        /// Offset of the error.
         offset: usize,
     },
 }
 
 impl Fault {
-    /// The reason to give to the sender, and to count.
+    /// The reason for the error to the sender, and for the counter.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -138,12 +137,12 @@ impl Fault {
     }
 }
 
-/// Why the stream can't be read any further.
+/// The error after which a stream cannot be read any further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not well-formed at byte {offset} of the stream: {what}")]
 pub struct ScanError {
-    /// Counted from the first byte given to the scanner.
+    /// Offset in bytes, counted from the first byte given to the scanner.
     pub offset: u64,
-    /// What is wrong there.
+    /// A description of the error.
     pub what: String,
 }

@@ -1,7 +1,8 @@
-//! Stanzas as bytes: cut out of a stream, their start tag parsed, their
-//! payload left alone.
+//! Stanzas as bytes: cut out of a stream, with the start tag parsed and the payload left
+//! unparsed.
 //!
-//! [`Scanner`] cuts a stream into [`Stanza`]s and everything else. What it lets
+//! [`Scanner`] cuts a stream into [`Stanza`]s and other elements. A stanza that passes the
+//! scanner can be written to another stream unchanged.
 //! through can be written to another stream as it is.
 
 mod bounds;
@@ -34,11 +35,11 @@ use check::{Checked, Checker};
 use tag::Attributes;
 use text::{Place, escape, unescape};
 
-/// The namespace that stanzas on a component stream and on our links are in,
-/// without saying so (XEP-0114 §3).
+/// The namespace of stanzas on a component stream and on links. A stanza does not repeat it in an
+/// `xmlns` (XEP-0114 §3).
 pub const NAMESPACE: &str = "jabber:component:accept";
 
-/// Which of the three stanzas (RFC 6120 §8.2).
+/// The kind of a stanza (RFC 6120 §8.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// `<message/>`
@@ -87,11 +88,10 @@ pub struct Stanza {
 }
 
 impl Stanza {
-    /// Reads one stanza that is the whole of `bytes`, as strictly as
-    /// [`Scanner`] does.
+    /// Parses one stanza that is the whole of `bytes`, as strictly as [`Scanner`] does.
     ///
     /// # Errors
-    /// When it is not exactly one well-formed stanza within `limits`.
+    /// When `bytes` is not exactly one well-formed stanza within `limits`.
     pub fn parse(bytes: Bytes, limits: &Limits) -> Result<Self, Fault> {
         if bytes.len() > limits.bytes {
             let limit = limits.bytes;
@@ -125,15 +125,15 @@ impl Stanza {
         }
     }
 
-    /// A probe: `viewer` asks for the presence of `user` (RFC 6121 §4.3).
+    /// Creates a probe: `viewer` asks for the presence of `user` (RFC 6121 §4.3).
     #[must_use]
     pub fn probe(viewer: Jid, user: Jid) -> Self {
         let probe = Some("probe");
         Self::new(Kind::Presence, probe, None, Some(viewer), Some(user), &[])
     }
 
-    /// A stanza built from its parts. Elements of `payload` that are in
-    /// [`NAMESPACE`] are written as the stanza's own.
+    /// Builds a stanza from its parts. Elements of `payload` in [`NAMESPACE`] are written without
+    /// `xmlns`, as the stanza's own.
     #[must_use]
     pub fn new(
         kind: Kind,
@@ -157,8 +157,8 @@ impl Stanza {
         }
     }
 
-    /// A stanza whose bytes have been checked. A malformed address is left out
-    /// and comes as the fault it is.
+    /// Creates a stanza from bytes that have been checked. A malformed address is left out and
+    /// returned as a fault.
     fn received(kind: Kind, attributes: Attributes, payload: Bytes) -> (Self, Option<Fault>) {
         let (from, from_fault) = address(&attributes, "from");
         let (to, to_fault) = address(&attributes, "to");
@@ -173,7 +173,7 @@ impl Stanza {
         (stanza, to_fault.or(from_fault))
     }
 
-    /// The same start tag with nothing in it.
+    /// Returns the same start tag without a payload.
     fn without_payload(self) -> Self {
         Self {
             payload: Bytes::new(),
@@ -181,7 +181,7 @@ impl Stanza {
         }
     }
 
-    /// Message, presence or iq.
+    /// The kind: message, presence or iq.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
@@ -242,8 +242,8 @@ impl Stanza {
         self.payload = [&self.payload[..], &element].concat().into();
     }
 
-    /// Copies the stanza out of the buffer it was read into, which it otherwise
-    /// keeps in memory as a whole. For stanzas that are kept for long.
+    /// Copies the stanza out of its read buffer, which it would keep in memory as a whole. For
+    /// stanzas that are held for long.
     pub fn detach(&mut self) {
         self.attributes.detach();
         self.stanza_type = self.attributes.value("type");
@@ -256,7 +256,7 @@ impl Stanza {
         self.write(|piece| out.extend_from_slice(piece));
     }
 
-    /// The number of bytes that [`Self::write_to`] will append.
+    /// The number of bytes that [`Self::write_to`] appends.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a stanza never is")]
     pub fn len(&self) -> usize {
@@ -306,7 +306,7 @@ fn write_address(name: &str, jid: Option<&Jid>, mut write: impl FnMut(&[u8])) {
     }
 }
 
-/// The JID in the attribute `name`, or what is wrong with it.
+/// Returns the JID in the attribute `name`, or the fault in it.
 fn address(attributes: &Attributes, name: &'static str) -> (Option<Jid>, Option<Fault>) {
     const ENOUGH: usize = 80;
     let Some(raw) = attributes.raw_value(name) else {

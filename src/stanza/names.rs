@@ -1,4 +1,4 @@
-//! Names of elements and attributes, and the characters they are made of.
+//! Names of elements and attributes, and their characters.
 
 /// No part of a name.
 const OTHER: u8 = 0;
@@ -57,21 +57,21 @@ const LETTERS: [(char, char); 22] = [
     ('\u{ac00}', '\u{d7a3}'),
 ];
 
-/// No sane name is longer; the open elements' names are kept in memory.
+/// Upper bound for a name, in bytes; the open elements' names are kept in memory.
 const LONGEST: usize = 1024;
 
-/// A qualified name, as positions in the bytes it was read from.
+/// A qualified name, as positions in the bytes from which it was read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct QName {
     pub(super) start: usize,
-    /// Where the `:` is, when there is a prefix.
+    /// Position of the `:`; `None` without a prefix.
     pub(super) colon: Option<usize>,
     pub(super) end: usize,
 }
 
 impl QName {
-    /// Reads the name at `start`: its end, or `None` when there is no name or
-    /// an illegal one. `bytes` must be UTF-8.
+    /// Reads the name at `start`; `None` when there is no name or an illegal one. `bytes` must be
+    /// UTF-8.
     pub(super) fn read(bytes: &[u8], start: usize) -> Option<Self> {
         let mut colon = None;
         let mut end = start;
@@ -94,7 +94,6 @@ impl QName {
         legal.then_some(name)
     }
 
-    /// The whole name.
     pub(super) fn full<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.start..self.end]
     }
@@ -110,7 +109,7 @@ impl QName {
     }
 }
 
-/// The first byte says it all: beyond ASCII, [`only_letters`] decides.
+/// Checks the first byte only: beyond ASCII, [`only_letters`] decides.
 fn begins_name(part: &[u8]) -> bool {
     part.first()
         .is_some_and(|&byte| matches!(CLASSES[usize::from(byte)], START | FOREIGN))

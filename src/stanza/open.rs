@@ -3,18 +3,18 @@
 /// The names of the open elements, and of the end tag being read.
 #[derive(Debug)]
 pub(super) struct OpenElements {
-    /// One name behind the other.
+    /// Names of the open elements, concatenated.
     names: Vec<u8>,
-    /// Where in `names` each open element's begins.
+    /// Offset in `names` at which each open element's name begins.
     begins: Vec<usize>,
-    /// Where in `names` the end tag's begins.
+    /// Offset in `names` at which the end tag's name begins.
     closing: usize,
-    /// How long `names` may become, in bytes.
+    /// Upper bound for the length of `names`, in bytes.
     limit: usize,
 }
 
 impl OpenElements {
-    /// None, whose names may together have `limit` bytes.
+    /// Creates an empty list; all names together may have `limit` bytes.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             names: Vec::new(),
@@ -24,25 +24,22 @@ impl OpenElements {
         }
     }
 
-    /// How many are open.
     pub(super) fn depth(&self) -> usize {
         self.begins.len()
     }
 
-    /// A start tag's name begins.
     pub(super) fn begin(&mut self) {
         self.begins.push(self.names.len());
     }
 
-    /// An end tag's name begins.
     pub(super) fn begin_end(&mut self) {
         self.closing = self.names.len();
     }
 
-    /// The name that has begun goes on.
+    /// Appends `part` to the name that was begun last.
     ///
     /// # Errors
-    /// When there is room for so many bytes only.
+    /// Returns the number of bytes of `part` that still fit.
     pub(super) fn extend(&mut self, part: &[u8]) -> Result<(), usize> {
         let room = self.limit - self.names.len();
         if part.len() > room {
@@ -52,12 +49,12 @@ impl OpenElements {
         Ok(())
     }
 
-    /// The end tag's name is complete. It must be that of the innermost open
-    /// element, or with none open that of the stream's root, whose prefix is
-    /// not known.
+    /// Ends the end tag's name. The name must equal that of the innermost open element; with no
+    /// open element, it must be `stream`, with any prefix, because the prefix of the stream's
+    /// root is unknown here.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of the mismatch.
     pub(super) fn match_end(&mut self) -> Result<(), String> {
         let (open, end) = self.names.split_at(self.closing);
         match self.begins.last() {
@@ -73,7 +70,6 @@ impl OpenElements {
         Ok(())
     }
 
-    /// The innermost one ends.
     pub(super) fn close(&mut self) {
         if let Some(begin) = self.begins.pop() {
             self.names.truncate(begin);
@@ -81,7 +77,7 @@ impl OpenElements {
     }
 }
 
-/// A name for an error message, shortened when no sane one.
+/// Shortens a long or illegal name for an error message.
 fn shown(name: &[u8]) -> String {
     const ENOUGH: usize = 40;
     String::from_utf8_lossy(name).chars().take(ENOUGH).collect()

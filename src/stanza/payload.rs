@@ -1,7 +1,7 @@
 //! Writes parsed elements as the payload of a stanza.
 //!
-//! minidom's own writer panics on input that declares a prefix twice, and can't
-//! be told which namespace is inherited from the stream.
+//! minidom's own writer panics on input that declares a prefix twice, and has no parameter for
+//! the namespace that is inherited from the stream.
 
 use minidom::{Element, Node};
 
@@ -9,8 +9,8 @@ use super::text::{Place, escape};
 
 const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// The content of `nodes`, in which elements of the namespace `inherited` have
-/// no `xmlns`, because the stanza around them has none.
+/// Writes the content of `nodes`. Elements of the namespace `inherited` get no `xmlns`, because
+/// the stanza around them has none.
 pub(super) fn write<'a>(nodes: impl Iterator<Item = &'a Node>, inherited: &str) -> Vec<u8> {
     let mut writer = Writer::default();
     for node in nodes {
@@ -19,7 +19,7 @@ pub(super) fn write<'a>(nodes: impl Iterator<Item = &'a Node>, inherited: &str) 
     writer.out
 }
 
-/// [`write()`] for elements alone.
+/// Like [`write()`], for elements without text between them.
 pub(super) fn write_elements(elements: &[Element], inherited: &str) -> Vec<u8> {
     let mut writer = Writer::default();
     for element in elements {
@@ -31,7 +31,7 @@ pub(super) fn write_elements(elements: &[Element], inherited: &str) -> Vec<u8> {
 #[derive(Default)]
 struct Writer {
     out: Vec<u8>,
-    /// The prefixes in force, the innermost last, and their namespaces.
+    /// The prefixes in scope, the innermost last, and their namespaces.
     prefixes: Vec<(String, String)>,
 }
 
@@ -43,7 +43,7 @@ impl Writer {
         }
     }
 
-    /// Writes `element` where elements without `xmlns` are in namespace `default`.
+    /// Writes `element` at a place where elements without `xmlns` are in namespace `default`.
     fn element(&mut self, element: &Element, default: &str) {
         let namespace = element.ns();
         let outside = self.prefixes.len();
@@ -52,7 +52,7 @@ impl Writer {
         if namespace != default {
             self.attribute("xmlns", &namespace);
         }
-        // Values may use a prefix too, so the declared ones stay.
+        // Attribute values may use a prefix too, so the declared ones stay.
         for (prefix, uri) in element.prefixes.declared_prefixes() {
             if let Some(prefix) = prefix {
                 self.declare(prefix.clone(), uri);
@@ -82,7 +82,7 @@ impl Writer {
         self.prefixes.truncate(outside);
     }
 
-    /// The prefix of `uri`; declared here when there is none.
+    /// Returns the prefix of `uri`; declares one here when there is none.
     fn prefix(&mut self, uri: &str) -> String {
         let visible = |index: usize, prefix: &str| {
             self.prefixes[index + 1..]

@@ -1,19 +1,19 @@
-//! Why a stanza is not delivered, for its sender and for the counters.
+//! The reasons for not delivering a stanza: an error for the sender, a label for the counters.
 
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType};
 
-/// Why a stanza goes back to its sender: the error of RFC 6120 §8.3, and the
-/// label under which it is counted.
+/// The refusal of a stanza: the error of RFC 6120 §8.3 for the sender, and the label under which
+/// the refusal is counted.
 #[derive(Debug, Clone)]
 pub struct Refusal {
-    /// What the counters and logs call it.
+    /// The label in counters and logs.
     pub reason: Reason,
-    /// A sentence for the sender. Never names another user's data or a local host.
+    /// A sentence for the sender. The text never names another user's data or a local host.
     pub text: String,
 }
 
 impl Refusal {
-    /// A refusal for `reason`, explained by `text`.
+    /// Creates a refusal for `reason`, explained by `text`.
     pub fn new(reason: Reason, text: impl Into<String>) -> Self {
         Self {
             reason,
@@ -22,26 +22,26 @@ impl Refusal {
     }
 }
 
-/// The reasons to refuse a stanza; one label of the counter each.
+/// The reasons to refuse a stanza; each is one label of the counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// Nobody and nothing under the shared domain answers to this address.
+    /// No session, account or service under the shared domain has this address.
     Unavailable,
-    /// It waited longer than `connections.max_wait` for its next hop.
+    /// The stanza waited longer than `connections.max_wait` for its next hop.
     Timeout,
     /// The queue for held stanzas is full.
     Overflow,
-    /// The sender's address may not be used here.
+    /// The sender's address may not be used on this host.
     ForeignSender,
     /// The sender's localpart belongs to another host's account.
     ForeignAccount,
-    /// The stanza came back to where it had been.
+    /// The stanza returned to a host that it had passed before.
     Loop,
     /// `to` or `from` is missing or malformed.
     BadAddress,
-    /// Larger than `component.stanza_size_limit`, or nested too deep.
+    /// The stanza is larger than `component.stanza_size_limit`, or nested too deep.
     TooLarge,
-    /// Not well-formed, or XML that XMPP does not allow (RFC 6120 §11.1).
+    /// The stanza is not well-formed, or has XML that XMPP does not allow (RFC 6120 §11.1).
     Malformed,
 }
 
@@ -75,7 +75,7 @@ impl Reason {
         }
     }
 
-    /// The error that tells the sender (RFC 6120 §8.3.3).
+    /// The error condition that the sender receives (RFC 6120 §8.3.3).
     #[must_use]
     pub fn error(self) -> (ErrorType, DefinedCondition) {
         match self {

@@ -1,4 +1,4 @@
-//! Answers to a stanza.
+//! Replies to a stanza.
 
 use minidom::Element;
 use xmpp_parsers::stanza_error::StanzaError;
@@ -8,10 +8,9 @@ use super::text::unescape;
 use super::{Kind, NAMESPACE, Refusal, Stanza, payload};
 
 impl Stanza {
-    /// Whether an error about this stanza may be sent at all: never about an
-    /// error, an iq result, or a presence of type unavailable (RFC 6120
-    /// §8.3.1, RFC 6121 §4.7.1). Errors about those could go back and forth
-    /// forever, or have nobody who waits for them.
+    /// Returns whether an error about this stanza may be sent: never about an error, an iq
+    /// result, or a presence of type unavailable (RFC 6120 §8.3.1, RFC 6121 §4.7.1). Errors about
+    /// those could loop, or reach an entity that does not wait for them.
     #[must_use]
     pub fn may_be_answered_with_error(&self) -> bool {
         match (self.kind(), self.stanza_type()) {
@@ -22,9 +21,9 @@ impl Stanza {
         }
     }
 
-    /// The error reply (RFC 6120 §8.3), from the stanza's `to` to its `from`,
-    /// with the same `id` and `xml:lang` and without the original payload;
-    /// `None` when [`Self::may_be_answered_with_error`] says no or there is no sender.
+    /// The error reply (RFC 6120 §8.3), from the stanza's `to` to its `from`, with the same `id`
+    /// and `xml:lang` and without the original payload; `None` when
+    /// [`Self::may_be_answered_with_error`] is false or there is no sender.
     #[must_use]
     pub fn error_reply(&self, refusal: &Refusal) -> Option<Stanza> {
         if !self.may_be_answered_with_error() || self.from().is_none() {
@@ -35,7 +34,7 @@ impl Stanza {
         Some(self.reply("error", &[error.into()]))
     }
 
-    /// The iq result for this iq, with `payload` in it.
+    /// The iq result for this iq, with `payload`.
     #[must_use]
     pub fn result_reply(&self, payload: Option<Element>) -> Stanza {
         self.reply("result", payload.as_slice())

@@ -7,7 +7,7 @@ use super::bounds::{Bounds, Broken, Piece};
 use super::check::{Checked, Checker};
 use super::fault::{Fault, ScanError};
 
-/// What a stanza may measure.
+/// Size limits of a stanza.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// The whole stanza, in bytes.
@@ -25,54 +25,53 @@ impl Default for Limits {
     }
 }
 
-/// What the scanner cut off the stream.
+/// One item that the scanner cut off the stream.
 #[derive(Debug)]
 pub enum Cut {
-    /// A stanza, checked.
+    /// A stanza that passed all checks.
     Stanza(Stanza),
-    /// A stanza that must not pass; the stream goes on behind it.
+    /// A stanza that must not pass; the stream continues behind the stanza.
     Refused {
         /// The start tag as a stanza without payload, when that much was legible.
         head: Option<Stanza>,
-        /// What is wrong with it.
+        /// The reason for the refusal.
         fault: Fault,
     },
     /// Another top-level element, well-formed: `<stream:error/>`,
     /// `<handshake/>`, or anything of a foreign namespace.
     Other(Bytes),
-    /// `</stream:stream>`, whatever its prefix. What follows is ignored.
+    /// `</stream:stream>`, with any prefix. The scanner ignores everything behind it.
     End,
 }
 
-/// What is read into. Stanzas stay in it as long as they live.
+/// Bytes per read buffer. A buffer lives as long as any stanza cut from it.
 const CHUNK: usize = 16 * 1024;
 
-/// When less room is left, a new chunk is begun. Small, so that chunks are used
-/// up: a stanza that is kept keeps its whole chunk.
+/// A new chunk is begun when less room is left, in bytes. The bound is small, so that chunks are
+/// used up: a stanza that is kept keeps its whole chunk.
 const LEAST_ROOM: usize = 512;
 
-/// Cuts a stream into stanzas, whatever way its bytes are split into reads.
+/// Cuts a stream into stanzas, independently of how its bytes are split into reads.
 ///
-/// What it lets through as [`Cut::Stanza`] can be written to any stream in
-/// [`NAMESPACE`](super::NAMESPACE) without ending or escaping it: balanced and
-/// matching tags, legal names, characters and references, declared prefixes,
-/// no comment, processing instruction or DTD (RFC 6120 §11.1), and within
-/// [`Limits`]. CDATA sections pass as the text they are.
+/// A [`Cut::Stanza`] can be written to any stream in [`NAMESPACE`](super::NAMESPACE) without
+/// ending or escaping it: the scanner checks for balanced and matching tags, legal names,
+/// characters and references, declared prefixes, no comment, processing instruction or DTD (RFC
+/// 6120 §11.1), and [`Limits`]. CDATA sections pass unchanged, as text.
 #[derive(Debug)]
 pub struct Scanner {
     limits: Limits,
     buffer: BytesMut,
     bounds: Bounds,
     checker: Checker,
-    /// How many bytes have left the buffer.
+    /// Number of bytes that have left the buffer.
     consumed: u64,
-    /// The current element is over the limit and is thrown away as it comes;
-    /// this is its head.
+    /// Set while the current element exceeds the limit and its bytes are discarded as they
+    /// arrive; holds the head of that element.
     oversized: Option<Option<Stanza>>,
     finished: Option<Finished>,
 }
 
-/// Why there is nothing more to come.
+/// The reason why the scanner returns no more items.
 #[derive(Debug, Clone)]
 enum Finished {
     Ended,
@@ -80,7 +79,7 @@ enum Finished {
 }
 
 impl Scanner {
-    /// A scanner for the inside of a stream, behind its header.
+    /// Creates a scanner for the inside of a stream, behind its header.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -94,7 +93,8 @@ impl Scanner {
         }
     }
 
-    /// Where to append what was read. It always has some room.
+    /// The buffer to which the caller appends the bytes it has read. The buffer always has some
+    /// room.
     pub fn buffer(&mut self) -> &mut BytesMut {
         if self.buffer.capacity() - self.buffer.len() < LEAST_ROOM {
             self.buffer.reserve(CHUNK);
@@ -102,11 +102,12 @@ impl Scanner {
         &mut self.buffer
     }
 
-    /// The next thing on the stream; `None` until more bytes are there, and
-    /// forever after [`Cut::End`].
+    /// Returns the next item of the stream; `None` until more bytes arrive, and always after
+    /// [`Cut::End`].
     ///
     /// # Errors
-    /// When what follows can't be cut into elements any more; from then on always.
+    /// When the bytes cannot be cut into elements any more; every later call returns the same
+    /// error.
     #[expect(clippy::should_implement_trait, reason = "None is not the end")]
     pub fn next(&mut self) -> Result<Option<Cut>, ScanError> {
         match &self.finished {
@@ -132,7 +133,6 @@ impl Scanner {
         }
     }
 
-    /// Keeps no more of the buffer than will be needed.
     fn tidy(&mut self) {
         if !self.bounds.is_inside() {
             self.skip(self.bounds.position());
@@ -153,8 +153,8 @@ impl Scanner {
         self.consumed += count as u64;
     }
 
-    /// The head of the too large element at the beginning of the buffer, if
-    /// it is within the limit itself.
+    /// Returns the head of the oversized element at the beginning of the buffer, if the head
+    /// itself is within the limit.
     fn head_in_buffer(&mut self) -> Option<Stanza> {
         let head_end = self.bounds.head_end()?;
         let head = &self.buffer[self.bounds.start()..head_end];
@@ -197,7 +197,7 @@ impl Scanner {
         }
     }
 
-    /// Takes what the bounds found out of the buffer.
+    /// Removes the element found by `bounds` from the buffer.
     fn take(&mut self) -> Bytes {
         self.skip(self.bounds.start());
         let element = self.buffer.split_to(self.bounds.position()).freeze();

@@ -9,11 +9,11 @@ use super::fault::Fault;
 use super::names::QName;
 use super::text::{Place, check_reference, escape, unescape};
 
-/// More attributes on one element than any protocol has. They are compared
-/// with each other, so there must be a limit.
+/// Upper bound for the attributes of one element, more than any protocol uses. They are compared
+/// pairwise, so there must be a bound.
 const MAX_ATTRIBUTES: usize = 128;
 
-/// An attribute, as positions in the bytes it was read from.
+/// An attribute, as positions in the bytes from which it was read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attribute {
     pub(super) name: QName,
@@ -33,21 +33,21 @@ impl Attribute {
     }
 }
 
-/// A start tag that was read, apart from its attributes.
+/// A start tag without its attributes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Tag {
     pub(super) name: QName,
-    /// Behind the `>`.
+    /// Offset behind the `>`.
     pub(super) end: usize,
     /// `<name/>`
     pub(super) empty: bool,
 }
 
-/// Reads the start tag at `start`, where its `<` is, and puts its attributes
-/// into `attributes`. Checks all but the namespaces.
+/// Reads the start tag at `start`, the offset of its `<`, and appends its attributes to
+/// `attributes`. Checks everything except the namespaces.
 ///
 /// # Errors
-/// When it breaks XML 1.0 §3.1.
+/// When the tag violates XML 1.0 §3.1.
 pub(super) fn read(
     bytes: &[u8],
     start: usize,
@@ -88,7 +88,7 @@ pub(super) fn read(
     }
 }
 
-/// The fault of an attribute that is there a second time.
+/// The fault for an attribute that occurs twice.
 pub(super) fn duplicate(bytes: &[u8], attribute: Attribute) -> Fault {
     Fault::DuplicateAttribute {
         name: String::from_utf8_lossy(attribute.name.full(bytes)).into_owned(),
@@ -139,7 +139,7 @@ fn expected(expected: &'static str, offset: usize) -> Fault {
     Fault::Tag { expected, offset }
 }
 
-/// The attributes of a stanza, in their order and as they were written.
+/// The attributes of a stanza, in their order and as written.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attributes {
     raw: Bytes,
@@ -147,12 +147,12 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// Those in `list`, whose positions are in `raw`.
+    /// Takes the attributes in `list`, which are positions in `raw`.
     pub(super) fn received(raw: Bytes, list: Vec<Attribute>) -> Self {
         Self { raw, list }
     }
 
-    /// Attributes with these names and values.
+    /// Creates attributes with these names and values.
     pub(super) fn written(pairs: &[(&str, &str)]) -> Self {
         let mut raw = BytesMut::new();
         let mut list = Vec::with_capacity(pairs.len());
@@ -177,19 +177,19 @@ impl Attributes {
         Self { raw, list }
     }
 
-    /// Copies them out of the buffer they were read into.
+    /// Copies the attributes out of the read buffer, which they would keep alive.
     pub(super) fn detach(&mut self) {
         self.raw = Bytes::copy_from_slice(&self.raw);
     }
 
-    /// Each attribute's name, and the whole of it as written.
+    /// Iterates over the name of each attribute and the whole attribute as written.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.list
             .iter()
             .map(|attribute| (attribute.name.full(&self.raw), attribute.raw(&self.raw)))
     }
 
-    /// The value of the attribute of that qualified name, as written.
+    /// The value of the attribute with that qualified name, as written.
     pub(super) fn raw_value(&self, name: &str) -> Option<&[u8]> {
         self.list
             .iter()
@@ -197,7 +197,7 @@ impl Attributes {
             .map(|attribute| attribute.raw_value(&self.raw))
     }
 
-    /// The unescaped value, without a copy when it is written plainly.
+    /// The unescaped value, without a copy when nothing is escaped.
     pub(super) fn value(&self, name: &str) -> Option<Bytes> {
         let raw = self.raw_value(name)?;
         Some(match unescape(raw) {

@@ -70,7 +70,7 @@ pub(super) fn check_text(bytes: &[u8], from: usize, to: usize) -> Result<(), Fau
     Ok(())
 }
 
-/// Checks the reference at `at`, the position of its `&`, and says where it ends.
+/// Checks the reference at `at`, the position of its `&`, and returns the position of its end.
 ///
 /// # Errors
 /// [`Fault::Reference`].
@@ -81,9 +81,9 @@ pub(super) fn check_reference(bytes: &[u8], at: usize) -> Result<usize, Fault> {
     }
 }
 
-/// The character that the reference at the beginning of `bytes` stands for, and
-/// the reference's length. One of the five predefined entities, or a number of
-/// up to seven digits that is a legal character.
+/// Decodes the reference at the beginning of `bytes`; returns the character and the reference's
+/// length. Accepts one of the five predefined entities, or a number of up to seven digits that is
+/// a legal character.
 fn reference(bytes: &[u8]) -> Option<(char, usize)> {
     // The longest is `&#x10ffff;`.
     let end = memchr(b';', &bytes[..bytes.len().min(11)])?;
@@ -149,7 +149,7 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, str> {
     Cow::Owned(value)
 }
 
-/// Where text is written to; it decides what has to be escaped.
+/// The place of a text in a stanza; the place determines which characters must be escaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Between tags.
@@ -158,8 +158,8 @@ pub(super) enum Place {
     Value,
 }
 
-/// How `c` must be written, when not as itself. Characters that XML can't
-/// carry become U+FFFD.
+/// Returns the escaped form of `c`, or `None` if `c` needs none. Characters that XML cannot carry
+/// become U+FFFD.
 fn escaped(c: char, place: Place) -> Option<&'static str> {
     Some(match c {
         '<' => "&lt;",

@@ -1,4 +1,4 @@
-//! A stanza as a tree, for those that must be looked into.
+//! A stanza as a tree, for code that inspects its payload.
 
 use std::borrow::Cow;
 
@@ -17,8 +17,8 @@ impl Stanza {
         let mut bytes = BytesMut::new();
         self.write_to(&mut bytes);
         parse(&with_line_feeds(&bytes)).unwrap_or_else(|error| {
-            // Not known to happen: the scanner is stricter than this parser,
-            // which its property tests check.
+            // No input is known to cause this: the scanner is stricter than this parser, as the
+            // scanner's property tests check.
             tracing::error!(
                 kind = self.kind().name(), id = ?self.id(), %error,
                 "a stanza that was let through can't be parsed; it is treated as empty"
@@ -28,8 +28,8 @@ impl Stanza {
     }
 }
 
-/// Carriage returns made line feeds, as a parser must do first (XML 1.0 §2.11).
-/// This one can't take them in attributes (rxml 0.14).
+/// Replaces carriage returns by line feeds, as a parser must do first (XML 1.0 §2.11). rxml 0.14
+/// rejects carriage returns in attributes.
 fn with_line_feeds(bytes: &[u8]) -> Cow<'_, [u8]> {
     if memchr(b'\r', bytes).is_none() {
         return Cow::Borrowed(bytes);
@@ -46,7 +46,7 @@ fn with_line_feeds(bytes: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Element, minidom::Error> {
-    // The parser refuses attributes of more than 8 KiB, unless told otherwise.
+    // The parser refuses attributes of more than 8 KiB by default.
     let options = Options {
         max_token_length: bytes.len(),
         ..Options::default()

@@ -1,4 +1,4 @@
-//! Where the session table and the registry are kept.
+//! Stores of the session table and the registry.
 
 #[cfg(test)]
 #[allow(dead_code)]
@@ -24,23 +24,23 @@ use crate::host::Host;
 /// One host's statement that a JID is online there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Where.
+    /// The host that claims the JID.
     pub host: Host,
-    /// Since when, in ms since the Unix epoch; `None` if a MongooseIM wrote
-    /// the entry, which does not say.
+    /// Start of the session, in ms since the Unix epoch; `None` if a MongooseIM wrote the entry,
+    /// which holds no time.
     pub since: Option<u64>,
 }
 
-/// What the session table has of a JID.
+/// Entries of the session table for a JID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Located {
     /// The claims on the full JID, newest first; empty for a bare JID.
     pub full: Vec<Claim>,
     /// The claims on the bare JID, newest first.
     pub bare: Vec<Claim>,
-    /// The last host that claimed the bare JID, ever.
+    /// Last host that ever claimed the bare JID.
     pub home: Option<Host>,
-    /// When this was read, if the table could not be read now.
+    /// Time of the read, if the table could not be read now.
     pub outdated: Option<Instant>,
 }
 
@@ -49,11 +49,10 @@ pub struct Located {
 pub struct OwnClaim {
     /// The global JID, full or bare, normalised.
     pub jid: String,
-    /// Since when, in ms since the Unix epoch.
+    /// Start of the claim, in ms since the Unix epoch.
     pub since: u64,
-    /// Whether this is a new claim, and not the refresh of one.
-    /// Only then may it take an entry over from a MongooseIM, whose entries
-    /// don't say how old they are.
+    /// Whether this is a new claim, not a refresh. Only a new claim may replace an entry of a
+    /// MongooseIM, whose entries hold no time.
     pub fresh: bool,
 }
 
@@ -62,16 +61,16 @@ pub struct OwnClaim {
 pub struct RefusedClaim {
     /// The JID, as it was given.
     pub jid: String,
-    /// Why.
+    /// Reason of the refusal.
     pub reason: String,
 }
 
-/// What a node announces about itself.
+/// Announcement of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// Where links may be dialled.
+    /// Endpoints where links may be dialled.
     pub endpoints: Vec<Endpoint>,
-    /// What its host offers.
+    /// Services of the node's host.
     pub offers: Vec<Offer>,
 }
 
@@ -80,19 +79,18 @@ pub struct Announcement {
 pub struct Offer {
     /// `muc.example.com`.
     pub domain: Host,
-    /// Whether disco leaves it out for those who may not see it.
+    /// Whether disco omits the domain for users who may not see it.
     pub hidden: bool,
 }
 
 /// The session table and the registry, seen by one node of one host.
 ///
-/// Each node writes only its own data: a claim never overwrites another
-/// host's newer one, and a withdrawal takes away only this host's.
+/// Each node writes only its own data: a claim never overwrites another host's newer one, and a
+/// withdrawal removes only this host's.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// All that the table has of `jid` (full or bare, normalised).
-    /// Claims of other hosts without a live node don't count; if it can't be
-    /// determined whether a host has one, its claims do.
+    /// Reads all entries of `jid` (full or bare, normalised). Claims of other hosts without a live
+    /// node don't count; if it can't be determined whether a host has one, its claims do.
     async fn read(&self, jid: &str) -> Result<Located, StoreError>;
     /// The claims on `jid` itself, read from the table.
     async fn claims(&self, jid: &str) -> Result<Vec<Claim>, StoreError> {
@@ -106,11 +104,11 @@ pub trait Store: Send + Sync + 'static {
     /// Looks `jid` up in memory; `None` if the table has to be asked, by [`Self::lookup`].
     /// `bare` may be empty if the full JID is claimed, `home` be absent if the bare one is.
     fn lookup_now(&self, jid: &str) -> Option<Located>;
-    /// The same, after asking the table. Soon: when the table does not answer,
-    /// with what it answered last.
+    /// Looks `jid` up, after asking the table. When the table does not answer soon, its last answer
+    /// counts.
     async fn lookup(&self, jid: &str) -> Located;
-    /// Makes the next look-up of `jid` ask the table, if what is cached is at
-    /// least `age` old. For a store that caches.
+    /// Makes the next look-up of `jid` ask the table, if the cached answer is at least `age` old.
+    /// For a store that caches.
     fn invalidate(&self, _jid: &str, _age: Duration) {}
     /// Whether claims expire unless they are refreshed.
     fn claims_expire(&self) -> bool {
@@ -135,13 +133,13 @@ pub trait Store: Send + Sync + 'static {
     async fn hosts(&self) -> Result<Vec<Host>, StoreError>;
     /// The endpoints of `host`'s live nodes, sorted.
     async fn endpoints(&self, host: &Host) -> Result<Vec<Endpoint>, StoreError>;
-    /// The service domains of `host`'s live nodes, sorted. Hidden only if no
-    /// node says that everybody may see it.
+    /// The service domains of `host`'s live nodes, sorted. A domain is hidden only if no node
+    /// offers it to every user.
     async fn offers(&self, host: &Host) -> Result<Vec<Offer>, StoreError>;
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
-    /// Completes when hosts, endpoints or offers may have changed since it
-    /// did last; for one caller. A store that has to be polled for that never does.
+    /// Completes when hosts, endpoints or offers may have changed since the last completion; for
+    /// one caller. In a store that has to be polled for changes it never completes.
     async fn changed(&self) {
         std::future::pending().await
     }
@@ -170,13 +168,13 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// Sorts the newest claim first; those without a time last.
+/// Sorts claims, the newest first and those without a time last.
 pub(crate) fn newest_first(claims: &mut [Claim]) {
     claims.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.host.cmp(&b.host)));
 }
 
-/// The store did not answer, or not sensibly. The text says where it is, what
-/// was asked of it and what went wrong; never a password.
+/// Error of the store: no answer, or an invalid one. The text has the store's address, the
+/// operation and the failure; never a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);

@@ -1,4 +1,4 @@
-//! Every way in which attaching fails says what to change in which configuration.
+//! Every failure to attach is reported with the setting to change, and its configuration file.
 
 use std::net::SocketAddr;
 
@@ -42,7 +42,7 @@ crate::on_each_server!(
     a_wrong_port_names_the_right_one,
 );
 
-// It takes any domain that it does not have itself.
+// MongooseIM accepts any domain that is not its own.
 crate::on_each_server! {
     @with on_mongooseim MongooseIm
     a_wrong_secret_names_both_settings
@@ -50,7 +50,7 @@ crate::on_each_server! {
     a_wrong_port_names_the_right_one
 }
 
-/// A datacenter whose gateway does not run.
+/// A datacenter with a gateway that does not run.
 async fn server(kind: Kind) -> Cluster {
     Cluster::on(Backend::Mesh)
         .datacenter("dc1.test")
@@ -79,7 +79,7 @@ async fn a_wrong_secret_names_both_settings(kind: Kind) {
 async fn a_domain_that_the_server_does_not_know_names_what_to_add(kind: Kind) {
     let cluster = server(kind).await;
     let unknown = |s: &mut Settings| s.global_host = "unknown.test".to_owned();
-    // ejabberd says no more than that it does not let us in.
+    // ejabberd reports only that the gateway is not authorized.
     let (reason, setting) = match kind {
         Kind::Prosody => ("host_unknown", "Component \"unknown.test\""),
         Kind::Ejabberd => ("not_authorized", "unknown.test is not among its `hosts`"),
@@ -95,7 +95,7 @@ async fn a_domain_that_the_server_itself_has_is_told_about(kind: Kind) {
         .its_server(kind);
     let cluster = match kind {
         Kind::Prosody => cluster.its_prosody(|server| server.more("VirtualHost \"accounts.test\"")),
-        // It can be told to let it in; its own counts more.
+        // ejabberd can be configured to accept the domain; its own domain takes precedence.
         Kind::Ejabberd => cluster.its_ejabberd(|server| {
             let server = server.option("hosts", json!(["dc1.test", OTHER]));
             server.service(OTHER, SECRET)

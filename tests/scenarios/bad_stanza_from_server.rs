@@ -1,4 +1,4 @@
-//! One bad stanza from the server never ends the stream.
+//! A bad stanza from the server never ends the stream.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};

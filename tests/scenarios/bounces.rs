@@ -1,4 +1,4 @@
-//! A stanza whose recipient nobody is known to have waits for it, in order.
+//! A stanza to a recipient without a known host is held until the recipient appears, in order.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ crate::on_redis!(
     a_retry_asks_for_every_address_in_the_line,
 );
 
-/// A retry would come too late for any test.
+/// A retry interval that exceeds the duration of any test.
 const NO_RETRY: &str = "bounce.resend_after_ms = 3600000\n";
 
 impl Side {
@@ -85,7 +85,7 @@ async fn a_word_from_the_recipient_releases_at_once(backend: Backend) {
     cluster
         .until_claimed("carol@example.test", Some("dc2.test"))
         .await;
-    // Dave is nobody's either: carol's message waits at the far side.
+    // Dave has no known host either: carol's message is held at the far side.
     flood.far.say("carol", "alice", "hello");
     assert_eq!(body(&flood.near.hear().await).as_deref(), Some("hello"));
     assert_eq!(flood.far.hear_all(1).await["alice"], ["0"]);
@@ -100,7 +100,8 @@ async fn a_later_message_that_finds_the_way_takes_the_earlier_ones_along(backend
         flood.near.say("alice", "carol", "1");
         flood.until_held(2.0).await;
         flood.far.online(&flood.cluster, "carol").await;
-        // The table was asked a moment ago: the first to come may be too early.
+        // The table was queried a moment ago, so the first message may arrive before the next
+        // query.
         let mut said = 2;
         while flood.near.forwarded().await < 3.0 {
             flood.near.say("alice", "carol", &said.to_string());
@@ -117,7 +118,7 @@ async fn a_retry_asks_for_every_address_in_the_line(backend: Backend) {
         "bounce.resend_after_ms = 500\nbounce.max_retries = 1\n",
     )
     .await;
-    // She is nowhere, says the cache, by each of these names.
+    // The cache has a negative entry for each of these names.
     for resource in ["", "/x", "/y"] {
         flood.near.stream.send(&format!(
             "<message from='alice@dc1.test/r' to='carol@example.test{resource}' id='m'>\
@@ -138,7 +139,7 @@ async fn a_retry_asks_for_every_address_in_the_line(backend: Backend) {
     flood.assert_over().await;
 }
 
-/// In Redis, where her home can be moved by hand.
+/// On Redis, where the test can change her home by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_host_counts_its_own_retries_and_counts_them_on() {
     let config = "bounce.resend_after_ms = 400\nbounce.max_retries = 2\n";
@@ -149,13 +150,13 @@ async fn each_host_counts_its_own_retries_and_counts_them_on() {
     flood.near.say("alice", "carol", "0");
     far.until_metric("strait_stanzas_held", &[], |n| n == 1.0)
         .await;
-    // From here it comes back to where it has been.
+    // From this host the stanza returns to a host that it has passed.
     flood.cluster.redis.set(home, "dc1.test").await;
     let message = flood.near.hear().await;
     assert_eq!(message.attr("to"), Some("carol@dc1.test"));
 
-    // At each host: the first look, and one before each of two retries; and
-    // here once more on its return.
+    // Each host looks up once at first and once before each of two retries; this host once more
+    // on the stanza's return.
     assert_eq!(near.look_ups().await, 4.0);
     assert_eq!(far.look_ups().await, 3.0);
     flood.assert_over().await;
@@ -169,10 +170,10 @@ async fn after_max_retries_the_local_server_gets_it(backend: Backend) {
         flood.near.say("alice", "carol", "0");
         let message = flood.near.hear().await;
         assert_eq!(message.attr("to"), Some("carol@dc1.test"));
-        // The first look, and one before each retry.
+        // One look-up at first, and one before each retry.
         assert_eq!(flood.near.gateway.look_ups().await, look_ups);
         if look_ups > 1.0 {
-            // Two waits of 20 and 40 ms, less a quarter.
+            // Two waits of 20 and 40 ms, minus a quarter.
             assert!(start.elapsed() >= Duration::from_millis(45));
         }
         flood.assert_over().await;

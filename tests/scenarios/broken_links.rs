@@ -1,5 +1,4 @@
-//! Links break all the time, peers die: nothing is lost, nothing comes twice,
-//! everything comes in order.
+//! Links break repeatedly and peers die: no message is lost, duplicated or reordered.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +30,7 @@ async fn links_cut_twice_a_second_lose_and_double_nothing(backend: Backend) {
             }
         }
     });
-    // Spread over the cuts, in small bursts.
+    // The messages are spread over the cuts, in small bursts.
     for burst in numbers(COUNT).chunks(50) {
         for text in burst {
             flood.near.say("alice", "bob", text);
@@ -69,8 +68,8 @@ async fn a_peer_killed_in_the_middle_loses_nothing(backend: Backend) {
     let rest = before.inbox().pending();
     heard.extend(rest.iter().filter_map(body));
 
-    // What the server had accepted and the gateway had not acknowledged yet
-    // comes again: the only duplicates there may be.
+    // Messages that the server had accepted and the gateway had not acknowledged yet are sent
+    // again: the only permitted duplicates.
     let mut after = Vec::new();
     while after
         .last()
@@ -97,7 +96,7 @@ async fn a_frozen_peer_delays_nobody_else_and_its_senders_are_told(backend: Back
     flood.near.gateway.until_linked("dc3.test").await;
 
     flood.far.gateway.process.freeze();
-    // More than the socket and the queue take together.
+    // The messages are larger than the socket and the queue together can hold.
     let text = "x".repeat(8000);
     for n in 0..1500 {
         flood.near.say("alice", "bob", &format!("{n} {text}"));
@@ -120,13 +119,13 @@ async fn a_frozen_peer_delays_nobody_else_and_its_senders_are_told(backend: Back
     flood.far.gateway.process.thaw();
     flood.near.gateway.until_settled().await;
     flood.far.gateway.until_settled().await;
-    // What a link has just given back is not settled, and on its way.
+    // Messages that a link has just returned are neither settled nor in flight.
     until("1500 to be told or served", async || {
         let errors = flood.near.stream.inbox().pending();
         let errors = errors.iter().filter(|s| s.attr("type") == Some("error"));
         let arrived = flood.far.stream.inbox().pending();
         let arrived = arrived.iter().filter_map(body).count();
-        // The first is not pending any more.
+        // The first message is not pending any more.
         let told = 1 + errors.count();
         let all = told + arrived >= 1500;
         all.then_some(())

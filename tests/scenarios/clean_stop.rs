@@ -1,4 +1,4 @@
-//! SIGTERM: what is under way is delivered, the stream is closed, exit code 0.
+//! SIGTERM: stanzas in flight are delivered, the stream is closed, the exit code is 0.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, SECRET};

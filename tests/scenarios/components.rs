@@ -27,7 +27,7 @@ crate::on_two_ejabberds!(
 
 const BOT: &str = "bot.example.test";
 
-/// Two datacenters; a component at the first is for all.
+/// Two datacenters; the first offers a component to all.
 async fn with_bot(pair: impl Into<Pair>, config: &str) -> Cluster {
     let Pair { backend, kinds } = pair.into();
     let cluster = Cluster::on(backend)
@@ -45,7 +45,7 @@ async fn with_bot(pair: impl Into<Pair>, config: &str) -> Cluster {
     cluster
 }
 
-/// Says `text` to the component and gets an error: its condition.
+/// Sends `text` to the component; returns the condition of the error.
 async fn error_for(client: &Client, text: &str) -> String {
     let id = client.chat(BOT, text).await;
     let answer = client
@@ -71,7 +71,7 @@ async fn component_on_one_host(pair: impl Into<Pair>) {
     bob.expect_chat(BOT, "hello bob").await;
     bot.say("bob@example.test", "hello whoever you are").await;
     bob.expect_chat(BOT, "hello whoever you are").await;
-    // At home they meet at their own server, under its addresses.
+    // In her own datacenter, the two meet at their own server, under its addresses.
     alice.chat(BOT, "hello neighbour").await;
     bot.expect("alice@dc1.test/a1", "hello neighbour").await;
     bot.say("alice@dc1.test/a1", "hello alice").await;
@@ -94,7 +94,7 @@ async fn component_on_one_host(pair: impl Into<Pair>) {
     cluster.assert_balanced().await;
 }
 
-/// A component at each datacenter, of one name or of two at home.
+/// A component at each datacenter, with one local name or two.
 async fn speak(pair: impl Into<Pair>, locals: [Option<&'static str>; 2]) {
     const NAMES: [&str; 2] = ["left.example.test", "right.example.test"];
     let Pair { backend, kinds } = pair.into();
@@ -153,7 +153,7 @@ async fn component_disconnect(backend: Backend) {
     bob.chat(BOT, "are you there").await;
     bot.expect("bob@example.test/b1", "are you there").await;
 
-    // It is still configured: its server knows best, and answers for it.
+    // The component is still configured, so its server is responsible, and answers for it.
     bot.close().await;
     assert_eq!(error_for(&bob, "and now").await, "remote-server-timeout");
 
@@ -175,7 +175,7 @@ async fn component_unregister(backend: Backend) {
     hosting.restart().await;
     cluster.until_ready().await;
     assert_eq!(error_for(&bob, "and now").await, "service-unavailable");
-    // The stream is still there: it may come back.
+    // The stream is still open: the component may come back.
     cluster.dc("dc2.test").gateway.until_attached(BOT).await;
     cluster.assert_balanced().await;
 }
@@ -192,14 +192,14 @@ async fn a_service_that_is_gone_for_long_loses_its_stream(backend: Backend) {
     let metrics = gateway.metrics().await.expect("metrics");
     let attached = metrics.get("strait_component_attached", &[("domain", BOT)]);
     assert_eq!(attached, None);
-    // Now it is for the server to say that it can't reach its component.
+    // Now the server is responsible for reporting that its component is unreachable.
     assert_eq!(error_for(&bob, "and now").await, "remote-server-timeout");
     let (status, ready) = gateway.get("/readyz").await.expect("an answer");
     assert!(status == 200 && !ready.contains(BOT), "{ready}");
     cluster.assert_balanced().await;
 }
 
-/// In Redis, which can be made to forget.
+/// On Redis, where the test can delete entries.
 #[tokio::test(flavor = "multi_thread")]
 async fn update_senders_host_by_service() {
     let cluster = with_bot(Backend::Redis, "cache.jid_lifetime_seconds = 600").await;
@@ -214,7 +214,7 @@ async fn update_senders_host_by_service() {
         redis.delete(&format!("{{{jid}}}#claims")).await;
     }
     redis.delete("{bob@example.test}#home").await;
-    // The table does not know him. What he sends tells where he is.
+    // The table has no entry for him. His message shows his host.
     bob.chat(BOT, "do you know me").await;
     bot.expect("bob@example.test/b1", "do you know me").await;
     bot.say("bob@example.test/b1", "now I do").await;

@@ -1,5 +1,5 @@
-//! Links to a host: how many, to where, and in which order what comes over
-//! them arrives. Cases of mod_global_distrib's own suite have its names.
+//! Links to a host: their number, their endpoints, and the order of stanzas over them. Cases of
+//! mod_global_distrib's own suite have its names.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ async fn in_order_messages_on_multiple_connections_with_bounce(backend: Backend)
     let flood = Flood::start_on(backend, config).await;
     let texts = numbers(300);
     all_say(&flood, &texts[..100]);
-    // Nobody has Bob for a moment; then the far side has him again.
+    // No host claims Bob for a moment; then the far side claims him again.
     let gone = "<presence type='unavailable' from='bob@dc2.test/r' to='example.test'/>";
     flood.far.stream.send(gone);
     flood.cluster.until_claimed("bob@example.test", None).await;
@@ -126,7 +126,7 @@ async fn disable_endpoint_on_refresh(backend: Backend) {
         .gateway
         .until_metric(UP, &TO_FAR, |up| up == 1.0)
         .await;
-    // The closed connection is forgotten, not redialled.
+    // The closed connection is removed and not dialled again.
     if backend == Backend::Redis {
         let left = flood.cluster.redis.hash("dc2.test#{nodes}").await;
         assert_eq!(left.len(), 1, "{left:?}");
@@ -141,7 +141,8 @@ async fn closed_connection_is_removed_from_disabled(backend: Backend) {
     let mut second = Side::start_node(&flood.cluster, "dc2.test", "n2", config).await;
     let near = &flood.near.gateway;
     near.until_metric(UP, &TO_FAR, |up| up == 2.0).await;
-    // It can't retire: its endpoint is known until its entry has expired.
+    // A killed node cannot retire its endpoint, which stays known until the registry entry has
+    // expired.
     second.gateway.process.kill9().await;
     near.until_metric(UP, &TO_FAR, |up| up == 1.0).await;
     near.until_logged("connections to endpoints that are gone are closed")
@@ -150,12 +151,12 @@ async fn closed_connection_is_removed_from_disabled(backend: Backend) {
     all_arrive_in_order(&flood, 20).await;
 }
 
-/// In Redis: without it, who is known to be somewhere is known over a link.
+/// On Redis: without a database, a session's host is known only over a link to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn wait_for_connection() {
     let cluster = Cluster::on(Backend::Redis).prepare().await;
     let near = Side::start(&cluster, "dc1.test", "").await;
-    // The table knows Bob's host before any link to it stands.
+    // The table has Bob's host before there is any link to it.
     for key in ["bob@example.test", "bob@example.test/r"] {
         cluster.redis.set(key, "dc2.test").await;
     }
@@ -171,7 +172,8 @@ async fn wait_for_connection() {
 async fn advertised_endpoints_override_endpoints(backend: Backend) {
     let cluster = Cluster::on(backend).prepare().await;
     let near = Side::start(&cluster, "dc1.test", "").await;
-    // A name, for the dialler to resolve, and nothing of the address listened on.
+    // The announced address is a name for the dialler to resolve, unrelated to the address
+    // listened on.
     let server = FakeServer::start().await;
     let mut settings = cluster.settings("dc2.test");
     settings.server = server.address();
@@ -193,7 +195,7 @@ async fn advertised_endpoints_override_endpoints(backend: Backend) {
 async fn host_refreshing(backend: Backend) {
     let flood = Flood::start_on(backend, &backend.times(3, 1)).await;
     let mut third = Side::start(&flood.cluster, "dc3.test", &backend.times(3, 1)).await;
-    // A new datacenter is found without a restart, a dead one forgotten.
+    // A new datacenter is discovered without a restart, and a dead one removed.
     flood.near.gateway.until_linked("dc3.test").await;
     third.gateway.process.kill9().await;
     flood

@@ -1,5 +1,5 @@
-//! A datacenter, its server or its gateway goes away and comes back: what
-//! contacts elsewhere see meanwhile, and after.
+//! A datacenter, its server or its gateway is offline for a while: the presence that remote
+//! contacts receive meanwhile, and after.
 
 use crate::support::cable::Cable;
 use crate::support::client::{Client, befriend};
@@ -47,10 +47,10 @@ const ALICE: &str = "alice@example.test";
 const BOB: &str = "bob@example.test";
 const CAROL: &str = "carol@example.test";
 
-/// The grace time is short, so that the tests are.
+/// A short grace time, so that the tests are short.
 const SHORT: &str = "presence.unavailable_after = 2\n";
 
-/// Alice in the first datacenter, bob in the second: friends.
+/// Alice in the first datacenter, bob in the second, with mutual subscriptions.
 async fn friends(cluster: &Cluster) -> (Client, Client) {
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
@@ -58,20 +58,20 @@ async fn friends(cluster: &Cluster) -> (Client, Client) {
     for (user, host) in [(ALICE, "dc1.test"), (BOB, "dc2.test")] {
         cluster.until_claimed(user, Some(host)).await;
     }
-    // What is still on its way is not what happens next.
+    // Stanzas still in flight must not be counted as new.
     cluster.dc("dc1.test").gateway.until_settled().await;
     cluster.dc("dc2.test").gateway.until_settled().await;
     (alice, bob)
 }
 
-/// How often `client` was told so far that `jid` is gone.
+/// The number of unavailable presences from `jid` that `client` has received.
 fn times_gone(client: &Client, jid: &str) -> usize {
     presences(client, jid)
         .filter(|raw| has(raw, "type", "unavailable"))
         .count()
 }
 
-/// How often `client` was told so far that `jid` is there.
+/// The number of available presences from `jid` that `client` has received.
 fn times_there(client: &Client, jid: &str) -> usize {
     presences(client, jid)
         .filter(|raw| !raw.contains(" type="))
@@ -99,7 +99,7 @@ async fn expect_show(client: &Client, from: &str, show: &str) {
         .await;
 }
 
-/// What alice and bob were shown of each other so far: more of it is news.
+/// The presence that alice and bob have received of each other so far: any more is new.
 struct Seen<'a> {
     alice: &'a Client,
     bob: &'a Client,
@@ -119,7 +119,7 @@ impl<'a> Seen<'a> {
         )
     }
 
-    /// Waits until each is shown the other again.
+    /// Waits until each receives the other's presence again.
     async fn each_other_again(self) {
         until("both to be shown each other again", async || {
             let now = Self::count(self.alice, self.bob);
@@ -132,8 +132,8 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// Waits until the gateway of `host`, which knew nothing, knows what alice and
-/// bob were shown of each other: two sessions, and that one may be asked for.
+/// Waits until the gateway of `host`, which lost its presence table, has the records of alice and
+/// bob again: two sessions, and one that may be probed.
 async fn until_known_again(cluster: &Cluster, host: &str) {
     let gateway = &cluster.dc(host).gateway;
     gateway
@@ -141,7 +141,7 @@ async fn until_known_again(cluster: &Cluster, host: &str) {
         .await;
 }
 
-/// What is to be true in the end, however it came.
+/// Checks the final state, whatever the path to it.
 async fn assert_end(cluster: &Cluster) {
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
@@ -181,7 +181,7 @@ async fn gateway_goes_and_returns(pair: impl Into<Pair>, killed: bool) {
 }
 
 async fn a_gateway_that_is_back_soon_is_not_noticed(pair: impl Into<Pair>) {
-    // The default: far more than a restart takes.
+    // The default grace time, far more than a restart takes.
     let mut cluster = Cluster::of(pair).start().await;
     let (alice, bob) = friends(&cluster).await;
     let seen = Seen::by(&alice, &bob);
@@ -196,7 +196,7 @@ async fn a_gateway_that_is_back_soon_is_not_noticed(pair: impl Into<Pair>) {
     assert_eq!(times_gone(&bob, "alice@example.test/r1"), 0);
     assert_eq!(times_gone(&alice, "bob@example.test/b1"), 0);
 
-    // But whoever is gone when it is back, is.
+    // A contact who is offline after the restart is reported offline.
     cluster.dc_mut("dc1.test").gateway.process.kill9().await;
     alice.close().await;
     cluster.dc_mut("dc1.test").gateway.start().await;
@@ -212,7 +212,7 @@ async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(pair: impl
     let (alice, bob) = friends(&cluster).await;
     let carol = cluster.login("carol", "dc2.test", "c1").await;
     befriend(&alice, ALICE, &carol, CAROL).await;
-    // Dave, too, who is not online when it happens.
+    // Dave has a subscription, too, and is not online when it happens.
     let dave = cluster.login("dave", "dc1.test", "d1").await;
     befriend(&dave, "dave@example.test", &bob, BOB).await;
     dave.close().await;
@@ -227,7 +227,7 @@ async fn what_changes_while_a_gateway_is_away_is_seen_when_it_is_back(pair: impl
     carol.close().await;
     let dave = cluster.login("dave", "dc1.test", "d2").await;
     let refused = [("reason", "timeout")];
-    // Bob's presence and carol's, to alice.
+    // Bob's presence and carol's, both to alice.
     let gateway = &cluster.dc("dc2.test").gateway;
     gateway
         .until_metric("strait_stanzas_refused_total", &refused, |n| n >= 2.0)
@@ -373,13 +373,13 @@ async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(pair: imp
     cluster.dc_mut("dc1.test").gateway.process.kill9().await;
     bobby.see_leave("ally").await;
     let own = bobby.see_leave("bobby").await;
-    // By which clients know that it was the service, and join again.
+    // By this status, clients recognise that the service ended, and join again.
     assert!(
         has_status(&own, "110") && has_status(&own, "332"),
         "{own:?}"
     );
     cluster.dc_mut("dc1.test").gateway.start().await;
-    // The room had not noticed.
+    // The room had not noticed his absence.
     ally.see_leave("bobby").await;
     cluster
         .dc("dc2.test")
@@ -398,7 +398,8 @@ async fn who_is_in_a_room_of_a_lost_datacenter_is_told_to_have_left_it(pair: imp
     assert_end(&cluster).await;
 }
 
-/// Bob sees alice, and she does not see him: nothing of his ever goes to her.
+/// Bob receives alice's presence, and she does not receive his: none of his stanzas ever goes to
+/// her.
 async fn who_only_watches_is_told_too(pair: impl Into<Pair>) {
     let (mut cluster, alice, bob) = Cluster::of(pair).config(SHORT).two_users().await;
     bob.befriend(BOB, &alice, ALICE).await;
@@ -425,7 +426,7 @@ async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(pair: i
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let phone = cluster.login("alice", "dc1.test", "r1").await;
     befriend(&phone, ALICE, &bob, BOB).await;
-    // With a roster of her own there, as the accounts are not shared here.
+    // Her roster there is separate, as the accounts are not shared here.
     let desk = cluster.login("alice", "dc3.test", "r3").await;
     desk.subscribe(BOB).await;
     desk.expect_presence(BOB, Some("subscribed")).await;
@@ -448,8 +449,8 @@ async fn who_is_online_in_two_datacenters_is_gone_from_the_lost_one_only(pair: i
     assert_end(&cluster).await;
 }
 
-/// Clients are often quicker than the gateway to find a server that is back: what
-/// their server sends then reaches nobody.
+/// Clients often reconnect to a restarted server sooner than the gateway does: presence that
+/// their server sends before that is lost.
 async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(pair: impl Into<Pair>) {
     let mut cluster = Cluster::of(pair).start().await;
     let (alice, bob) = friends(&cluster).await;
@@ -460,13 +461,14 @@ async fn who_logs_in_before_the_gateway_is_back_sees_and_is_seen(pair: impl Into
     bob.expect_presence("dave@example.test/d1", Some("unavailable"))
         .await;
 
-    // They have asked each other already: that would put things right by chance.
+    // The sessions have probed each other already; a later probe would repair the presence by
+    // chance.
     for host in ["dc1.test", "dc2.test"] {
         let gateway = &cluster.dc(host).gateway;
         gateway.until_logged("presence is synchronized").await;
         gateway.until_settled().await;
     }
-    // It can't attach before it is thawed.
+    // The gateway cannot attach before it is thawed.
     cluster.dc("dc1.test").gateway.process.freeze();
     cluster.dc("dc1.test").server.until_saved().await;
     cluster.dc_mut("dc1.test").server.kill9().await;

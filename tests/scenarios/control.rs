@@ -1,4 +1,4 @@
-//! The control component: who says nothing to the gateway is found all the same.
+//! The control component: the gateway discovers sessions that send it no presence.
 
 use serde_json::Value;
 
@@ -40,7 +40,7 @@ crate::on_two_ejabberds!(
 
 const LISTS: &str = "strait_control_lists_total";
 
-/// The source of lists that this server has, when it works.
+/// The server's source of lists, in working order.
 fn ok(pair: Pair) -> [(&'static str, &'static str); 2] {
     [("source", list_of(pair)), ("outcome", "ok")]
 }
@@ -53,7 +53,7 @@ fn list_of(pair: Pair) -> &'static str {
     }
 }
 
-/// One datacenter whose users' presence goes nowhere by itself.
+/// One datacenter with users whose presence is not sent to the gateway.
 fn silent(pair: Pair, config: &str) -> Builder {
     Cluster::on(pair.backend)
         .datacenter("dc1.test")
@@ -63,7 +63,7 @@ fn silent(pair: Pair, config: &str) -> Builder {
         .its_config(config)
 }
 
-/// Waits until two lists were asked for after now, and read.
+/// Waits until two lists were requested after this call, and read.
 async fn two_lists(gateway: &Gateway, pair: Pair) {
     let ok = ok(pair);
     let before = gateway.metric(LISTS, &ok).await;
@@ -102,7 +102,7 @@ async fn a_session_without_presence_is_claimed_and_reaped(pair: impl Into<Pair>)
     cluster.assert_balanced().await;
 }
 
-/// Of which ejabberd says nothing to who sees all presence.
+/// ejabberd sends no presence about it to a watcher of all presence.
 async fn a_lost_connection_is_claimed_no_more(pair: impl Into<Pair>) {
     let cluster = silent(pair.into(), "").start().await;
     let alice = cluster.login("alice", "dc1.test", "r").await;
@@ -217,7 +217,7 @@ async fn what_is_used_is_told_and_its_stream_has_its_own_line(pair: impl Into<Pa
     let (code, ready) = gateway.get("/readyz").await.expect("readiness");
     assert_eq!(code, 200, "{ready}");
     assert!(ready.contains("control gwctl.dc1.test: ok\n"), "{ready}");
-    // The list may be there before the server has named itself.
+    // The list may arrive before the server has reported its name.
     let status = until("the server to be named", async || {
         let status = status(gateway).await;
         let named = status["sources"]["server"] == pair.kinds[0].name();

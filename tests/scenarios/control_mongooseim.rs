@@ -1,4 +1,4 @@
-//! MongooseIM tells who is online over HTTP; its admin interface is a stand-in here.
+//! MongooseIM lists its sessions over HTTP; its admin interface is a stand-in here.
 
 use serde_json::Value;
 

@@ -1,12 +1,12 @@
-//! A message to a user who is online in several datacenters goes to each of
-//! them: once, and its sender hears of an error only if it arrived nowhere.
+//! A message to a user who is online in several datacenters is sent to each of them, once; its
+//! sender receives an error only if it was delivered nowhere.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-// Where look-ups are cached, so that a copy goes to a host that the user has left.
+// On a backend with cached look-ups, so that a copy goes to a host that the user has left.
 crate::on_redis!(
     a_copy_that_comes_back_is_not_handed_over_again,
     a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again,
@@ -20,7 +20,7 @@ crate::on_mesh!(
     what_waits_for_a_datacenter_that_is_gone_follows_a_user_who_turns_up_elsewhere,
 );
 
-/// What is cached once stays cached.
+/// Cached entries do not expire during a test.
 const LONG: &str = "cache.jid_lifetime_seconds = 600\n";
 
 impl Side {
@@ -41,7 +41,7 @@ impl Side {
         cluster.until_claimed(&jid, None).await;
     }
 
-    /// The server has nobody for `message`.
+    /// The server refuses `message`, because it has no such session.
     fn refuse(&self, message: &minidom::Element) {
         let host = self.gateway.host();
         let attribute = |name| message.attr(name).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Side {
             .await;
     }
 
-    /// How many errors the server was handed so far.
+    /// The number of errors that the server has received so far.
     fn errors(&self) -> usize {
         let pending = self.stream.inbox().pending();
         let errors = pending.iter().filter(|s| s.attr("type") == Some("error"));
@@ -76,7 +76,7 @@ impl Side {
 }
 
 impl Flood {
-    /// Carol is at both, and the near gateway knows; alice writes there.
+    /// Carol is at both hosts, and the near gateway has both claims; alice writes there.
     async fn carol_is_at_both(backend: Backend) -> Self {
         let flood = Self::start_on(backend, LONG).await;
         flood.near.comes(&flood.cluster, "carol").await;
@@ -98,7 +98,7 @@ async fn a_copy_that_comes_back_is_not_handed_over_again(backend: Backend) {
     flood.assert_over().await;
     let more = flood.near.stream.inbox().pending();
     assert!(more.iter().all(|s| s.name() != "message"), "{more:?}");
-    // Nobody but us was told that it did not find her at the far side.
+    // The error from the far side, where she was not found, went to the test only.
     assert_eq!(flood.near.errors(), 0);
 }
 
@@ -120,10 +120,10 @@ async fn a_copy_that_goes_on_to_where_another_went_is_not_handed_over_again(back
     let once = third.hear().await;
     assert_eq!(body(&once).as_deref(), Some("once"));
     third.until_absorbed("copy", 1.0).await;
-    // That copy did not arrive, for all that its sender's gateway knows.
+    // As far as its sender's gateway can know, that copy was not delivered.
     flood.near.until_absorbed("error", 1.0).await;
 
-    // So if the one that did is refused, the sender is told.
+    // A refusal of the delivered copy therefore reaches the sender.
     third.refuse(&once);
     let error = flood.near.hear().await;
     assert_eq!(error.attr("type"), Some("error"));
@@ -166,7 +166,7 @@ async fn of_several_errors_the_sender_hears_one(backend: Backend) {
     flood.assert_over().await;
     assert_eq!(flood.near.errors(), 0, "only one");
 
-    // What goes to one host only comes back as ever.
+    // An error about a message to one host only is returned as usual.
     flood.near.say("alice", "bob", "to one");
     flood.far.refuse(&flood.far.hear().await);
     let error = flood.near.hear().await;
@@ -208,7 +208,7 @@ async fn a_frozen_datacenter_does_not_hold_up_the_copies_for_others(backend: Bac
     let held = "strait_stanzas_held";
     let padding = "x".repeat(8000);
     let mut said = Vec::new();
-    // A few more than the way to the frozen one takes.
+    // A few more than fit on the connection to the frozen one.
     while flood.near.gateway.metric(held, &[]).await < 3.0 {
         let text = format!("{} {padding}", said.len());
         flood.near.say("alice", "carol", &text);

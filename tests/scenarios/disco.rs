@@ -1,4 +1,4 @@
-//! What the shared domain lists (XEP-0030): the services of all datacenters.
+//! The items of the shared domain (XEP-0030): the services of all datacenters.
 //! Cases of mod_global_distrib's own suite have its names.
 
 use minidom::Element;
@@ -22,7 +22,7 @@ crate::on_redis!(services_come_and_go_without_a_restart_of_the_others,);
 const BOT: &str = "bot.example.test";
 const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
 
-/// The JIDs of the items in an answer.
+/// The JIDs of the items in a result.
 fn listed(answer: &Element) -> Vec<String> {
     assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
     let query = child(answer, "query").unwrap_or_else(|| panic!("{answer:?}"));
@@ -30,12 +30,12 @@ fn listed(answer: &Element) -> Vec<String> {
     jids.map(str::to_owned).collect()
 }
 
-/// What a user finds under the shared domain.
+/// The items that a user receives from the shared domain.
 async fn items(client: &Client) -> Vec<String> {
     listed(&client.iq(Some(GLOBAL), "get", ITEMS).await)
 }
 
-/// What a component finds there.
+/// The items that a component receives from the shared domain.
 async fn items_for(component: &Component) -> Vec<String> {
     component
         .send(&format!(
@@ -100,7 +100,7 @@ async fn hidden_component_disco_in_different_region(backend: Backend) {
     let cluster = with_hidden_bot(backend).await;
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
-    // Her gateway lets users see what is hidden, and his does not.
+    // Her gateway shows hidden services to users, and his does not.
     assert_eq!(items(&alice).await, [BOT, "other.example.test"]);
     assert_eq!(items(&bob).await, ["other.example.test"]);
 
@@ -109,7 +109,7 @@ async fn hidden_component_disco_in_different_region(backend: Backend) {
     for component in [&bot, &other] {
         assert_eq!(items_for(component).await, [BOT, "other.example.test"]);
     }
-    // Who knows it can use it.
+    // A user who knows its address can use it.
     bob.chat(BOT, "found you").await;
     bot.expect("bob@example.test/b1", "found you").await;
     cluster.assert_no_leaks();
@@ -122,13 +122,13 @@ async fn services_come_and_go_without_a_restart_of_the_others(backend: Backend) 
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     assert_eq!(items(&bob).await, [""; 0]);
 
-    // Of a datacenter that was there already.
+    // The service of a datacenter that existed before.
     let hosting = &mut cluster.dc_mut("dc1.test").gateway;
     hosting.reconfigure(&format!("services = [{{ domain = '{ROOMS}' }}]"));
     hosting.restart().await;
     until_listed(&bob, &[ROOMS]).await;
 
-    // Of a new one, which dies.
+    // The service of a new datacenter, which dies.
     let more = format!("{often}[[services]]\ndomain = '{BOT}'\n");
     let (server, mut third) = cluster.join_with_fake_server("dc3.test", &more).await;
     let _stream = server.attach(SECRET).await;
@@ -148,7 +148,7 @@ async fn services_come_and_go_without_a_restart_of_the_others(backend: Backend) 
     cluster.dc("dc2.test").gateway.assert_balanced().await;
 }
 
-/// What a gateway keeps itself nobody empties.
+/// On Redis, because the table of the gateways themselves cannot be emptied from outside.
 #[tokio::test(flavor = "multi_thread")]
 async fn services_outlive_a_redis_that_was_emptied() {
     let cluster = with_hidden_bot(Backend::Redis).await;

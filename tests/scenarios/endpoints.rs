@@ -1,4 +1,4 @@
-//! Where a node is reached: nowhere, over IPv6, at several addresses.
+//! Endpoints of a node: none, over IPv6, several addresses.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ async fn a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer(ba
     near.say("alice", "bob", "hello");
     assert_eq!(body(&far.hear().await).as_deref(), Some("hello"));
     far.say("bob", "alice", "hello yourself");
-    // Where she is was told by her message.
+    // Her message has announced her host.
     let error = far
         .stream
         .until("an error", |s| s.attr("type") == Some("error"))
@@ -43,7 +43,7 @@ async fn a_gateway_without_endpoints_sends_and_is_told_that_nobody_can_answer(ba
         String::from(&error).contains("remote-server-timeout"),
         "{error:?}"
     );
-    // That it can't be dialled is no defect of this one.
+    // A gateway that cannot be dialled is ready nevertheless.
     far.gateway.until_ready().await;
     for side in [near, far] {
         side.gateway.until_settled().await;
@@ -117,14 +117,14 @@ async fn a_dead_endpoint_of_several_is_told_once_and_does_no_harm(backend: Backe
         flood.near.say("alice", "bob", &text);
     }
     assert_eq!(flood.far.hear_all(100).await["alice"], numbers(100));
-    // Each of the 20 has tried many times by now, and says so when debugging.
+    // Each of the 20 has dialled many times by now; only the debug level logs each attempt.
     let attempt = "Connection refused";
     flood.near.gateway.until_logged_times(attempt, 40).await;
     let log = flood.near.gateway.log();
     let loud = log
         .lines()
         .filter(|line| line.contains("WARN") && line.contains(attempt));
-    // Without a database the table is asked for there, too.
+    // Without a database, the table is requested from the endpoint too.
     let once_each = match backend {
         Backend::Redis => 1,
         Backend::Mesh => 2,

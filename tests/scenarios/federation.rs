@@ -19,10 +19,10 @@ crate::on_mesh!(
 crate::on_two_ejabberds!(a_server_that_checks_senders_is_found_out_and_harms_nobody,);
 
 const ON: &str = "component.foreign_from = true";
-/// Over what the snippet says for that.
+/// Overrides the snippet's value.
 const CHECKS: &str = "validate_from_addresses = true";
 
-/// dc1 and dc2 of the shared domain, whose DNS names dc1, and eve's own server.
+/// dc1 and dc2 of the shared domain, with DNS for dc1, and eve's own server.
 struct World {
     cluster: Cluster,
     elsewhere: Prosody,
@@ -79,7 +79,7 @@ async fn a_federated_sender_reaches_users_in_every_datacenter_and_gets_replies(b
             .expect_chat("eve@elsewhere.test", "hello from outside")
             .await;
         assert_eq!(message.attr("from"), Some("eve@elsewhere.test/e"));
-        // The reply is the user's own server's to send, under its own name.
+        // The user's own server sends the reply, under its own name.
         client.chat("eve@elsewhere.test/e", "hello yourself").await;
         let local = format!("{user}@{host}");
         eve.expect_chat(&local, "hello yourself").await;
@@ -149,7 +149,7 @@ async fn a_server_that_checks_senders_is_found_out_and_harms_nobody(pair: impl I
         .await;
     let error = child(&error, "error").expect("an error");
     assert!(child(error, "not-allowed").is_some(), "{error:?}");
-    // The stream lives on, and carries what it may.
+    // The stream continues, and carries permitted stanzas.
     stream.send(
         "<message from='alice@dc2.test/a' to='bob@example.test' type='chat'><body>hi</body></message>",
     );
@@ -183,7 +183,7 @@ async fn a_peer_cannot_speak_for_the_servers_own_domains(backend: Backend) {
         let error = child(&error, "error").expect("an error");
         assert!(child(error, "not-allowed").is_some(), "{from}: {error:?}");
     }
-    // An error to the domain itself would go to whoever has that address.
+    // An error to the domain itself would go to any entity with that address.
     stream.send(
         "<message from='admin@dc1.test/x' to='bob@example.test' id='3'><body>x</body></message>",
     );

@@ -1,4 +1,4 @@
-//! A sender outside the shared domain is told why it may not pass.
+//! A sender outside the shared domain receives an error with the reason.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, GLOBAL, SECRET};
@@ -8,7 +8,7 @@ use crate::support::xml::child;
 crate::on_mesh!(a_federated_sender_gets_not_allowed,);
 crate::on_each_server!(a_native_service_reaches_users_in_another_datacenter,);
 
-/// A component of the server's own, which has no address under the shared domain.
+/// A component of the server itself, without an address under the shared domain.
 async fn a_native_service_reaches_users_in_another_datacenter(kind: Kind) {
     const NEWS: &str = "news.dc1.test";
     let cluster = Cluster::on(Backend::Mesh)

@@ -1,4 +1,4 @@
-//! A gateway goes away and comes back, in order or not.
+//! A gateway restarts, after a clean stop or a kill.
 
 use std::time::{Duration, Instant};
 
@@ -34,12 +34,12 @@ crate::on_two_ejabberds!(
 );
 
 const BACK: Duration = Duration::from_secs(5);
-/// What is promised holds with the default; other tests refresh more often.
+/// The bound is promised for the default; other tests refresh more often.
 const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";
 
 async fn a_restarted_gateway_finds_its_place_again(pair: impl Into<Pair>) {
     let (mut cluster, alice, bob) = Cluster::of(pair).config(DEFAULT_REFRESH).two_users().await;
-    // Whose presence has not come yet is not known to anybody.
+    // A user without presence has no session in the table yet.
     for host in ["dc1.test", "dc2.test"] {
         until_session_here(&cluster, host).await;
     }
@@ -68,7 +68,7 @@ async fn messages_to_a_killed_gateway_arrive_when_it_is_back(pair: impl Into<Pai
     alice.chat("bob@example.test", "before").await;
     bob.expect_chat("alice@example.test", "before").await;
 
-    // Else the first message is sent again: it was not acknowledged yet.
+    // Otherwise the first message is sent again, because it was not acknowledged yet.
     cluster.dc("dc1.test").gateway.until_settled().await;
     cluster.dc_mut("dc2.test").gateway.process.kill9().await;
     for n in 0..50 {
@@ -84,8 +84,8 @@ async fn messages_to_a_killed_gateway_arrive_when_it_is_back(pair: impl Into<Pai
     cluster.assert_balanced().await;
 }
 
-/// Two friends in two datacenters, who stay online and say nothing by
-/// themselves: a client does not notice that a gateway is restarted.
+/// Two friends in two datacenters, who stay online and send nothing on their own: a client does
+/// not notice the restart of a gateway.
 async fn friends(cluster: &Cluster) -> (Client, Client) {
     let alice = cluster.login("alice", "dc1.test", "r1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
@@ -127,7 +127,7 @@ async fn a_gateway_finds_its_users_again_when_something_comes_for_them(backend: 
             let sessions = cluster.dc(host).gateway.metric("strait_sessions", &[]);
             assert_eq!(sessions.await, 0.0, "nobody has said anything");
         }
-        // At once: there is no time for a retry.
+        // The delivery is immediate: there is no time for a retry.
         let start = Instant::now();
         alice.chat("bob@example.test", restart).await;
         bob.expect_chat("alice@example.test", restart).await;
@@ -135,7 +135,7 @@ async fn a_gateway_finds_its_users_again_when_something_comes_for_them(backend: 
         alice.expect_chat("bob@example.test", restart).await;
         assert!(start.elapsed() < BACK, "took {:?}", start.elapsed());
 
-        // They are known again, and will be kept.
+        // The sessions are claimed again, and the claims are refreshed.
         for (host, jid) in [
             ("dc1.test", "alice@example.test/r1"),
             ("dc2.test", "bob@example.test/b1"),
@@ -164,7 +164,7 @@ async fn users_are_found_again_even_when_their_claims_have_expired(backend: Back
     }
     cluster.dc_mut("dc2.test").gateway.start().await;
     cluster.until_ready().await;
-    // To his own datacenter, where she is new: nothing is cached.
+    // Carol logs in in his datacenter, where she is new: no look-up is cached.
     let carol = cluster.login("carol", "dc2.test", "c1").await;
     carol.chat("bob@example.test", "are you there").await;
     bob.expect_chat("carol@example.test", "are you there").await;
@@ -191,7 +191,8 @@ async fn who_says_something_after_a_restart_is_known_for_good(backend: Backend) 
         .await;
     let claim = "bob@example.test/b1";
     cluster.until_claimed(claim, Some("dc2.test")).await;
-    // By his presence, and not only by what he said: that lease would end.
+    // The claim rests on his presence and not only on his message: the lease of a message would
+    // end.
     let (said, lease) = (Instant::now(), Duration::from_secs(3));
     while said.elapsed() < lease + Duration::from_secs(1) {
         assert_eq!(cluster.claimed_by(claim).await, ["dc2.test"]);

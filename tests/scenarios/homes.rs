@@ -1,4 +1,4 @@
-//! Who has never logged in is reached where the account is.
+//! A user who has never logged in is reached at the host with the account.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::{Cluster, PASSWORD};
@@ -16,7 +16,7 @@ crate::on_redis!(a_message_to_a_user_who_never_logged_in_waits_at_the_account,);
 
 crate::on_two_ejabberds!(a_message_to_a_user_who_never_logged_in_waits_at_the_account,);
 
-/// What Prosody lacks: the list of accounts.
+/// A plugin for Prosody, which lacks a list of accounts.
 const PLUGINS: &str = concat!(
     "plugin_paths = { \"",
     env!("CARGO_MANIFEST_DIR"),

@@ -1,6 +1,5 @@
-//! A stanza is passed on from where the recipient was to where it is now, but
-//! not for ever. On Redis, whose look-ups are cached: with the mesh every gateway reads its
-//! own copy of the table.
+//! A stanza is forwarded from the recipient's former host to the present one, within its TTL. On
+//! Redis, whose look-ups are cached: with the mesh every gateway reads its own copy of the table.
 
 use crate::support::backend::Backend;
 use crate::support::flood::{Flood, Side};
@@ -11,7 +10,7 @@ crate::on_redis!(
     at_ttl_0_it_is_handled_where_it_is,
 );
 
-/// Bob has moved from dc2 to dc3, and dc1 does not know yet.
+/// Bob has moved from dc2 to dc3, and dc1 has not noticed yet.
 async fn moved(backend: Backend, config: &str) -> (Flood, Side) {
     let config = format!("cache.jid_lifetime_seconds = 600\n{config}");
     let flood = Flood::start_on(backend, &config).await;
@@ -30,7 +29,7 @@ async fn the_ttl_falls_with_each_hop(backend: Backend) {
     let (flood, third) = moved(backend, "").await;
     flood.near.say("alice", "bob", "where are you");
     assert_eq!(body(&third.hear().await).as_deref(), Some("where are you"));
-    // 4 at first, and two links crossed.
+    // The TTL is 4 at first, and the stanza crosses two links.
     let sum = "mod_global_distrib_delivered_with_ttl_value_sum";
     third.gateway.until_metric(sum, &[], |sum| sum == 2.0).await;
     let sum = flood.far.gateway.metric(sum, &[]).await;

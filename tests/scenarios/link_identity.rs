@@ -1,5 +1,5 @@
-//! A host can only speak for itself: wrong certificates and plain TCP get
-//! nothing through, and are logged and counted.
+//! A host can only act for itself: a wrong certificate or plain TCP delivers nothing, and is
+//! logged and counted.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -16,7 +16,7 @@ crate::on_mesh!(
     garbage_on_the_link_port_is_refused,
 );
 
-/// A gateway of `dc2.test` that should get nothing through to `dc1.test`.
+/// A gateway of `dc2.test` from which nothing may reach `dc1.test`.
 struct Impostor {
     gateway: Gateway,
     stream: Connection,
@@ -58,9 +58,9 @@ impl Impostor {
             .until("an answer", |s| s.attr("id") == Some("m"))
             .await;
         match backend {
-            // The table says where bob is, and no link gets there.
+            // The table has bob's host, and there is no link to it.
             Backend::Redis => assert_eq!(back.attr("type"), Some("error"), "{back:?}"),
-            // Nobody tells an impostor where bob is: it keeps him for its own.
+            // An impostor receives no session table, so it treats bob as its own.
             Backend::Mesh => assert_eq!(back.attr("to"), Some("bob@dc2.test"), "{back:?}"),
         }
         let dc1 = &cluster.dc("dc1.test").gateway;
@@ -120,7 +120,7 @@ async fn garbage_on_the_link_port_is_refused(backend: Backend) {
         .await
         .expect("connected");
     let mut answer = Vec::new();
-    // However it is closed: it is closed.
+    // The connection is closed, cleanly or not.
     let _ = stream.read_to_end(&mut answer).await;
     dc1.until_metric(
         "strait_links_refused_total",

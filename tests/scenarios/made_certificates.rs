@@ -1,4 +1,4 @@
-//! Gateways with the certificates that `strait certs` makes.
+//! Gateways with the certificates from `strait certs`.
 
 use tokio::process::Command;
 

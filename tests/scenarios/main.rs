@@ -1,4 +1,4 @@
-//! Whole datacenters: real servers, real clients, real gateways. One scenario a file.
+//! Whole datacenters: real servers, real clients, real gateways. One scenario per file.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,5 @@
-//! The session table without a database: gateways find each other, come to
-//! know the same, and say what is in the way.
+//! The session table without a database: gateways discover each other, replicate their tables,
+//! and report obstacles.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::patience::until;
 
 const HOSTS: [&str; 3] = ["dc1.test", "dc2.test", "dc3.test"];
 const REPAIRS: &str = "strait_mesh_repairs_total";
-/// `mesh.refresh_after` of these.
+/// `mesh.refresh_after` of these tests.
 const REFRESH_AFTER: Duration = Duration::from_secs(5);
 
 fn three() -> crate::support::cluster::Builder {
@@ -24,7 +24,7 @@ fn three() -> crate::support::cluster::Builder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_knows_one_peer_finds_all() {
-    // Who is learned is linked at once, not when hosts are asked for again.
+    // A discovered peer is dialled at once, not at the next `hosts_refresh_interval`.
     let mut cluster = three()
         .config("hosts_refresh_interval = 3600000\n")
         .prepare()
@@ -72,7 +72,7 @@ async fn each_gateway_is_killed_in_turn_and_all_tables_are_equal_again() {
         let back = Instant::now();
         cluster.until_tables_are_equal().await;
         assert!(back.elapsed() < REFRESH_AFTER, "{:?}", back.elapsed());
-        // What it does not know itself was put right when it came, and is counted.
+        // Entries that were missing were repaired on arrival, and the repair is counted.
         let metrics = cluster.dc(host).gateway.metrics().await.expect("metrics");
         assert!(metrics.sum(REPAIRS) >= 1.0, "{}", metrics.show(REPAIRS));
         for at in HOSTS {

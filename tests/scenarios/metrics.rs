@@ -1,5 +1,5 @@
-//! Every metric of mod_global_distrib's documentation moves, with its unit and
-//! its per-host label, and our own pass Prometheus's linter.
+//! Every metric of mod_global_distrib's documentation changes, with its unit and its per-host
+//! label, and strait's own metrics pass Prometheus's linter.
 
 use std::process::Stdio;
 
@@ -11,7 +11,7 @@ use crate::support::cluster::SECRET;
 use crate::support::flood::{Flood, Side};
 use crate::support::xml::body;
 
-// Where there is a cache to go stale, and to miss.
+// On a backend with a cache, for stale entries and misses.
 crate::on_redis!(instrumentation_events_on_one_host);
 
 crate::on_mesh!(
@@ -19,7 +19,7 @@ crate::on_mesh!(
     one_id_leads_through_the_logs_of_both_gateways,
 );
 
-/// Name, type, and whether the page says "per host".
+/// Name, type, and whether the documentation has "per host".
 const DOCUMENTED: [(&str, &str, bool); 18] = [
     ("outgoing_messages_count", "counter", true),
     ("incoming_messages_count", "counter", true),
@@ -41,7 +41,7 @@ const DOCUMENTED: [(&str, &str, bool); 18] = [
     ("bounce_queue_size", "gauge", false),
 ];
 
-/// The series of `metric` that counts, in Prometheus's text.
+/// The series of `metric` that is compared, in Prometheus's text format.
 fn series(metric: &str, kind: &str, per_host: bool) -> String {
     let suffix = if kind == "histogram" { "_count" } else { "" };
     let labels = if per_host { "{host=" } else { " " };
@@ -60,7 +60,7 @@ async fn instrumentation_events_on_one_host(backend: Backend) {
         "message_ttl = 1\nbounce.resend_after_ms = 3600000\n",
     )
     .await;
-    // Both ways, so that both ends of a link count at one gateway.
+    // Stanzas in both directions, so that both ends of a link count at one gateway.
     flood.near.online(&flood.cluster, "alice").await;
     flood.near.say("alice", "bob", "hello");
     assert_eq!(body(&flood.far.hear().await).as_deref(), Some("hello"));
@@ -69,7 +69,7 @@ async fn instrumentation_events_on_one_host(backend: Backend) {
         body(&flood.near.hear().await).as_deref(),
         Some("hello yourself")
     );
-    // One that nobody can be found for.
+    // A stanza to a recipient without a known host.
     flood.near.say("alice", "nobody", "held");
     let held = "mod_global_distrib_bounce_queue_size";
     flood
@@ -77,7 +77,7 @@ async fn instrumentation_events_on_one_host(backend: Backend) {
         .gateway
         .until_metric(held, &[], |n| n == 1.0)
         .await;
-    // One that comes with ttl 0 for a user who is elsewhere.
+    // A stanza with TTL 0 for a user on another host.
     let third = Side::start(&flood.cluster, "dc3.test", "").await;
     third.online(&flood.cluster, "carol").await;
     flood.far.gateway.until_linked("dc3.test").await;
@@ -90,15 +90,15 @@ async fn instrumentation_events_on_one_host(backend: Backend) {
         .until_claimed("carol@example.test", None)
         .await;
     flood.near.online(&flood.cluster, "carol").await;
-    // The far side still has her at dc3 in its cache, for a moment; from
-    // there it is sent on, and stops where its ttl ends.
+    // The far side still has her at dc3 in its cache, for a moment; dc3 forwards the stanza,
+    // which stops where its TTL ends.
     flood.far.say("bob", "carol", "where are you");
     third
         .gateway
         .until_metric("mod_global_distrib_stop_ttl_zero_count", &[], |n| n == 1.0)
         .await;
     let stopped = third.gateway.get("/metrics").await.expect("metrics").1;
-    // Links that break, and links that are closed.
+    // Links break, and links are closed.
     flood.far.gateway.process.kill9().await;
     let to_far = [("host", "dc2.test")];
     let gateway = &flood.near.gateway;
@@ -156,7 +156,8 @@ async fn our_own_metrics_pass_the_linter(backend: Backend) {
     let output = linter.wait_with_output().await.expect("it ends");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    // It has read them: the names that are given to us are not to its taste.
+    // The linter has read the metrics: it objects only to the names that mod_global_distrib
+    // prescribes.
     assert!(said.contains("mod_global_distrib_"), "{said}");
     let ours: Vec<_> = said
         .lines()

@@ -1,4 +1,4 @@
-//! Stanzas that ejabberd gives to somebody else, without a word, are noticed.
+//! Stanzas that ejabberd misroutes without an error are detected.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn ejabberd() -> Builder {
         .its_server(Kind::Ejabberd)
 }
 
-/// Waits until the gateway says so, everywhere where it says such things.
+/// Waits until the gateway reports it in the metric, the log and `/readyz`.
 async fn tells(gateway: &Gateway, domain: &str, parts: &[&str]) {
     gateway
         .until_metric(
@@ -57,7 +57,7 @@ async fn two_gateways_of_one_domain_tell_of_each_other_until_one_is_stopped() {
         .until_logged("no stanzas are misrouted any more")
         .await;
     first.until_ready().await;
-    // Not even the answer to a barrier is missing.
+    // No answer is missing, not even that to a barrier.
     first.until_settled().await;
     first.assert_balanced().await;
 }
@@ -76,7 +76,7 @@ async fn another_component_or_a_hung_gateway_is_noticed_by_what_is_lost() {
         "did not come back",
         "another component is attached as example.test",
     ];
-    // The missing answer to a barrier behind one of these starts the probe.
+    // The missing answer to a barrier behind one of these stanzas starts the probe.
     let traffic = async {
         loop {
             alice.chat("bob@example.test", "anyone?").await;

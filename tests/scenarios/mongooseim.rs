@@ -1,5 +1,5 @@
-//! What MongooseIM does as others don't, and what the gateway does about it. The
-//! server is a stand-in (docs/mongooseim.md).
+//! MongooseIM's specific behaviour, and the gateway's workarounds. The server is a stand-in
+//! (docs/mongooseim.md).
 
 use minidom::Element;
 use serde_json::Value;
@@ -13,17 +13,17 @@ use crate::support::mongooseim_admin::PASSWORD;
 use crate::support::server::Kind;
 use crate::support::xml::{child, children};
 
-/// What a gateway logs when its server has said who it is.
+/// The gateway's log line when its server has reported its software.
 const RECOGNISED: &str = "the server is MongooseIM";
 
 const INFO: &str = "<query xmlns='http://jabber.org/protocol/disco#info'/>";
 const ITEMS: &str = "<query xmlns='http://jabber.org/protocol/disco#items'/>";
 const CARBONS: &str = "<enable xmlns='urn:xmpp:carbons:2'/>";
 
-/// A Prosody, and a MongooseIM that is not asked who is online.
+/// A Prosody, and a MongooseIM whose sessions are not listed.
 async fn beside_prosody() -> Cluster {
     let cluster = Cluster::of([Kind::Prosody, Kind::MongooseIm])
-        // Who is asked for and offline is looked for sooner.
+        // A shorter retry, for recipients that are looked up while offline.
         .config("bounce.resend_after_ms = 5")
         .start()
         .await;
@@ -32,7 +32,7 @@ async fn beside_prosody() -> Cluster {
     cluster
 }
 
-/// A MongooseIM whose gateway asks it, and learns nothing of presence by itself.
+/// A MongooseIM whose gateway requests lists of sessions, and receives no presence.
 async fn listed(backend: Backend) -> Cluster {
     Cluster::on(backend)
         .datacenter("dc1.test")
@@ -47,7 +47,7 @@ fn query(answer: &Element) -> &Element {
     child(answer, "query").unwrap_or_else(|| panic!("{answer:?}"))
 }
 
-/// How often the client has got `text`, in copies too.
+/// The number of times the client has received `text`, copies included.
 fn times(client: &Client, text: &str) -> usize {
     let raw = client.inbox().raw();
     let body = format!("<body>{text}</body>");
@@ -65,7 +65,7 @@ async fn what_an_account_there_offers_is_said_by_the_gateway() {
         .await;
     carol.close().await;
     cluster.until_claimed("carol@example.test", None).await;
-    // Online, offline, and asked by somebody of the same server.
+    // Queries to an online user, an offline one, and one of the same server.
     for (who, whom) in [(&alice, "bob"), (&alice, "carol"), (&bob, "dave")] {
         let whom = format!("{whom}@example.test");
         let info = who.iq(Some(&whom), "get", INFO).await;
@@ -75,7 +75,7 @@ async fn what_an_account_there_offers_is_said_by_the_gateway() {
         let items = who.iq(Some(&whom), "get", ITEMS).await;
         assert_eq!(query(&items).children().count(), 0, "{items:?}");
     }
-    // The other server answers for itself.
+    // The other server answers on its own behalf.
     let info = bob.iq(Some("alice@example.test"), "get", INFO).await;
     assert!(child(&info, "error").is_some(), "{info:?}");
     cluster.assert_no_leaks();
@@ -124,7 +124,7 @@ async fn a_restarted_gateway_knows_its_server_again() {
     gateway.until_logged_times(RECOGNISED, 2).await;
     let info = alice.iq(Some("bob@example.test"), "get", INFO).await;
     query(&info);
-    // What is known of the server outlives the server's own restart.
+    // The detected server software outlives the server's own restart.
     cluster.dc_mut("dc2.test").server.restart().await;
     let gateway = &cluster.dc("dc2.test").gateway;
     gateway
@@ -269,8 +269,8 @@ async fn what_was_stored_outlives_a_kill() {
     cluster.assert_balanced().await;
 }
 
-/// The snippet without a standby says kick_old: the gateway's own dead
-/// connection must not keep it out.
+/// The snippet without a standby has kick_old: the gateway's own dead connection must not prevent
+/// it from attaching.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_takes_its_domain_back() {
     let cluster = Cluster::on(Backend::Mesh)

@@ -1,7 +1,7 @@
 //! A user moves to another datacenter in the middle of a flow of messages.
 //!
-//! Each message reaches the user in one place or the other, or was taken by the
-//! old server, and is in its archive then (docs/delivery.md).
+//! Each message reaches the user at one host or the other, or the old server has accepted it, and
+//! then its archive contains it (docs/delivery.md).
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,12 @@ crate::on_each_backend!(
 );
 
 const COUNT: usize = 300;
-/// What is sent before he is there again.
+/// Number of messages sent before he is online again.
 const BEFORE: usize = 200;
 const MAM: &str = "urn:xmpp:mam:2";
 
-/// The numbers in the bodies of messages, as they came; not those in an archive's answer.
+/// The numbers in the bodies of messages, in order of arrival; without those in an archive's
+/// answer.
 fn heard(inbox: &Inbox) -> Vec<usize> {
     let raw = inbox.raw();
     let messages = raw.iter().filter(|raw| raw.starts_with("<message"));
@@ -36,7 +37,7 @@ fn heard(inbox: &Inbox) -> Vec<usize> {
     .collect()
 }
 
-/// What the server has taken for this account (XEP-0313), live or not.
+/// The messages that the server has accepted for this account (XEP-0313), delivered or not.
 async fn archived(client: &Client) -> BTreeSet<usize> {
     let query = format!(
         "<query xmlns='{MAM}'><set xmlns='http://jabber.org/protocol/rsm'><max>1000</max></set>\
@@ -61,7 +62,7 @@ fn is_rising(numbers: impl IntoIterator<Item = usize>) -> bool {
     numbers.is_sorted_by(|a, b| a < b)
 }
 
-/// One after the other along each of two paths: the later ones took the shorter.
+/// The messages are in order on each of two paths: the later ones took the shorter path.
 fn is_in_order_along_two_paths(numbers: &[usize]) -> bool {
     (0..=COUNT).any(|first| {
         let path = |shorter| {
@@ -106,8 +107,8 @@ async fn moves(backend: Backend, kind: Kind, graceful: bool) {
         cluster.login("bob", "dc3.test", "b2").await
     };
     let ((), new) = join!(send, go);
-    // The old server may have taken all until now: it has noticed when he is
-    // claimed no more.
+    // The old server may have accepted all messages until now; it has noticed his absence when
+    // his claim has ended.
     cluster.until_claimed("bob@example.test/b1", None).await;
     for n in BEFORE..COUNT {
         alice.chat("bob@example.test", &n.to_string()).await;
@@ -120,7 +121,7 @@ async fn moves(backend: Backend, kind: Kind, graceful: bool) {
     new.sync().await;
     alice.sync().await;
 
-    // Whatever the old server took and did not deliver is here.
+    // Messages that the old server accepted and did not deliver are in its archive.
     let back = cluster.login("bob", "dc2.test", "b3").await;
     let taken = archived(&back).await;
     let (before, after, late) = (heard(&at_old), heard(new.inbox()), heard(back.inbox()));
@@ -134,7 +135,7 @@ async fn moves(backend: Backend, kind: Kind, graceful: bool) {
     assert!(is_rising(late.iter().copied()), "{story}");
     let set = |numbers: &[usize]| numbers.iter().copied().collect::<BTreeSet<_>>();
     let (before, after, late) = (set(&before), set(&after), set(&late));
-    // Nothing is lost, nothing comes twice.
+    // No message is lost, none is duplicated.
     let all: BTreeSet<_> = after.union(&taken).copied().collect();
     assert_eq!(all, (0..COUNT).collect(), "{story}");
     assert!(
@@ -145,7 +146,7 @@ async fn moves(backend: Backend, kind: Kind, graceful: bool) {
         before.is_disjoint(&after) && before.is_disjoint(&late),
         "{story}"
     );
-    // Unless he was in both places for a moment: then both had a copy.
+    // He may have been online at both hosts for a moment: then both received a copy.
     let copied = &cluster.dc("dc1.test").gateway;
     let copied = copied.metric("strait_stanzas_copied_total", &[]).await;
     let both = after.intersection(&taken).count();

@@ -1,5 +1,5 @@
-//! Endpoints announced by name: the dialler looks them up, again and again,
-//! and a name server that does not answer stands in nobody's way.
+//! Endpoints announced by name: the dialler resolves them repeatedly, and an unresponsive name
+//! server blocks no other connection.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ crate::on_mesh!(
     a_name_server_that_does_not_answer_blocks_nothing,
 );
 
-/// A gateway of `dc1.test` that sees `own` in the place of `other`.
+/// A gateway of `dc1.test` with `own` mounted over `other`.
 async fn near(cluster: &Cluster, own: &Path, other: &'static str, config: &str) -> Side {
     let server = FakeServer::start().await;
     let mut settings = cluster.settings("dc1.test");
@@ -37,7 +37,7 @@ async fn near(cluster: &Cluster, own: &Path, other: &'static str, config: &str) 
     }
 }
 
-/// A gateway of `host` that is to be dialled at `name`, and dials `near`.
+/// A gateway of `host` with the endpoint `name`, which dials `near`.
 async fn named(
     backend: Backend,
     near: &Side,
@@ -60,7 +60,7 @@ fn dialling(backend: Backend, near: &Side) -> String {
 
 async fn a_name_that_moves_is_followed_without_a_restart(backend: Backend) {
     let cluster = Cluster::on(backend).prepare().await;
-    // Nobody listens there.
+    // No process listens at that address.
     let hosts = cluster.workdir().write("hosts", "127.0.0.9 gw.dc2.test\n");
     let near = near(&cluster, &hosts, "/etc/hosts", "").await;
     let (far, port) = named(backend, &near, &cluster, ["dc2.test", "gw.dc2.test"]).await;
@@ -74,7 +74,7 @@ async fn a_name_that_moves_is_followed_without_a_restart(backend: Backend) {
     near.gateway.until_settled().await;
 }
 
-/// The threads of `pid` that look names up.
+/// The threads of `pid` that resolve names.
 fn look_ups(pid: u32) -> usize {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a running process");
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
@@ -84,7 +84,7 @@ fn look_ups(pid: u32) -> usize {
 
 async fn a_name_server_that_does_not_answer_blocks_nothing(backend: Backend) {
     let cluster = Cluster::on(backend).prepare().await;
-    // Both may run at once.
+    // Both look-ups may run at once.
     let address = match backend {
         Backend::Redis => "127.53.53.53",
         Backend::Mesh => "127.53.53.54",
@@ -110,8 +110,8 @@ async fn a_name_server_that_does_not_answer_blocks_nothing(backend: Backend) {
     near.gateway
         .until_logged("name look-up: no answer within 5s")
         .await;
-    // All wait for the same answer, and ask no second time. Whose table can't
-    // be had, without a database, to them there are no links yet.
+    // All connections wait for the same answer, without a second query. Without a database, there
+    // are no links yet to peers whose table is unavailable.
     let connections = match backend {
         Backend::Redis => 20,
         Backend::Mesh => 1,

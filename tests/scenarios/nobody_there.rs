@@ -1,4 +1,4 @@
-//! Whoever writes to nobody is told so.
+//! The sender of a stanza to an unknown recipient receives an error.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;

@@ -1,4 +1,4 @@
-//! Hosts with several nodes, of which one dies with stanzas in its hands.
+//! Hosts with several nodes, one of which dies with undelivered stanzas.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ crate::on_redis!(what_a_dead_node_had_not_settled_goes_through_another,);
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 const COUNT: usize = 10;
 
-/// How many messages a side's server has been handed.
+/// The number of messages that a side's server has received.
 fn handed(side: &Side) -> usize {
     let all = side.stream.inbox().pending();
     all.iter()
@@ -24,7 +24,7 @@ fn handed(side: &Side) -> usize {
         .count()
 }
 
-/// Waits until so many arrived at one node or the other.
+/// Waits until `count` messages have arrived at either node.
 async fn until_handed(first: &Side, second: &Side, count: usize) {
     until(&format!("{count} messages"), async || {
         let (first, second) = (handed(first), handed(second));
@@ -42,7 +42,7 @@ async fn what_a_dead_node_had_not_settled_goes_through_another(backend: Backend)
     let near = &flood.near;
     let (up, to_far) = ("strait_links_up", [("host", "dc2.test")]);
     near.gateway.until_metric(up, &to_far, |up| up == 2.0).await;
-    // What its server is handed, it does not accept.
+    // The server receives stanzas and does not confirm them.
     second.stream.withhold_pings();
     for text in numbers(COUNT) {
         for user in USERS {
@@ -56,7 +56,7 @@ async fn what_a_dead_node_had_not_settled_goes_through_another(backend: Backend)
         "{lost} at one node, {kept} at the other"
     );
     second.gateway.process.kill9().await;
-    // Behind those that must be sent again.
+    // The new messages follow those that must be sent again.
     for user in USERS {
         near.say(user, "bob", &COUNT.to_string());
     }
@@ -87,7 +87,7 @@ async fn a_node_that_stops_hands_its_senders_over(backend: Backend) {
     });
     say(&texts[200..]);
     until_handed(&flood.far, &second, USERS.len() * texts.len()).await;
-    // Each sender used one node, then the other.
+    // Each sender's messages went to one node, then to the other.
     let mut heard: BTreeMap<_, Vec<_>> = second.hear_all(handed(&second)).await;
     for (user, texts) in flood.far.hear_all(handed(&flood.far)).await {
         heard.entry(user).or_default().extend(texts);

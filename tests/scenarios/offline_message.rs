@@ -1,4 +1,4 @@
-//! A message to a user who is offline waits at the host that had them last.
+//! A message to a user who is offline is stored at the user's last host.
 
 use crate::support::cluster::Cluster;
 use crate::support::pair::Pair;

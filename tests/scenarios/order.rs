@@ -1,5 +1,5 @@
-//! Order, against everything that could break it at once. In Redis, where an
-//! endpoint can be made to come and go beside the node that has it.
+//! Order, under all disturbances at once. On Redis, where the test can add and remove an endpoint
+//! beside the node's own one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,9 +13,8 @@ use crate::support::port::Port;
 const USERS: [&str; 6] = ["alice", "carol", "dave", "erin", "fred", "gina"];
 const COUNT: usize = 600;
 
-/// A second endpoint of the far node comes and goes, as if it were another
-/// node's; every fifth of 100 connections is cut each second; and the recipient
-/// is nowhere for a moment.
+/// A second endpoint of the far node is added and removed, as if it were another node's; every
+/// fifth of 100 connections is cut each second; and the recipient is offline for a moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn senders_keep_their_order_while_connections_are_cut_and_rebalanced() {
     let ports = [Port::take(), Port::take()];
@@ -67,7 +66,7 @@ async fn senders_keep_their_order_while_connections_are_cut_and_rebalanced() {
     assert!(cuts >= 40.0, "only {cuts} connections were cut");
 }
 
-/// Twice the second endpoint goes and comes back, and once the recipient.
+/// Removes and adds the second endpoint twice, and the recipient once.
 async fn rebalance(flood: &Flood, second: u16) {
     const GONE: &str = "connections to endpoints that are gone are closed";
     let near = &flood.near.gateway;
@@ -89,7 +88,7 @@ async fn rebalance(flood: &Flood, second: u16) {
 const NODES: &str = "dc2.test#{nodes}";
 const ENDPOINTS: &str = "dc2.test#n2#{endpoints}";
 
-/// The registry has a second node, which nobody else writes.
+/// Registers a second node, which only the test writes.
 async fn announce(flood: &Flood, port: u16) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let now = now.expect("a time after 1970").as_secs().to_string();

@@ -1,4 +1,4 @@
-//! The shared domain itself answers.
+//! The shared domain itself answers queries.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;

@@ -1,6 +1,6 @@
-//! Three datacenters on machines of their own. The network between two of them
-//! fails and comes back, gateways are killed: users come and go all the while,
-//! and afterwards the three tables are equal within one `refresh_after`.
+//! Three datacenters on separate machines. The network between two of them fails and recovers,
+//! gateways are killed, users log in and out all the while, and afterwards the three tables are
+//! equal within one `refresh_after`.
 //!
 //! Only without a database: in Redis the three tables are one.
 
@@ -16,27 +16,27 @@ use crate::support::patience::{Deadline, PATIENCE};
 
 const HOSTS: [&str; 3] = ["dc1.test", "dc2.test", "dc3.test"];
 const REPAIRS: &str = "strait_mesh_repairs_total";
-/// `mesh.refresh_after` of these.
+/// `mesh.refresh_after` of these tests.
 const REFRESH_AFTER: Duration = Duration::from_secs(10);
 
-/// What becomes of the connections between two datacenters that are cut off.
+/// The effect of an outage on the connections between two datacenters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outage {
-    /// They outlive it: it is over before anybody gives them up.
+    /// The connections survive: the outage ends before either side closes them.
     Short,
-    /// Both sides give them up, having heard nothing for so long.
+    /// Both sides close them, having received nothing until the timeout.
     Long,
-    /// Both sides are told that they broke.
+    /// Both sides receive a reset.
     Told,
 }
 
-/// Three datacenters, with a user in each who stays.
+/// Three datacenters, with one user in each who stays online.
 struct World {
     network: Network,
     cluster: Cluster,
     /// alice, bob and carol.
     who_stay: [Client; 3],
-    /// Everybody who was ever online.
+    /// All users that were ever online.
     known: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl World {
             cluster.datacenter(host).its_machine(machine)
         });
         let refresh_after = u32::try_from(REFRESH_AFTER.as_secs()).expect("few seconds");
-        // Nothing expires while a pair is cut off.
+        // No entry expires while a pair is cut off.
         let times = Backend::Mesh.times(60, refresh_after);
         let cluster = cluster.config(&times).start().await;
         let mut world = Self {
@@ -84,7 +84,7 @@ impl World {
         world
     }
 
-    /// Users come and go on both sides while the two are cut off.
+    /// Users log in and out on both sides while the two are cut off.
     async fn cut_and_heal(&mut self, (one, other): (usize, usize), outage: Outage) {
         let (a, b) = (self.machine(one), self.machine(other));
         let leaves = self.comes(one, &format!("{one}-leaves")).await;
@@ -115,7 +115,7 @@ impl World {
         let repaired = self.repairs("connect").await - before;
         match outage {
             Outage::Short => assert_eq!(repaired, 0.0, "nothing was lost"),
-            // Each has missed what came and went at the other, and not more.
+            // Each side has missed the changes at the other side, and nothing else.
             Outage::Long | Outage::Told => {
                 assert!((2.0..=40.0).contains(&repaired), "{repaired} parts");
             }
@@ -131,7 +131,7 @@ impl World {
         gateway.process.kill9().await;
         gateway.start().await;
         self.until_equal().await;
-        // It was told what it had known, and that is counted.
+        // The gateway received again the entries that it had before, and that is counted.
         let metrics = self.cluster.dc(HOSTS[at]).gateway.metrics().await;
         let metrics = metrics.expect("metrics");
         assert!(metrics.sum(REPAIRS) >= 1.0, "{}", metrics.show(REPAIRS));
@@ -139,8 +139,8 @@ impl World {
             .await;
     }
 
-    /// Waits until the three tables are equal: within one `refresh_after`, and
-    /// without what only a defect causes.
+    /// Waits until the three tables are equal: within one `refresh_after`, and without the
+    /// repairs that only a defect causes.
     async fn until_equal(&self) {
         let begun = Instant::now();
         self.cluster.until_tables_are_equal().await;
@@ -152,7 +152,7 @@ impl World {
         assert_eq!(self.repairs("digest").await, 0.0);
     }
 
-    /// How many parts were put right, at all gateways.
+    /// The number of parts repaired, at all gateways.
     async fn repairs(&self, found: &str) -> f64 {
         let mut all = 0.0;
         for dc in self.cluster.datacenters() {
@@ -161,7 +161,7 @@ impl World {
         all
     }
 
-    /// The third one, which reaches both, hears of who came and went.
+    /// The third gateway, which reaches both, receives all changes.
     async fn third_knows(
         &self,
         (one, other): (usize, usize),
@@ -177,9 +177,9 @@ impl World {
         third.gateway.until_claimed(left, None).await;
     }
 
-    /// Waits until `at` follows `far` no more.
+    /// Waits until `at` has no replication session from `far` any more.
     async fn until_given_up(&self, at: usize, far: usize) {
-        // So long may a silence last, and then a connection is given up.
+        // A connection is closed only after its idle timeout.
         let mut deadline = Deadline::after(2 * PATIENCE);
         let labels = [("host", HOSTS[far])];
         let gateway = &self.cluster.dc(HOSTS[at]).gateway;
@@ -189,7 +189,7 @@ impl World {
         }
     }
 
-    /// dave logs in there.
+    /// Logs dave in at that datacenter.
     async fn comes(&mut self, at: usize, resource: &str) -> Client {
         let client = self.cluster.login("dave", HOSTS[at], resource).await;
         self.known.push(global(&format!("dave/{resource}")));
@@ -217,13 +217,13 @@ impl World {
         }
     }
 
-    /// The bare JID of who stays there, as everybody else writes it.
+    /// The bare JID in the shared domain of the user who stays there.
     fn name(&self, at: usize) -> String {
         global(["alice", "bob", "carol"][at])
     }
 }
 
-/// A user, perhaps with a resource, of the shared domain.
+/// The JID of a user of the shared domain, perhaps with a resource.
 fn global(user: &str) -> String {
     match user.split_once('/') {
         Some((user, resource)) => format!("{user}@example.test/{resource}"),

@@ -15,7 +15,7 @@ crate::on_mesh!(
     plus_notify_reaches_a_contact_elsewhere,
 );
 
-// Not `+notify`: MongooseIM asks nobody elsewhere for capabilities.
+// Without `+notify`: MongooseIM does not query remote contacts' capabilities.
 crate::on_pairs_with_mongooseim!(device_list_is_fetched_and_subscribed_to);
 
 const DEVICES: &str = "eu.siacs.conversations.axolotl.devicelist";
@@ -35,14 +35,14 @@ async fn device_list_is_fetched_and_subscribed_to(pair: impl Into<Pair>) {
     let (cluster, alice, bob) = Cluster::of(pair).two_friends().await;
     publish_device(&bob, "31337").await;
     if pair.kinds[1] == Kind::MongooseIm {
-        // Which sees no session of a subscriber elsewhere.
+        // The server sees no session of a remote subscriber.
         configure(&bob, DEVICES, "presence_based_delivery", "0").await;
     }
 
     let list = fetch(&alice, "bob@example.test", DEVICES).await;
     assert!(String::from(&list).contains("31337"), "{list:?}");
 
-    // A client subscribes with the address that it knows of itself: its local one.
+    // A client subscribes with its own address as it knows it: the local one.
     let subscribe = format!("<subscribe node='{DEVICES}' jid='alice@dc1.test'/>");
     request(&alice, Some("bob@example.test"), "set", &subscribe).await;
     publish_device(&bob, "31338").await;

@@ -41,7 +41,7 @@ async fn subscription_both_ways_then_every_change_of_presence(pair: impl Into<Pa
     bob.expect_presence("alice@example.test/r1", None).await;
     alice.expect_presence("bob@example.test/b1", None).await;
 
-    // Whoever comes online later is told who is there already.
+    // A session that comes online later receives the presence of all contacts online.
     let tablet = cluster.login("alice", "dc1.test", "r2").await;
     tablet.expect_presence("bob@example.test/b1", None).await;
     tablet.close().await;

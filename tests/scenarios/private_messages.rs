@@ -1,6 +1,6 @@
-//! Messages between two users, wherever they are and while they move: the
-//! cases of mod_global_distrib's own suite, by its names. There, one of them
-//! is known to lose a message (esl/MongooseIM#2392); here none may.
+//! Messages between two users, at any host and during a move: the cases of mod_global_distrib's
+//! own suite, by its names. In that suite, one of them is known to lose a message
+//! (esl/MongooseIM#2392); here none may.
 
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
@@ -52,7 +52,7 @@ async fn pm_between_users_before_available_presence(pair: impl Into<Pair>) {
     let cluster = cluster(pair).await;
     let alice = cluster.login_without_presence("alice", EUROPE, "r1").await;
     let bob = cluster.login_without_presence("bob", ASIA, "b1").await;
-    // Nobody knows of Bob yet: it waits for a sign of him.
+    // Bob has no known host yet: the message is held until he appears.
     alice.chat("bob@example.test/b1", "are you there").await;
     bob.chat("alice@example.test/r1", "I have no presence")
         .await;
@@ -78,8 +78,8 @@ async fn pm_with_disconnection_on_other_server(pair: impl Into<Pair>) {
     cluster.assert_balanced().await;
 }
 
-/// A server that stores nothing says so (as the one of mod_global_distrib's
-/// suite does), and the sender hears of it once.
+/// A server without offline storage returns an error (as the server of mod_global_distrib's suite
+/// does), and the sender receives it once.
 async fn pm_with_disconnection_on_other_server_without_offline_storage(backend: Backend) {
     let stores_nothing = "  modules_disabled = { \"offline\", \"mam\" }";
     let cluster = Cluster::on(backend)
@@ -115,7 +115,7 @@ async fn pm_with_disconnection_on_other_server_without_offline_storage(backend: 
     cluster.assert_balanced().await;
 }
 
-/// Bob leaves Asia, is written to, and turns up in Europe.
+/// Bob logs out in Asia, receives a message, and logs in in Europe.
 async fn reconnects(cluster: &Cluster, graceful: bool) {
     let alice = cluster.login("alice", EUROPE, "r1").await;
     let bob = cluster.login("bob", ASIA, "b1").await;
@@ -126,7 +126,7 @@ async fn reconnects(cluster: &Cluster, graceful: bool) {
     } else {
         bob.kill().await;
     }
-    // The server in Asia has said that he is gone.
+    // The server in Asia has sent his unavailable presence.
     cluster.until_claimed("bob@example.test", None).await;
     for n in 0..3 {
         alice.chat("bob@example.test", &n.to_string()).await;
@@ -150,8 +150,8 @@ async fn pm_with_ungraceful_reconnection_to_different_server(backend: Backend) {
     reconnects(&cluster(backend).await, false).await;
 }
 
-/// Bob's connection to Asia is dead, and the server there has not noticed; he
-/// is in Europe already. `first` refreshes its claims meanwhile.
+/// Bob's connection to Asia is dead, and the server there has not noticed; he is in Europe
+/// already. `first` refreshes its claims meanwhile.
 async fn unnoticed(backend: Backend, europe_refreshes: bool, asia_refreshes: bool) {
     let refresh = |often: bool| backend.times(60, if often { 1 } else { 50 });
     let cluster = Cluster::on(backend)
@@ -169,7 +169,7 @@ async fn unnoticed(backend: Backend, europe_refreshes: bool, asia_refreshes: boo
         .until_claimed("bob@example.test", Some(EUROPE))
         .await;
 
-    // Who refreshes shows by the lifetime of its entries.
+    // The lifetimes of the entries show the host that refreshes.
     let key = match (europe_refreshes, asia_refreshes) {
         (true, _) => Some("bob@example.test/b2"),
         (_, true) => Some("bob@example.test/r"),
@@ -193,19 +193,19 @@ async fn pm_with_ungraceful_reconnection_to_different_server_unnoticed(backend: 
     unnoticed(backend, false, false).await;
 }
 
-/// In Redis, where who refreshes could overwrite what another host wrote.
+/// On Redis, where a refreshing host could overwrite another host's entry.
 #[tokio::test(flavor = "multi_thread")]
 async fn pm_with_ungraceful_reconnection_to_different_server_with_asia_refreshes_first() {
     unnoticed(Backend::Redis, false, true).await;
 }
 
-/// As above.
+/// On Redis, for the same reason.
 #[tokio::test(flavor = "multi_thread")]
 async fn pm_with_ungraceful_reconnection_to_different_server_with_europe_refreshes_first() {
     unnoticed(Backend::Redis, true, false).await;
 }
 
-/// In Redis, which can be made to forget.
+/// On Redis, where the test can delete entries.
 #[tokio::test(flavor = "multi_thread")]
 async fn update_senders_host() {
     let config = "bounce.resend_after_ms = 3600000\n";
@@ -219,7 +219,7 @@ async fn update_senders_host() {
     europe.online(&cluster, "alice").await;
     europe.say("alice", "bob", "hello");
     assert_eq!(body(&asia.hear().await).as_deref(), Some("hello"));
-    // The table forgets her, as if it had not been replicated yet.
+    // The table loses her entries, as if they had not been replicated yet.
     for key in ["alice@example.test/r", "alice@example.test"] {
         cluster.redis.delete(key).await;
         cluster.redis.delete(&format!("{{{key}}}#claims")).await;

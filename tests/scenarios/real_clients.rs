@@ -1,4 +1,4 @@
-//! Clients that others wrote log in, over TLS, and chat between datacenters.
+//! Third-party clients log in, over TLS, and chat between datacenters.
 
 use crate::support::backend::Backend;
 use crate::support::certs::Authority;

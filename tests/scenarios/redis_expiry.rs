@@ -1,6 +1,6 @@
-//! What is not refreshed expires, what is refreshed comes back, and what long
-//! dead nodes left is cleared away: in Redis, as mod_global_distrib has it. The
-//! same without a database: `mesh`, `partitions`, tests/store_mesh.rs.
+//! Entries expire without a refresh, return with the next refresh, and leftovers of nodes long
+//! dead are removed: in Redis, with mod_global_distrib's layout. The same without a database:
+//! `mesh`, `partitions`, tests/store_mesh.rs.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ async fn everything_is_back_within_one_refresh_after_a_flushall() {
             .ok_or_else(|| format!("{now:?}"))
     })
     .await;
-    // A busy machine may add some to it.
+    // A busy machine may need longer.
     let took = flushed.elapsed();
     assert!(took < REFRESH_AFTER + Duration::from_secs(1), "{took:?}");
     alice.chat("bob@example.test", "still there").await;
@@ -114,7 +114,7 @@ async fn refresh_nodes() {
     let cluster = pair("expire_after = 3\nrefresh_after = 1").await;
     let redis = &cluster.redis;
     let nodes = "dc1.test#{nodes}";
-    // A node that stopped long ago, and datacenters that have none any more.
+    // A node that stopped long ago, and datacenters without any node.
     redis.ask::<()>(&["HSET", nodes, "dead@dc1", "0"]).await;
     redis
         .ask::<()>(&["HSET", "dc8.test#{nodes}", "dead@dc8", "0"])
@@ -133,7 +133,7 @@ async fn refresh_nodes() {
     .await;
     assert_eq!(redis.kind("dc8.test#{nodes}").await, "none");
 
-    // And those who are alive say so again and again.
+    // Live nodes refresh their own entries.
     let stamp = redis.hash(nodes).await;
     until("the stamp to be renewed", async || {
         let now = redis.hash(nodes).await;
@@ -144,8 +144,8 @@ async fn refresh_nodes() {
     .await;
 }
 
-/// A gateway that was killed, and whose server lost its sessions meanwhile,
-/// does not withdraw a claim that it does not know of, and is alive.
+/// After a kill, and the loss of its server's sessions, a gateway does not withdraw a claim that
+/// it does not know of, but is alive again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_claim_that_a_restarted_gateway_forgot_expires_while_another_host_refreshes() {
     let config = "[redis]\nexpire_after = 4\nrefresh_after = 1\n";

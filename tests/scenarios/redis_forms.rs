@@ -1,5 +1,4 @@
-//! The session table in Redis in all its forms, and what fails over there: about
-//! nothing but Redis.
+//! All forms of the session table in Redis, and failures there: specific to Redis.
 
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;
@@ -37,7 +36,7 @@ async fn greet(alice: &Client, bob: &Client, text: &str) {
     alice.expect_chat("bob@example.test", text).await;
 }
 
-/// Waits until each gateway says that the table can be written.
+/// Waits until each gateway reports that the table can be written, or cannot.
 async fn until_stores_are(cluster: &Cluster, up: bool) {
     for dc in cluster.datacenters() {
         let wanted = |value: f64| (value == 1.0) == up;

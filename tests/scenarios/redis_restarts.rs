@@ -1,11 +1,11 @@
-//! Redis goes away, loses everything, and comes back: about nothing but Redis.
+//! Redis is unreachable, loses all data, and returns: specific to Redis.
 
 use std::time::{Duration, Instant};
 
 use crate::support::cluster::Cluster;
 
 const BACK: Duration = Duration::from_secs(5);
-/// What is promised holds with the default; other tests refresh more often.
+/// The bound is promised for the default; other tests refresh more often.
 const DEFAULT_REFRESH: &str = "hosts_refresh_interval = 3000\n";
 
 #[tokio::test(flavor = "multi_thread")]

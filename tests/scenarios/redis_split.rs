@@ -1,4 +1,4 @@
-//! A datacenter is cut off from Redis and from the other one, and back. Without a
+//! A datacenter is cut off from Redis and from the other datacenter, and reconnected. Without a
 //! database: `partitions`.
 
 use std::time::{Duration, Instant};
@@ -8,12 +8,12 @@ use crate::support::cluster::Cluster;
 
 const REFRESH_AFTER: Duration = Duration::from_secs(3);
 
-/// What leads from one datacenter to the rest of the world.
+/// All connections between one datacenter and the rest.
 struct Cables(Vec<Cable>);
 
 impl Cables {
-    /// Of `dc2.test`, whose gateway has not started yet: to Redis, to the
-    /// other gateway, and from there.
+    /// Lays the cables of `dc2.test`, before its gateway starts: to Redis, to the other gateway,
+    /// and from there.
     async fn lay(cluster: &Cluster) -> Self {
         let (one, two) = (
             &cluster.dc("dc1.test").gateway,
@@ -59,7 +59,7 @@ async fn everything_is_back_within_one_refresh_after_a_split() {
     bob.expect_chat("alice@example.test", "before").await;
 
     cables.cut();
-    // Each side goes on with what it has; what the other one claimed expires.
+    // Each side continues with its own claims; the other side's claims expire.
     let dave = cluster.login("dave", "dc2.test", "d1").await;
     dave.chat("bob@example.test", "on this side").await;
     bob.expect_chat("dave@example.test", "on this side").await;
@@ -84,7 +84,7 @@ async fn everything_is_back_within_one_refresh_after_a_split() {
         assert!(mended.elapsed() < 2 * REFRESH_AFTER, "no endpoints");
         tokio::task::yield_now().await;
     }
-    // A busy machine may add some to it.
+    // A busy machine may need longer.
     let took = mended.elapsed();
     assert!(took < REFRESH_AFTER + Duration::from_secs(1), "{took:?}");
     alice.chat("dave@example.test", "across again").await;

@@ -1,4 +1,4 @@
-//! `component.replay`: what a server may have lost when it died comes again.
+//! `component.replay`: stanzas that a server may have lost when it died are sent again.
 
 use std::collections::BTreeSet;
 
@@ -26,7 +26,7 @@ struct World {
 }
 
 impl World {
-    /// A message has come through to the server of dc2, and it said so.
+    /// The server of dc2 has received one message and confirmed it.
     async fn with_one_message(backend: Backend, config: &str) -> (Self, Connection) {
         let cluster = Cluster::on(backend).datacenter("dc1.test").start().await;
         let (server, gateway) = cluster.join_with_fake_server("dc2.test", config).await;
@@ -49,7 +49,7 @@ impl World {
         (world, stream)
     }
 
-    /// The first message on the next stream is the one that is sent now, or not.
+    /// Returns the first message on the next stream: a replayed one, or the one sent now.
     async fn first_after(&self) -> (Connection, Element) {
         let stream = self.server.attach(SECRET).await;
         self.gateway.until_ready().await;
@@ -103,7 +103,7 @@ async fn without_replay_nothing_comes_twice(backend: Backend) {
     assert_eq!(body(&first).as_deref(), Some("nothing to do with it"));
 }
 
-/// ejabberd has read more than it has dealt with, and dies with the rest.
+/// ejabberd has read more than it has processed, and loses the rest when it dies.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_when_an_ejabberd_is_killed_in_a_flood() {
     const COUNT: usize = 300;
@@ -127,7 +127,7 @@ async fn nothing_is_lost_when_an_ejabberd_is_killed_in_a_flood() {
     bob.inbox().closed().await;
     cluster.dc_mut("dc2.test").server.start().await;
 
-    // What it stores while he logs in stays there until his next login.
+    // A message stored while he logs in stays there until his next login.
     let gateway = &cluster.dc("dc2.test").gateway;
     gateway.until_attached(GLOBAL).await;
     gateway.until_settled().await;

@@ -1,4 +1,4 @@
-//! Rooms (XEP-0045) of one datacenter, with occupants from all.
+//! Rooms (XEP-0045) of one datacenter, with occupants from all datacenters.
 
 use crate::support::client::Client;
 use crate::support::cluster::Cluster;
@@ -26,10 +26,10 @@ crate::on_two_ejabberds!(
 );
 
 const ROOM: &str = "lobby@muc.example.test";
-/// What the server of the first datacenter calls them.
+/// The rooms' name at the server of the first datacenter.
 const LOCAL: &str = "conference.dc1.test";
 
-/// Alice, where the rooms are, and bob, where they are not.
+/// Alice in the datacenter with the rooms, and bob in the other.
 async fn alice_and_bob(cluster: &Cluster) -> (Client, Client) {
     let alice = cluster.login("alice", "dc1.test", "a1").await;
     let bob = cluster.login("bob", "dc2.test", "b1").await;
@@ -52,7 +52,7 @@ async fn muc_conversation_on_one_host(pair: impl Into<Pair>) {
     let ally = Occupant::join(&alice, ROOM, "ally").await;
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     let caz = Occupant::join(&carol, ROOM, "caz").await;
-    // The owner is shown who they are: all are users of the shared domain.
+    // The owner sees the occupants' addresses: all are users of the shared domain.
     assert_eq!(
         ally.see("bobby").await.as_deref(),
         Some("bob@example.test/b1")
@@ -72,7 +72,7 @@ async fn muc_conversation_on_one_host(pair: impl Into<Pair>) {
         bobby.hear("ally", &format!("number {n}")).await;
     }
 
-    // Words in private, between occupants.
+    // Private messages between occupants.
     bob.chat(&format!("{ROOM}/caz"), "psst").await;
     carol.expect_chat(&format!("{ROOM}/bobby"), "psst").await;
 
@@ -103,7 +103,7 @@ async fn muc_conversation_history(pair: impl Into<Pair>) {
         let third = late.hear("ally", "third").await;
         let delay = child(&third, "delay").unwrap_or_else(|| panic!("{third:?}"));
         assert_eq!(delay.attr("from"), Some(ROOM));
-        // Its archive is the room's, under the name by which everybody reaches it.
+        // The archive is the room's, under its address in the shared domain.
         let id = child(&third, "stanza-id").unwrap_or_else(|| panic!("{third:?}"));
         assert_eq!(id.attr("by"), Some(ROOM));
     }
@@ -116,7 +116,7 @@ async fn a_room_without_a_local_name_is_shared_too(pair: impl Into<Pair>) {
     let (alice, bob) = alice_and_bob(&cluster).await;
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;
     let ally = Occupant::join(&alice, ROOM, "ally").await;
-    // She is there under her local address, and still shown under her global one.
+    // She is in the room under her local address, and still shown under her global one.
     assert_eq!(
         bobby.see("ally").await.as_deref(),
         Some("alice@example.test/a1")
@@ -152,7 +152,7 @@ async fn who_is_invited_kicked_or_dropped_hears_of_it_in_the_other_datacenter(
     );
     let direct = invitation.get_child("x", "jabber:x:conference");
     assert_eq!(direct.and_then(|x| x.attr("jid")), Some(ROOM));
-    // A text for people stays as the server wrote it.
+    // A human-readable text stays as the server wrote it.
     assert!(body(&invitation).is_some_and(|text| text.contains("invite")));
 
     let bobby = Occupant::join(&bob, ROOM, "bobby").await;

@@ -1,4 +1,4 @@
-//! The XMPP server goes away and comes back.
+//! The XMPP server stops and starts again.
 
 use std::time::{Duration, Instant};
 

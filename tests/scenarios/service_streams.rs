@@ -1,4 +1,4 @@
-//! The streams to the server that other datacenters' services need.
+//! The streams to the server for the services of other datacenters.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backe
     let failures = "strait_component_attach_failures_total";
     let unknown = [("domain", BOT), ("reason", "host_unknown")];
     gateway.until_metric(failures, &unknown, |n| n >= 2.0).await;
-    // It is said, and no reason to take the whole datacenter out of service.
+    // The failure is reported, and the datacenter stays in service.
     let (status, ready) = gateway.get("/readyz").await.expect("an answer");
     let line = ready
         .lines()
@@ -55,7 +55,7 @@ async fn a_server_that_lacks_a_service_is_told_what_to_add_and_tried_again(backe
     );
     assert_eq!(status, 200, "{ready}");
 
-    // What comes meanwhile waits for the stream.
+    // Stanzas that arrive meanwhile are held until the stream is open.
     let bob = cluster.login("bob", "dc2.test", "b1").await;
     let bare = "bob@example.test";
     cluster.until_claimed(bare, Some("dc2.test")).await;
@@ -101,15 +101,15 @@ async fn all_streams_are_attached_again_after_the_server_restarts(pair: impl Int
     robert.say("here again").await;
     ally.hear("robert", "here again").await;
     robert.hear("robert", "here again").await;
-    // Whether or not the server could say so on its way down, by now the room
-    // has learnt that he of before is gone.
+    // The server may have notified the room while stopping, or not; by now the room has removed
+    // his former session.
     ally.see_leave("bobby").await;
     cluster.assert_no_leaks();
     cluster.assert_balanced().await;
 }
 
-/// What is on a link to the hosting gateway when that goes away is routed anew
-/// when the link is tidied up.
+/// Stanzas on a link to the hosting gateway are routed again when the gateway is unreachable and
+/// the link has been removed.
 const TIDY: &str = "connections.disabled_gc_interval = 1\n";
 
 async fn service_unavailable_when_the_hosting_gateway_retires(backend: Backend) {
@@ -129,7 +129,7 @@ async fn service_unavailable_when_the_hosting_gateway_retires(backend: Backend) 
     bobby.say("late").await;
     refused(&bob, "late").await;
 
-    // It comes back, and so does the service.
+    // The gateway returns, and so does the service.
     cluster.dc_mut("dc1.test").gateway.process.launch();
     cluster.until_ready().await;
     cluster.dc("dc1.test").gateway.until_attached(ROOMS).await;
@@ -160,13 +160,13 @@ async fn service_unavailable_when_the_hosting_gateway_is_dead(backend: Backend) 
     refused(&bob, "early").await;
     bobby.say("late").await;
     refused(&bob, "late").await;
-    // The stream is still there: the service may come back.
+    // The stream is still open: the service may come back.
     let gateway = &cluster.dc("dc2.test").gateway;
     gateway.until_attached(ROOMS).await;
     gateway.assert_balanced().await;
 }
 
-/// What `client` said in the room comes back as `service-unavailable`.
+/// Waits until the room message of `client` is returned as `service-unavailable`.
 async fn refused(client: &Client, id: &str) {
     let answer = client
         .until("an error", |stanza| stanza.attr("id") == Some(id))
@@ -181,7 +181,7 @@ async fn what_comes_before_a_new_service_is_known_waits_for_its_stream(backend: 
     let cluster = Cluster::on(backend).prepare().await;
     let (near_server, mut near) = cluster.join_with_fake_server("dc1.test", "").await;
     let near_shared = near_server.attach(SECRET).await;
-    // Seldom enough that the message is there first, most of the time.
+    // The interval is long enough that the message arrives first, most of the time.
     let seldom = "hosts_refresh_interval = 3000\n";
     let (far_server, far) = cluster.join_with_fake_server("dc2.test", seldom).await;
     let far_shared = far_server.attach(SECRET).await;
@@ -234,7 +234,7 @@ async fn order_and_no_loss_on_service_streams_while_links_are_cut(backend: Backe
             }
         }
     });
-    // Spread over the cuts, in small bursts.
+    // The messages are spread over the cuts, in small bursts.
     for burst in numbers(COUNT).chunks(50) {
         for text in burst {
             near_shared.send(&format!(

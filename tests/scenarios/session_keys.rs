@@ -1,5 +1,4 @@
-//! What redis-cli shows: the layout of mod_global_distrib, with its lifetimes.
-//! About nothing but Redis.
+//! The keys in Redis: the layout of mod_global_distrib, with its lifetimes. Specific to Redis.
 
 use crate::support::cluster::Cluster;
 
@@ -135,7 +134,7 @@ async fn a_killed_gateway_lets_its_entries_expire() {
             "{gone} is left in {left:?}"
         );
     }
-    // Its entry among the peers goes too.
+    // Its entry among the peers is removed too.
     let dc1 = &cluster.dc("dc1.test").gateway;
     dc1.until_logged("peer is gone from the registry").await;
 }

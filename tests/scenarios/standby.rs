@@ -9,7 +9,7 @@ use crate::support::gateway::Gateway;
 
 crate::on_each_backend!(the_standby_takes_over_within_five_seconds_and_claims_stay,);
 
-/// What is promised from the end of the first to the attachment of the second.
+/// The bound promised between the end of the first and the attachment of the second.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn the_standby_takes_over_within_five_seconds_and_claims_stay(backend: Backend) {
@@ -39,7 +39,7 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay(backend: Bac
     }
     bob.chat("alice@example.test", "by the first").await;
     alice.expect_chat("bob@example.test", "by the first").await;
-    // Nobody dials the standby, where it would only wait.
+    // Peers do not dial the standby, where a link would only wait.
     assert_eq!(
         standby
             .metric("mod_global_distrib_incoming_established_count", &[])
@@ -65,7 +65,7 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay(backend: Bac
     for claim in claims {
         assert_eq!(cluster.claimed_by(claim).await, ["dc1.test"]);
     }
-    // What is sent before that goes to the first one's address, and waits.
+    // Stanzas sent before that go to the first one's address, and are held.
     cluster.until_linked("dc2.test", "dc1.test").await;
     bob.chat("alice@example.test", "by the second").await;
     alice.expect_chat("bob@example.test", "by the second").await;
@@ -75,7 +75,7 @@ async fn the_standby_takes_over_within_five_seconds_and_claims_stay(backend: Bac
     standby.assert_balanced().await;
     cluster.dc("dc2.test").gateway.assert_balanced().await;
 
-    // The first one comes back, as the standby of the second.
+    // The first one starts again, as the standby of the second.
     let first = &mut cluster.dc_mut("dc1.test").gateway;
     first.process.launch();
     first

@@ -1,4 +1,4 @@
-//! Whatever is wrong at the start stops it with one clear message.
+//! Every error at the start stops the gateway with one clear message.
 
 use std::net::TcpListener;
 
@@ -43,7 +43,7 @@ async fn an_address_of_another_machine_stops_the_start(backend: Backend) {
     let server = FakeServer::start().await;
     let mut settings = cluster.settings("dc1.test");
     settings.server = server.address();
-    // RFC 5737: nobody has it.
+    // RFC 5737: an address that no host has.
     settings.overrides = vec!["connections.endpoints = ['192.0.2.1:5555']\n".to_owned()];
     let mut gateway = Gateway::prepare(cluster.workdir(), &settings);
     gateway.process.launch();

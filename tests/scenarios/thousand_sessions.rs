@@ -1,5 +1,5 @@
-//! A thousand sessions on each server; clients, gateways and servers are killed
-//! in any order. In the end, what is claimed is what the servers themselves say.
+//! A thousand sessions on each server; clients, gateways and servers are killed in any order. In
+//! the end, the claims equal the servers' own lists.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,18 +20,18 @@ use crate::support::server::Kind;
 crate::on_each_backend!(claims_are_what_the_servers_say_whatever_was_killed);
 
 const SERVERS: [(&str, Kind); 2] = [("dc1.test", Kind::Prosody), ("dc2.test", Kind::Ejabberd)];
-/// Accounts at each.
+/// Accounts at each server.
 const ACCOUNTS: usize = 100;
-/// Sessions of each account, at most.
+/// Upper bound for the sessions of each account.
 const DEVICES: usize = 10;
-/// How many clients one step concerns.
+/// Number of clients in one step.
 const MANY: usize = 120;
-/// Of clients that log in at the same time.
+/// Number of clients that log in at the same time.
 const AT_ONCE: usize = 20;
-/// Lists of the servers are read every few seconds, and a busy machine is slow.
+/// The servers' lists are read every few seconds, and a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What happens to a datacenter; nobody waits for its consequences.
+/// An event at a datacenter; the test does not wait for its consequences.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     CutClients,
@@ -43,7 +43,7 @@ enum Step {
     StopServer,
 }
 
-/// All steps, so that none is missing; their order is the seed's.
+/// All steps, so that each occurs; the seed determines their order.
 const STEPS: [Step; 7] = [
     Step::CutClients,
     Step::CloseClients,
@@ -54,12 +54,12 @@ const STEPS: [Step; 7] = [
     Step::StopServer,
 ];
 
-/// A datacenter's users.
+/// The users of a datacenter.
 struct People {
     host: &'static str,
-    /// By the full JID in the shared domain.
+    /// Online sessions, by the full JID in the shared domain.
     online: BTreeMap<String, Client>,
-    /// Everybody who ever was.
+    /// All sessions that were ever online.
     known: BTreeSet<String>,
 }
 
@@ -72,7 +72,7 @@ impl People {
         }
     }
 
-    /// As many as are missing of all accounts' sessions, at most `count`.
+    /// Logs in missing sessions of all accounts, at most `count`.
     async fn log_in(&mut self, cluster: &Cluster, count: usize) {
         let all = (0..DEVICES).flat_map(|device| (0..ACCOUNTS).map(move |user| (user, device)));
         let names = all.map(|(user, device)| (format!("user{user}"), format!("device{device}")));
@@ -83,7 +83,7 @@ impl People {
         let host = self.host;
         let logged_in = stream::iter(missing).map(async |name| {
             let (user, device) = &name;
-            // Every third says nothing: only the server's list tells of it.
+            // Every third session sends no presence: only the server's list has it.
             let client = if device.ends_with(['2', '5', '8']) {
                 cluster.login_without_presence(user, host, device).await
             } else {
@@ -95,7 +95,7 @@ impl People {
         self.online.extend(logged_in);
     }
 
-    /// Some who are online, who are so no more for us.
+    /// Removes some online sessions from `online` and returns them.
     fn take(&mut self, count: usize, rng: &mut Rng) -> Vec<Client> {
         let all: Vec<_> = self.online.keys().cloned().collect();
         let some = rng.choose_multiple(all.iter(), count);
@@ -137,15 +137,15 @@ impl People {
         }
     }
 
-    /// To a server that was away: some do, the others stay where they are.
+    /// Reconnects to a server that was offline: some sessions do, the others stay where they are.
     async fn return_to(&mut self, cluster: &mut Cluster) {
         self.online.clear();
         cluster.dc_mut(self.host).server.start().await;
         self.log_in(cluster, MANY).await;
     }
 
-    /// What differs between what the server says and what the session table
-    /// says to the gateway with that admin server.
+    /// The differences between the server's list and the session table of the gateway with that
+    /// admin server.
     async fn differences(&self, cluster: &Cluster, admin: SocketAddr) -> Result<usize, String> {
         let local = cluster.dc(self.host).server.sessions().await?;
         let at_host = format!("@{}/", self.host);
@@ -155,7 +155,7 @@ impl People {
             .collect();
         let unknown: Vec<_> = online.difference(&self.known).collect();
         assert!(unknown.is_empty(), "the server has {unknown:?}");
-        // One connection is used for many questions.
+        // One connection carries many queries.
         let http = reqwest::Client::new();
         let claimed = stream::iter(&self.known).map(async |jid| {
             let claimed = is_claimed(&http, admin, jid, self.host).await?;
@@ -194,7 +194,7 @@ async fn is_claimed(
     Ok(claims.iter().any(|claim| claim["host"] == host))
 }
 
-/// Waits until every gateway knows who is at each server, and no one else.
+/// Waits until every gateway has exactly the sessions of each server.
 async fn until_right(cluster: &Cluster, people: &[People]) {
     let mut deadline = Deadline::after(PATIENCE);
     for admin in cluster.datacenters().iter().map(|dc| dc.gateway.admin()) {
@@ -213,7 +213,7 @@ async fn until_right(cluster: &Cluster, people: &[People]) {
     }
 }
 
-/// Waits until each gateway knows of a session for each device at its server.
+/// Waits until each gateway has a session for each device at its server.
 async fn until_all_are_known(cluster: &Cluster) {
     let mut deadline = Deadline::after(PATIENCE);
     for dc in cluster.datacenters() {

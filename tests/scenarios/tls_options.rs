@@ -1,4 +1,4 @@
-//! `connections.tls`: which cipher suites, and where the key is.
+//! `connections.tls`: the cipher suites, and the path of the key.
 
 use std::fs;
 
@@ -46,7 +46,7 @@ async fn without_a_cipher_in_common_both_sides_say_what_to_compare(backend: Back
         ("TLS_AES_256_GCM_SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"),
     ] {
         let cluster = Cluster::on(backend).prepare().await;
-        // Each dials the other, and the second one knows the first.
+        // Each dials the other, and the second one has the first as a peer.
         let port = Port::take();
         let second = format!("127.0.0.1:{}", port.number());
         let near = format!("{}{}", only(one), backend.peers(&[&second]));

@@ -1,6 +1,5 @@
-//! `accounts = "unique"`: nobody can register their way into someone's address.
-//! That is for Redis alone: gateways that keep the table themselves refuse it
-//! (docs/accounts.md).
+//! `accounts = "unique"`: a registration never takes over another user's address. Only on Redis:
+//! gateways that keep the table themselves refuse it (docs/accounts.md).
 
 use crate::support::backend::Backend;
 use crate::support::cluster::Cluster;
@@ -41,7 +40,7 @@ async fn the_second_account_of_a_name_neither_speaks_nor_hears() {
     let text = child(error, "text").expect("a text").text();
     assert!(text.contains("another datacenter"), "{text}");
 
-    // To the name both from here and from there: only the first one hears.
+    // A message to the name from here and from there: only the first account receives it.
     let carol = cluster.login("carol", "dc2.test", "c").await;
     carol.chat("alice@example.test", "from dc2").await;
     bob.chat("alice@example.test", "from dc1").await;

@@ -1,18 +1,18 @@
-//! Where a cluster keeps its session table; most scenarios run with each.
+//! The backends of a cluster's session table; most scenarios run with each.
 
 use super::redis_server::Redis;
 
-/// Where the session table is kept.
+/// The backend of the session table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
-    /// In a Redis of the cluster's own.
+    /// A Redis of the cluster.
     Redis,
-    /// By the gateways themselves.
+    /// The gateways themselves.
     Mesh,
 }
 
 impl Backend {
-    /// TOML for how long entries live, in seconds.
+    /// TOML for the lifetimes of entries, in seconds.
     pub fn times(self, expire_after: u32, refresh_after: u32) -> String {
         let section = match self {
             Self::Redis => "redis",
@@ -21,8 +21,8 @@ impl Backend {
         format!("[{section}]\nexpire_after = {expire_after}\nrefresh_after = {refresh_after}\n")
     }
 
-    /// TOML for which gateways are known from the start, each `"host:port"`; in
-    /// Redis all are found.
+    /// TOML for the gateways known from the start, each `"host:port"`; in Redis all are
+    /// discovered.
     pub fn peers(self, peers: &[&str]) -> String {
         match self {
             Self::Redis => String::new(),
@@ -49,15 +49,15 @@ impl std::ops::DerefMut for OwnRedis {
     }
 }
 
-/// Makes a test of each scenario, a function that takes the [`Backend`]: without a
-/// database, as most clusters are.
+/// Makes a test of each scenario, a function that takes the [`Backend`]: without a database, as
+/// in most clusters.
 #[macro_export]
 macro_rules! on_mesh {
     ($($scenario:ident),+ $(,)?) => { $crate::on_backend! { mesh Mesh $($scenario)+ } };
 }
 
-/// The same with the table in Redis: for some thirty scenarios about the table itself and
-/// its cached look-ups. That both backends keep the same promises is shown by the store contract.
+/// Like `on_mesh`, with the table in Redis: for some thirty scenarios about the table itself and
+/// its cached look-ups. The store contract shows that both backends keep the same promises.
 #[macro_export]
 macro_rules! on_redis {
     ($($scenario:ident),+ $(,)?) => { $crate::on_backend! { redis Redis $($scenario)+ } };

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Connections to it lead to its far end, unless something is wrong with it.
+/// A listener that forwards connections to its far end, unless the cable is cut.
 #[derive(Debug)]
 pub struct Cable {
     address: SocketAddr,
@@ -24,7 +24,7 @@ enum State {
 }
 
 impl Cable {
-    /// From a port of its own to `far`, which need not listen yet.
+    /// Creates a cable from its own port to `far`, which need not listen yet.
     pub async fn to(far: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -41,24 +41,24 @@ impl Cable {
         }
     }
 
-    /// Its near end.
+    /// The address of its near end.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on nothing passes and nobody is told, as when a network
-    /// between two hosts drops all packets.
+    /// Stops all traffic without notifying either side, as when a network between two hosts drops
+    /// all packets.
     pub fn cut(&self) {
         self.state.send_replace(State::Cut);
     }
 
-    /// From now on nobody gets through, and both sides are told, as when a
-    /// firewall rejects.
+    /// Closes all connections and refuses new ones, so that both sides notice, as when a firewall
+    /// rejects.
     pub fn sever(&self) {
         self.state.send_replace(State::Severed);
     }
 
-    /// Everything passes again, what was held up first.
+    /// Lets everything pass again, the delayed bytes first.
     pub fn mend(&self) {
         self.state.send_replace(State::Whole);
     }
@@ -79,7 +79,7 @@ async fn connect(near: TcpStream, far: SocketAddr, mut sees_state: watch::Receiv
         };
         let ((near_reads, near_writes), (far_reads, far_writes)) =
             (near.into_split(), far.into_split());
-        // Either side's end ends both.
+        // The end of either side ends both.
         tokio::select! {
             () = carry(near_reads, far_writes, sees_state.clone()) => {}
             () = carry(far_reads, near_writes, sees_state) => {}
@@ -107,6 +107,6 @@ async fn carry(
 }
 
 async fn until_whole(sees_state: &mut watch::Receiver<State>) {
-    // Without a sender the test is over.
+    // Without a sender the test has ended.
     let _ = sees_state.wait_for(|state| *state == State::Whole).await;
 }

@@ -1,4 +1,4 @@
-//! Certificates for the links: right ones, and wrong in every way.
+//! Certificates for the links: valid ones, and invalid ones of every kind.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +16,7 @@ pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-/// What `[connections.tls]` wants to know.
+/// The files for `[connections.tls]`.
 #[derive(Debug, Clone)]
 pub struct Identity {
     pub certfile: PathBuf,
@@ -25,7 +25,7 @@ pub struct Identity {
 }
 
 impl Authority {
-    /// A new one; `name` tells it and its files from others.
+    /// Creates an authority; `name` distinguishes its files from others.
     pub fn new(directory: &Path, name: &str) -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -47,12 +47,12 @@ impl Authority {
         self.path("ca.pem")
     }
 
-    /// For the gateway of `host`, which is its DNS name.
+    /// Issues a certificate for the gateway of `host`, which is its DNS name.
     pub fn issue(&self, host: &str) -> Identity {
         self.issue_with(host, host, |_| {})
     }
 
-    /// The same, but expired long ago.
+    /// Issues a certificate that has expired.
     pub fn issue_expired(&self, host: &str) -> Identity {
         self.issue_with(host, &format!("{host}-expired"), |params| {
             params.not_before = date_time_ymd(2001, 1, 1);
@@ -60,7 +60,7 @@ impl Authority {
         })
     }
 
-    /// With what `change` makes of it, in files called `file`.
+    /// Issues a certificate that `change` has modified, in files called `file`.
     pub fn issue_with(
         &self,
         host: &str,
@@ -98,7 +98,7 @@ impl Authority {
 }
 
 impl Identity {
-    /// The same certificate, but its owner trusts another authority.
+    /// The same certificate, with another authority to verify peers.
     pub fn trusting(&self, other: &Authority) -> Self {
         Self {
             cacertfile: other.cacertfile(),

@@ -25,7 +25,7 @@ pub struct Client {
     reader: JoinHandle<()>,
 }
 
-/// How a client opens a stream to `domain`.
+/// The stream header of a client of `domain`.
 pub fn header(domain: &str) -> String {
     format!(
         "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' \
@@ -34,13 +34,13 @@ pub fn header(domain: &str) -> String {
 }
 
 impl Client {
-    /// Logs in, fetches the roster and sends initial presence, in that order:
-    /// servers tell changes of subscriptions only to who has asked for the roster.
+    /// Logs in, fetches the roster and sends initial presence, in that order: servers send
+    /// changes of subscriptions only to clients that have fetched the roster.
     pub async fn login(at: &Site, user: &str, resource: &str) -> Self {
         let client = Self::login_without_presence(at, user, resource).await;
         client.roster().await;
         client.send("<presence/>").await;
-        // The server reflects it: from here on the session is available.
+        // The server reflects the presence: after that, the session is available.
         client
             .until("its own presence", |stanza| {
                 stanza.name() == "presence" && stanza.attr("from") == Some(client.jid())
@@ -49,7 +49,7 @@ impl Client {
         client
     }
 
-    /// Logs in, and stays without presence.
+    /// Logs in without sending presence.
     pub async fn login_without_presence(at: &Site, user: &str, resource: &str) -> Self {
         let domain = at.domain();
         let jid = format!("{user}@{domain}/{resource}");
@@ -118,7 +118,7 @@ impl Client {
         &self.jid
     }
 
-    /// Everything received.
+    /// The received stanzas.
     pub fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
     }
@@ -133,13 +133,13 @@ impl Client {
             .unwrap_or_else(|error| panic!("{} cannot send {xml}: {error}", self.jid));
     }
 
-    /// Takes the first element, not taken before, that is `wanted`; waits for
-    /// it if need be. `what` is for the message when it does not come.
+    /// Takes the first matching element that was not taken before, and waits for it if necessary.
+    /// `what` is for the message on failure.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
         self.inbox.until(what, wanted).await
     }
 
-    /// The next message with a body from `from` (bare: any of its resources).
+    /// Waits for the next message with a body from `from` (bare: any of its resources).
     pub async fn expect_message_from(&self, from: &str) -> Element {
         self.until(&format!("a message from {from}"), |stanza| {
             is_message(stanza, from) && body(stanza).is_some()
@@ -147,7 +147,7 @@ impl Client {
         .await
     }
 
-    /// The message from `from` (bare: any of its resources) that says `text`.
+    /// Waits for the message with `text` from `from` (bare: any of its resources).
     pub async fn expect_chat(&self, from: &str, text: &str) -> Element {
         self.until(&format!("{text:?} from {from}"), |stanza| {
             is_message(stanza, from) && body(stanza).as_deref() == Some(text)
@@ -155,7 +155,7 @@ impl Client {
         .await
     }
 
-    /// The next presence from `from` of that type; `None` is available.
+    /// Waits for the next presence of that type from `from`; `None` is available.
     pub async fn expect_presence(&self, from: &str, kind: Option<&str>) -> Element {
         let shown = kind.unwrap_or("available");
         self.until(&format!("{shown} presence from {from}"), |stanza| {
@@ -166,7 +166,7 @@ impl Client {
         .await
     }
 
-    /// Sends a chat message and returns its id. It asks for a receipt (XEP-0184).
+    /// Sends a chat message that requests a receipt (XEP-0184); returns its id.
     pub async fn chat(&self, to: &str, text: &str) -> String {
         let id = Uuid::new_v4().to_string();
         let text = escape(text);
@@ -178,7 +178,7 @@ impl Client {
         id
     }
 
-    /// Sends the receipt that `message` asks for (XEP-0184).
+    /// Sends the receipt that `message` requests (XEP-0184).
     pub async fn acknowledge(&self, message: &Element) {
         let (to, id) = (message.attr("from"), message.attr("id"));
         let (to, id) = to.zip(id).unwrap_or_else(|| panic!("{message:?}"));
@@ -197,8 +197,7 @@ impl Client {
         .await
     }
 
-    /// Sends an iq and returns the answer, result or error. `None` asks the
-    /// own account.
+    /// Sends an iq and returns the answer, result or error. `None` queries the account itself.
     pub async fn iq(&self, to: Option<&str>, kind: &str, payload: &str) -> Element {
         let id = Uuid::new_v4().to_string();
         let address = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
@@ -216,33 +215,33 @@ impl Client {
         .await
     }
 
-    /// Waits until the server has dealt with everything sent before.
+    /// Waits until the server has processed everything sent before.
     pub async fn sync(&self) {
         let domain = self.jid.split(['@', '/']).nth(1).expect("a full JID");
         self.iq(Some(domain), "get", "<ping xmlns='urn:xmpp:ping'/>")
             .await;
     }
 
-    /// Fetches the roster, after which the server pushes its changes.
+    /// Fetches the roster; the server then pushes its changes.
     pub async fn roster(&self) -> Element {
         self.iq(None, "get", "<query xmlns='jabber:iq:roster'/>")
             .await
     }
 
-    /// Asks to see the presence of `to`.
+    /// Requests a subscription to the presence of `to`.
     pub async fn subscribe(&self, to: &str) {
         self.send(&format!("<presence type='subscribe' to='{to}'/>"))
             .await;
     }
 
-    /// Waits until `from` asks to see our presence, and allows it.
+    /// Waits for the subscription request of `from`, and approves it.
     pub async fn approve(&self, from: &str) {
         self.expect_presence(from, Some("subscribe")).await;
         self.send(&format!("<presence type='subscribed' to='{from}'/>"))
             .await;
     }
 
-    /// Subscribes to `other` and waits until that is allowed and it is seen online.
+    /// Subscribes to `other`, and waits for its approval and its presence.
     pub async fn befriend(&self, me: &str, other: &Self, name: &str) {
         self.subscribe(name).await;
         other.approve(me).await;
@@ -250,26 +249,26 @@ impl Client {
         self.expect_presence(name, None).await;
     }
 
-    /// Ends the stream as RFC 6120 wants it.
+    /// Ends the stream according to RFC 6120.
     pub async fn close(self) {
         self.send("</stream:stream>").await;
         self.inbox.closed().await;
     }
 
-    /// Cuts the connection: the server gets a RST, and no word before it.
+    /// Cuts the connection: the server gets a RST without an end of the stream.
     pub async fn kill(self) {
         self.reader.abort();
-        // It holds half of the socket until it is gone.
+        // The reader holds half of the socket until it ends.
         let _ = self.reader.await;
         let writer = self.writer.into_inner();
         let socket: &TcpStream = writer.as_ref();
         socket.set_zero_linger().expect("a TCP socket");
-        // Dropping only this half would say FIN first.
+        // Dropping only this half would send a FIN first.
         writer.forget();
     }
 }
 
-/// Makes both see each other's presence.
+/// Subscribes both to each other's presence.
 pub async fn befriend(a: &Client, a_name: &str, b: &Client, b_name: &str) {
     a.befriend(a_name, b, b_name).await;
     b.befriend(b_name, a, a_name).await;

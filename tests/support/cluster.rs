@@ -1,5 +1,5 @@
-//! Datacenters on this machine: a server and a gateway each, one Redis or
-//! none, the certificates, and the clients that the test logs in.
+//! Datacenters on this machine: a server and a gateway each, one Redis or none, the certificates,
+//! and the clients of the test.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,14 +26,14 @@ use super::workdir::Workdir;
 
 /// The shared domain.
 pub const GLOBAL: &str = "example.test";
-/// Everybody's password.
+/// The password of all accounts.
 pub const PASSWORD: &str = "letmein";
-/// Who has an account in every datacenter: the same localpart, the same person.
+/// Localparts that have an account in every datacenter; each stands for one person.
 pub const USERS: [&str; 4] = ["alice", "bob", "carol", "dave"];
 /// The component secret; secrets must not show in any log.
 pub const SECRET: &str = "component-secret-of-the-tests";
 
-/// What the cluster is to be.
+/// The setup of a cluster.
 pub struct Builder {
     name: String,
     backend: Backend,
@@ -51,7 +51,7 @@ pub struct Datacenter {
 pub struct Cluster {
     datacenters: Vec<Datacenter>,
     pub redis: OwnRedis,
-    /// Where every gateway has its admin server and its links.
+    /// Addresses of every gateway: its admin server and its links.
     gateways: Mutex<Vec<(SocketAddr, SocketAddr)>>,
     pub authority: Authority,
     clients: Mutex<Vec<Arc<Inbox>>>,
@@ -59,19 +59,19 @@ pub struct Cluster {
 }
 
 impl Builder {
-    /// Names its directory; the default is the name of the test.
+    /// Sets the name of the directory; the default is the name of the test.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.to_owned();
         self
     }
 
-    /// One more datacenter; its local host is its name.
+    /// Adds a datacenter; its local host is its name.
     pub fn datacenter(mut self, host: &str) -> Self {
         self.plans.push(Plan::new(host));
         self
     }
 
-    /// TOML over the gateway configuration of every datacenter named so far.
+    /// Merges TOML into the gateway configuration of every datacenter named so far.
     pub fn config(mut self, toml: &str) -> Self {
         for plan in &mut self.plans {
             plan.config.push(toml.to_owned());
@@ -79,13 +79,13 @@ impl Builder {
         self
     }
 
-    /// TOML over the gateway configuration of the datacenter named last.
+    /// Merges TOML into the gateway configuration of the datacenter named last.
     pub fn its_config(mut self, toml: &str) -> Self {
         self.last().config.push(toml.to_owned());
         self
     }
 
-    /// The datacenter named last has that kind of server; the default is Prosody.
+    /// Sets the kind of server of the datacenter named last; the default is Prosody.
     pub fn its_server(mut self, kind: Kind) -> Self {
         self.last().kind = kind;
         self
@@ -111,7 +111,7 @@ impl Builder {
         })
     }
 
-    /// The datacenter named last, with a Prosody, is on that machine.
+    /// Puts the datacenter named last, which must have a Prosody, on that machine.
     pub fn its_machine(mut self, machine: &Machine) -> Self {
         self.last().machine = Some(machine.clone());
         let machine = machine.clone();
@@ -140,7 +140,7 @@ impl Builder {
         })
     }
 
-    /// A second gateway of the datacenter named last waits for the end of the first.
+    /// Makes a second gateway of the datacenter named last wait for the end of the first.
     pub fn its_standby(mut self) -> Self {
         self.last().standby = true;
         self
@@ -150,8 +150,8 @@ impl Builder {
         self.plans.last_mut().expect("a datacenter named before")
     }
 
-    /// Everything but the gateways runs; they are configured, and the servers
-    /// are as the gateways' snippets say.
+    /// Starts everything except the gateways, which are only configured; the servers have the
+    /// gateways' snippets.
     pub async fn prepare(self) -> Cluster {
         let workdir = Workdir::new(&self.name);
         let authority = Authority::new(&workdir.file("certs"), "authority");
@@ -181,7 +181,7 @@ impl Builder {
         cluster
     }
 
-    /// Everything runs, and every gateway is linked with every other.
+    /// Starts everything, and waits until every gateway is linked with every other.
     pub async fn start(self) -> Cluster {
         let mut cluster = self.prepare().await;
         cluster.launch_gateways();
@@ -189,7 +189,7 @@ impl Builder {
         cluster
     }
 
-    /// Everything runs; alice is logged in at `dc1.test`, bob at `dc2.test`.
+    /// Starts everything and logs in alice at `dc1.test` and bob at `dc2.test`.
     pub async fn two_users(self) -> (Cluster, Client, Client) {
         let cluster = self.start().await;
         let alice = cluster.login("alice", "dc1.test", "r1").await;
@@ -197,7 +197,7 @@ impl Builder {
         (cluster, alice, bob)
     }
 
-    /// The same two, each subscribed to the other's presence.
+    /// Like `two_users`, with mutual presence subscriptions.
     pub async fn two_friends(self) -> (Cluster, Client, Client) {
         let (cluster, alice, bob) = self.two_users().await;
         befriend(&alice, "alice@example.test", &bob, "bob@example.test").await;
@@ -206,10 +206,10 @@ impl Builder {
 }
 
 impl Cluster {
-    /// No datacenter yet.
+    /// Starts the setup of a cluster without datacenters.
     pub fn builder() -> Builder {
         let test = std::thread::current();
-        // The name of a test's thread is the name of the test.
+        // A test's thread has the name of the test.
         let name = test.name().unwrap_or("cluster").replace("::", "-");
         Builder {
             name,
@@ -218,7 +218,7 @@ impl Cluster {
         }
     }
 
-    /// No datacenter yet; the session table is kept there.
+    /// Starts the setup of a cluster without datacenters, with its session table on `backend`.
     pub fn on(backend: Backend) -> Builder {
         Builder {
             backend,
@@ -226,7 +226,7 @@ impl Cluster {
         }
     }
 
-    /// A gateway that `settings` tell of; it does not run.
+    /// Prepares a gateway with `settings`, without starting it.
     fn gateway(&self, settings: &Settings) -> Gateway {
         let gateway = Gateway::prepare(&self.workdir, settings);
         let mut gateways = self.gateways.lock();
@@ -234,7 +234,7 @@ impl Cluster {
         gateway
     }
 
-    /// The gateway of a datacenter to be, configured, and the server for it.
+    /// Prepares the gateway of a planned datacenter, and the server for it.
     fn plan(&self, plan: Plan) -> (Gateway, server::Builder) {
         let mut settings = self.settings(&plan.host);
         settings.overrides.clone_from(&plan.config);
@@ -253,7 +253,7 @@ impl Cluster {
         (gateway, server.pasted(snippet))
     }
 
-    /// Names every gateway of a mesh to every other, as operators do.
+    /// Configures every gateway of a mesh as a peer of every other, as operators do.
     fn introduce_all(&self) {
         if self.redis.0.is_some() {
             return;
@@ -267,13 +267,13 @@ impl Cluster {
         }
     }
 
-    /// Where every gateway has its admin server.
+    /// The address of every gateway's admin server.
     pub(super) fn admins(&self) -> Vec<SocketAddr> {
         let gateways = self.gateways.lock();
         gateways.iter().map(|(admin, _)| *admin).collect()
     }
 
-    /// The datacenter of that local host.
+    /// The datacenter with that local host.
     pub fn dc(&self, host: &str) -> &Datacenter {
         self.datacenters
             .iter()
@@ -281,7 +281,7 @@ impl Cluster {
             .unwrap_or_else(|| panic!("no datacenter {host}"))
     }
 
-    /// The datacenter of that local host, to stop and start its parts.
+    /// The datacenter with that local host, to stop and start its parts.
     pub fn dc_mut(&mut self, host: &str) -> &mut Datacenter {
         self.datacenters
             .iter_mut()
@@ -289,7 +289,7 @@ impl Cluster {
             .unwrap_or_else(|| panic!("no datacenter {host}"))
     }
 
-    /// Where everything is written.
+    /// The directory of all files of the cluster.
     pub fn workdir(&self) -> &Workdir {
         &self.workdir
     }
@@ -341,7 +341,7 @@ impl Cluster {
         self.dc(from).gateway.until_linked(to).await;
     }
 
-    /// Logs in and is online.
+    /// Logs in and sends initial presence.
     pub async fn login(&self, user: &str, host: &str, resource: &str) -> Client {
         let client = Client::login(&self.dc(host).server, user, resource).await;
         self.remember(&client);
@@ -361,8 +361,8 @@ impl Cluster {
         clients.push(Arc::clone(client.inbox()));
     }
 
-    /// One more datacenter, whose server is under the test's control: its
-    /// gateway runs and tries to attach with [`SECRET`].
+    /// Adds a datacenter with a server under the test's control: its gateway runs and tries to
+    /// attach with [`SECRET`].
     pub async fn join_with_fake_server(&self, host: &str, config: &str) -> (FakeServer, Gateway) {
         let server = FakeServer::start().await;
         let mut settings = self.settings(host);
@@ -373,8 +373,8 @@ impl Cluster {
         (server, gateway)
     }
 
-    /// For one more gateway of `host` in this cluster; the server's address
-    /// is that of the datacenter, if there is one.
+    /// Settings for one more gateway of `host` in this cluster; the server's address is that of
+    /// the datacenter, if there is one.
     pub fn settings(&self, host: &str) -> Settings {
         let mut datacenters = self.datacenters.iter();
         let server = datacenters.find(|dc| dc.gateway.host() == host);
@@ -410,7 +410,7 @@ impl Cluster {
         self.datacenters.iter().map(|dc| dc.gateway.host())
     }
 
-    /// Nothing that a client of one datacenter received names another's local host.
+    /// Checks that no client received the name of another datacenter's local host.
     pub fn assert_no_leaks(&self) {
         for inbox in self.clients.lock().iter() {
             let own = inbox.owner().split(['@', '/']).nth(1);
@@ -422,14 +422,14 @@ impl Cluster {
         }
     }
 
-    /// Every gateway accounts for everything that it took in.
+    /// Checks that every gateway accounts for everything it received.
     pub async fn assert_balanced(&self) {
         for dc in &self.datacenters {
             dc.gateway.assert_balanced().await;
         }
     }
 
-    /// No gateway has written a secret to its log.
+    /// Checks that no gateway has written a secret to its log.
     pub fn assert_no_secrets_logged(&self) {
         for dc in &self.datacenters {
             for secret in [SECRET, PASSWORD, "PRIVATE KEY"] {

@@ -1,5 +1,4 @@
-//! An external component (XEP-0114) behind a real server: a service that a
-//! datacenter offers.
+//! An external component (XEP-0114) on a real server: a service that a datacenter offers.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::inbox::Inbox;
 use super::site::Site;
 use super::xml::{attribute, body, escape};
 
-/// Attached. Everything received stays in its inbox.
+/// An attached component. Its inbox keeps everything received.
 #[derive(Debug)]
 pub struct Component {
     domain: String,
@@ -58,7 +57,7 @@ impl Component {
             .await;
     }
 
-    /// What it is attached as.
+    /// The domain of the component.
     pub fn domain(&self) -> &str {
         &self.domain
     }
@@ -84,13 +83,12 @@ impl Component {
         .await;
     }
 
-    /// Takes the first stanza, not taken before, that is `wanted`; waits for
-    /// it if need be.
+    /// Takes the first matching stanza that was not taken before, and waits for it if necessary.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
         self.inbox.until(what, wanted).await
     }
 
-    /// The message that says `text`; from exactly `from`.
+    /// Waits for the message with `text` from exactly `from`.
     pub async fn expect(&self, from: &str, text: &str) -> Element {
         self.until(&format!("{text:?} from {from}"), |stanza| {
             stanza.attr("from") == Some(from) && body(stanza).as_deref() == Some(text)

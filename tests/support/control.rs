@@ -1,5 +1,5 @@
-//! The control component: what the gateway's operator writes. What the
-//! server's operator writes is in the snippet.
+//! The control component: the configuration of the gateway's operator. The server's part is in
+//! the snippet.
 
 use super::prosody;
 
@@ -19,7 +19,7 @@ pub fn config(host: &str) -> String {
     )
 }
 
-/// A Prosody with only some of the modules that this takes.
+/// A Prosody with only some of the modules that the control component needs.
 pub fn with_only(prosody: prosody::Builder, modules: &[&str]) -> prosody::Builder {
     let modules = modules.iter().map(|module| format!("{module:?}"));
     let modules = modules.collect::<Vec<_>>().join(", ");

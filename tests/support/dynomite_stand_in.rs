@@ -1,5 +1,5 @@
-//! What stands in for Dynomite: it lets through to a Redis what Dynomite
-//! understands, and closes the connection on anything else, as that does.
+//! A stand-in for Dynomite: it forwards to a Redis the commands that Dynomite understands, and
+//! closes the connection on any other command, as Dynomite does.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Commands that Dynomite knows and passes on as they are.
+/// Commands that Dynomite forwards unchanged.
 const PLAIN: [&str; 23] = [
     "GET", "SETEX", "PSETEX", "MGET", "DEL", "EXISTS", "TTL", "PTTL", "PERSIST", "SADD", "SREM",
     "SMEMBERS", "SUNION", "HSET", "HGET", "HKEYS", "HGETALL", "HDEL", "ZADD", "ZRANGE", "PING",
     "INFO", "SCAN",
 ];
 
-/// Where it listens, and what it has seen.
+/// The listener, and the commands it has seen.
 #[derive(Debug)]
 pub struct DynomiteStandIn {
     address: SocketAddr,
@@ -31,7 +31,7 @@ struct Seen {
 }
 
 impl DynomiteStandIn {
-    /// In front of `redis`.
+    /// Starts a stand-in in front of `redis`.
     pub async fn start(redis: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -54,14 +54,14 @@ impl DynomiteStandIn {
         format!("redis://{}", self.address)
     }
 
-    /// That something came, and nothing that Dynomite would refuse.
+    /// Checks that there were commands, and that Dynomite would accept all of them.
     pub fn assert_nothing_refused(&self) {
         let seen = self.seen.lock();
         assert!(seen.passed > 0, "nothing came");
         assert!(seen.refused.is_empty(), "refused {:?}", seen.refused);
     }
 
-    /// What it closed connections on.
+    /// The commands on which it closed connections.
     pub fn refused(&self) -> Vec<String> {
         self.seen.lock().refused.clone()
     }
@@ -104,7 +104,7 @@ async fn pass(
     Ok(())
 }
 
-/// By its words, and as the bytes that they came in.
+/// Reads a request; returns its words and its raw bytes.
 async fn read_request(
     from: &mut BufReader<tokio::net::tcp::OwnedReadHalf>,
 ) -> std::io::Result<Option<(Vec<String>, Vec<u8>)>> {
@@ -125,7 +125,7 @@ async fn read_request(
     Ok(Some((words, raw)))
 }
 
-/// `*3` or `$5`; `None` at the end and for anything else.
+/// Reads `*3` or `$5`; `None` at the end and for anything else.
 async fn read_number(
     from: &mut BufReader<tokio::net::tcp::OwnedReadHalf>,
     sign: u8,
@@ -148,7 +148,7 @@ fn understands(words: &[String]) -> bool {
     match words.as_slice() {
         ["SET", _, _] | ["SET", _, _, "NX"] | ["SET", _, _, "EX", _] => true,
         ["SET", ..] => false,
-        // Without GT, NX and their like.
+        // The form without GT, NX and similar options.
         ["EXPIRE" | "PEXPIRE", rest @ ..] => rest.len() == 2,
         ["EVAL", _, keys, rest @ ..] => keys
             .parse()

@@ -1,8 +1,8 @@
-//! An ejabberd of our own: one domain, its users, its components.
+//! An ejabberd of the test: one domain, its users, its components.
 //!
-//! It runs without Erlang's distribution: no node name, no cookie, no epmd, so
-//! that any number of them run side by side. What `ejabberdctl` would do to a
-//! running one is part of how it starts.
+//! It runs without Erlang's distribution: no node name, no cookie, no epmd, so that any number of
+//! them run side by side. Provisioning, which `ejabberdctl` would do on a running server, is part
+//! of the start.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,14 +20,14 @@ use super::process::Process;
 use super::site::{Site, User};
 use super::workdir::Workdir;
 
-/// The program of Debian's package, which knows where its libraries are.
+/// The script of Debian's package, which knows the path of ejabberd's libraries.
 const CONTROL_SCRIPT: &str = "/usr/sbin/ejabberdctl";
 
-/// How long its start may take. Two seconds of a processor do, of which a busy
-/// machine has little to give.
+/// Bound for a start. A start takes two seconds of CPU time, and a busy machine has little to
+/// spare.
 const START: Duration = PATIENCE.saturating_mul(3);
 
-/// What a client needs, and what remote users need.
+/// Modules for clients and for remote users.
 const MODULES: [&str; 18] = [
     "mod_adhoc",
     "mod_admin_extra",
@@ -49,16 +49,16 @@ const MODULES: [&str; 18] = [
     "mod_version",
 ];
 
-/// How it is to be set up.
+/// The setup of an ejabberd.
 #[derive(Debug)]
 pub struct Builder {
     site: Site,
     watcher: Option<String>,
-    /// What `strait snippet ejabberd` says.
+    /// Output of `strait snippet ejabberd`.
     snippet: Option<String>,
-    /// What is changed in that.
+    /// Replacements in the snippet.
     mistakes: Vec<(String, String)>,
-    /// Gateways attach as these; with a snippet, that has them.
+    /// Domains to which gateways attach; with a snippet, the snippet configures them.
     services: Vec<(String, String)>,
     components: Vec<(String, String)>,
     modules: Vec<(String, Value)>,
@@ -66,47 +66,46 @@ pub struct Builder {
     is_listed: bool,
 }
 
-/// A running (or stopped, or killed) ejabberd; data and ports stay its own
-/// through restarts.
+/// A running, stopped or killed ejabberd; it keeps its data and ports through restarts.
 #[derive(Debug)]
 pub struct Ejabberd {
     site: Site,
-    /// Exists when everything is done that is done at the start, and stored.
+    /// A file that exists once everything done at the start is done and stored.
     ready: PathBuf,
-    /// Where its commands are (`mod_http_api`).
+    /// Port of its commands (`mod_http_api`).
     commands: Port,
-    /// To kill, freeze, look at.
+    /// The process, for tests that kill or freeze it, or read its log.
     pub process: Process,
 }
 
 impl Builder {
-    /// With an account.
+    /// Adds an account.
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.site.add(name, password);
         self
     }
 
-    /// Every user's presence goes to `domain` too: each roster has it as a
-    /// contact that is subscribed, as an operator would provision it.
+    /// Sends every user's presence to `domain` too: each roster has `domain` as a subscribed
+    /// contact, as an operator would provision it.
     pub fn watched_by(mut self, domain: &str) -> Self {
         self.watcher = Some(domain.to_owned());
         self
     }
 
-    /// Nobody's presence goes anywhere by itself.
+    /// Removes the watcher: no presence is sent to a gateway automatically.
     pub fn unwatched(mut self) -> Self {
         self.watcher = None;
         self
     }
 
-    /// With an external component of the test itself.
+    /// Adds an external component for the test itself.
     pub fn component(mut self, domain: &str, secret: &str) -> Self {
         self.components.push((domain.to_owned(), secret.to_owned()));
         self
     }
 
-    /// With an external component for a gateway: the shared domain, or a
-    /// service of another datacenter. The secret counts where there is no snippet.
+    /// Adds an external component for a gateway: the shared domain, or a service of another
+    /// datacenter. The secret applies only without a snippet.
     pub fn service(mut self, domain: &str, secret: &str) -> Self {
         self.services.push((domain.to_owned(), secret.to_owned()));
         self
@@ -120,7 +119,7 @@ impl Builder {
             .collect()
     }
 
-    /// With what `strait snippet ejabberd` says.
+    /// Applies the output of `strait snippet ejabberd`.
     pub fn pasted(mut self, mut snippet: String) -> Self {
         for (right, wrong) in &self.mistakes {
             assert!(snippet.contains(right), "{right} is not in {snippet}");
@@ -130,18 +129,18 @@ impl Builder {
         self
     }
 
-    /// Somebody changes the snippet before it is pasted.
+    /// Replaces a part of the snippet, as an operator's mistake would.
     pub fn mistaken(mut self, right: &str, wrong: &str) -> Self {
         self.mistakes.push((right.to_owned(), wrong.to_owned()));
         self
     }
 
-    /// Where it will accept gateways.
+    /// The address on which it will accept gateways.
     pub fn component_address(&self) -> SocketAddr {
         self.site.component_address()
     }
 
-    /// With rooms (XEP-0045), which are archived.
+    /// Adds rooms (XEP-0045), which are archived.
     pub fn rooms(self, domain: &str) -> Self {
         self.module(
             "mod_muc",
@@ -152,25 +151,25 @@ impl Builder {
         )
     }
 
-    /// Answers [`Ejabberd::sessions`].
+    /// Enables [`Ejabberd::sessions`].
     pub fn listed(mut self) -> Self {
         self.is_listed = true;
         self.module("mod_http_api", json!({}))
     }
 
-    /// With one more module, or other options for one.
+    /// Adds a module, or other options for one.
     pub fn module(mut self, name: &str, options: Value) -> Self {
         self.modules.push((name.to_owned(), options));
         self
     }
 
-    /// With one more option, or another value for one.
+    /// Adds an option, or another value for one.
     pub fn option(mut self, name: &str, value: Value) -> Self {
         self.options.push((name.to_owned(), value));
         self
     }
 
-    /// Writes everything and starts it; ready when it answers clients.
+    /// Writes the configuration and starts the server; returns when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Ejabberd {
         let commands = Port::take();
         let name = format!("ejabberd-{}", self.site.domain());
@@ -183,7 +182,7 @@ impl Builder {
         let arguments = self.arguments(&directory, &config, &ready);
         let log = workdir.file(&format!("{name}.log"));
         let mut ejabberd = Ejabberd {
-            // `env` replaces itself by Erlang: the process is ejabberd's own.
+            // `env` execs Erlang, so the process id is ejabberd's own.
             process: Process::new(&name, "env", arguments, log),
             site: self.site,
             ready,
@@ -193,7 +192,7 @@ impl Builder {
         ejabberd
     }
 
-    /// What `ejabberdctl foreground` would run, but for the distribution.
+    /// The arguments that `ejabberdctl foreground` would use, without the distribution.
     fn arguments(&self, directory: &Path, config: &Path, ready: &Path) -> Vec<String> {
         let path = |name: &str| directory.join(name).display().to_string();
         let mut all = vec![
@@ -204,12 +203,12 @@ impl Builder {
             format!("HOME={}", directory.display()),
             "erl".to_owned(),
         ];
-        // It shares the machine with other tests: no busy waiting.
+        // No busy waiting, because the machine also runs other tests.
         let quiet = "+sbwt none +sbwtdcpu none +sbwtdio none -noinput \
                      -os_mon start_memsup false start_cpu_sup false start_disksup false";
         all.extend(quiet.split_whitespace().map(str::to_owned));
         let (spool, cores) = (format!("{:?}", path("spool")), format!("{:?}", path("")));
-        // A core is what Mnesia leaves behind when it breaks down.
+        // Mnesia writes a core file when it crashes.
         let mnesia = ["-mnesia", "dir", &spool, "-mnesia", "core_dir", &cores];
         all.extend(mnesia.map(str::to_owned));
         all.extend(["-s", "ejabberd", "-eval"].map(str::to_owned));
@@ -217,8 +216,8 @@ impl Builder {
         all
     }
 
-    /// In Erlang: registers who is not registered yet, gives them their
-    /// contact, and says that all is done.
+    /// Erlang code that registers the missing users, adds their contact to their rosters, and
+    /// creates the file `ready`.
     fn provisioning(&self, ready: &Path) -> String {
         let domain = binary(self.site.domain());
         let mut all = String::new();
@@ -233,8 +232,8 @@ impl Builder {
             .expect("a string grows");
         }
         let ready = binary(&ready.display().to_string());
-        // Whenever that file is missing: all that was stored before is on disk, and
-        // not lost when a test kills it.
+        // The users are provisioned whenever that file is missing: once it exists, everything
+        // stored before is on disk and survives a kill by a test.
         all + &format!(
             "spawn(fun Save() -> case filelib:is_regular({ready}) of true -> ok; \
              false -> ok = mnesia:sync_log(), ok = file:write_file({ready}, <<>>) end, \
@@ -242,7 +241,7 @@ impl Builder {
         )
     }
 
-    /// In Erlang: gives a user the contact that all of them have.
+    /// Erlang code that adds the common contact to a user's roster.
     fn contact_of(&self, user: &User) -> String {
         let Some(watcher) = &self.watcher else {
             return "ok".to_owned();
@@ -256,7 +255,7 @@ impl Builder {
         )
     }
 
-    /// As that of Debian where the snippet counts on it.
+    /// The configuration, equal to Debian's where the snippet depends on it.
     fn config(&self, snippet: Option<PathBuf>, commands: &Port) -> Value {
         let mut config = json!({
             "hosts": [self.site.domain()],
@@ -307,7 +306,7 @@ impl Builder {
                 .iter()
                 .map(|(domain, secret)| (domain.clone(), json!({"password": secret})))
                 .collect();
-            // Without any, it would take whoever knows no password.
+            // Without any host here, it would accept components without a password.
             if !hosts.is_empty() {
                 listeners.push(json!({
                     "module": "ejabberd_service",
@@ -333,7 +332,7 @@ impl Builder {
 }
 
 impl Ejabberd {
-    /// For the users of `domain`.
+    /// Starts the setup of a server for the users of `domain`.
     pub fn builder(domain: &str) -> Builder {
         Builder {
             site: Site::new(domain).with_own_components(),
@@ -348,7 +347,7 @@ impl Ejabberd {
         }
     }
 
-    /// The full JIDs of all sessions that it has, as `connected_users` says.
+    /// The full JIDs of all sessions of the server, from `connected_users`.
     ///
     /// # Errors
     /// When it does not answer.
@@ -360,7 +359,7 @@ impl Ejabberd {
         }
     }
 
-    /// Waits until all that it has stored is on disk.
+    /// Waits until everything the server has stored is on disk.
     pub async fn until_saved(&self) {
         std::fs::remove_file(&self.ready).expect("an ejabberd that runs");
         let what = format!("ejabberd of {} to save", self.domain());
@@ -374,7 +373,7 @@ impl Ejabberd {
 
     /// Starts it again after it was stopped or killed, with the same data and ports.
     pub async fn start(&mut self) {
-        // It may not have got that far the last time.
+        // An earlier start may have failed before the file was written.
         let _ = std::fs::remove_file(&self.ready);
         self.process.launch();
         let what = format!("ejabberd to serve {}", self.domain());
@@ -383,7 +382,7 @@ impl Ejabberd {
             .await;
     }
 
-    /// Its listeners open a moment after everything else is done.
+    /// Checks the listeners, which open a moment after everything else is done.
     async fn serves(&self) -> Result<(), String> {
         if !self.ready.exists() {
             return Err("it has not finished its start".to_owned());
@@ -391,12 +390,12 @@ impl Ejabberd {
         self.greeting().await
     }
 
-    /// SIGTERM; clients are told.
+    /// Sends SIGTERM; the server notifies its clients.
     pub async fn stop(&mut self) {
         self.process.terminate().await;
     }
 
-    /// SIGKILL; nobody is told.
+    /// Sends SIGKILL; clients and components are not notified.
     pub async fn kill9(&mut self) {
         self.process.kill9().await;
     }
@@ -416,7 +415,7 @@ impl Deref for Ejabberd {
     }
 }
 
-/// Where Debian has ejabberd's code, which differs by architecture.
+/// The directory of ejabberd's code on Debian, which differs by architecture.
 fn libraries() -> String {
     let script = std::fs::read_to_string(CONTROL_SCRIPT).unwrap_or_else(|error| {
         panic!("{CONTROL_SCRIPT}: {error}; scripts/setup installs what tests need")
@@ -428,7 +427,7 @@ fn libraries() -> String {
     line.trim_matches(['\'', '"']).to_owned()
 }
 
-/// An Erlang binary.
+/// Formats an Erlang binary.
 fn binary(text: &str) -> String {
     format!("<<{text:?}/utf8>>")
 }

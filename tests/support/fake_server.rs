@@ -1,5 +1,5 @@
-//! A component server (XEP-0114) under the test's control, for what real
-//! servers won't do: withhold, cut, lie.
+//! A component server (XEP-0114) under the test's control, for behaviour that real servers do not
+//! have: withheld answers, cut connections, wrong answers.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -20,20 +20,20 @@ use super::patience::in_time;
 use super::port::Port;
 use super::xml::{attribute, child};
 
-/// Listens; each connection is accepted when the test says so.
+/// A listener; the test accepts each connection.
 #[derive(Debug)]
 pub struct FakeServer {
     listener: TcpListener,
     _port: Port,
 }
 
-/// One component that has connected.
+/// The connection of one component.
 #[derive(Debug)]
 pub struct Connection {
     domain: OnceLock<String>,
     inbox: Arc<Inbox>,
     pings: Arc<Mutex<Pings>>,
-    /// Everything is written in the order in which it comes here.
+    /// Orders are executed in the order in which they were sent.
     out: UnboundedSender<Order>,
     reader: JoinHandle<()>,
     writer: JoinHandle<OwnedWriteHalf>,
@@ -45,7 +45,7 @@ enum Order {
     Stop,
 }
 
-/// The pings that the component asks, to learn what the server has accepted.
+/// The pings by which the component checks that the server has accepted its stanzas.
 #[derive(Debug, Default)]
 struct Pings {
     withhold: bool,
@@ -53,7 +53,7 @@ struct Pings {
 }
 
 impl FakeServer {
-    /// On a free port.
+    /// Listens on a free port.
     pub async fn start() -> Self {
         let port = Port::take();
         let listener = TcpListener::bind(port.address()).await;
@@ -68,8 +68,8 @@ impl FakeServer {
         self.listener.local_addr().expect("a listening socket")
     }
 
-    /// Waits for a connection; says nothing on it yet. Its pings to a domain
-    /// are answered until [`Connection::withhold_pings`].
+    /// Waits for a connection, without sending anything on it yet. The server answers the
+    /// component's pings to a domain until [`Connection::withhold_pings`].
     pub async fn accept(&self) -> Connection {
         let accepted = in_time(self.listener.accept()).await;
         let (stream, peer) = accepted
@@ -78,8 +78,8 @@ impl FakeServer {
         Connection::new(stream, &format!("the component at {peer}"))
     }
 
-    /// Waits for the components of all of `domains`, in whatever order they
-    /// connect, lets them in, and gives them in the order of `domains`.
+    /// Waits for the components of all of `domains`, in any order, accepts them, and returns them
+    /// in the order of `domains`.
     pub async fn attach_all<const N: usize>(
         &self,
         secret: &str,
@@ -95,7 +95,7 @@ impl FakeServer {
         })
     }
 
-    /// Waits for a connection and lets the component in.
+    /// Waits for a connection and accepts the component.
     pub async fn attach(&self, secret: &str) -> Connection {
         let connection = self.accept().await;
         connection.handshake(secret).await;
@@ -129,8 +129,8 @@ impl Connection {
         }
     }
 
-    /// The stream header both ways, and the right answer to the secret.
-    /// Returns the domain that the component asked for.
+    /// Exchanges the stream headers and the handshake. Returns the domain that the component
+    /// asked for.
     ///
     /// # Panics
     /// When the component does not know `secret`.
@@ -143,15 +143,15 @@ impl Connection {
         domain
     }
 
-    /// The stream headers, the component's proof, and a refusal: the stream
-    /// error `condition`, such as `not-authorized` or `conflict`.
+    /// Exchanges the stream headers, and answers the handshake with the stream error `condition`,
+    /// such as `not-authorized` or `conflict`.
     pub async fn reject(&self, condition: &str) {
         self.open().await;
         self.proof().await;
         self.stream_error(condition);
     }
 
-    /// The stream headers; returns the domain asked for and the stream id given.
+    /// Exchanges the stream headers; returns the requested domain and the stream id.
     pub async fn open(&self) -> (String, String) {
         let header = self.inbox.header().await;
         let domain = attribute(&header, "to").unwrap_or_else(|| panic!("no to: {header}"));
@@ -170,9 +170,9 @@ impl Connection {
         self.inbox.until("the handshake", wanted).await.text()
     }
 
-    /// Sends raw bytes of XML, also half a stanza.
+    /// Sends raw XML bytes, which may be a part of a stanza.
     pub fn send(&self, xml: &str) {
-        // A closed connection shows where the test looks for its effect.
+        // On a closed connection, the test fails at its next check.
         let _ = self.out.send(Order::Write(xml.to_owned()));
     }
 
@@ -184,13 +184,13 @@ impl Connection {
         ));
     }
 
-    /// Takes the first stanza, not taken before, that is `wanted`; waits for
-    /// it if need be. Pings are not among them.
+    /// Takes the first matching stanza that was not taken before, and waits for it if necessary.
+    /// Pings are excluded.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
         self.inbox.until(what, wanted).await
     }
 
-    /// What the component calls itself, once its stream is open.
+    /// The domain that the component asked for, once its stream is open.
     pub fn domain(&self) -> &str {
         self.domain.get().expect("an open stream")
     }
@@ -200,17 +200,17 @@ impl Connection {
         &self.inbox
     }
 
-    /// From now on pings wait: the component cannot know what was accepted.
+    /// Withholds answers to pings: the component cannot know which stanzas were accepted.
     pub fn withhold_pings(&self) {
         lock(&self.pings).withhold = true;
     }
 
-    /// How many pings wait.
+    /// The number of withheld answers.
     pub fn withheld(&self) -> usize {
         lock(&self.pings).waiting.len()
     }
 
-    /// Answers the waiting pings, and all that come.
+    /// Answers the waiting pings, and all later ones.
     pub fn release_pings(&self) {
         let mut pings = lock(&self.pings);
         pings.withhold = false;
@@ -228,16 +228,16 @@ impl Connection {
         self.reader.abort();
     }
 
-    /// Cuts the connection with a RST, after everything sent before is on its way.
+    /// Cuts the connection with a RST, after everything sent before is on the wire.
     pub async fn kill(self) {
         let _ = self.out.send(Order::Stop);
         let writer = self.writer.await.expect("the writer");
         self.reader.abort();
-        // It holds half of the socket until it is gone.
+        // The reader holds half of the socket until it ends.
         let _ = self.reader.await;
         let socket: &TcpStream = writer.as_ref();
         socket.set_zero_linger().expect("a TCP socket");
-        // Dropping only this half would say FIN first.
+        // Dropping only this half would send a FIN first.
         writer.forget();
     }
 }
@@ -254,7 +254,7 @@ async fn carry_out(
     socket
 }
 
-/// Answers a ping to a domain, or keeps the answer; whether it was one.
+/// Answers a ping to a domain, or withholds the answer; returns whether the stanza was a ping.
 fn answer_ping(stanza: &Element, pings: &Mutex<Pings>, out: &UnboundedSender<Order>) -> bool {
     let (Some(from), Some(to)) = (stanza.attr("from"), stanza.attr("to")) else {
         return false;
@@ -274,7 +274,7 @@ fn answer_ping(stanza: &Element, pings: &Mutex<Pings>, out: &UnboundedSender<Ord
     true
 }
 
-/// Gives back what the component sends to itself, as every server does.
+/// Returns stanzas that the component sends to itself, as every server does.
 fn return_probe(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     let id = stanza.attr("id").unwrap_or_default();
     let to = stanza.attr("to");
@@ -288,7 +288,7 @@ fn return_probe(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     true
 }
 
-/// Refuses to name the server software when the gateway asks for it.
+/// Refuses the gateway's query for the server software.
 fn answer_nothing(stanza: &Element, out: &UnboundedSender<Order>) -> bool {
     let id = stanza
         .attr("id")

@@ -1,5 +1,5 @@
-//! Two datacenters whose servers are in the test's hands: many messages, fast,
-//! and exactly what arrived.
+//! Two datacenters with fake servers: many messages at a high rate, and the exact list of
+//! messages that arrived.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Side {
     pub server: FakeServer,
 }
 
-/// `dc1.test`, from where messages are sent, and `dc2.test`, where they arrive.
+/// Messages are sent from `dc1.test` and arrive at `dc2.test`.
 pub struct Flood {
     pub near: Side,
     pub far: Side,
@@ -27,7 +27,7 @@ pub struct Flood {
 }
 
 impl Side {
-    /// A datacenter of `cluster`, attached.
+    /// Starts a datacenter of `cluster`, attached.
     pub async fn start(cluster: &Cluster, host: &str, config: &str) -> Self {
         let (server, gateway) = cluster.join_with_fake_server(host, config).await;
         let stream = server.attach(SECRET).await;
@@ -38,7 +38,7 @@ impl Side {
         }
     }
 
-    /// One more node of a host of `cluster`, behind a server of its own.
+    /// Starts one more node of a host of `cluster`, with its own server.
     pub async fn start_node(cluster: &Cluster, host: &str, node: &str, config: &str) -> Self {
         let server = FakeServer::start().await;
         let mut settings = cluster.settings(host);
@@ -55,7 +55,7 @@ impl Side {
         }
     }
 
-    /// A user is online here.
+    /// Announces the presence of a user of this side.
     pub async fn online(&self, cluster: &Cluster, user: &str) {
         let host = self.gateway.host();
         self.stream.send(&format!(
@@ -65,7 +65,7 @@ impl Side {
         cluster.until_claimed(&bare, Some(host)).await;
     }
 
-    /// A user here says `text` to a user of the shared domain.
+    /// Sends a message with `text` from a user of this side to a user of the shared domain.
     pub fn say(&self, from: &str, to: &str, text: &str) {
         let host = self.gateway.host();
         let id = text.split(' ').next().unwrap_or_default();
@@ -75,7 +75,7 @@ impl Side {
         ));
     }
 
-    /// The next message that the server is handed.
+    /// Returns the next message that the server receives.
     pub async fn hear(&self) -> Element {
         self.stream
             .until("a message", |stanza| stanza.name() == "message")
@@ -97,13 +97,13 @@ impl Side {
 }
 
 impl Flood {
-    /// Both run and are linked both ways, and bob is online at the far side; the
-    /// session table is kept there.
+    /// Starts both sides, with links in both directions and bob online at the far side; `backend`
+    /// keeps the session table.
     pub async fn start_on(backend: Backend, config: &str) -> Self {
         Self::start_with(backend, config, config).await
     }
 
-    /// The same, with a configuration for each side.
+    /// Like `start_on`, with a configuration for each side.
     pub async fn start_with(backend: Backend, near: &str, far: &str) -> Self {
         let cluster = Cluster::on(backend).prepare().await;
         let (near, far) = tokio::join!(
@@ -116,7 +116,7 @@ impl Flood {
         Self { near, far, cluster }
     }
 
-    /// Nothing comes any more, and both gateways account for all.
+    /// Checks that no further message arrives, and that both gateways account for all messages.
     pub async fn assert_over(&self) {
         for side in [&self.near, &self.far] {
             side.gateway.until_settled().await;
@@ -133,15 +133,15 @@ pub fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|n| n.to_string()).collect()
 }
 
-/// Cuts every link to `port`: both ends get a RST. Returns how many there were.
+/// Resets every link to `port`: both ends get a RST. Returns the number of links.
 pub async fn cut(port: u16) -> usize {
     ss("-K", &format!("( dport = :{port} )")).await.len()
 }
 
-/// Cuts every fifth link to `port`, from the one at `first` on.
+/// Resets every fifth link to `port`, starting with the one at `first`.
 pub async fn cut_some(port: u16, first: usize) {
     let links = ss("-n", &format!("( dport = :{port} )")).await;
-    // Receive queue, send queue, local address, peer's address.
+    // The columns: receive queue, send queue, local address, peer's address.
     let own_port = |line: &String| {
         let own = line.split_whitespace().nth(2)?;
         own.rsplit(':')
@@ -159,7 +159,7 @@ pub async fn cut_some(port: u16, first: usize) {
     }
 }
 
-/// The established connections that pass `filter`, one a line.
+/// The established connections that match `filter`, one per line.
 async fn ss(option: &str, filter: &str) -> Vec<String> {
     let done = Command::new("ss")
         .args(["-H", "-t", option, "state", "established", filter])

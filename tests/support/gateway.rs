@@ -14,48 +14,47 @@ use super::port::Port;
 use super::process::Process;
 use super::workdir::Workdir;
 
-/// What goes into its `component.toml`.
+/// Settings for its `component.toml`.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub global_host: String,
     pub local_host: String,
     pub node: String,
-    /// Where the server accepts components.
+    /// The address on which the server accepts components.
     pub server: SocketAddr,
     pub secret: String,
     pub table: SessionTable,
     pub identity: Identity,
-    /// Where it runs, if not here.
+    /// The machine on which it runs; `None` for this one.
     pub machine: Option<Machine>,
-    /// Files that it sees in the place of others: its own, the others.
+    /// Files mounted over others for the gateway: the source, the path it replaces.
     pub mounts: Vec<(PathBuf, &'static str)>,
     /// TOML that is merged over the rest, key by key; the last one wins.
     pub overrides: Vec<String>,
 }
 
-/// Where the session table is kept.
+/// The backend of the session table.
 #[derive(Debug, Clone)]
 pub enum SessionTable {
-    /// In the Redis with this URL.
+    /// The Redis with this URL.
     Redis(String),
-    /// By the gateways themselves; these are known from the start.
+    /// The gateways themselves; these peers are configured.
     Mesh(Vec<SocketAddr>),
 }
 
-/// A gateway that runs, or does not run yet or any more; its configuration
-/// and ports stay its own through restarts.
+/// A gateway, running or not; it keeps its configuration and ports through restarts.
 #[derive(Debug)]
 pub struct Gateway {
     host: String,
     admin: Port,
     link: Port,
     config: PathBuf,
-    /// To kill, freeze, look at.
+    /// The process, for tests that kill or freeze it, or read its log.
     pub process: Process,
 }
 
 impl Gateway {
-    /// Writes its configuration; starts nothing.
+    /// Writes its configuration, without starting it.
     pub fn prepare(workdir: &Workdir, settings: &Settings) -> Self {
         let machine = settings.machine.as_ref();
         let (admin, link) = (Port::take_on(machine), Port::take_on(machine));
@@ -79,7 +78,7 @@ impl Gateway {
         }
     }
 
-    /// What `strait snippet` prints for its configuration.
+    /// The output of `strait snippet` for its configuration.
     pub fn snippet(&self, arguments: &[String]) -> String {
         let mut command = std::process::Command::new(binary());
         command.arg("snippet").args(arguments);
@@ -97,13 +96,13 @@ impl Gateway {
         self.until_ready().await;
     }
 
-    /// SIGTERM, wait, start, ready.
+    /// Stops it with SIGTERM, starts it and waits until it is ready.
     pub async fn restart(&mut self) {
         self.process.terminate().await;
         self.start().await;
     }
 
-    /// Waits until `/readyz` says 200.
+    /// Waits until `/readyz` returns 200.
     pub async fn until_ready(&self) {
         let what = format!("the gateway of {} to be ready", self.host);
         self.process
@@ -119,12 +118,12 @@ impl Gateway {
         &self.host
     }
 
-    /// Where `/metrics` and its like are.
+    /// The address of its admin server, with `/metrics` and other pages.
     pub fn admin(&self) -> SocketAddr {
         self.admin.address()
     }
 
-    /// Where it accepts links.
+    /// The address on which it accepts links.
     pub fn link(&self) -> SocketAddr {
         self.link.address()
     }
@@ -134,7 +133,7 @@ impl Gateway {
         &self.config
     }
 
-    /// Merges TOML into its configuration, for when it starts next.
+    /// Merges TOML into its configuration for the next start.
     pub fn reconfigure(&self, snippet: &str) {
         let text = std::fs::read_to_string(&self.config).expect("a readable configuration");
         let mut config = parse(&text);
@@ -142,7 +141,7 @@ impl Gateway {
         std::fs::write(&self.config, config.to_string()).expect("a writable configuration");
     }
 
-    /// Everything that it has logged.
+    /// The whole log.
     pub fn log(&self) -> String {
         self.process.log()
     }
@@ -152,12 +151,12 @@ impl Gateway {
         self.until_logged_times(text, 1).await;
     }
 
-    /// How often it has logged `text`.
+    /// The number of times `text` is in the log.
     pub fn times_logged(&self, text: &str) -> usize {
         self.log().matches(text).count()
     }
 
-    /// Waits until it has logged `text` so often.
+    /// Waits until `text` is in the log `times` times.
     pub async fn until_logged_times(&self, text: &str, times: usize) {
         let what = format!("{} to log {text:?} {times} times", self.host);
         self.process
@@ -174,7 +173,7 @@ impl Gateway {
         answer.map_err(|error| format!("{path} of {}: {error}", self.host))
     }
 
-    /// What `/metrics` says now.
+    /// The current series of `/metrics`.
     pub async fn metrics(&self) -> Result<Metrics, String> {
         match self.get("/metrics").await? {
             (200, text) => Ok(Metrics::parse(&text)),
@@ -188,7 +187,7 @@ impl Gateway {
         metrics.get(name, labels).unwrap_or(0.0)
     }
 
-    /// Waits until a value is as `wanted`, and returns it.
+    /// Waits until a value satisfies `wanted`, and returns the value.
     pub async fn until_metric(
         &self,
         name: &str,
@@ -220,7 +219,7 @@ impl Gateway {
             .await;
     }
 
-    /// Waits until everything that it took in is accounted for: reinjected,
+    /// Waits until every stanza that the gateway received is accounted for: reinjected,
     /// forwarded, answered, refused or held.
     pub async fn assert_balanced(&self) {
         let what = format!("the counters of {} to balance", self.host);
@@ -229,8 +228,8 @@ impl Gateway {
             .await;
     }
 
-    /// Waits until nothing is in flight: the server and the peers have
-    /// accepted all, and nothing is held, nor in a worker's hands.
+    /// Waits until nothing is in flight: the server and the peers have accepted all stanzas, none
+    /// is held, and no worker has one.
     pub async fn until_settled(&self) {
         let what = format!("nothing in flight at {}", self.host);
         self.process
@@ -250,7 +249,7 @@ impl Gateway {
     }
 }
 
-/// Whether as much went as came.
+/// Compares the stanzas received with those accounted for.
 fn balance(metrics: &Metrics) -> Result<(), String> {
     const IN: [&str; 3] = [
         "strait_stanzas_taken_total",
@@ -275,8 +274,8 @@ fn balance(metrics: &Metrics) -> Result<(), String> {
     Err(format!("{came} came and {went} went:\n{all}"))
 }
 
-/// The program and its arguments, to be run where other files stand in the
-/// place of some: in a mount namespace of its own, for which it takes root.
+/// The program and its arguments, to be run with some files mounted over others: in its own mount
+/// namespace, which requires root.
 fn behind_mounts(
     mounts: &[(PathBuf, &'static str)],
     program: PathBuf,
@@ -298,7 +297,7 @@ fn behind_mounts(
     ("unshare".into(), all)
 }
 
-/// The program: Cargo tells tests where it is; an example stands beside it.
+/// The program: Cargo passes its path to tests; for an example, it is in the parent directory.
 pub fn binary() -> PathBuf {
     if let Some(path) = option_env!("CARGO_BIN_EXE_strait") {
         return path.into();
@@ -325,7 +324,7 @@ fn config(settings: &Settings, secret_file: PathBuf, admin: &Port, link: &Port) 
     let text = |path: &PathBuf| path.to_string_lossy().into_owned();
     let identity = &settings.identity;
     let mut config = toml::toml! {
-        // A cluster is up sooner than with the default of 3 s.
+        // Shorter than the default of 3 s, so that a cluster starts sooner.
         hosts_refresh_interval = 300
         [log]
         level = "debug"
@@ -369,7 +368,7 @@ fn parse(snippet: &str) -> Table {
         .unwrap_or_else(|error| panic!("{error} in {snippet}"))
 }
 
-/// Tables are merged, everything else is replaced.
+/// Merges tables, and replaces everything else.
 fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {

@@ -1,4 +1,4 @@
-//! One GET at a time.
+//! An HTTP client that makes one GET request per connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Status and body.
+/// Requests a page; returns status and body.
 pub async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address).await?;
     // HTTP/1.0: the body ends with the connection and has no chunks.

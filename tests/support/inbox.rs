@@ -1,5 +1,4 @@
-//! Everything that a connection has received: raw for looking back, parsed
-//! for waiting.
+//! Everything that a connection has received: raw for later checks, parsed for waiting.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use super::patience::{Deadline, PATIENCE};
 use super::xml::{Piece, Splitter};
 
-/// Filled by a reader task, asked by the test.
+/// A reader task fills the inbox, and the test takes elements from it.
 #[derive(Debug)]
 pub struct Inbox {
     owner: String,
@@ -23,16 +22,16 @@ pub struct Inbox {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Headers and elements, as they came.
+    /// Headers and elements in the order of arrival, raw.
     raw: Vec<String>,
     header: Option<String>,
-    /// Elements that nobody has waited for yet.
+    /// Elements that no test code has taken yet.
     pending: VecDeque<Element>,
     closed: bool,
 }
 
 impl Inbox {
-    /// Empty. `owner` is for messages.
+    /// Creates an empty inbox. `owner` is for messages.
     pub fn new(owner: &str) -> Self {
         Self {
             owner: owner.to_owned(),
@@ -41,7 +40,7 @@ impl Inbox {
         }
     }
 
-    /// Whose it is.
+    /// The owner's name, for messages.
     pub fn owner(&self) -> &str {
         &self.owner
     }
@@ -50,8 +49,8 @@ impl Inbox {
         self.state.lock()
     }
 
-    /// Reads until the connection ends. What `intercept` takes for itself is
-    /// kept as raw text only.
+    /// Reads until the connection ends. Elements that `intercept` takes are kept as raw text
+    /// only.
     pub async fn fill(
         &self,
         mut from: OwnedReadHalf,
@@ -91,11 +90,11 @@ impl Inbox {
         self.changes.send_modify(|times| *times += 1);
     }
 
-    /// Takes the first element, not taken before, that is `wanted`; waits for
-    /// it if need be. What comes before it stays for others.
+    /// Takes the first matching element that was not taken before, and waits for it if necessary.
+    /// Earlier elements stay in the inbox.
     ///
     /// # Panics
-    /// When none comes in time or the connection ends first; lists what came.
+    /// When none arrives in time or the connection ends first; lists the received elements.
     pub async fn until(&self, what: &str, wanted: impl Fn(&Element) -> bool) -> Element {
         self.wait(what, |state| {
             let at = state.pending.iter().position(&wanted)?;
@@ -104,7 +103,7 @@ impl Inbox {
         .await
     }
 
-    /// As [`until`](Self::until), for what comes whenever it likes, or never.
+    /// Like [`until`](Self::until), without a bound, for elements that may never arrive.
     pub async fn whenever(&self, wanted: impl Fn(&Element) -> bool) -> Element {
         let mut changes = self.changes.subscribe();
         loop {
@@ -119,7 +118,7 @@ impl Inbox {
         }
     }
 
-    /// Waits for a stream header; each is given once.
+    /// Waits for a stream header; returns each header once.
     pub async fn header(&self) -> String {
         self.wait("a stream header", |state| state.header.take())
             .await
@@ -141,7 +140,7 @@ impl Inbox {
         self.state().raw.clone()
     }
 
-    /// What was received and not yet taken.
+    /// The elements received and not taken yet.
     pub fn pending(&self) -> Vec<Element> {
         self.state().pending.iter().cloned().collect()
     }
@@ -171,7 +170,7 @@ impl Inbox {
 }
 
 impl std::fmt::Display for Inbox {
-    /// For messages of failure: everything received.
+    /// Prints everything received, for failure messages.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state();
         let mut list = String::new();

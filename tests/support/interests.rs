@@ -1,5 +1,5 @@
-//! A client that says what it can do and wants to be told of (XEP-0115,
-//! XEP-0163 §4.3.2), and answers who asks what that means.
+//! A client that announces its capabilities and interests (XEP-0115, XEP-0163 §4.3.2), and
+//! answers disco queries about them.
 
 use minidom::Element;
 use tokio::sync::watch;
@@ -16,14 +16,14 @@ use super::xml::is_jid;
 #[derive(Debug)]
 pub struct Interests {
     info: DiscoInfoResult,
-    /// Who has asked and was answered.
+    /// Addresses that have queried the capabilities and were answered.
     answered: watch::Sender<Vec<String>>,
 }
 
 impl Interests {
-    /// Of a program of that name that wants to hear what contacts publish at
-    /// `nodes`. Servers remember what the capabilities of a program are: a name
-    /// that nobody else has is one that they have never met.
+    /// Creates the capabilities of a program with that name and an interest in the contacts'
+    /// items at `nodes`. Servers cache the capabilities of a program, so a unique name is one
+    /// that no server has cached.
     pub fn new(program: &str, nodes: &[&str]) -> Self {
         let notify = nodes.iter().map(|node| format!("{node}+notify"));
         let info = DiscoInfoResult {
@@ -36,7 +36,7 @@ impl Interests {
         Self { info, answered }
     }
 
-    /// Presence that tells of them.
+    /// Presence that announces the capabilities.
     pub fn presence(&self) -> String {
         let hash = caps::hash_caps(&caps::compute_disco(&self.info), Algo::Sha_1);
         let caps = Caps::new("urn:strait:test", hash.expect("SHA-1"));
@@ -46,7 +46,7 @@ impl Interests {
         )
     }
 
-    /// Answers everybody who asks `client`, until `work` is done.
+    /// Answers all disco queries to `client` until `work` is done.
     pub async fn while_answering<T>(&self, client: &Client, work: impl Future<Output = T>) -> T {
         tokio::select! {
             done = work => done,

@@ -1,4 +1,4 @@
-//! What gateways say about where somebody is.
+//! The gateways' answers to look-ups of a user.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use super::gateway::Gateway;
 use super::http;
 use super::patience::until;
 
-/// 32 bits of the digest of a node's part of the table, without a database.
+/// The metric with 32 bits of the digest of a node's part of the table, without a database.
 const FINGERPRINT: &str = "strait_mesh_fingerprint";
 
-/// What the gateway with that admin server says; `None` if it does not run.
+/// Asks the gateway with that admin server; `None` if it does not run.
 async fn look_up(admin: SocketAddr, jid: &str) -> Option<Value> {
     match http::get(admin, &format!("/api/lookup/{jid}")).await {
         Ok((200, found)) => serde_json::from_str(&found).ok(),
@@ -21,7 +21,7 @@ async fn look_up(admin: SocketAddr, jid: &str) -> Option<Value> {
 }
 
 impl Gateway {
-    /// Waits until it says that `jid` is at `host`, or nowhere.
+    /// Waits until the gateway finds `jid` at `host`, or nowhere.
     pub async fn until_claimed(&self, jid: &str, host: Option<&str>) {
         let what = format!("{jid} to be claimed by {host:?}, at {}", self.host());
         self.process
@@ -35,8 +35,8 @@ impl Gateway {
 }
 
 impl Cluster {
-    /// The hosts that claim `jid`, the newest claim first, as the first
-    /// gateway that runs has it.
+    /// The hosts that claim `jid`, the newest claim first, according to the first gateway that
+    /// runs.
     pub async fn claimed_by(&self, jid: &str) -> Vec<String> {
         for admin in self.admins() {
             if let Some(found) = look_up(admin, jid).await {
@@ -48,8 +48,7 @@ impl Cluster {
         panic!("no gateway runs");
     }
 
-    /// Waits until the session table says, to every gateway that runs, that
-    /// `jid` is at `host`, or nowhere.
+    /// Waits until every running gateway finds `jid` at `host`, or nowhere.
     pub async fn until_claimed(&self, jid: &str, host: Option<&str>) {
         let what = format!("{jid} to be claimed by {host:?}");
         self.until_all_say(&what, jid, |found| {
@@ -58,20 +57,19 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until the session table says, to every gateway that runs, that
-    /// `host` had `jid` last.
+    /// Waits until every running gateway has `host` as the last host of `jid`.
     pub async fn until_home(&self, jid: &str, host: Option<&str>) {
         let what = format!("the home of {jid} to be {host:?}");
         self.until_all_say(&what, jid, |found| found["home"].as_str() == host)
             .await;
     }
 
-    /// Waits until every gateway that runs has found what it says of `jid` so.
+    /// Waits until the look-up of `jid` satisfies `is_so` on every running gateway.
     async fn until_all_say(&self, what: &str, jid: &str, is_so: impl Fn(&Value) -> bool) {
         let admins = self.admins();
         until(what, async || {
             for admin in &admins {
-                // Who does not run does not know, and need not.
+                // A gateway that does not run has no table to compare.
                 let Some(found) = look_up(*admin, jid).await else {
                     continue;
                 };
@@ -84,7 +82,7 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until all gateways say the same of `jid`.
+    /// Waits until all gateways return the same result for `jid`.
     pub async fn until_agreed(&self, jid: &str) {
         let admins = self.admins();
         until(&format!("the same to be said of {jid}"), async || {
@@ -98,8 +96,8 @@ impl Cluster {
         .await;
     }
 
-    /// Waits until the gateways of all datacenters have the same tables, which
-    /// they keep themselves.
+    /// Waits until the gateways of all datacenters have the same tables, which they replicate
+    /// among themselves.
     pub async fn until_tables_are_equal(&self) {
         let gateways = || self.datacenters().iter().map(|dc| &dc.gateway);
         until("the tables to be equal", async || {

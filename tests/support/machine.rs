@@ -1,9 +1,9 @@
-//! Several machines on this one: each has a network of its own, with one
-//! address, and between any two of them the network can be cut.
+//! Several machines on this one: each has its own network with one address, and the network
+//! between any two of them can be cut.
 //!
-//! Everything is in network namespaces without names, the bridge between the
-//! machines too. The kernel removes them when nobody is in them any more, also
-//! after a test that was killed, and nothing is seen of them outside.
+//! All of it is in network namespaces without names, including the bridge between the machines.
+//! The kernel removes them when no process is in them any more, also after a test that was
+//! killed, and they are invisible outside.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,11 +16,10 @@ use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-/// The machines' addresses begin so; the bridge has 254.
+/// The first three bytes of the machines' addresses; the bridge has 254 as the last byte.
 const NETWORK: [u8; 3] = [10, 77, 0];
 
-/// The machines, and the bridge in the namespace of the test itself, from
-/// which all of them can be reached.
+/// The machines, and the bridge in the namespace of the test itself, which can reach all of them.
 #[derive(Debug)]
 pub struct Network {
     machines: Vec<Machine>,
@@ -30,14 +29,14 @@ pub struct Network {
 #[derive(Debug, Clone)]
 pub struct Machine {
     number: u8,
-    /// Held open, so that it stays while nothing runs there.
+    /// Held open, so that the namespace exists while no process runs in it.
     namespace: Arc<File>,
 }
 
-/// Runs `test` in a namespace of its own, with that many machines.
+/// Runs `test` in its own namespace, with that many machines.
 ///
 /// # Panics
-/// Without root, which it takes to make a network.
+/// Without root, which is required to create a network.
 pub fn with_machines<T: Future<Output = ()>>(count: u8, test: impl FnOnce(Network) -> T) {
     unshare(CloneFlags::CLONE_NEWNET)
         .unwrap_or_else(|error| panic!("a network namespace takes root: {error}"));
@@ -52,7 +51,7 @@ pub fn with_machines<T: Future<Output = ()>>(count: u8, test: impl FnOnce(Networ
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // A thread is in the namespace where its process began, unless it moves.
+        // A thread starts in the namespace of its process, unless it moves.
         .on_thread_start(move || enter(&hub))
         .build();
     runtime.expect("a runtime").block_on(test(network));
@@ -64,15 +63,15 @@ impl Network {
         &self.machines
     }
 
-    /// From now on no packet passes between the two, and nobody is told. Both
-    /// reach everybody else. One pair at a time.
+    /// Drops all packets between the two, without notifying either. Both still reach all other
+    /// machines. One pair at a time.
     pub fn cut(&self, one: &Machine, other: &Machine) {
         for machine in [one, other] {
             machine.isolate(true);
         }
     }
 
-    /// Packets pass again between the two.
+    /// Lets packets pass again between the two.
     pub fn heal(&self, one: &Machine, other: &Machine) {
         for machine in [one, other] {
             machine.isolate(false);
@@ -81,7 +80,7 @@ impl Network {
 }
 
 impl Machine {
-    /// Made by a thread in the hub, and plugged into its bridge.
+    /// Creates a machine from a thread in the hub, and connects it to the hub's bridge.
     fn new(number: u8, hub: &File) -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("root");
         let machine = Self {
@@ -120,7 +119,7 @@ impl Machine {
         ("nsenter".into(), all)
     }
 
-    /// Both ends of every connection with `other` break: each is told.
+    /// Resets every connection with `other`: both ends get a RST.
     pub fn reset_connections_with(&self, other: &Machine) {
         for (at, far) in [(self, other), (other, self)] {
             let far = far.address().to_string();
@@ -133,7 +132,7 @@ impl Machine {
     fn isolate(&self, is_isolated: bool) {
         let state = if is_isolated { "on" } else { "off" };
         let port = self.port();
-        // Ports that are isolated reach all but each other.
+        // Isolated ports reach all ports but each other.
         ip(&format!(
             "link set dev {port} type bridge_slave isolated {state}"
         ));
@@ -143,7 +142,7 @@ impl Machine {
         format!("machine{}", self.number)
     }
 
-    /// Also to be opened by another process.
+    /// A path that another process can open too.
     fn namespace(&self) -> PathBuf {
         let (process, file) = (std::process::id(), self.namespace.as_raw_fd());
         format!("/proc/{process}/fd/{file}").into()
@@ -163,7 +162,7 @@ fn own_namespace() -> File {
     File::open("/proc/thread-self/ns/net").expect("the namespace of this thread")
 }
 
-/// Moves this thread there, and what it starts from now on.
+/// Moves this thread, and the processes it starts later, into the namespace.
 fn enter(namespace: &File) {
     setns(namespace, CloneFlags::CLONE_NEWNET).expect("root");
 }

@@ -1,4 +1,4 @@
-//! A session table in memory, with the meaning of the one in Redis.
+//! A session table in memory, with the semantics of the table in Redis.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use strait::store::{
 };
 use tokio::time::Instant;
 
-/// One table that several [`MemoryStore`]s share, each the view of another
-/// node. Time is tokio's, and can be paused.
+/// One table that several [`MemoryStore`]s share, one for each node. Time is tokio's, and can be
+/// paused.
 #[derive(Clone)]
 pub struct MemoryCluster {
     expire_after: Duration,
@@ -22,7 +22,7 @@ pub struct MemoryCluster {
     table: Arc<Mutex<MemoryTable>>,
 }
 
-/// A [`MemoryCluster`] as seen by one node of one host.
+/// A [`MemoryCluster`] as one node of one host sees it.
 pub struct MemoryStore {
     local: Host,
     node: String,
@@ -32,10 +32,10 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct MemoryTable {
     health: Health,
-    /// JIDs on which no claim is taken.
+    /// JIDs for which claims are refused.
     refused: BTreeSet<String>,
     claims: HashMap<String, BTreeMap<Host, Expiring<u64>>>,
-    /// What is under the keys of the JIDs and of the service domains themselves.
+    /// Values under the keys of the JIDs and of the service domains themselves.
     plain: HashMap<String, Expiring<Host>>,
     homes: HashMap<String, Host>,
     nodes: BTreeMap<Host, BTreeMap<String, Expiring<Announcement>>>,
@@ -61,7 +61,7 @@ impl<T> Expiring<T> {
 }
 
 impl MemoryCluster {
-    /// Empty; what nobody refreshes is gone after `expire_after`.
+    /// Creates an empty table; entries expire after `expire_after` without a refresh.
     #[must_use]
     pub fn new(expire_after: Duration) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl MemoryCluster {
         }
     }
 
-    /// The view of the node `node` of `host`.
+    /// The store of the node `node` of `host`.
     #[must_use]
     pub fn store(&self, host: Host, node: &str) -> Arc<MemoryStore> {
         Arc::new(MemoryStore {
@@ -81,7 +81,7 @@ impl MemoryCluster {
         })
     }
 
-    /// Whether operations succeed, or fail at once.
+    /// Sets whether operations succeed or fail at once.
     pub fn set_available(&self, available: bool) {
         self.table().health = if available {
             Health::Answers
@@ -90,18 +90,18 @@ impl MemoryCluster {
         };
     }
 
-    /// From now on no operation ends, until [`Self::set_available`] is called;
-    /// those begun before that never do.
+    /// Makes all operations hang until [`Self::set_available`] is called; operations begun before
+    /// that call never end.
     pub fn hang(&self) {
         self.table().health = Health::Hangs;
     }
 
-    /// From now on claims on `jid` are refused.
+    /// Makes the table refuse claims on `jid`.
     pub fn refuse(&self, jid: &str) {
         self.table().refused.insert(jid.to_owned());
     }
 
-    /// Loses everything, as FLUSHALL does.
+    /// Removes all entries, as FLUSHALL does.
     pub fn flush(&self) {
         let mut table = self.table();
         *table = MemoryTable {
@@ -116,7 +116,7 @@ impl MemoryCluster {
         self.table().plain.insert(jid.to_owned(), entry);
     }
 
-    /// What a MongooseIM reads about `jid`.
+    /// The value that a MongooseIM reads for `jid`.
     #[must_use]
     pub fn plain(&self, jid: &str) -> Option<Host> {
         self.table()
@@ -153,7 +153,7 @@ impl MemoryTable {
         self.nodes.retain(|_, nodes| !nodes.is_empty());
     }
 
-    /// What all nodes of `host` offer, and whether all of them hide it.
+    /// The services of all nodes of `host`, each with whether all nodes hide it.
     fn offers(&self, host: &Host) -> BTreeMap<Host, bool> {
         let mut offers = BTreeMap::new();
         let nodes = self.nodes.get(host).into_iter().flat_map(BTreeMap::values);

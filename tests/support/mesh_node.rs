@@ -1,4 +1,4 @@
-//! A store of the mesh with its links, in this process.
+//! A mesh store with its links, in this process.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -18,18 +18,18 @@ use tokio_util::task::TaskTracker;
 
 use super::certs::{Authority, Identity};
 
-/// A node that runs, until dropped or stopped.
+/// A node that runs until it is dropped or stopped.
 pub struct MeshNode {
     pub store: Arc<MeshStore>,
     pub metrics: Arc<Metrics>,
-    /// Where it accepts table links.
+    /// The address on which it accepts table links.
     pub address: SocketAddr,
     node: Node,
     shutdown: CancellationToken,
     tasks: TaskTracker,
 }
 
-/// What a [`MeshNode`] is to be.
+/// The setup of a [`MeshNode`].
 pub struct Plan<'a> {
     pub host: &'a str,
     pub name: &'a str,
@@ -92,14 +92,14 @@ impl MeshNode {
         }
     }
 
-    /// Ends without a word, as a killed process does.
+    /// Stops without notifying its peers, as a killed process does.
     pub async fn kill(self) {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Whether it knows all that `other` claims.
+    /// Returns whether it has all claims of `other`.
     pub fn is_in_step_with(&self, other: &Self) -> bool {
         let status = self.store.status();
         status.linked.contains(&other.node)
@@ -107,7 +107,7 @@ impl MeshNode {
             && self.fingerprint_of(other) == other.fingerprint_of(other)
     }
 
-    /// The fingerprint of the table of `other`, as it is known here.
+    /// The fingerprint of this node's replica of the table of `other`.
     pub fn fingerprint_of(&self, other: &Self) -> Option<u32> {
         let mut parts = self.store.replicas().into_iter();
         parts
@@ -115,7 +115,7 @@ impl MeshNode {
             .map(|part| part.fingerprint)
     }
 
-    /// How many parts of the table of `host` were put right.
+    /// The number of parts of the table of `host` that were repaired.
     pub fn repairs(&self, host: &str, found: &str) -> u64 {
         let repairs = &self.metrics.mesh_repairs;
         repairs.with_label_values(&[host, found]).get()
@@ -128,7 +128,7 @@ impl Drop for MeshNode {
     }
 }
 
-/// Where something listens.
+/// Converts an address into an endpoint.
 pub fn endpoint(address: SocketAddr) -> Endpoint {
     Endpoint {
         host: address.ip().to_string(),
@@ -136,7 +136,7 @@ pub fn endpoint(address: SocketAddr) -> Endpoint {
     }
 }
 
-/// `[connections]` with that certificate, everything else by default.
+/// `[connections]` with that certificate, and defaults otherwise.
 pub fn connections(identity: &Identity) -> Connections {
     let path = Path::to_owned;
     Connections {
@@ -157,7 +157,7 @@ pub fn connections(identity: &Identity) -> Connections {
     }
 }
 
-/// Table links bring none.
+/// Discards stanzas: table links carry none.
 struct NoStanzas;
 
 #[async_trait]

@@ -1,8 +1,8 @@
-//! Prometheus's text format, read.
+//! A parser for Prometheus's text format.
 
 use std::collections::BTreeMap;
 
-/// Every series of one look at `/metrics`.
+/// All series of one request for `/metrics`.
 #[derive(Debug, Default)]
 pub struct Metrics {
     series: BTreeMap<Series, f64>,
@@ -16,7 +16,7 @@ struct Series {
 
 impl Metrics {
     /// # Panics
-    /// When it is no such text.
+    /// On text in another format.
     pub fn parse(text: &str) -> Self {
         let series = text
             .lines()
@@ -26,8 +26,7 @@ impl Metrics {
         Self { series }
     }
 
-    /// Over all series that have these labels, and perhaps more; `None` when
-    /// there is none.
+    /// The sum of all series that have at least these labels; `None` when there is none.
     pub fn get(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |series: &Series| {
             labels
@@ -38,7 +37,7 @@ impl Metrics {
         values.map(|(_, value)| value).reduce(|a, b| a + b)
     }
 
-    /// Over all labels; 0 when there is no such series.
+    /// The sum over all labels; 0 when there is no such series.
     pub fn sum(&self, name: &str) -> f64 {
         self.named(name).map(|(_, value)| value).sum()
     }

@@ -1,16 +1,14 @@
-//! What the scenarios stand on: real servers, real clients, real gateways.
+//! Support for the scenarios: real servers, real clients, real gateways.
 //!
-//! [`cluster`] puts everything together, with the session table on a
-//! [`backend`]; a test that wants less takes the
-//! parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`], [`client`],
-//! [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
+//! [`cluster`] combines everything, with the session table on a [`backend`]; a smaller test uses
+//! the parts: a [`server`] ([`prosody`], [`ejabberd`]), [`redis_server`], [`gateway`],
+//! [`client`], [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
 //! [`mongooseim_admin`], [`component`], [`room`], [`pubsub`], [`interests`], [`real_clients`],
-//! [`machine`]. Under them: [`plan`], [`pair`], [`site`], [`process`], [`port`], [`workdir`],
-//! [`patience`],
-//! [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
+//! [`machine`]. These are built on [`plan`], [`pair`], [`site`], [`process`], [`port`],
+//! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
-// Each test binary uses a part of this.
+// Each test binary uses only a part of this module.
 #![allow(dead_code)]
 
 pub mod backend;

@@ -1,6 +1,5 @@
-//! A stand-in for MongooseIM's admin GraphQL: it understands the two questions
-//! that the gateway asks, as MongooseIM 6 answers them. Like cowboy there, it
-//! closes a connection that was idle for 5 s.
+//! A stand-in for MongooseIM's admin GraphQL: it answers the two queries of the gateway as
+//! MongooseIM 6 does. Like cowboy there, it closes a connection that was idle for 5 s.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,30 +26,30 @@ pub const PASSWORD: &str = "admin-password-of-the-tests";
 /// `admin:` and [`PASSWORD`] (RFC 7617).
 const CREDENTIALS: &str = "Basic YWRtaW46YWRtaW4tcGFzc3dvcmQtb2YtdGhlLXRlc3Rz";
 
-/// How long a connection may be idle.
+/// Idle time after which a connection is closed.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// It listens until it is dropped.
+/// The stand-in listens until it is dropped.
 #[derive(Debug)]
 pub struct MongooseAdmin {
     address: SocketAddr,
-    /// What it lists if it is nobody else's.
+    /// The lists of a stand-in that has no server.
     own: Arc<Mutex<Listed>>,
     desk: Arc<Desk>,
     server: JoinHandle<()>,
 }
 
-/// Who is there.
+/// The lists of users.
 #[derive(Debug, Clone, Default)]
 pub struct Listed {
-    /// Full JIDs.
+    /// Full JIDs of the sessions.
     pub sessions: Vec<String>,
-    /// Bare JIDs.
+    /// Bare JIDs of the accounts.
     pub accounts: Vec<String>,
 }
 
 struct Desk {
-    /// A connection that is still open after the end is not answered any more.
+    /// Cleared at the end: a connection that is still open gets no more answers.
     is_open: AtomicBool,
     listed: Box<dyn Fn() -> Listed + Send + Sync>,
 }
@@ -61,7 +60,7 @@ impl std::fmt::Debug for Desk {
     }
 }
 
-/// Where the admin interface of a server at `address` is.
+/// The URL of the admin interface of a server at `address`.
 pub fn url(address: SocketAddr) -> String {
     format!("http://{address}/api/graphql")
 }
@@ -72,7 +71,7 @@ pub fn config(url: &str, password: &str) -> String {
 }
 
 impl MongooseAdmin {
-    /// Nobody is online, nobody has an account.
+    /// Starts a stand-in with no sessions and no accounts.
     pub async fn start() -> Self {
         let own = Arc::<Mutex<Listed>>::default();
         let listed = Arc::clone(&own);
@@ -82,7 +81,7 @@ impl MongooseAdmin {
         admin
     }
 
-    /// There, it lists what `listed` says then.
+    /// Starts a stand-in at an address; it lists the current result of `listed`.
     pub async fn start_at(
         address: SocketAddr,
         listed: impl Fn() -> Listed + Send + Sync + 'static,
@@ -109,7 +108,7 @@ impl MongooseAdmin {
         }
     }
 
-    /// Ends, and waits until its address is free.
+    /// Stops it, and waits until its address is free.
     pub async fn stop(mut self) {
         self.server.abort();
         let _ = (&mut self.server).await;
@@ -120,12 +119,12 @@ impl MongooseAdmin {
         config(&url(self.address), password)
     }
 
-    /// From now on these full JIDs are online.
+    /// Sets the full JIDs that are online.
     pub fn set_sessions(&self, jids: &[&str]) {
         self.own.lock().sessions = jids.iter().map(|jid| (*jid).to_owned()).collect();
     }
 
-    /// From now on these bare JIDs have accounts.
+    /// Sets the bare JIDs that have accounts.
     pub fn set_accounts(&self, jids: &[&str]) {
         self.own.lock().accounts = jids.iter().map(|jid| (*jid).to_owned()).collect();
     }
@@ -163,7 +162,7 @@ async fn answer(
     Json(answer).into_response()
 }
 
-/// Accepts connections that it closes when they were idle for [`IDLE`].
+/// Accepts connections, and closes them when they were idle for [`IDLE`].
 struct Closing(TcpListener);
 
 impl axum::serve::Listener for Closing {
@@ -201,7 +200,7 @@ impl AsyncRead for Connection {
         let read = Pin::new(&mut self.socket).poll_read(context, buffer);
         match read {
             Poll::Ready(_) => self.is_used(),
-            // Nothing read is the connection's end.
+            // A read of no bytes is the connection's end.
             Poll::Pending if self.idle.as_mut().poll(context).is_ready() => {
                 return Poll::Ready(Ok(()));
             }

@@ -1,11 +1,11 @@
-//! Two datacenters, by what differs from scenario to scenario.
+//! Two datacenters with the servers and the backend of a scenario.
 
 use super::backend::Backend;
 use super::cluster::{Builder, Cluster};
 use super::server::Kind;
 
-/// Which servers they have, and where the session table is kept. A scenario
-/// that takes one runs on each backend and on each pair of servers.
+/// The kinds of the two servers, and the backend of the session table. A scenario that takes a
+/// pair runs on each backend and on each pair of servers.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
     pub backend: Backend,
@@ -13,7 +13,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// With these local hosts.
+    /// Sets up a cluster with these local hosts.
     pub fn at(self, [first, second]: [&str; 2]) -> Builder {
         Cluster::on(self.backend)
             .datacenter(first)
@@ -23,7 +23,7 @@ impl Pair {
     }
 }
 
-/// Two Prosodys.
+/// A pair of two Prosodys.
 impl From<Backend> for Pair {
     fn from(backend: Backend) -> Self {
         let kinds = [Kind::Prosody; 2];
@@ -31,7 +31,7 @@ impl From<Backend> for Pair {
     }
 }
 
-/// Without a database.
+/// A pair without a database.
 impl From<[Kind; 2]> for Pair {
     fn from(kinds: [Kind; 2]) -> Self {
         let backend = Backend::Mesh;
@@ -40,7 +40,7 @@ impl From<[Kind; 2]> for Pair {
 }
 
 impl Cluster {
-    /// `dc1.test` and `dc2.test`.
+    /// Sets up `dc1.test` and `dc2.test`.
     pub fn of(pair: impl Into<Pair>) -> Builder {
         pair.into().at(["dc1.test", "dc2.test"])
     }

@@ -1,4 +1,4 @@
-//! Waiting for facts: generous, and talkative when it was in vain.
+//! Waiting for facts: with long bounds, and detailed messages on failure.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use nix::time::{ClockId, clock_gettime};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long anything may take on a machine with nothing else to do. Far more than it
-/// does; a busy machine gets more still (see [`Deadline`]).
+/// Bound for any wait on a machine with nothing else to do, far more than it needs; a busy
+/// machine gets more still (see [`Deadline`]).
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How often a fact is looked up that cannot notify us.
+/// Poll interval for facts that cannot notify the test.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// How long the machine is measured. Longer than a time slice of its scheduler.
+/// Duration of a measurement of the machine, longer than a time slice of its scheduler.
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// No machine is waited for longer than this many times the patience.
+/// Upper bound for the extension, as a multiple of the patience.
 const LONGEST: f64 = 6.0;
 
-/// When to give up. A patience that has run out is extended once, by how much slower
-/// than alone a thread runs on this machine at present.
+/// A deadline. A patience that has run out is extended once, by the factor by which a thread
+/// currently runs slower than alone on this machine.
 #[derive(Debug)]
 pub struct Deadline {
     patience: Duration,
@@ -30,7 +30,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// `patience` from now.
+    /// The deadline `patience` from now.
     pub fn after(patience: Duration) -> Self {
         Self {
             patience,
@@ -39,7 +39,7 @@ impl Deadline {
         }
     }
 
-    /// Whether to give up. Measures the machine before it says so.
+    /// Returns whether the deadline is over, after measuring the machine.
     pub fn is_past(&mut self) -> bool {
         if self.start.elapsed() < self.patience {
             return false;
@@ -51,7 +51,7 @@ impl Deadline {
         self.start.elapsed() >= self.patience
     }
 
-    /// Waits for `fact` until then.
+    /// Waits for `fact` until the deadline.
     pub async fn wait<T>(&mut self, fact: impl Future<Output = T>) -> Result<T, Elapsed> {
         tokio::pin!(fact);
         loop {
@@ -65,14 +65,14 @@ impl Deadline {
     }
 }
 
-/// How many times longer than its CPU time a busy thread takes: 1 on an idle machine, 4
-/// where four threads share a processor.
+/// The ratio of elapsed time to CPU time of a busy thread: 1 on an idle machine, 4 where four
+/// threads share a processor.
 fn busyness() -> f64 {
     let cpu = || {
         let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock");
         time.num_microseconds() as f64 / 1e6
     };
-    // Not tokio's clock, which a test may have stopped.
+    // tokio's clock may be paused by a test.
     let (start, cpu_before) = (std::time::Instant::now(), cpu());
     while start.elapsed() < SAMPLE {
         std::hint::spin_loop();
@@ -84,20 +84,20 @@ fn busyness() -> f64 {
 /// Waits for `fact`.
 ///
 /// # Errors
-/// When [`PATIENCE`] has run out.
+/// After [`PATIENCE`].
 pub async fn in_time<T>(fact: impl Future<Output = T>) -> Result<T, Elapsed> {
     Deadline::after(PATIENCE).wait(fact).await
 }
 
-/// Looks until `look` finds something.
+/// Polls `look` until it succeeds.
 ///
 /// # Panics
-/// After [`PATIENCE`], saying `what` was awaited and what the last look gave.
+/// After [`PATIENCE`]; the message has `what` and the last error of `look`.
 pub async fn until<T>(what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
     until_within(PATIENCE, what, look).await
 }
 
-/// The same for what takes long.
+/// Like `until`, with another bound.
 ///
 /// # Panics
 /// After `patience`.

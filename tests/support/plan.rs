@@ -1,4 +1,4 @@
-//! What a datacenter of a cluster is to be.
+//! The setup of one datacenter of a cluster.
 
 use super::cluster::{GLOBAL, PASSWORD, USERS};
 use super::machine::Machine;
@@ -6,24 +6,24 @@ use super::server::{Builder, Kind};
 
 type Change = Box<dyn FnOnce(Builder) -> Builder + Send>;
 
-/// A datacenter to be.
+/// A planned datacenter.
 pub struct Plan {
     /// Its local host.
     pub host: String,
-    /// Which server it has.
+    /// The kind of its server.
     pub kind: Kind,
-    /// TOML over its gateway's configuration.
+    /// TOML that is merged over its gateway's configuration.
     pub config: Vec<String>,
-    /// Where both run, if not here.
+    /// The machine on which both run; `None` for this one.
     pub machine: Option<Machine>,
-    /// What is different about its server.
+    /// Changes to the setup of its server.
     pub changes: Vec<Change>,
-    /// Whether a second gateway is to wait for the first one's end.
+    /// Whether a second gateway waits for the end of the first.
     pub standby: bool,
 }
 
 impl Plan {
-    /// Like any other, until it is changed.
+    /// Creates a plan with the defaults.
     pub fn new(host: &str) -> Self {
         Self {
             host: host.to_owned(),
@@ -35,7 +35,7 @@ impl Plan {
         }
     }
 
-    /// Its server, to be started.
+    /// The setup of its server.
     pub fn server(self) -> Builder {
         let server = self.kind.builder(&self.host).watched_by(GLOBAL);
         let server = USERS

@@ -1,4 +1,4 @@
-//! Ports that nobody else takes, also not a test in another process.
+//! Ports that are reserved for one test, also among processes.
 
 use std::fs::{File, OpenOptions};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -9,12 +9,12 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::machine::Machine;
 
-/// Below Linux's usual ephemeral range, so that no outgoing connection is
-/// given a port whose server is just restarting.
+/// The first port. The range is below Linux's usual ephemeral range, so that no outgoing
+/// connection gets the port of a server that is restarting.
 const FIRST: u32 = 20_000;
 const COUNT: u32 = 12_000;
 
-/// A port of ours as long as this lives, whether or not a server listens.
+/// A port reserved until this value is dropped, whether or not a server listens on it.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -23,10 +23,10 @@ pub struct Port {
 }
 
 impl Port {
-    /// Takes a free one on 127.0.0.1.
+    /// Reserves a free port on 127.0.0.1.
     pub fn take() -> Self {
         let directory = lock_directory();
-        // Test processes start at different places and seldom meet.
+        // Test processes start at different ports and seldom collide.
         let start = std::process::id().wrapping_mul(37);
         (0..COUNT)
             .map(|n| FIRST + start.wrapping_add(n) % COUNT)
@@ -49,7 +49,7 @@ impl Port {
             .expect("a free loopback port")
     }
 
-    /// Takes a free one on that machine, or on 127.0.0.1.
+    /// Reserves a free port on that machine, or on 127.0.0.1.
     pub fn take_on(machine: Option<&Machine>) -> Self {
         let port = Self::take();
         Self {
@@ -69,7 +69,7 @@ impl Port {
     }
 }
 
-/// One directory per user of this machine: another's lock files could not be opened.
+/// One directory per user of this machine, because a user cannot open another's lock files.
 fn lock_directory() -> PathBuf {
     let uid = std::fs::metadata("/proc/self").map_or(0, |meta| meta.uid());
     let directory = std::env::temp_dir().join(format!("strait-test-ports-{uid}"));

@@ -24,7 +24,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Not started yet. `name` is for messages.
+    /// Creates a process without starting it. `name` is for messages.
     pub fn new<A: Into<OsString>>(
         name: &str,
         program: impl Into<OsString>,
@@ -41,7 +41,7 @@ impl Process {
         }
     }
 
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Panics
     /// When it runs already, or is not installed.
@@ -54,7 +54,7 @@ impl Process {
             .stdout(log.try_clone().expect("a second handle to the log"))
             .stderr(log)
             .kill_on_drop(true)
-            // Ctrl-C is for the parent, which stops its children in order.
+            // Ctrl-C must reach only the parent, which stops its children in order.
             .process_group(0)
             .spawn();
         self.child = Some(child.unwrap_or_else(|error| {
@@ -65,8 +65,8 @@ impl Process {
         }));
     }
 
-    /// Also dies with the thread that starts it, however that ends; so it is
-    /// never to be started on a thread of the blocking pool.
+    /// A command whose process also dies with the thread that starts it, however that thread
+    /// ends; so it must never be started on a thread of the blocking pool.
     fn supervised_command(&self) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
@@ -83,29 +83,29 @@ impl Process {
             .unwrap_or_else(|error| panic!("{}: {error}", self.log.display()))
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL, and waits until the process has ended.
     pub async fn kill9(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait_exit().await;
     }
 
-    /// SIGTERM, and waits until it is gone.
+    /// Sends SIGTERM, and waits until the process has ended.
     pub async fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait_exit().await
     }
 
-    /// SIGSTOP: it hangs, with its sockets open.
+    /// Sends SIGSTOP: the process hangs, with its sockets open.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
     }
 
-    /// SIGCONT: it goes on after [`freeze`](Self::freeze).
+    /// Sends SIGCONT: the process continues after [`freeze`](Self::freeze).
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
     }
 
-    /// Any signal.
+    /// Sends any signal.
     ///
     /// # Panics
     /// When it does not run.
@@ -134,7 +134,7 @@ impl Process {
 
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
-        // Only looks: the status stays for `wait_exit`.
+        // WNOWAIT leaves the status for `wait_exit`.
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         self.pid().is_some_and(|pid| {
             let pid = Id::Pid(Pid::from_raw(pid.cast_signed()));
@@ -142,18 +142,18 @@ impl Process {
         })
     }
 
-    /// Waits for a fact that only holds while it runs.
+    /// Waits for a fact that holds only while the process runs.
     ///
     /// # Panics
-    /// At once when it does not run; when it takes too long.
+    /// At once when the process does not run; otherwise when the time is over.
     pub async fn until<T>(&self, what: &str, look: impl AsyncFnMut() -> Result<T, String>) -> T {
         self.until_within(PATIENCE, what, look).await
     }
 
-    /// The same for what takes long.
+    /// Like `until`, with another bound.
     ///
     /// # Panics
-    /// At once when it does not run; after `patience`.
+    /// At once when the process does not run; otherwise after `patience`.
     pub async fn until_within<T>(
         &self,
         patience: Duration,
@@ -177,13 +177,13 @@ impl Process {
         self.child.as_ref().and_then(Child::id)
     }
 
-    /// Everything that it has logged.
+    /// The whole log.
     pub fn log(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Where it logs.
+    /// The path of the log.
     pub fn log_path(&self) -> &Path {
         &self.log
     }
@@ -197,7 +197,7 @@ impl Process {
     }
 }
 
-/// The developer's own settings have no place in a test.
+/// Clears the environment of the developer's own settings, which must not affect a test.
 pub fn forget_settings(command: &mut std::process::Command) {
     for (key, _) in std::env::vars_os() {
         if key.to_string_lossy().starts_with("STRAIT_") || key == "RUST_LOG" {
@@ -207,12 +207,12 @@ pub fn forget_settings(command: &mut std::process::Command) {
 }
 
 impl Drop for Process {
-    /// Kills it and waits, so that its directory can be removed and its ports are free.
+    /// Kills the process and waits, so that its directory can be removed and its ports are free.
     fn drop(&mut self) {
         let Some(child) = self.child.as_mut() else {
             return;
         };
-        // It may have ended already, and that is fine.
+        // The process may have ended already.
         let _ = child.start_kill();
         for _ in 0..1000 {
             if !matches!(child.try_wait(), Ok(None)) {

@@ -1,4 +1,4 @@
-//! A Prosody of our own: one domain, its users, its components.
+//! A Prosody of the test: one domain, its users, its components.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,36 +16,35 @@ use super::process::Process;
 use super::site::Site;
 use super::workdir::Workdir;
 
-/// What a client needs, and what remote users need: everything but s2s, which
-/// [`Builder::federated`] adds.
+/// Modules for clients and for remote users, without s2s, which [`Builder::federated`] adds.
 const MODULES: &str = r#"
   "roster", "saslauth", "disco", "vcard_legacy", "pep", "ping", "carbons", "mam", "offline",
   "smacks", "blocklist", "csi", "time", "version", "private", "presence", "message", "iq","#;
 
 const FEDERATION: &str = r#" "dialback", "test_names","#;
 const TLS: &str = r#" "tls","#;
-/// What `prosodyctl shell` talks to.
+/// The module that serves `prosodyctl shell`.
 const SHELL: &str = r#" "admin_shell","#;
 const PLUGINS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/prosody_plugins");
 
-/// How it is to be set up.
+/// The setup of a Prosody.
 #[derive(Debug)]
 pub struct Builder {
     site: Site,
     watcher: Option<String>,
-    /// What `strait snippet prosody` says.
+    /// Output of `strait snippet prosody`.
     snippet: Option<String>,
-    /// Gateways attach as these; with a snippet, that has them.
+    /// Domains to which gateways attach; with a snippet, the snippet configures them.
     services: Vec<(String, String)>,
     components: Vec<Component>,
     global_options: String,
-    /// Its port for other servers, and theirs.
+    /// Its port for other servers, and the other servers' ports.
     federation: Option<(u16, Vec<(String, u16)>)>,
     has_shell: bool,
     has_tls: bool,
     host_options: String,
     more: String,
-    /// Where it runs, if not here.
+    /// The machine on which it runs; `None` for this one.
     machine: Option<Machine>,
 }
 
@@ -56,37 +55,36 @@ struct Component {
     options: String,
 }
 
-/// A running (or stopped, or killed) Prosody; data and ports stay its own
-/// through restarts.
+/// A running, stopped or killed Prosody; it keeps its data and ports through restarts.
 #[derive(Debug)]
 pub struct Prosody {
     site: Site,
     config: PathBuf,
-    /// To kill, freeze, look at.
+    /// The process, for tests that kill or freeze it, or read its log.
     pub process: Process,
 }
 
 impl Builder {
-    /// With an account.
+    /// Adds an account.
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.site.add(name, password);
         self
     }
 
-    /// Every user's presence goes to `domain` too: each roster has it as a
-    /// contact that is subscribed, as an operator would provision it.
+    /// Sends every user's presence to `domain` too: each roster has `domain` as a subscribed
+    /// contact, as an operator would provision it.
     pub fn watched_by(mut self, domain: &str) -> Self {
         self.watcher = Some(domain.to_owned());
         self
     }
 
-    /// Nobody's presence goes anywhere by itself.
+    /// Removes the watcher: no presence is sent to a gateway automatically.
     pub fn unwatched(mut self) -> Self {
         self.watcher = None;
         self
     }
 
-    /// With an external component; `options` are more lines of Lua for it.
+    /// Adds an external component; `options` are more lines of Lua for it.
     pub fn component(mut self, domain: &str, secret: &str, options: &str) -> Self {
         self.components.push(Component {
             domain: domain.to_owned(),
@@ -96,34 +94,34 @@ impl Builder {
         self
     }
 
-    /// More lines of Lua for the global section.
+    /// Adds lines of Lua to the global section.
     pub fn global_options(mut self, lua: &str) -> Self {
         writeln!(self.global_options, "{lua}").expect("a string grows");
         self
     }
 
-    /// Federates with other servers (dialback over plain TCP, RFC 6120 §13.7):
-    /// accepts them on `port`, and finds each domain of `names` on its port.
+    /// Federates with other servers (dialback over plain TCP, RFC 6120 §13.7): accepts them on
+    /// `port`, and finds each domain of `names` on its port.
     pub fn federated(mut self, port: u16, names: &[(&str, u16)]) -> Self {
         let names = names.iter().map(|(name, port)| ((*name).to_owned(), *port));
         self.federation = Some((port, names.collect()));
         self
     }
 
-    /// More lines of Lua for a component that the snippet has, which they override.
+    /// Adds lines of Lua that override the snippet's options of a component.
     pub fn component_options(self, domain: &str, lua: &str) -> Self {
         self.more(&format!("Component {domain:?}\n  {lua}"))
     }
 
-    /// Answers [`Prosody::sessions`]. Its socket is in the data directory, and
-    /// sockets must not have long paths.
+    /// Enables [`Prosody::sessions`]. The shell's socket is in the data directory, because a
+    /// socket's path must not be long.
     pub fn listed(mut self) -> Self {
         self.has_shell = true;
         self
     }
 
-    /// With an external component for a gateway: the shared domain, or a
-    /// service of another datacenter. The secret counts where there is no snippet.
+    /// Adds an external component for a gateway: the shared domain, or a service of another
+    /// datacenter. The secret applies only without a snippet.
     pub fn service(mut self, domain: &str, secret: &str) -> Self {
         self.services.push((domain.to_owned(), secret.to_owned()));
         self
@@ -137,18 +135,18 @@ impl Builder {
             .collect()
     }
 
-    /// With what `strait snippet prosody` says.
+    /// Applies the output of `strait snippet prosody`.
     pub fn pasted(mut self, snippet: String) -> Self {
         self.snippet = Some(snippet);
         self
     }
 
-    /// Where it will accept gateways.
+    /// The address on which it will accept gateways.
     pub fn component_address(&self) -> SocketAddr {
         self.site.component_address()
     }
 
-    /// With rooms (XEP-0045), which are archived.
+    /// Adds rooms (XEP-0045), which are archived.
     pub fn rooms(self, domain: &str) -> Self {
         self.more(&format!(
             "Component {domain:?} \"muc\"\n  modules_enabled = {{ \"muc_mam\" }}"
@@ -158,33 +156,33 @@ impl Builder {
     /// Offers clients TLS with that certificate, beside plain connections.
     pub fn tls(mut self, identity: &Identity) -> Self {
         let (certificate, key) = (&identity.certfile, &identity.keyfile);
-        // Not under the host, where the gateway's snippet has a list of its own.
+        // The module is not enabled under the host, where the gateway's snippet has its own list.
         self.has_tls = true;
         self.host_options(&format!(
             "  ssl = {{ certificate = {certificate:?}; key = {key:?} }}"
         ))
     }
 
-    /// More lines of Lua for the virtual host.
+    /// Adds lines of Lua to the virtual host.
     pub fn host_options(mut self, lua: &str) -> Self {
         writeln!(self.host_options, "{lua}").expect("a string grows");
         self
     }
 
-    /// More lines of Lua for the end of the file, such as an internal `Component`.
+    /// Adds lines of Lua at the end of the file, such as an internal `Component`.
     pub fn more(mut self, lua: &str) -> Self {
         writeln!(self.more, "{lua}").expect("a string grows");
         self
     }
 
-    /// It runs on that machine.
+    /// Runs it on that machine.
     pub fn on(mut self, machine: &Machine) -> Self {
         self.site = self.site.on(machine);
         self.machine = Some(machine.clone());
         self
     }
 
-    /// Writes everything and starts it; ready when it answers clients.
+    /// Writes the configuration and starts the server; returns when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Prosody {
         let name = format!("prosody-{}", self.site.domain());
         self.write_accounts(workdir, &name);
@@ -215,14 +213,15 @@ impl Builder {
         prosody
     }
 
-    /// What `prosodyctl register` would write, without starting Lua for each.
+    /// Writes the files that `prosodyctl register` would write, without starting Lua for each
+    /// account.
     fn write_accounts(&self, workdir: &Workdir, name: &str) {
         let data = format!("{name}/data/{}", file_name(self.site.domain()));
         for user in self.site.users() {
             let account = format!("return {{ [\"password\"] = {:?}; }};\n", user.password);
             let file = file_name(&user.name);
             workdir.write(&format!("{data}/accounts/{file}.dat"), &account);
-            // With a snippet, everybody has the watcher by a group.
+            // With a snippet, all users have the watcher as a contact by a group.
             if let (Some(watcher), None) = (&self.watcher, &self.snippet) {
                 let roster = format!(
                     "return {{ [false] = {{ version = 1; pending = {{}}; }}; \
@@ -322,7 +321,7 @@ fn section(config: &mut String, domain: &str, secret: &str, options: &str) {
 }
 
 impl Prosody {
-    /// For the users of `domain`.
+    /// Starts the setup of a server for the users of `domain`.
     pub fn builder(domain: &str) -> Builder {
         Builder {
             site: Site::new(domain),
@@ -340,17 +339,17 @@ impl Prosody {
         }
     }
 
-    /// Appends Lua to its configuration, for when it starts next.
+    /// Appends Lua to its configuration for the next start.
     pub fn configure(&self, lua: &str) {
         let config = std::fs::OpenOptions::new().append(true).open(&self.config);
         let mut config = config.expect("a configuration that can be written");
         writeln!(config, "{lua}").expect("a configuration that can be written");
     }
 
-    /// The full JIDs of all sessions that it has, as its own shell says.
+    /// The full JIDs of all sessions of the server, from its own shell.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When the server does not answer.
     pub async fn sessions(&self) -> Result<BTreeSet<String>, String> {
         const QUESTION: &str =
             "> for jid in pairs(prosody.full_sessions) do print(jid) end return 'that is all'";
@@ -365,7 +364,7 @@ impl Prosody {
         if !answer.contains("that is all") {
             return Err(format!("prosodyctl says {answer:?}"));
         }
-        // Before it there may be warnings.
+        // Warnings may precede the list.
         let jids = answer.lines().filter(|line| line.contains('@'));
         Ok(jids.map(str::to_owned).collect())
     }
@@ -379,12 +378,12 @@ impl Prosody {
             .await;
     }
 
-    /// SIGTERM; clients are told.
+    /// Sends SIGTERM; the server notifies its clients.
     pub async fn stop(&mut self) {
         self.process.terminate().await;
     }
 
-    /// SIGKILL; nobody is told.
+    /// Sends SIGKILL; clients and components are not notified.
     pub async fn kill9(&mut self) {
         self.process.kill9().await;
     }
@@ -404,7 +403,7 @@ impl Deref for Prosody {
     }
 }
 
-/// As Prosody's `util.datamanager` names files.
+/// Encodes a file name as Prosody's `util.datamanager` does.
 fn file_name(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

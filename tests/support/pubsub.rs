@@ -1,4 +1,4 @@
-//! Publishing, and looking at what others publish (XEP-0060, XEP-0163).
+//! Publishing items, and reading the items of others (XEP-0060, XEP-0163).
 
 use minidom::Element;
 use xmpp_parsers::ns;
@@ -7,10 +7,10 @@ use super::client::Client;
 use super::patience::until;
 use super::xml::child;
 
-/// Asks the pubsub service or account `to`; `None` is the own account.
+/// Sends a request to the pubsub service or account `to`; `None` is the own account.
 ///
 /// # Panics
-/// When it refuses.
+/// When the request is refused.
 pub async fn request(client: &Client, to: Option<&str>, kind: &str, payload: &str) -> Element {
     let answer = ask(client, to, kind, payload).await;
     assert_eq!(answer.attr("type"), Some("result"), "{payload}: {answer:?}");
@@ -27,8 +27,8 @@ pub async fn publish(client: &Client, node: &str, id: &str, payload: &str) {
     create_by(client, &publication(node, id, payload)).await;
 }
 
-/// Publishes at a node that may not exist yet. While other accounts create nodes,
-/// ejabberd 23.01 now and then says of a new one that it is not found.
+/// Publishes at a node that may not exist yet. While other accounts create nodes, ejabberd 23.01
+/// occasionally reports a new node as not found.
 async fn create_by(client: &Client, publication: &str) {
     until("a publication to be accepted", async || {
         let answer = ask(client, None, "set", publication).await;
@@ -42,7 +42,7 @@ async fn create_by(client: &Client, publication: &str) {
     .await;
 }
 
-/// Publishes it where everybody may look, not only contacts (XEP-0060 §7.1.5).
+/// Publishes an item that everybody may read, not only contacts (XEP-0060 §7.1.5).
 pub async fn publish_openly(client: &Client, node: &str, id: &str, payload: &str) {
     let publication = publication(node, id, payload);
     let form = format!(
@@ -62,7 +62,7 @@ fn publication(node: &str, id: &str, payload: &str) -> String {
 /// Changes an option of a node of the own account (XEP-0060 §8.2).
 ///
 /// # Panics
-/// When that is refused.
+/// When the change is refused.
 pub async fn configure(client: &Client, node: &str, option: &str, value: &str) {
     let owner = ns::PUBSUB_OWNER;
     let configure = format!(
@@ -76,14 +76,13 @@ pub async fn configure(client: &Client, node: &str, option: &str, value: &str) {
     assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
 }
 
-/// What stands at a node of `to`.
+/// Reads the items at a node of `to`.
 pub async fn fetch(client: &Client, to: &str, node: &str) -> Element {
     let items = format!("<items node='{node}'/>");
     request(client, Some(to), "get", &items).await
 }
 
-/// Everything of which the account `from` tells up to the item in which `text`
-/// stands.
+/// All events of the account `from` up to the item that contains `text`.
 pub async fn events_until(client: &Client, from: &str, text: &str) -> Vec<String> {
     let mut events = Vec::new();
     while !events
@@ -97,7 +96,8 @@ pub async fn events_until(client: &Client, from: &str, text: &str) -> Vec<String
     events
 }
 
-/// Whether the account `from` tells of an item in which `text` stands.
+/// Returns whether the stanza is an event of the account `from` with an item that contains
+/// `text`.
 pub fn is_event(stanza: &Element, from: &str, text: &str) -> bool {
     stanza.name() == "message"
         && stanza.attr("from") == Some(from)

@@ -1,5 +1,4 @@
-//! Clients that others wrote, as Debian has them: they log in over TLS, with a
-//! certificate that they check.
+//! Third-party clients from Debian: they log in over TLS, and verify the certificate.
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
@@ -17,10 +16,10 @@ const SHELL: &str = concat!(
     "/tests/clients/slixmpp_shell.py"
 );
 
-/// Debian's Python, whose slixmpp is installed; another one may come first in the path.
+/// Debian's Python, for which slixmpp is installed; another Python may come first in the path.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// A program that is told something and says something, a line each.
+/// A program that reads commands and prints events, one per line.
 #[derive(Debug)]
 struct Talker {
     name: String,
@@ -67,7 +66,7 @@ impl Talker {
         line.unwrap_or_else(|| panic!("no {what}, it has ended; {}", self.complaints()))
     }
 
-    /// Ends its input, and waits until it has ended, too.
+    /// Ends its input, and waits until it has ended too.
     async fn finish(mut self) {
         self.input = None;
         let status = in_time(self.child.wait()).await;
@@ -94,7 +93,7 @@ fn supervised(program: &str) -> Command {
 pub struct Slixmpp(Talker);
 
 impl Slixmpp {
-    /// Logs in and is available.
+    /// Logs in and sends initial presence.
     pub async fn login(
         prosody: &Prosody,
         user: &str,
@@ -113,7 +112,7 @@ impl Slixmpp {
         slixmpp
     }
 
-    /// Sends a chat that asks for a receipt; returns its id.
+    /// Sends a chat that requests a receipt; returns its id.
     pub async fn say(&mut self, to: &str, text: &str) -> String {
         self.order(&format!("say {to} {text}")).await
     }
@@ -128,7 +127,7 @@ impl Slixmpp {
         self.order(&format!("receipt {from} {id}")).await;
     }
 
-    /// Subscribes, and waits until the other, a slixmpp too, has allowed it.
+    /// Subscribes, and waits for the approval of the other user, on slixmpp too.
     pub async fn befriend(&mut self, contact: &str) {
         self.order(&format!("befriend {contact}")).await;
     }
@@ -143,7 +142,7 @@ impl Slixmpp {
         self.order(&format!("see {from} {show}")).await;
     }
 
-    /// Waits until that user is gone.
+    /// Waits for unavailable presence from that user.
     pub async fn see_leave(&mut self, from: &str) {
         self.order(&format!("see-leave {from}")).await;
     }
@@ -153,7 +152,7 @@ impl Slixmpp {
         self.order(&format!("ping {to}")).await;
     }
 
-    /// All that it has received, in one line.
+    /// All stanzas that it has received, in one line.
     pub async fn received(&mut self) -> String {
         self.order("received").await
     }
@@ -186,7 +185,7 @@ pub struct GoSendXmpp<'a> {
 }
 
 impl<'a> GoSendXmpp<'a> {
-    /// Has no session yet.
+    /// Creates the account's client, without a session.
     pub fn new(
         prosody: &Prosody,
         user: &'a str,
@@ -211,7 +210,7 @@ impl<'a> GoSendXmpp<'a> {
     fn command(&self) -> Command {
         let mut command = supervised("go-sendxmpp");
         command.arg("-f").arg(&self.config);
-        // Where Go looks for authorities.
+        // Go reads the authorities from there.
         command.env("SSL_CERT_FILE", self.cacertfile);
         command
     }

@@ -11,17 +11,18 @@ use super::port::Port;
 use super::redis_server::{Access, Redis};
 use super::workdir::Workdir;
 
-/// The first three servers are the masters, at first.
+/// The first three servers are the masters at the start.
 #[derive(Debug)]
 pub struct RedisCluster {
     pub servers: Vec<Redis>,
     access: Access,
-    /// Where the servers talk to each other.
+    /// Reserved ports for the traffic among the servers.
     _buses: Vec<Port>,
 }
 
 impl RedisCluster {
-    /// Ready when every server says so. Each shard has `replicas` besides its master.
+    /// Starts the cluster, and returns when every server reports that it is ready. Each shard has
+    /// a master and `replicas` replicas.
     pub async fn start(workdir: &Workdir, replicas: usize, access: Access) -> Self {
         let password = access.password.clone().unwrap_or_default();
         let (mut servers, mut buses) = (Vec::new(), Vec::new());
@@ -68,8 +69,8 @@ impl RedisCluster {
         assert!(status.success(), "{}", String::from_utf8_lossy(&said));
     }
 
-    /// Waits until all that run agree that every slot is served, and all
-    /// replicas follow.
+    /// Waits until all running servers agree that every slot is served, and all replicas follow a
+    /// master.
     pub async fn until_whole(&self) {
         until("the cluster to be whole", async || {
             for server in self.servers.iter().filter(|it| it.process.is_running()) {
@@ -87,7 +88,7 @@ impl RedisCluster {
         .await;
     }
 
-    /// Which server is the master of `key`'s shard.
+    /// The index of the server that is the master of `key`'s shard.
     pub async fn master_of(&self, key: &str) -> usize {
         until("a master for the key", async || {
             for (at, server) in self.servers.iter().enumerate() {
@@ -107,7 +108,7 @@ impl RedisCluster {
         .await
     }
 
-    /// For `[redis] url`. Names two of the servers: the rest is found out.
+    /// The value for `[redis] url`. It names two of the servers; clients discover the rest.
     pub fn url(&self) -> String {
         let user = self.access.password.as_ref();
         let user = user.map_or_else(String::new, |password| format!(":{password}@"));
@@ -115,7 +116,7 @@ impl RedisCluster {
         format!("redis+cluster://{user}{one},{two}")
     }
 
-    /// For any command.
+    /// A client for any command.
     pub async fn client(&self) -> ClusterConnection {
         let nodes = self.servers.iter().map(Redis::url);
         let client = ClusterClient::new(nodes).expect("URLs of Redis");

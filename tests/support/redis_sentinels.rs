@@ -9,14 +9,14 @@ use super::process::Process;
 use super::redis_server::{Access, Redis};
 use super::workdir::Workdir;
 
-/// What the Sentinels call the master.
+/// The master's name among the Sentinels.
 const MASTER: &str = "session-table";
 
-/// Fields are dropped in their order: who watches goes first.
+/// Fields are dropped in their order: the Sentinels first.
 #[derive(Debug)]
 pub struct Sentinels {
     sentinels: Vec<Sentinel>,
-    /// The master first; after a failover the other one is it.
+    /// The master first; after a failover the second one is master.
     pub servers: [Redis; 2],
     access: Access,
 }
@@ -28,7 +28,7 @@ struct Sentinel {
 }
 
 impl Sentinels {
-    /// `count` of them; ready when each knows the replica and the others.
+    /// Starts `count` Sentinels; returns when each knows the replica and the others.
     pub async fn start(workdir: &Workdir, count: usize, access: Access) -> Self {
         let password = access.password.clone().unwrap_or_default();
         let options: &[_] = if password.is_empty() {
@@ -72,7 +72,7 @@ impl Sentinels {
         format!("redis+sentinel://{user}{}/{MASTER}", hosts.join(","))
     }
 
-    /// Who is master now, by what it says itself.
+    /// The current master, according to the servers' own `ROLE`.
     pub async fn master(&self) -> &Redis {
         until("a server that is master", async || {
             for server in self.servers.iter().filter(|it| it.process.is_running()) {
@@ -86,7 +86,7 @@ impl Sentinels {
         .await
     }
 
-    /// Freezes the first Sentinel, which stays the first that is asked.
+    /// Freezes the first Sentinel, which clients still ask first.
     pub fn freeze_one(&self) {
         self.sentinels[0].process.freeze();
     }

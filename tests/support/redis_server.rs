@@ -1,4 +1,4 @@
-//! A Redis of our own, which forgets everything when it stops.
+//! A Redis of the test, which loses its data when it stops.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,35 +12,34 @@ use super::port::Port;
 use super::process::Process;
 use super::workdir::Workdir;
 
-/// So long may one answer take: a busy machine needs more than the client's
-/// own half second.
+/// Bound for one answer: a busy machine needs more than the client's own half second.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// A running (or stopped) Redis; the port stays its own through restarts.
+/// A running or stopped Redis; it keeps its port through restarts.
 #[derive(Debug)]
 pub struct Redis {
     port: Port,
     access: Access,
-    /// To kill, freeze, look at.
+    /// The process, for tests that kill or freeze it.
     pub process: Process,
 }
 
-/// How clients get in.
+/// The access control for clients.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// The one password for all.
+    /// The password for all clients.
     pub password: Option<String>,
-    /// TLS only, and only for those whom the same authority knows.
+    /// TLS only, and only for clients with a certificate of the same authority.
     pub tls: Option<Identity>,
 }
 
 impl Redis {
-    /// Ready when it answers PING.
+    /// Starts a Redis; returns when it answers PING.
     pub async fn start(workdir: &Workdir) -> Self {
         Self::start_with(workdir, "redis", Access::default(), &[]).await
     }
 
-    /// With its own directory called `name`, and more options.
+    /// Starts a Redis in a directory called `name`, with more options.
     pub async fn start_with(
         workdir: &Workdir,
         name: &str,
@@ -98,7 +97,7 @@ impl Redis {
         }
     }
 
-    /// After it was stopped or killed. Empty.
+    /// Starts it after a stop or a kill. It is empty then.
     pub async fn start_again(&mut self) {
         self.process.launch();
         self.process
@@ -108,12 +107,12 @@ impl Redis {
             .await;
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub async fn stop(&mut self) {
         self.process.terminate().await;
     }
 
-    /// Stop and start; everything in it is forgotten.
+    /// Stops and starts it; all data is lost.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start_again().await;
@@ -124,7 +123,7 @@ impl Redis {
         let scheme = self.access.tls.as_ref().map_or("redis", |_| "rediss");
         let user = self.access.password.as_ref();
         let user = user.map_or_else(String::new, |password| format!(":{password}@"));
-        // Certificates carry names, not addresses.
+        // Certificates have names and no addresses.
         let host = self
             .access
             .tls
@@ -133,7 +132,7 @@ impl Redis {
         format!("{scheme}://{user}{host}:{}/", self.port.number())
     }
 
-    /// Where it listens.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
@@ -165,8 +164,8 @@ impl Redis {
         Ok(connection)
     }
 
-    /// The answer to a command that may be sent twice: a master that hung, and
-    /// steps down when it is back, cuts its connections.
+    /// Sends a command that may be sent twice: a master that hung, and is demoted when it
+    /// continues, cuts its connections.
     pub async fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let mut asked = redis::cmd(command[0]);
         asked.arg(&command[1..]);
@@ -179,7 +178,7 @@ impl Redis {
         .await
     }
 
-    /// For any command.
+    /// A client for any command.
     pub async fn client(&self) -> MultiplexedConnection {
         until("a running Redis", async || {
             self.connect().await.map_err(|error| error.to_string())

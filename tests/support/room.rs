@@ -10,7 +10,7 @@ use super::xml::{body, child, children, escape};
 
 const USER: &str = "http://jabber.org/protocol/muc#user";
 
-/// Somebody in a room.
+/// An occupant of a room.
 #[derive(Debug)]
 pub struct Occupant<'a> {
     pub client: &'a Client,
@@ -19,8 +19,7 @@ pub struct Occupant<'a> {
 }
 
 impl<'a> Occupant<'a> {
-    /// Enters `room`, and waits until the room says so; what was said before
-    /// comes along.
+    /// Enters `room`, and waits for the room's confirmation; the room sends its history too.
     pub async fn join(client: &'a Client, room: &str, nick: &str) -> Self {
         client
             .send(&format!(
@@ -43,7 +42,7 @@ impl<'a> Occupant<'a> {
         occupant
     }
 
-    /// A new room is locked until its owner accepts its configuration.
+    /// Unlocks a new room by accepting its configuration as its owner.
     async fn unlock(&self) {
         let form = "<query xmlns='http://jabber.org/protocol/muc#owner'>\
                     <x xmlns='jabber:x:data' type='submit'/></query>";
@@ -51,7 +50,7 @@ impl<'a> Occupant<'a> {
         assert_eq!(answer.attr("type"), Some("result"), "{answer:?}");
     }
 
-    /// Says `text` to everybody.
+    /// Sends `text` to all occupants.
     pub async fn say(&self, text: &str) {
         let (room, text) = (&self.room, escape(text));
         self.client
@@ -61,7 +60,7 @@ impl<'a> Occupant<'a> {
             .await;
     }
 
-    /// Waits until `nick` says `text`.
+    /// Waits for a message with `text` from `nick`.
     pub async fn hear(&self, nick: &str, text: &str) -> Element {
         let what = format!("{nick} to say {text:?}");
         self.client
@@ -71,7 +70,7 @@ impl<'a> Occupant<'a> {
             .await
     }
 
-    /// The next that is said: nick and text.
+    /// Waits for the next message; returns nick and text.
     pub async fn hear_next(&self) -> (String, String) {
         let said = self
             .client
@@ -85,14 +84,14 @@ impl<'a> Occupant<'a> {
         (nick, body(&said).unwrap_or_default())
     }
 
-    /// Waits until `nick` is there; gives the real address that the room shows.
+    /// Waits until `nick` is in the room; returns the real address that the room shows.
     pub async fn see(&self, nick: &str) -> Option<String> {
         let presence = self.presence(nick, None).await;
         let item = presence.get_child("x", USER).and_then(|x| child(x, "item"));
         item.and_then(|item| item.attr("jid")).map(str::to_owned)
     }
 
-    /// Waits until `nick` is gone, and gives the room's presence.
+    /// Waits until `nick` has left; returns the room's presence.
     pub async fn see_leave(&self, nick: &str) -> Element {
         self.presence(nick, Some("unavailable")).await
     }
@@ -106,7 +105,7 @@ impl<'a> Occupant<'a> {
             .await
     }
 
-    /// Leaves, and waits until the room says so.
+    /// Leaves, and waits for the room's confirmation.
     pub async fn leave(&self) {
         let Self { room, nick, .. } = self;
         self.client
@@ -133,8 +132,8 @@ pub fn has_status(stanza: &Element, code: &str) -> bool {
 /// The rooms of the shared domain.
 pub const ROOMS: &str = "muc.example.test";
 
-/// Two datacenters. The server of `dc1.test` has the rooms, under its own name
-/// `local` or under their global one; that of `dc2.test` knows them as a component.
+/// Sets up two datacenters. The server of `dc1.test` has the rooms, under its own name `local` or
+/// under their global one; the server of `dc2.test` has a component for them.
 pub fn cluster_with_rooms(pair: impl Into<Pair>, local: Option<&str>) -> Builder {
     let Pair { backend, kinds } = pair.into();
     let name = local.unwrap_or(ROOMS).to_owned();
@@ -158,7 +157,7 @@ pub fn cluster_with_rooms(pair: impl Into<Pair>, local: Option<&str>) -> Builder
         .its(|server| server.service(ROOMS, SECRET))
 }
 
-/// Starts it, and waits until both servers reach the rooms.
+/// Starts the cluster, and waits until both servers reach the rooms.
 pub async fn start_with_rooms(pair: impl Into<Pair>, local: Option<&str>) -> Cluster {
     let cluster = cluster_with_rooms(pair, local).start().await;
     cluster.dc("dc2.test").gateway.until_attached(ROOMS).await;

@@ -1,4 +1,4 @@
-//! The XMPP server of a datacenter, whichever it is.
+//! The XMPP server of a datacenter, of any kind.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -11,16 +11,16 @@ use super::prosody::{self, Prosody};
 use super::site::Site;
 use super::workdir::Workdir;
 
-/// Which server.
+/// The kind of server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Prosody,
     Ejabberd,
-    /// A stand-in for it.
+    /// A stand-in for MongooseIM.
     MongooseIm,
 }
 
-/// How it is to be set up, in words that every kind understands.
+/// The setup of a server, with options that every kind supports.
 #[derive(Debug)]
 pub enum Builder {
     Prosody(prosody::Builder),
@@ -28,8 +28,7 @@ pub enum Builder {
     MongooseIm(mongooseim::Builder),
 }
 
-/// A running (or stopped, or killed) server; data and ports stay its own
-/// through restarts.
+/// A running, stopped or killed server; it keeps its data and ports through restarts.
 #[derive(Debug)]
 pub enum Server {
     Prosody(Prosody),
@@ -37,7 +36,7 @@ pub enum Server {
     MongooseIm(StandIn),
 }
 
-/// The same of each kind.
+/// Evaluates the same expression for each kind.
 macro_rules! each {
     ($of:ident, $self:expr, $server:ident => $do:expr) => {
         match $self {
@@ -48,7 +47,7 @@ macro_rules! each {
     };
 }
 
-/// The same of each kind's builder, which makes a builder of that kind.
+/// Evaluates the same expression for each kind's builder, and wraps the result in that kind.
 macro_rules! rebuilt {
     ($self:expr, $server:ident => $do:expr) => {
         match $self {
@@ -60,7 +59,7 @@ macro_rules! rebuilt {
 }
 
 impl Kind {
-    /// For the users of `domain`.
+    /// Starts the setup of a server for the users of `domain`.
     pub fn builder(self, domain: &str) -> Builder {
         match self {
             Self::Prosody => Builder::Prosody(Prosody::builder(domain)),
@@ -69,7 +68,7 @@ impl Kind {
         }
     }
 
-    /// As it names itself.
+    /// The name that the server reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Prosody => "Prosody",
@@ -80,34 +79,33 @@ impl Kind {
 }
 
 impl Builder {
-    /// With an account.
+    /// Adds an account.
     pub fn user(self, name: &str, password: &str) -> Self {
         rebuilt!(self, server => server.user(name, password))
     }
 
-    /// Every user's presence goes to `domain` too, as an operator would
-    /// provision it.
+    /// Sends every user's presence to `domain` too, as an operator would provision it.
     pub fn watched_by(self, domain: &str) -> Self {
         rebuilt!(self, server => server.watched_by(domain))
     }
 
-    /// Nobody's presence goes anywhere by itself.
+    /// Removes the watcher: no presence is sent to a gateway automatically.
     pub fn unwatched(self) -> Self {
         rebuilt!(self, server => server.unwatched())
     }
 
-    /// With an external component of the test itself.
+    /// Adds an external component for the test itself.
     pub fn component(self, domain: &str, secret: &str) -> Self {
         match self {
             Self::Prosody(server) => Self::Prosody(server.component(domain, secret, "")),
             Self::Ejabberd(server) => Self::Ejabberd(server.component(domain, secret)),
-            // Its one listener takes any domain.
+            // The one listener of MongooseIM accepts any domain.
             Self::MongooseIm(server) => Self::MongooseIm(server),
         }
     }
 
-    /// With an external component for a gateway: the shared domain, or a
-    /// service of another datacenter. The secret counts where there is no snippet.
+    /// Adds an external component for a gateway: the shared domain, or a service of another
+    /// datacenter. The secret applies only without a snippet.
     pub fn service(self, domain: &str, secret: &str) -> Self {
         rebuilt!(self, server => server.service(domain, secret))
     }
@@ -117,17 +115,17 @@ impl Builder {
         each!(Self, self, server => server.services())
     }
 
-    /// With what `strait snippet` says for this kind.
+    /// Applies the output of `strait snippet` for this kind.
     pub fn pasted(self, snippet: String) -> Self {
         rebuilt!(self, server => server.pasted(snippet))
     }
 
-    /// Where it will accept gateways.
+    /// The address on which it will accept gateways.
     pub fn component_address(&self) -> SocketAddr {
         each!(Self, self, server => server.component_address())
     }
 
-    /// What `strait snippet` calls it.
+    /// The kind's name in `strait snippet`.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Prosody(_) => "prosody",
@@ -136,7 +134,7 @@ impl Builder {
         }
     }
 
-    /// What its gateway has to be told besides, as TOML.
+    /// Additional configuration for its gateway, as TOML.
     pub fn gateway_config(&self) -> Option<String> {
         match self {
             Self::Prosody(_) | Self::Ejabberd(_) => None,
@@ -144,7 +142,7 @@ impl Builder {
         }
     }
 
-    /// Answers [`Server::sessions`].
+    /// Enables [`Server::sessions`].
     pub fn listed(self) -> Self {
         match self {
             Self::Prosody(server) => Self::Prosody(server.listed()),
@@ -153,12 +151,12 @@ impl Builder {
         }
     }
 
-    /// With rooms (XEP-0045), which are archived.
+    /// Adds rooms (XEP-0045), which are archived.
     pub fn rooms(self, domain: &str) -> Self {
         rebuilt!(self, server => server.rooms(domain))
     }
 
-    /// Writes everything and starts it; ready when it answers clients.
+    /// Writes the configuration and starts the server; returns when it answers clients.
     pub async fn start(self, workdir: &Workdir) -> Server {
         match self {
             Self::Prosody(server) => Server::Prosody(server.start(workdir).await),
@@ -169,7 +167,7 @@ impl Builder {
 }
 
 impl Server {
-    /// Which it is.
+    /// The kind of this server.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Prosody(_) => Kind::Prosody,
@@ -178,10 +176,10 @@ impl Server {
         }
     }
 
-    /// For what only Prosody can do.
+    /// The server as a Prosody, for features of Prosody alone.
     ///
     /// # Panics
-    /// When it is another one.
+    /// On another kind.
     pub fn prosody(&self) -> &Prosody {
         match self {
             Self::Prosody(server) => server,
@@ -189,10 +187,10 @@ impl Server {
         }
     }
 
-    /// For what only Prosody can do.
+    /// The server as a Prosody, for features of Prosody alone.
     ///
     /// # Panics
-    /// When it is another one.
+    /// On another kind.
     pub fn prosody_mut(&mut self) -> &mut Prosody {
         match self {
             Self::Prosody(server) => server,
@@ -200,10 +198,10 @@ impl Server {
         }
     }
 
-    /// For what only ejabberd can do.
+    /// The server as an ejabberd, for features of ejabberd alone.
     ///
     /// # Panics
-    /// When it is another one.
+    /// On another kind.
     pub fn ejabberd(&self) -> &Ejabberd {
         match self {
             Self::Ejabberd(server) => server,
@@ -211,10 +209,10 @@ impl Server {
         }
     }
 
-    /// To freeze, look at its log.
+    /// The process, to freeze it or to read its log.
     ///
     /// # Panics
-    /// When it is a stand-in in the test's own process.
+    /// On a stand-in in the test's own process.
     pub fn process(&self) -> &Process {
         match self {
             Self::Prosody(server) => &server.process,
@@ -223,11 +221,10 @@ impl Server {
         }
     }
 
-    /// The full JIDs of all sessions that it has, as an interface of its own
-    /// says that no gateway uses.
+    /// The full JIDs of all sessions of the server, from an interface that no gateway uses.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// When the server does not answer.
     pub async fn sessions(&self) -> Result<BTreeSet<String>, String> {
         match self {
             Self::Prosody(server) => server.sessions().await,
@@ -236,12 +233,12 @@ impl Server {
         }
     }
 
-    /// Waits until all that it has stored is on disk, as it is when a server runs
-    /// for longer than a test does: rosters outlive a kill.
+    /// Waits until everything the server has stored is on disk, as it is on a server that runs
+    /// for longer than a test: rosters survive a kill.
     pub async fn until_saved(&self) {
         match self {
             Self::Ejabberd(server) => server.until_saved().await,
-            // They write at once.
+            // These servers write at once.
             Self::Prosody(_) | Self::MongooseIm(_) => {}
         }
     }
@@ -259,12 +256,12 @@ impl Server {
         each!(Self, self, server => server.start().await);
     }
 
-    /// SIGTERM; clients are told.
+    /// Sends SIGTERM; the server notifies its clients.
     pub async fn stop(&mut self) {
         each!(Self, self, server => server.stop().await);
     }
 
-    /// SIGKILL; nobody is told.
+    /// Sends SIGKILL; clients and components are not notified.
     pub async fn kill9(&mut self) {
         each!(Self, self, server => server.kill9().await);
     }
@@ -284,8 +281,7 @@ impl Deref for Server {
     }
 }
 
-/// Makes a test with each kind of server of each scenario, a function that takes
-/// the [`Kind`].
+/// Makes one test for each kind of server from each scenario, a function that takes the [`Kind`].
 #[macro_export]
 macro_rules! on_each_server {
     ($($scenario:ident),+ $(,)?) => {
@@ -304,8 +300,8 @@ macro_rules! on_each_server {
     };
 }
 
-/// Makes a test with each pair of kinds, besides two Prosodys, of each scenario, a
-/// function that takes the two [`Kind`]s.
+/// Makes one test for each pair of kinds except two Prosodys from each scenario, a function that
+/// takes the two [`Kind`]s.
 #[macro_export]
 macro_rules! on_each_pair {
     ($($scenario:ident),+ $(,)?) => {
@@ -328,8 +324,8 @@ macro_rules! on_each_pair {
     };
 }
 
-/// Makes a test with each of these pairs of each scenario, as [`on_each_pair`] does:
-/// no server in them takes long to start.
+/// Makes one test for each of these pairs from each scenario, as [`on_each_pair`] does: no server
+/// in the pairs takes long to start.
 #[macro_export]
 macro_rules! on_pairs_with_mongooseim {
     ($($scenario:ident),+ $(,)?) => {
@@ -338,7 +334,7 @@ macro_rules! on_pairs_with_mongooseim {
     };
 }
 
-/// Makes a test with two ejabberds of each scenario, as [`on_each_pair`] does.
+/// Makes a test with two ejabberds from each scenario, as [`on_each_pair`] does.
 #[macro_export]
 macro_rules! on_two_ejabberds {
     ($($scenario:ident),+ $(,)?) => {

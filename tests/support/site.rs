@@ -1,4 +1,4 @@
-//! What every kind of server has: a domain, accounts, and ports of its own.
+//! The common part of all kinds of servers: a domain, accounts, and reserved ports.
 
 use std::net::SocketAddr;
 
@@ -9,8 +9,7 @@ use super::client::header;
 use super::machine::Machine;
 use super::port::Port;
 
-/// Where a server is, and who has an account there. Each kind of server
-/// dereferences to its own.
+/// The addresses and the accounts of a server. Each kind of server dereferences to its site.
 #[derive(Debug)]
 pub struct Site {
     domain: String,
@@ -30,7 +29,7 @@ pub struct User {
 }
 
 impl Site {
-    /// On free ports; no account yet.
+    /// Creates a site on free ports, without accounts.
     pub fn new(domain: &str) -> Self {
         Self {
             domain: domain.to_owned(),
@@ -41,20 +40,20 @@ impl Site {
         }
     }
 
-    /// On free ports of that machine.
+    /// Moves it to free ports of that machine.
     pub fn on(mut self, machine: &Machine) -> Self {
         self.c2s = Port::take_on(Some(machine));
         self.components = Port::take_on(Some(machine));
         self
     }
 
-    /// With a port of their own for the components of the test itself.
+    /// Adds a separate port for the components of the test itself.
     pub fn with_own_components(mut self) -> Self {
         self.own_components = Some(Port::take());
         self
     }
 
-    /// One more account.
+    /// Adds an account.
     pub fn add(&mut self, name: &str, password: &str) {
         self.users.push(User {
             name: name.to_owned(),
@@ -67,22 +66,22 @@ impl Site {
         &self.domain
     }
 
-    /// Who has an account.
+    /// The accounts.
     pub fn users(&self) -> &[User] {
         &self.users
     }
 
-    /// Where clients connect, without TLS.
+    /// The address for clients, without TLS.
     pub fn c2s(&self) -> SocketAddr {
         self.c2s.address()
     }
 
-    /// Where gateways connect as components.
+    /// The address for gateways, which connect as components.
     pub fn component_address(&self) -> SocketAddr {
         self.components.address()
     }
 
-    /// Where the components of the test itself connect.
+    /// The address for the components of the test itself.
     pub fn own_component_address(&self) -> SocketAddr {
         let port = self.own_components.as_ref().unwrap_or(&self.components);
         port.address()
@@ -98,7 +97,7 @@ impl Site {
         &user.password
     }
 
-    /// Opens a stream as a client and waits for the features, which come after
+    /// Opens a stream as a client and waits for the features, which the server sends after
     /// everything else is loaded.
     pub async fn greeting(&self) -> Result<(), String> {
         let greeted = async {

@@ -1,4 +1,4 @@
-//! A directory for everything that a test writes.
+//! A directory for all files that a test writes.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Removed at the end, unless the test failed: then it is kept and named.
+/// The directory is removed at the end, unless the test failed: then it is kept and its path
+/// printed.
 #[derive(Debug)]
 pub struct Workdir {
     dir: TempDir,
 }
 
 impl Workdir {
-    /// A new directory; `name` makes it easy to spot.
+    /// Creates a new directory; `name` is part of its name.
     pub fn new(name: &str) -> Self {
         let dir = tempfile::Builder::new()
             .prefix(&format!("strait-{name}-"))
@@ -22,12 +23,12 @@ impl Workdir {
         Self { dir }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// Where the file `name` in it is.
+    /// The path of the file `name` in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -38,7 +39,7 @@ impl Workdir {
         let parent = path.parent().expect("a file has a directory");
         std::fs::create_dir_all(parent).expect("a writable directory");
         std::fs::write(&path, text).expect("a writable file");
-        // The gateway warns about secrets that others can read.
+        // The gateway warns about secrets in files that other users can read.
         let private = Permissions::from_mode(0o600);
         std::fs::set_permissions(&path, private).expect("a file of ours");
         path

@@ -1,4 +1,4 @@
-//! Cutting an XML stream into what it is made of, and keeping the raw text.
+//! Cuts an XML stream into its pieces, and keeps the raw text.
 
 use bytes::{Buf, BytesMut};
 use minidom::Element;
@@ -14,7 +14,7 @@ pub enum Piece {
     End,
 }
 
-/// Collects bytes, gives pieces. For well-formed streams only.
+/// Turns bytes into pieces. For well-formed streams only.
 #[derive(Debug)]
 pub struct Splitter {
     namespace: &'static str,
@@ -22,7 +22,7 @@ pub struct Splitter {
 }
 
 impl Splitter {
-    /// For a stream whose stanzas are in `namespace`.
+    /// Creates a reader for a stream with stanzas in `namespace`.
     pub fn new(namespace: &'static str) -> Self {
         Self {
             namespace,
@@ -30,15 +30,15 @@ impl Splitter {
         }
     }
 
-    /// Where read bytes are appended.
+    /// The buffer to which read bytes are appended.
     pub fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// The next whole piece, if it is there.
+    /// Returns the next whole piece, or `None` if it is incomplete.
     ///
     /// # Panics
-    /// When it is no XML.
+    /// On input that is not XML.
     pub fn next(&mut self) -> Option<Piece> {
         self.skip_between();
         if self.buffer.starts_with(b"</") {
@@ -76,10 +76,10 @@ impl Splitter {
     }
 }
 
-/// Parses one stanza that stands in a stream of `namespace`.
+/// Parses one stanza as part of a stream of `namespace`.
 ///
 /// # Panics
-/// When it is no XML.
+/// On input that is not XML.
 pub fn parse(raw: &str, namespace: &str) -> Element {
     format!("<s xmlns='{namespace}' xmlns:stream='http://etherx.jabber.org/streams'>{raw}</s>")
         .parse::<Element>()
@@ -125,7 +125,7 @@ pub fn is_jid(jid: Option<&str>, expected: &str) -> bool {
     })
 }
 
-/// Text as it may stand in XML.
+/// Escapes a text for XML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
@@ -134,7 +134,7 @@ pub fn escape(text: &str) -> String {
         .replace('"', "&quot;")
 }
 
-/// Bytes of the element that `bytes` starts with, when it is whole.
+/// Length in bytes of the element at the start of `bytes`, when it is whole.
 fn element_length(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     let mut depth = 0_usize;
@@ -154,7 +154,7 @@ fn element_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// Bytes of the tag, comment or CDATA section that `bytes` starts with.
+/// Length in bytes of the tag, comment or CDATA section at the start of `bytes`.
 fn tag_length(bytes: &[u8]) -> Option<usize> {
     for (start, end) in [("<![CDATA[", "]]>"), ("<!--", "-->")] {
         if bytes.starts_with(start.as_bytes()) {

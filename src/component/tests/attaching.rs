@@ -1,9 +1,9 @@
-//! The handshake, and each way in which it fails.
+//! The handshake, and each of its failures.
 
 use super::server::{HEADER, Server};
 use super::*;
 
-/// Lets `script` answer a connection, and checks what the gateway makes of it.
+/// Lets `script` answer a connection, and checks the gateway's failure and advice.
 macro_rules! fails {
     ($name:ident, $reason:literal, $advice:literal, |$server:ident| $script:block) => {
         #[tokio::test]
@@ -235,7 +235,7 @@ async fn the_routing_probe_runs_at_attach_and_again_when_an_answer_is_missing() 
     let last = "<message id='last' from='alice@dc1.test/r' to='bob@example.test'/>";
     connection.send(last).await;
     assert_eq!(gateway.next_taken().await, "last");
-    // The keep-alive is the next that is written.
+    // The keep-alive is the next stanza on the stream.
     for _ in 0..31 {
         clock.advance(1).await;
         tokio::task::yield_now().await;

@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::servers::KnownServer;
 use crate::stanza::{Limits, Stanza};
 
-/// A component that attaches to a [`Server`], and all that it gives out.
+/// A component that attaches to a [`Server`], with all of its output.
 struct Gateway {
     component: Component,
     metrics: Arc<Metrics>,
@@ -53,7 +53,6 @@ impl Settle for Settled {
     }
 }
 
-/// The shared domain.
 const DOMAIN: &str = "example.test";
 
 pub(super) fn settings(host: &str, port: u16) -> Settings {
@@ -75,7 +74,7 @@ pub(super) fn settings(host: &str, port: u16) -> Settings {
         message_ttl: 4,
         max_wait: Duration::from_secs(30),
         queue_bytes: 1024 * 1024,
-        // A script would have to return them.
+        // A script would have to return the probes.
         probes_routing: false,
         presumed: KnownServer::default(),
     }
@@ -105,7 +104,7 @@ impl Gateway {
         }
     }
 
-    /// An envelope that came over a link as number `sequence`.
+    /// An envelope that arrived over a link with number `sequence`.
     fn envelope(&self, sequence: u64, stanza: &Stanza) -> Envelope {
         let peer = Host::new("dc2.test").unwrap();
         let mut envelope = Envelope::new(peer.clone(), Arrival::Link(peer), 4, stanza.clone());
@@ -118,18 +117,17 @@ impl Gateway {
             .try_reinject(self.envelope(sequence, stanza), stanza.clone())
     }
 
-    /// Reinjects message number `sequence`.
     fn reinject(&self, sequence: u64) {
         self.try_reinject(sequence, &message(sequence)).unwrap();
     }
 
-    /// Waits for the next stanza that came from the server; gives its id.
+    /// Waits for the next stanza from the server; returns its id.
     async fn next_taken(&mut self) -> String {
         let envelope = self.taken.recv().await.unwrap();
         envelope.stanza.id().unwrap().into_owned()
     }
 
-    /// The next `count` sequence numbers that are settled.
+    /// The next `count` settled sequence numbers.
     async fn next_settled(&mut self, count: usize) -> Vec<u64> {
         let mut settled = Vec::new();
         while settled.len() < count {
@@ -148,7 +146,7 @@ impl Gateway {
             .unwrap();
     }
 
-    /// Waits until it is detached for a reason that contains `part`.
+    /// Waits until the component is detached for a reason that contains `part`.
     async fn until_detached(&self, part: &str) -> String {
         let detached =
             |a: &Attachment| matches!(a, Attachment::Detached { why, .. } if why.contains(part));
@@ -160,17 +158,17 @@ impl Gateway {
     }
 }
 
-/// A clock that only a test's own `advance` moves: paused, and kept from
-/// running ahead while sockets are waited for. Runs ahead again when dropped.
+/// A clock that only a test's own `advance` moves: paused, and kept from running
+/// ahead while sockets are waited for. The clock runs ahead again when dropped.
 struct StoppedClock {
-    /// Dropped with it, which ends the blocking task.
+    /// The sender is dropped with the clock, which ends the blocking task.
     _hold: std::sync::mpsc::Sender<()>,
 }
 
 impl StoppedClock {
     fn new() -> Self {
         let (hold, held) = std::sync::mpsc::channel::<()>();
-        // The runtime does not advance a paused clock while such a task runs.
+        // The runtime does not advance a paused clock while a blocking task runs.
         tokio::task::spawn_blocking(move || held.recv());
         tokio::time::pause();
         Self { _hold: hold }

@@ -1,4 +1,4 @@
-//! What comes from the server.
+//! Stanzas from the server.
 
 use super::server::{Connection, Server};
 use super::*;

@@ -1,18 +1,18 @@
-//! A server that does what a test says, byte by byte.
+//! A scripted server, controlled byte by byte.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Listens for components.
 pub struct Server(TcpListener);
 
 /// One component's connection.
 pub struct Connection {
     socket: TcpStream,
     unread: String,
-    /// What the component calls itself.
+    /// The component's name for itself.
     pub domain: String,
-    /// The ids of its requests for the server's disco#info, which are in nothing that is read.
+    /// The ids of the component's requests for disco#info, which are left out of
+    /// the text read.
     pub discovery: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ impl Connection {
         self.socket.write_all(text.as_bytes()).await.unwrap();
     }
 
-    /// Reads up to and with the next `end`.
+    /// Reads up to and including the next `end`.
     pub async fn until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = self.unread.find(end) {
@@ -99,7 +99,8 @@ impl Connection {
         }
     }
 
-    /// Reads up to and with the next barrier; gives what came before, and its id.
+    /// Reads up to and including the next barrier; returns the text before the
+    /// barrier, and the barrier's id.
     pub async fn until_barrier(&mut self) -> (String, String) {
         let text = self.until("<ping xmlns='urn:xmpp:ping'/></iq>").await;
         let start = text.rfind("<iq").unwrap();
@@ -118,14 +119,13 @@ impl Connection {
         (text[..start].to_owned(), id.to_owned())
     }
 
-    /// Answers a barrier.
     pub async fn answer(&mut self, id: &str) {
         let domain = &self.domain;
         let result = format!("<iq type='result' id='{id}' from='dc1.test' to='{domain}'/>");
         self.send(&result).await;
     }
 
-    /// Ends the stream with this error, as servers do.
+    /// Ends the stream with a stream error, as servers do.
     pub async fn end(mut self, condition: &str) {
         let error = format!(
             "<stream:error><{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>\
@@ -134,7 +134,7 @@ impl Connection {
         self.send(&error).await;
     }
 
-    /// Waits for the end of the connection; gives what came before.
+    /// Waits for the end of the connection; returns the text before it.
     pub async fn until_closed(mut self) -> String {
         let mut rest = Vec::new();
         self.socket.read_to_end(&mut rest).await.unwrap();

@@ -11,7 +11,7 @@ use crate::envelope::Obstacle;
 
 const MUC: &str = "muc.example.test";
 
-/// All streams of a gateway, as [`Gateway`] is one.
+/// All streams of a gateway, the counterpart of [`Gateway`].
 struct Streams {
     components: Components,
     metrics: Arc<Metrics>,
@@ -55,7 +55,7 @@ fn domains(names: &[&str]) -> BTreeSet<Host> {
     names.iter().map(|name| Host::new(name).unwrap()).collect()
 }
 
-/// The connections of the shared domain and of [`MUC`], in whatever order they come.
+/// The connections of the shared domain and of [`MUC`], accepted in either order.
 async fn both(server: &Server) -> (Connection, Connection) {
     let (one, other) = (server.attach().await, server.attach().await);
     let (shared, muc) = if one.domain == DOMAIN {

@@ -1,4 +1,4 @@
-//! What goes to the server, and when it is settled.
+//! Stanzas for the server, and when they are settled.
 
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -211,7 +211,7 @@ async fn what_would_end_the_stream_is_not_written() {
     }
 }
 
-/// Only message 2 is what this server can't stand.
+/// This server rejects only message 2.
 #[tokio::test]
 async fn a_stanza_that_ends_streams_is_found_and_refused_and_nothing_else_is_lost() {
     let server = Server::start().await;

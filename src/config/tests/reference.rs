@@ -1,5 +1,5 @@
-//! component.toml and docs/configuration.md are written from the options. To
-//! write them anew: `STRAIT_WRITE_REFERENCE=1 cargo test reference`.
+//! component.toml and docs/configuration.md are generated from the options. To regenerate them:
+//! `STRAIT_WRITE_REFERENCE=1 cargo test reference`.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -123,7 +123,7 @@ fn comment(text: &mut String, doc: &str) {
     }
 }
 
-/// Ends the comment with `words`, on a line of their own if they are long.
+/// Ends the comment with `words`, on a separate line if they are long.
 fn note(text: &mut String, words: &str) {
     let last = text.trim_end().lines().last().unwrap_or_default();
     if words.is_empty() {
@@ -137,7 +137,7 @@ fn note(text: &mut String, words: &str) {
     }
 }
 
-/// Empty for one that the line itself shows.
+/// Returns an empty text for a default that the line itself shows.
 fn default_in_words(option: &OptionSpec) -> String {
     match option.default {
         Fallback::Required(_) => "Mandatory.".to_owned(),
@@ -206,7 +206,7 @@ fn page() -> String {
     text
 }
 
-/// Paragraphs of one line each; an indented line stays as it is.
+/// Joins each paragraph into one line; an indented line stays unchanged.
 fn prose(doc: &str) -> String {
     let mut text = String::new();
     for line in lines(doc.trim_end()) {
@@ -226,7 +226,7 @@ fn prose(doc: &str) -> String {
     linked(&text.replace("\n\n\n", "\n\n"))
 }
 
-/// `docs/mesh.md` as a link from beside it.
+/// Turns `docs/mesh.md` into a link relative to its own folder.
 fn linked(text: &str) -> String {
     let mut parts = text.split("docs/");
     let mut linked = parts.next().unwrap_or_default().to_owned();

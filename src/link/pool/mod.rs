@@ -1,5 +1,6 @@
-//! The slots to one peer, and which sender uses which. Pure: no sockets here.
-//! What waits in a slot that does not deliver moves on: see [`relocation`].
+//! The slots to one peer, and the assignment of senders to slots. Pure: no sockets
+//! here. Stanzas in a slot that does not deliver move to others: see
+//! [`relocation`].
 
 #[cfg(test)]
 mod properties;
@@ -28,50 +29,51 @@ pub(super) type SlotId = u32;
 pub(super) struct SenderKey(u64);
 
 impl SenderKey {
-    /// For whatever names the sender.
+    /// Returns the key of the sender that `sender` names.
     pub(super) fn of(sender: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         sender.hash(&mut hasher);
         Self(hasher.finish())
     }
 
-    /// Which of `slots` it uses.
+    /// Returns the one of `slots` that the sender uses.
     fn prefers(self, slots: impl Iterator<Item = SlotId>) -> Option<SlotId> {
         slots.max_by_key(|id| Self::of((self, id)))
     }
 }
 
-/// Whether a slot has a connection.
+/// The state of a slot's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ConnectionState {
-    /// Never had one yet.
+    /// The slot never had a connection yet.
     Fresh,
-    /// Has one.
+    /// The slot has a connection.
     Up,
-    /// Has one, over which the peer wants nothing new.
+    /// The slot has a connection, over which the peer takes nothing new.
     Leaving,
-    /// Lost it at that time.
+    /// The slot lost its connection at that time.
     Down(Instant),
 }
 
 #[derive(Debug)]
 struct ConnectionSlot<T> {
     endpoint: Endpoint,
-    /// Its endpoint is still announced.
+    /// The slot's endpoint is still announced.
     enabled: bool,
     state: ConnectionState,
-    /// Why it has no connection.
+    /// The reason for which the slot has no connection.
     connect_error: Option<String>,
     window: SendWindow<QueuedItem<T>>,
 }
 
 impl<T> ConnectionSlot<T> {
-    /// New stanzas may come here, and get on at once.
+    /// Returns whether new stanzas may be queued on the slot, and are written at once.
     fn takes_new(&self) -> bool {
         self.enabled && self.state == ConnectionState::Up
     }
 
-    /// It has no connection, and what it holds waits for one since `patience`.
+    /// Returns whether the slot has no connection, and some of its stanzas have
+    /// waited `patience` for one.
     fn has_waited(&self, patience: Duration) -> bool {
         let down_since = self.down_since();
         let mut waits = self
@@ -81,7 +83,7 @@ impl<T> ConnectionSlot<T> {
         down_since.is_some() && waits.any(|since| since.elapsed() >= patience)
     }
 
-    /// Takes out everything, to be queued elsewhere.
+    /// Takes out all stanzas, to be queued on other slots.
     fn take_all(&mut self, id: SlotId) -> Vec<Unacknowledged<QueuedItem<T>>> {
         let down_since = self.down_since();
         let mut entries = self.window.extract(|_| true);
@@ -101,7 +103,7 @@ impl<T> ConnectionSlot<T> {
     }
 }
 
-/// Former places that a stanza keeps: with more moves than these it may be
+/// Former places that a stanza keeps: a stanza with more moves than these may be
 /// delivered twice.
 const FORMER_LIMIT: usize = 16;
 
@@ -109,16 +111,16 @@ const FORMER_LIMIT: usize = 16;
 struct QueuedItem<T> {
     sender: SenderKey,
     queued_at: Instant,
-    /// When the gateway took the stanza in; later, when it moved after it had
-    /// been written.
+    /// The time at which the gateway took the stanza in; later, if the stanza moved
+    /// after it had been written.
     waits_since: Instant,
-    /// Where it was written before it moved here, oldest first.
+    /// The places where the stanza was written before it moved here, oldest first.
     former: Vec<FormerPlace>,
     item: T,
 }
 
 impl<T> QueuedItem<T> {
-    /// Notes that it leaves its place in `slot`.
+    /// Records that the stanza leaves its place in `slot`.
     fn moves_from(&mut self, slot: SlotId, number: u64, down_since: Option<Instant>) {
         self.waits_since = down_since.map_or(self.waits_since, |at| at.max(self.waits_since));
         if self.former.len() >= FORMER_LIMIT {
@@ -128,8 +130,8 @@ impl<T> QueuedItem<T> {
     }
 }
 
-/// Since when a stanza waits for a connection. A stanza that was written waits
-/// from when the connection was lost: over a live one the peer has it.
+/// Returns since when a stanza waits for a connection. A written stanza waits from
+/// the loss of the connection: over a live connection the peer has it.
 fn waits_since<T>(
     entry: &Unacknowledged<QueuedItem<T>>,
     down_since: Option<Instant>,
@@ -145,13 +147,13 @@ fn waits_since<T>(
 #[derive(Debug)]
 pub(super) struct NextStanza<'a, T> {
     pub(super) number: u64,
-    /// When it was queued, if it has never been written before.
+    /// The time at which the stanza was queued, if it has never been written before.
     pub(super) first_since: Option<Instant>,
     pub(super) former: &'a [FormerPlace],
     pub(super) item: &'a T,
 }
 
-/// Where the stanzas of a sender go while some are not acknowledged.
+/// The slot of a sender, while some of its stanzas are not acknowledged.
 #[derive(Debug, Clone, Copy)]
 struct Placement {
     slot: SlotId,
@@ -164,12 +166,12 @@ pub(super) struct Pool<T> {
     slots: BTreeMap<SlotId, ConnectionSlot<T>>,
     placements: HashMap<SenderKey, Placement>,
     queue_bytes: usize,
-    /// So long a slot may be without a connection before all that waits in it
-    /// moves to others.
+    /// Time for which a slot may be without a connection before all its waiting
+    /// stanzas move to others.
     patience: Duration,
 }
 
-/// How one slot does, for people.
+/// The state of one slot, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SlotStatus {
     pub(super) id: SlotId,
@@ -182,9 +184,9 @@ pub(super) struct SlotStatus {
 }
 
 impl<T> Pool<T> {
-    /// No slots. Each will take up to `queue_bytes`, but always one stanza.
-    /// What waits in a slot that is without a connection for `patience` moves
-    /// to others, written or not.
+    /// Creates a pool without slots. Each slot will take up to `queue_bytes`, but
+    /// always one stanza. The stanzas in a slot that is without a connection for
+    /// `patience` move to others, written or not.
     pub(super) fn new(queue_bytes: usize, patience: Duration) -> Self {
         Self {
             slots: BTreeMap::new(),
@@ -197,9 +199,9 @@ impl<T> Pool<T> {
     /// Queues `item` of `sender` on its slot.
     ///
     /// # Errors
-    /// Gives it back when there is no slot for it, or that one is full. For
-    /// a sender of whom something is in flight on a disabled slot there is
-    /// none: it moves to another when that has come to its end.
+    /// Returns `item` when no slot takes it, or its slot is full. No slot takes it
+    /// while a disabled slot has stanzas of `sender` in flight: the sender moves to
+    /// another slot when none of these is in flight any more.
     pub(super) fn place(
         &mut self,
         sender: SenderKey,
@@ -233,10 +235,10 @@ impl<T> Pool<T> {
         Ok(id)
     }
 
-    /// The slot for a sender that has nothing in flight: by rendezvous
-    /// hashing, so that few senders move when slots come and go, over the
-    /// enabled ones that are up; when none is, over those that were, for they
-    /// will be back before long, or their stanzas expire.
+    /// Chooses the slot for a sender that has nothing in flight: by rendezvous
+    /// hashing, so that few senders move when slots are added or removed, over the
+    /// enabled slots that are up; when none is, over those that were, for they will
+    /// reconnect before long, or their stanzas expire.
     fn choose(&self, sender: SenderKey) -> Option<SlotId> {
         let best = |wanted: fn(&ConnectionSlot<T>) -> bool| {
             let slots = self.slots.iter().filter(|(_, slot)| wanted(slot));
@@ -246,10 +248,10 @@ impl<T> Pool<T> {
             .or_else(|| best(|slot| slot.enabled && slot.state != ConnectionState::Fresh))
     }
 
-    /// `slot` has a connection; what is behind `resume_after` must be written.
+    /// Marks `slot` as connected; stanzas after `resume_after` must be written.
     ///
     /// # Errors
-    /// When nothing with that number was ever written.
+    /// When no stanza with that number was ever written.
     pub(super) fn up(&mut self, slot: SlotId, resume_after: u64) -> Result<(), WireError> {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.window.reconnect(resume_after)?;
@@ -259,36 +261,35 @@ impl<T> Pool<T> {
         Ok(())
     }
 
-    /// The peer wants nothing new over `slot`'s connection.
+    /// Marks `slot`'s connection as one over which the peer takes nothing new.
     pub(super) fn leaving(&mut self, slot: SlotId) {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.state = ConnectionState::Leaving;
         }
     }
 
-    /// Whether all that was written over a connection that the peer is
-    /// leaving has been acknowledged.
+    /// Returns whether all stanzas written over a connection that the peer is
+    /// leaving have been acknowledged.
     pub(super) fn has_left(&self, slot: SlotId) -> bool {
         self.slots.get(&slot).is_some_and(|slot| {
             slot.state == ConnectionState::Leaving && slot.window.awaiting_ack() == 0
         })
     }
 
-    /// `slot` has lost its connection.
     pub(super) fn down(&mut self, slot: SlotId) {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.state = ConnectionState::Down(Instant::now());
         }
     }
 
-    /// Why `slot` has no connection, for [`Self::view`].
+    /// Records why `slot` has no connection, for [`Self::view`].
     pub(super) fn note_trouble(&mut self, slot: SlotId, text: &str) {
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.connect_error = Some(text.to_owned());
         }
     }
 
-    /// The next item to write over `slot`'s connection.
+    /// Returns the next item to write over `slot`'s connection.
     pub(super) fn next(&mut self, slot: SlotId) -> Option<NextStanza<'_, T>> {
         let slot = self.slots.get_mut(&slot)?;
         if slot.state != ConnectionState::Up {
@@ -304,10 +305,10 @@ impl<T> Pool<T> {
         })
     }
 
-    /// Takes out what the peer has settled.
+    /// Takes out the stanzas that the peer has settled.
     ///
     /// # Errors
-    /// When nothing with that number was ever written.
+    /// When no stanza with that number was ever written.
     pub(super) fn acknowledge(&mut self, slot: SlotId, through: u64) -> Result<Vec<T>, WireError> {
         let Some(slot) = self.slots.get_mut(&slot) else {
             return Ok(Vec::new());
@@ -316,14 +317,13 @@ impl<T> Pool<T> {
         Ok(release(&mut self.placements, entries))
     }
 
-    /// Takes out the one with this number.
     pub(super) fn remove(&mut self, slot: SlotId, number: u64) -> Option<T> {
         let window = &mut self.slots.get_mut(&slot)?.window;
         let entries = window.extract(|entry| entry.number == Some(number));
         release(&mut self.placements, entries).pop()
     }
 
-    /// Takes out what has waited for `max_wait`, in order within each slot.
+    /// Takes out the stanzas that have waited for `max_wait`, in order within each slot.
     pub(super) fn expire(&mut self, max_wait: Duration) -> Vec<T> {
         let expired = self.slots.values_mut().flat_map(|slot| {
             let down_since = slot.down_since();
@@ -334,8 +334,8 @@ impl<T> Pool<T> {
         release(&mut self.placements, expired)
     }
 
-    /// Makes the slots follow `endpoints`, `per_endpoint` each; returns the
-    /// new ones, to be dialled. `new_id` gives ids that were never used.
+    /// Makes the slots match `endpoints`, `per_endpoint` each; returns the new
+    /// slots, to be dialled. `new_id` returns ids that were never used.
     pub(super) fn follow(
         &mut self,
         endpoints: &[Endpoint],
@@ -378,24 +378,22 @@ impl<T> Pool<T> {
         gone
     }
 
-    /// How many slots have a connection that takes stanzas.
+    /// Counts the slots that have a connection that takes stanzas.
     pub(super) fn up_count(&self) -> usize {
         let up = |slot: &&ConnectionSlot<T>| slot.state == ConnectionState::Up;
         self.slots.values().filter(up).count()
     }
 
-    /// Whether `slot` has one.
+    /// Returns whether `slot` has a connection that takes stanzas.
     pub(super) fn is_up(&self, slot: SlotId) -> bool {
         let slot = self.slots.get(&slot);
         slot.is_some_and(|slot| slot.state == ConnectionState::Up)
     }
 
-    /// Whether no slot is left.
     pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// How each slot does.
     pub(super) fn view(&self) -> Vec<SlotStatus> {
         let view = |(id, slot): (&SlotId, &ConnectionSlot<T>)| SlotStatus {
             id: *id,
@@ -410,7 +408,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// Ends the count of these as in flight.
+/// Removes these entries from their senders' counts of stanzas in flight.
 fn release<T>(
     placements: &mut HashMap<SenderKey, Placement>,
     entries: impl IntoIterator<Item = Unacknowledged<QueuedItem<T>>>,

@@ -1,4 +1,4 @@
-//! All slots at once, each with a wire and a receiver, driven in any order.
+//! Drives all slots at once, each with a wire and a receiver, in any order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -25,14 +25,14 @@ enum Step {
     Tend,
 }
 
-/// Who answers on a new connection.
+/// The process that answers on a new connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Process {
-    /// It knows the slot.
+    /// The process knows the slot.
     Same,
-    /// It lost some of what it had taken and not settled, and knows the rest.
+    /// The process lost some unsettled stanzas, and knows the others.
     Forgetful,
-    /// It was started anew.
+    /// The process was started anew.
     New,
 }
 
@@ -75,11 +75,11 @@ struct World {
     pool: Pool<Item>,
     far: BTreeMap<SlotId, Far>,
     placed: BTreeMap<u32, u32>,
-    /// Which slots each was written on; and those that were ever retired
+    /// The slots on which each item was written; and those that were ever retired
     /// while they had no connection.
     written: BTreeMap<Item, BTreeSet<SlotId>>,
     retired: BTreeSet<SlotId>,
-    /// What arrived for the first time anywhere, in order.
+    /// The items that arrived for the first time anywhere, in order.
     arrived: Vec<Item>,
     done: Vec<Item>,
 }
@@ -161,7 +161,7 @@ impl World {
         self.far.get_mut(&slot).unwrap()
     }
 
-    /// What is not taken is tried again with the next, as by the one who holds it.
+    /// An item that is not placed is tried again with the next one, as its holder would do.
     fn place(&mut self, sender: u32) {
         let number = self.placed.entry(sender).or_default();
         if self
@@ -218,7 +218,7 @@ impl World {
         self.pool.relocate();
     }
 
-    /// Everything is announced and connected, written and settled.
+    /// Announces and connects all slots, writes and settles all items.
     fn finish(&mut self) {
         self.step(&Step::Announce((1..=SLOTS).collect()));
         for slot in 1..=SLOTS {
@@ -242,7 +242,7 @@ impl World {
         }
     }
 
-    /// Whether what was written on a slot that may come back was left to it.
+    /// Returns whether items written on a slot that may come back were left to that slot.
     fn is_patient(&self) -> bool {
         let mut slots = self.written.values();
         slots.all(|slots| slots.difference(&self.retired).count() <= 1)
@@ -257,9 +257,9 @@ impl World {
 }
 
 proptest! {
-    /// Whatever breaks, is retired or stays away: a sender's stanzas arrive in
-    /// order, each gets exactly one end, and no slot waits for an ack that
-    /// will not come.
+    /// Under any breaks, retirements and outages, a sender's stanzas arrive in
+    /// order, each gets exactly one end, and no slot waits for an ack that will not
+    /// come.
     #[test]
     fn slot_drain_and_senders_keep_their_order(steps in steps(), is_patient in any::<bool>()) {
         let patience = if is_patient { Duration::from_secs(3600) } else { Duration::ZERO };

@@ -1,10 +1,11 @@
-//! What waits in a slot that does not deliver moves to slots that do.
+//! Moves stanzas from slots that do not deliver to slots that do.
 //!
-//! A sender moves as a whole and in order, or not at all. If nothing of it
-//! was written, that costs nothing, and is done as soon as its slot has no
-//! connection that takes stanzas. What was written may have been taken there:
-//! sent again elsewhere, it can come twice. So it waits for its slot, but only
-//! for a while, and not at all when nobody announces the slot's endpoint any more.
+//! A sender moves as a whole and in order, or not at all. If none of its stanzas
+//! was written, the move costs nothing, and is done as soon as the sender's slot
+//! has no connection that takes stanzas. A written stanza may have been taken by
+//! the peer: sent again over another slot, it can arrive twice. So a written stanza
+//! waits for its slot, but only for a limited time, and not at all when the slot's
+//! endpoint is no longer announced.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use super::{ConnectionSlot, Pool, QueuedItem, SenderKey, SlotId, release};
 use crate::delivery::Unacknowledged;
 
 impl<T> Pool<T> {
-    /// Moves what can be moved; returns the slots that have more to write now.
-    /// They may hold more than `queue_bytes` then: what was admitted stays.
+    /// Moves all stanzas that can move; returns the slots that have more to write
+    /// now. These slots may hold more than `queue_bytes` then: a stanza that was
+    /// admitted stays.
     pub(in crate::link) fn relocate(&mut self) -> BTreeSet<SlotId> {
         let takes_new = self.slots.iter().filter(|(_, slot)| slot.takes_new());
         let targets: Vec<SlotId> = takes_new.map(|(id, _)| *id).collect();
@@ -46,8 +48,9 @@ impl<T> Pool<T> {
         chosen.into_values().collect()
     }
 
-    /// Takes out what waits in disabled slots without a connection, for as
-    /// long as `patience`, with no other slot to move to: in order within each slot.
+    /// Takes out the stanzas of disabled slots without a connection, once they have
+    /// waited for `patience` and can move to no other slot: in order within each
+    /// slot.
     pub(in crate::link) fn strand(&mut self, patience: Duration) -> Vec<T> {
         let mut stranded = Vec::new();
         for slot in self.slots.values_mut().filter(|slot| !slot.enabled) {
@@ -59,7 +62,7 @@ impl<T> Pool<T> {
     }
 }
 
-/// The stanzas of all senders of whom nothing was written in `slot`.
+/// Takes out the stanzas of all senders that have no written stanza in `slot`.
 fn take_unwritten<T>(slot: &mut ConnectionSlot<T>) -> Vec<Unacknowledged<QueuedItem<T>>> {
     let window = &mut slot.window;
     let written = window.iter().filter(|entry| entry.number.is_some());

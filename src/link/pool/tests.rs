@@ -1,4 +1,4 @@
-//! One slot at a time: who goes where, what drains, what is collected.
+//! One slot at a time: assignment of senders, draining, removal.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn pool(hosts: &[&str], queue_bytes: usize) -> Pool<u32> {
     pool
 }
 
-/// Only the endpoint of the other of two slots is announced; returns that slot.
+/// Announces only the endpoint of the other of two slots; returns that other slot.
 fn disable(pool: &mut Pool<u32>, slot: SlotId) -> SlotId {
     let other = if slot == 1 { SECOND } else { FIRST };
     assert!(pool.follow(&[endpoint(other)], 1, || 9).is_empty());
@@ -206,7 +206,7 @@ async fn a_slot_that_stays_down_is_waited_for_half_the_time() {
     assert!(pool.relocate().is_empty());
     tokio::time::advance(LONG / 2).await;
     assert_eq!(pool.relocate(), [3 - slot].into());
-    // Its time goes on: all in all it waits no longer than ever.
+    // The stanza keeps its age: in all, it waits no longer than without the move.
     assert_eq!(pool.expire(LONG + LONG), [0; 0]);
     tokio::time::advance(LONG).await;
     assert_eq!(pool.expire(LONG + LONG), [1]);

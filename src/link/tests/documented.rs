@@ -1,11 +1,11 @@
-//! The example in the protocol's page is what goes over the wire.
+//! Checks that the example in the protocol's page equals the bytes on the wire.
 
 use bytes::{Bytes, BytesMut};
 
 use super::super::frame::{Frame, Header};
 use super::super::hello::{Hello, HelloReply, Purpose, VERSIONS, Welcome};
 
-/// The bytes of the page's example.
+/// Parses the bytes of the page's example.
 fn documented() -> Vec<u8> {
     let page = include_str!("../../../docs/link-protocol.md");
     let (_, example) = page.split_once("```text\n").unwrap();

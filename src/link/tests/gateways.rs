@@ -1,5 +1,5 @@
-//! Both halves of a link, for tests: certificates, a receiver with an inbox,
-//! a sender that notes what is settled, a wire that can be cut.
+//! Both halves of a link, for tests: certificates, a receiver with an inbox, a
+//! sender that records settled stanzas, a wire that can be cut.
 
 use std::net::SocketAddr;
 use std::ops::RangeBounds;
@@ -58,7 +58,7 @@ impl Ca {
         Self { issuer, folder }
     }
 
-    /// The files of a gateway whose certificate carries `name`.
+    /// Creates the files of a gateway whose certificate carries `name`.
     pub(super) fn tls(&self, name: &str) -> Tls {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         self.tls_with(name, params)
@@ -108,16 +108,16 @@ pub(super) fn endpoint(address: SocketAddr) -> Endpoint {
     }
 }
 
-/// The number in a stanza's body.
+/// Returns the number in a stanza's body.
 pub(super) fn number(envelope: &Envelope) -> u64 {
     let payload = std::str::from_utf8(envelope.stanza.payload()).unwrap();
     let digits = payload.trim_matches(|c: char| !c.is_ascii_digit());
     digits.parse().unwrap()
 }
 
-/// What has arrived.
+/// The stanzas that have arrived.
 pub(super) struct Inbox {
-    /// Each with the number in its body; the envelope until it is settled.
+    /// Each stanza with the number in its body; the envelope until it is settled.
     arrived: Mutex<Vec<(u64, Option<Envelope>)>>,
     at_once: Mutex<bool>,
     open: watch::Sender<bool>,
@@ -133,12 +133,12 @@ impl Inbox {
         arrived.iter().map(|(number, _)| *number).collect()
     }
 
-    /// From now on.
+    /// Settles every stanza on arrival, from now on.
     pub(super) fn settle_at_once(&self) {
         *self.at_once.lock() = true;
     }
 
-    /// Those whose numbers are in `range`.
+    /// Settles the stanzas with numbers in `range`.
     pub(super) fn settle(&self, range: impl RangeBounds<u64>) {
         for (number, envelope) in self.arrived.lock().iter_mut() {
             if range.contains(number)
@@ -155,13 +155,13 @@ impl Inbox {
         arrived.retain(|(other, _)| *other != number);
     }
 
-    /// The last one.
+    /// Returns the last stanza.
     pub(super) fn pop(&self) -> Envelope {
         let last = self.arrived.lock().pop();
         last.and_then(|(_, envelope)| envelope).unwrap()
     }
 
-    /// Takes nothing any more.
+    /// Takes no more stanzas.
     pub(super) fn block(&self) {
         self.open.send_replace(false);
     }
@@ -183,7 +183,7 @@ impl Intake for Inbox {
     }
 }
 
-/// A listener that runs.
+/// A running listener.
 pub(super) struct Receiver {
     pub(super) inbox: Arc<Inbox>,
     pub(super) metrics: Arc<Metrics>,
@@ -235,13 +235,13 @@ impl Receiver {
         self.address
     }
 
-    /// Cuts everything, as a SIGKILL would.
+    /// Cuts all connections, as a SIGKILL would.
     pub(super) async fn kill(self) {
         self.task.abort();
         self.task.await.unwrap_err();
     }
 
-    /// Waits until it has stopped by itself.
+    /// Waits until the listener has stopped by itself.
     pub(super) async fn stopped(&self) {
         until("the listener has stopped", || self.task.is_finished()).await;
     }
@@ -254,7 +254,7 @@ impl Receiver {
     }
 }
 
-/// Pools that note what is settled.
+/// Pools that record settled stanzas.
 pub(super) struct Sender {
     pub(super) links: Links,
     pub(super) metrics: Arc<Metrics>,
@@ -334,7 +334,7 @@ impl Sender {
         forwarded.map_err(|undelivered| undelivered.reason)
     }
 
-    /// The numbers of what the peer has settled, in order.
+    /// Returns the numbers of the stanzas that the peer has settled, in order.
     pub(super) fn settled(&self) -> Vec<u64> {
         self.settled.0.lock().clone()
     }
@@ -347,11 +347,11 @@ impl Sender {
     }
 }
 
-/// A TCP relay between the two.
+/// A TCP relay between the sender and the receiver.
 pub(super) struct Wire {
     address: SocketAddr,
     target: watch::Sender<SocketAddr>,
-    /// Counts up to cut; the task ends when it is dropped.
+    /// Counts up to cut; the task ends when the counter is dropped.
     cuts: watch::Sender<u32>,
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
@@ -403,12 +403,12 @@ impl Wire {
         self.target.send_replace(target);
     }
 
-    /// Cuts the connections that there are.
+    /// Cuts the present connections.
     pub(super) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Cuts, and lets none through any more.
+    /// Cuts, and lets no more connections through.
     pub(super) fn close(&self) {
         self.task.abort();
         self.cut();

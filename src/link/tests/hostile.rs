@@ -1,4 +1,4 @@
-//! Peers that are not what they should be, on either side.
+//! Peers that break the protocol or the trust, on either side.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -87,7 +87,7 @@ fn hello(from: &str, to: &str) -> Hello {
     }
 }
 
-/// A raw peer `from` that `to` has welcomed.
+/// Creates a raw peer `from` that `to` has welcomed.
 pub(super) async fn greeted(ca: &Ca, from: &str, to: &str, address: SocketAddr) -> RawPeer {
     let mut peer = RawPeer::connect(&ca.tls(from), from, to, address).await;
     let answer = peer.greet(&hello(from, to)).await;
@@ -102,7 +102,7 @@ fn refusal(answer: HelloReply) -> (RefusalKind, String) {
     }
 }
 
-/// A sender that is refused, and why: what both sides count.
+/// Dials with a sender that is refused, and checks the reason that both sides count.
 async fn refused(sender: &Sender, to: &str, address: SocketAddr, reason: &str) {
     sender.follow(to, &[address]);
     until(&format!("the dialler has counted {reason}"), || {
@@ -131,11 +131,11 @@ async fn counted(receiver: &Receiver, reason: &str) {
 async fn a_gateway_of_another_ca_is_refused_by_both_sides() {
     let (ca, other) = (Ca::new(), Ca::new());
     let receiver = Receiver::start(&ca, "dc2.test").await;
-    // It does not trust the listener.
+    // The dialler does not trust the listener.
     let sender = Sender::start(&other, "dc1.test", LONG, 1 << 20);
     refused(&sender, "dc2.test", receiver.address(), "untrusted").await;
     counted(&receiver, "untrusted").await;
-    // It trusts the listener, but not the other way round.
+    // The dialler trusts the listener, but the listener does not trust the dialler.
     let receiver = Receiver::start(&ca, "dc2.test").await;
     let mut tls = other.tls("dc1.test");
     if let Tls::Enabled { cacertfile, .. } = &mut tls {
@@ -262,7 +262,7 @@ async fn a_stanza_that_the_peer_would_not_take_comes_back() {
     until("the next one is settled", || sender.settled() == [1]).await;
 }
 
-/// The clock is paused and runs ahead when all wait.
+/// The clock is paused and runs ahead when all tasks wait.
 #[tokio::test(start_paused = true)]
 async fn a_silent_connection_is_dropped() {
     let ca = Ca::new();
@@ -294,7 +294,7 @@ async fn a_link_that_falls_silent_is_taken_for_dead() {
     let receiver = Receiver::start(&ca, "dc2.test").await;
     let mut peer = greeted(&ca, "dc1.test", "dc2.test", receiver.address()).await;
     tokio::time::pause();
-    // Says nothing at all; hears pings, and then the end.
+    // Sends nothing at all; receives pings, and then the end.
     tokio::time::timeout(Duration::from_secs(120), peer.until_closed())
         .await
         .unwrap();

@@ -1,4 +1,4 @@
-//! Hosts with several nodes or endpoints, of which one is retired, dies or moves.
+//! Hosts with several nodes or endpoints; one is retired, dies or moves.
 
 use std::io;
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ impl Two {
         .await;
     }
 
-    /// Sends the first, and returns which of the nodes it goes to, and the other.
+    /// Sends the first stanza. Returns the index of the node that gets it, and of the other.
     async fn send_first(&self) -> (usize, usize) {
         self.sender.send("dc2.test", 0).unwrap();
         let has = |n: usize| self.nodes[n].inbox.len() == 1;
@@ -71,7 +71,7 @@ async fn what_a_dead_node_had_not_settled_arrives_in_order_at_another() {
     two.wires[dead].close();
     two.until_up(1).await;
     for n in 1..50 {
-        // Behind the first, which may be settled yet.
+        // Queued behind the first, which may be settled yet.
         two.sender.send("dc2.test", n).unwrap();
     }
     let inbox = &two.nodes[other].inbox;
@@ -190,7 +190,7 @@ async fn a_name_is_looked_up_anew_each_time_it_is_dialled() {
     };
     let error = dial().await.unwrap_err().to_string();
     assert!(error.contains("name look-up: unknown"), "{error}");
-    // Nobody listens at the first of the two.
+    // No listener is at the first of the two addresses.
     *addresses.lock() = vec![[127, 0, 0, 7].into(), [127, 0, 0, 1].into()];
     dial().await.unwrap();
     *addresses.lock() = vec![[127, 0, 0, 7].into()];

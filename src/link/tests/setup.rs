@@ -1,4 +1,4 @@
-//! TLS files and options that can't work are found before anything starts.
+//! TLS files and options that can't work are reported before anything starts.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::LONG;
 use super::gateways::{Ca, Receiver, Sender, host, until};
 use crate::config::Tls;
 
-/// What `tls` says to a gateway of dc1.test.
+/// Returns the error that a gateway of dc1.test reports for `tls`.
 fn error_of(tls: &Tls) -> String {
     match Security::load(tls, &host("dc1.test")) {
         Ok(_) => panic!("{tls:?} was accepted"),
@@ -24,7 +24,7 @@ fn says(tls: &Tls, parts: &[&str]) {
     }
 }
 
-/// `tls` with one file replaced.
+/// Returns `tls` with one file replaced.
 fn with_key(tls: Tls, path: &Path) -> Tls {
     match tls {
         Tls::Enabled {

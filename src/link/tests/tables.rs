@@ -1,4 +1,4 @@
-//! Table links: who is followed, and what ends it.
+//! Table links: which gateways are replicated, and the ways that a link ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -31,7 +31,7 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::replication::{InvalidMessage, Node, NotReplicated, Replication, ReplicationSession};
 
-/// Says hello once, and notes what it hears.
+/// Sends one greeting message, and records the messages that it receives.
 #[derive(Default)]
 struct Talker {
     heard: Mutex<Vec<(Node, Bytes)>>,
@@ -112,7 +112,7 @@ impl Intake for NoStanzas {
     }
 }
 
-/// A gateway that can be followed, and follows whom it is told to.
+/// A gateway that replicates its table to peers, and replicates the peers that the test names.
 struct Gateway {
     talker: Arc<Talker>,
     metrics: Arc<Metrics>,
@@ -188,7 +188,7 @@ async fn whoever_is_at_an_endpoint_is_followed_by_its_certificates_name() {
             && followed.talker.heard() == [("dc1.test/a".to_owned(), hello.clone())]
     })
     .await;
-    // Told to stop, it says so.
+    // A follower that is stopped sends a goodbye.
     follower.stop.cancel();
     follower.following.await.unwrap();
     until("the followed knows", || {
@@ -232,7 +232,7 @@ async fn a_gateway_with_its_table_elsewhere_is_not_followed() {
     assert_eq!(follower.talker.heard(), []);
 }
 
-/// A table link to a listener, spoken by the test.
+/// Opens a table link to a listener; the test writes its frames.
 async fn raw(ca: &Ca, listener: &Gateway) -> RawPeer {
     let tls = ca.tls("dc1.test");
     let mut peer = RawPeer::connect(&tls, "dc1.test", "dc2.test", listener.address).await;
@@ -277,7 +277,7 @@ async fn what_does_not_belong_on_a_table_link_ends_it() {
     assert_eq!(listener.talker.heard(), []);
 }
 
-/// What a gateway of dc1.test gets that dials a listener which answers `answer`.
+/// Dials a listener that sends `answer`, as a gateway of dc1.test. Returns the error.
 async fn dial(ca: &Ca, listener_is: &str, answer: HelloReply) -> ConnectError {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -14,9 +14,9 @@ const ENDPOINTS_EVERY: Duration = Duration::from_secs(60);
 const ENDPOINTS_WHEN_EMPTY: Duration = Duration::from_secs(5);
 const DOMAIN_LIFETIME: Duration = Duration::from_secs(600);
 
-/// What dc1 offers.
+/// Service domain of dc1.
 const OWN: &str = "upload.example.test";
-/// What dc2 may offer.
+/// Service domain that tests may announce for dc2.
 const MUC: &str = "muc.example.test";
 
 fn host(name: &str) -> Host {
@@ -37,7 +37,7 @@ fn offer(domain: &str) -> Offer {
     }
 }
 
-/// Of dc1, which offers upload.example.test.
+/// Settings of dc1, which offers upload.example.test.
 fn settings() -> RegistryConfig {
     RegistryConfig {
         global_host: host("example.test"),
@@ -109,7 +109,7 @@ impl World {
         self.dc2.announce(&announcement).await.unwrap();
     }
 
-    /// Waits for the next change; how long that took.
+    /// Waits for the next change; returns the time that passed.
     async fn changed(&mut self) -> Duration {
         let started = Instant::now();
         timeout(Duration::from_secs(600), self.peers.changed())
@@ -127,8 +127,8 @@ impl World {
         self.dc2.announce(&announcement).await.unwrap();
     }
 
-    /// Waits until `domain` is what `hosts` offer (`None`: it is no service
-    /// domain); how long that took.
+    /// Waits until `hosts` offer `domain` (`None`: it is no service domain); returns the time that
+    /// passed.
     async fn until_offered(&mut self, domain: &str, hosts: Option<&[&str]>) -> Duration {
         let started = Instant::now();
         let wanted = hosts.map(|hosts| hosts.iter().copied().map(host).collect());
@@ -197,7 +197,7 @@ async fn peers_come_and_go_without_this_host_among_them() {
     assert_eq!(world.ports_of_dc2(), Some(vec![1, 2]));
     assert_eq!(world.peers.borrow().len(), 1);
 
-    // It may be alive and have no endpoints.
+    // A live host may have no endpoints.
     world.announce_dc2(&[]).await;
     assert!(world.changed().await <= ENDPOINTS_EVERY);
     assert_eq!(world.ports_of_dc2(), Some(Vec::new()));

@@ -8,7 +8,7 @@ use crate::store::{Located, OwnClaim, RefusedClaim};
 #[tokio::test(start_paused = true)]
 async fn services_are_found_as_soon_as_hosts_and_forgotten_later() {
     let mut world = World::new();
-    // One's own need no store.
+    // Own services need no store.
     assert!(world.directory.borrow().find(OWN).is_some());
     world.until_announced().await;
     assert_eq!(
@@ -16,7 +16,7 @@ async fn services_are_found_as_soon_as_hosts_and_forgotten_later() {
         [offer(OWN)]
     );
 
-    // Of a new host, and of one that is known already.
+    // First a new host's offer, then one of a known host.
     world.announce_dc2(&[1]).await;
     world.changed().await;
     world.offer_at_dc2(&[MUC]).await;
@@ -78,7 +78,7 @@ async fn another_node_of_this_host_may_offer_more() {
     assert!(world.directory.borrow().find(OWN).is_some());
 }
 
-/// A store that is emptied just before it is asked for services, when told so.
+/// A store that, once `armed`, is emptied just before it is asked for services.
 struct Emptied {
     cluster: MemoryCluster,
     store: Arc<MemoryStore>,

@@ -11,7 +11,7 @@ fn hosts(names: &[&str]) -> Vec<Host> {
     names.iter().copied().map(host).collect()
 }
 
-/// One input and the answer it should get; built from the usual case.
+/// One input and the expected decision; built from the usual case.
 struct Row {
     name: &'static str,
     recipient: &'static str,
@@ -50,7 +50,7 @@ enum Want {
 }
 use Want::*;
 
-/// A chat message from here to somebody at the shared domain.
+/// A chat message from here to a user of the shared domain.
 fn row(name: &'static str, recipient: &'static str, want: Want) -> Row {
     Row {
         name,

@@ -81,7 +81,7 @@ async fn max_wait_is_measured_from_when_the_stanza_was_taken_in() {
         envelope.taken_at = Instant::now().checked_sub(ago).unwrap();
         envelope
     };
-    // Whatever it waited for before, in this queue or in another.
+    // The bound includes earlier waits for any reason, in this queue or in another.
     let late = taken_ago("1", MAX_WAIT);
     let refused = queue.hold(late, HoldReason::NoRoute).unwrap_err();
     assert_eq!(refused.refusal.reason, Reason::Timeout);

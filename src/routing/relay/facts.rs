@@ -1,4 +1,4 @@
-//! Collects what a decision depends on, and learns from stanzas that pass.
+//! Collects the facts for a decision, and learns from stanzas that pass.
 
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ impl Relay {
         }
     }
 
-    /// The owner of the sender's account, of a user of the local server.
+    /// The owner of the sender's account, if the sender is a user of the local
+    /// server.
     async fn owner_of_sender(&self, envelope: &Envelope) -> Owner {
         match envelope.stanza.from() {
             Some(sender) if envelope.arrival == Arrival::Component && self.is_user(sender) => {
@@ -75,14 +76,14 @@ impl Relay {
             self.sessions.learn(sender, &envelope.origin);
         }
         if let (1.., Some(recipient)) = (envelope.retries_at(&self.rules.local), stanza.to()) {
-            // This gateway has bounced and forwarded it, and it comes back: a peer's
-            // table contradicts the reason, a home perhaps.
+            // This gateway has bounced and forwarded the stanza, and a peer has
+            // returned it: the peer's table contradicts the reason, a home perhaps.
             self.sessions.ask_anew(recipient, Duration::ZERO);
         }
     }
 
     /// A user without a known session here can be online here all the same, since
-    /// before this gateway started. A presence finds that out by itself.
+    /// before this gateway started. A presence needs no probe to find that out.
     pub(super) fn probe_missing(&self, decision: &Decision, stanza: &Stanza, here: bool) {
         if here || stanza.kind() == Kind::Presence {
             return;

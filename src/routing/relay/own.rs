@@ -12,17 +12,18 @@ use crate::stanza::{Kind, Refusal, Stanza};
 /// A stanza that this gateway sends by itself.
 pub(super) struct OwnStanza {
     pub(super) stanza: Stanza,
-    /// The host in whose name it is sent, and where it leaves the shared domain.
+    /// The host in whose name the stanza is sent, and where it leaves the shared
+    /// domain.
     pub(super) origin: Host,
-    /// The host whose server is to receive it; `None`: by its address.
+    /// The host whose server is to receive the stanza; `None`: by its address.
     pub(super) host: Option<Host>,
-    /// The envelope that it answers.
+    /// The envelope that the stanza answers.
     pub(super) cause: Option<EnvelopeId>,
 }
 
 impl Relay {
-    /// Sends a stanza of the gateway's own: the one way out for all of them that
-    /// may wait for a route.
+    /// Sends a stanza of the gateway's own. All of them that may wait for a route
+    /// are sent here.
     pub(super) fn send_own(&self, own: OwnStanza, backlog: &mut Backlog) {
         let OwnStanza {
             stanza,
@@ -64,8 +65,8 @@ impl Relay {
         envelope.receipt.settle();
     }
 
-    /// Sends the error reply to `envelope`, unless that is one of several copies
-    /// and another one may have arrived.
+    /// Sends the error reply to `envelope`, unless `envelope` is one of several
+    /// copies and another copy may have arrived.
     pub(super) fn reply_with_error(
         &self,
         envelope: &Envelope,
@@ -82,8 +83,8 @@ impl Relay {
         }
     }
 
-    /// Whether the sender is a local user whose global address belongs to
-    /// somebody else, so that a reply to that address would go astray.
+    /// Whether the sender is a local user but the global address belongs to another
+    /// user: a reply to that address would reach the wrong user.
     fn has_no_address(&self, envelope: &Envelope) -> bool {
         envelope.arrival == Arrival::Component
             && envelope
@@ -92,13 +93,14 @@ impl Relay {
                 .is_some_and(|sender| self.is_user(sender) && !self.sessions.may_be_here(sender))
     }
 
-    /// Asks the local server whether a user is online. `probe` has global addresses.
+    /// Probes the local server for a user. `probe` has global addresses.
     pub(crate) fn probe(&self, probe: Stanza) {
         self.probe_for(probe, None);
     }
 
-    /// The same; `host` receives the answers. A probe is of use only at once: it
-    /// goes ahead of waiting stanzas, and is dropped while the stream is down.
+    /// Probes like [`Self::probe`]; `host` receives the answers. A probe is of use
+    /// only at once: the probe goes ahead of waiting stanzas, and is dropped while
+    /// the stream is down.
     pub(super) fn probe_for(&self, mut probe: Stanza, host: Option<&Host>) {
         if let (Some(viewer), Some(user)) = (probe.from(), probe.to()) {
             self.presence.probed(user, viewer, host);

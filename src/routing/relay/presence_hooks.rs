@@ -29,7 +29,7 @@ impl Relay {
     ) {
         let stanza = action.stanza();
         let is_held = !self.hold.is_empty() && self.hold.reason(&pair_of(&stanza)).is_some();
-        // The session's own `unavailable` may be among what is held.
+        // The held stanzas may include the session's own `unavailable`.
         let is_superfluous = is_held && cause == UnavailableCause::Session;
         if is_superfluous || !self.presence.confirm(action) {
             return;
@@ -53,7 +53,7 @@ impl Relay {
         self.send_own(own, backlog);
     }
 
-    /// Asks the server of the host that sent the presence, even if that host is
+    /// Probes the server of the host that sent the presence, even if that host is
     /// not known to have the user.
     fn send_probe(&self, action: &SweepAction, backlog: &mut Backlog) {
         let (stanza, host) = (action.stanza(), action.host.clone());

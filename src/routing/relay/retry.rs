@@ -7,16 +7,16 @@ use super::{Backlog, Relay};
 use crate::envelope::Envelope;
 use crate::routing::hold::{HeldEnvelope, HoldKey, HoldReason};
 
-/// While a recipient is looked for, each stanza of the pair asks the table, but
-/// not more often than this: most of these look-ups find nobody.
+/// The shortest time between look-ups of one recipient: each held stanza of the
+/// pair asks the table, and most of these look-ups find no host.
 const MOMENT: Duration = Duration::from_millis(50);
 /// The age from which a location is asked for anew when its route is closed: the
 /// user may be online elsewhere by now.
 const FOUND_BEFORE: Duration = Duration::from_secs(1);
 
 impl Relay {
-    /// Tries the held stanzas of `key` again, in order, until one has to wait
-    /// again; then the rest waits too.
+    /// Retries the held stanzas of `key`, in order, until one has to wait again;
+    /// then the rest waits too.
     pub(crate) async fn retry(&self, key: &HoldKey) {
         let mut line = self.hold.release(key);
         self.ask_anew(&line);
@@ -37,15 +37,15 @@ impl Relay {
         }
     }
 
-    /// Has the table asked for each recipient in `line`; for one without a route
-    /// much less often than that is tried.
+    /// Asks the table anew for each recipient in `line`; for a recipient without a
+    /// route much less often than its stanza is tried.
     fn ask_anew(&self, line: &VecDeque<HeldEnvelope>) {
         let Some(first) = line.front() else {
             return;
         };
         let (age, until) = match first.reason {
             HoldReason::NoRecipient => (Duration::ZERO, line.len()),
-            // Only the first is tried now.
+            // Only the first stanza is tried now.
             HoldReason::NoRoute => (FOUND_BEFORE, 1),
         };
         let line = line.iter().take(until);
@@ -55,7 +55,7 @@ impl Relay {
         }
     }
 
-    /// Routes `envelope`; before it the held stanzas of its pair, if their
+    /// Routes `envelope`, and before it the held stanzas of its pair if their
     /// recipient has been found.
     pub(super) async fn route_behind_held(&self, envelope: Envelope, backlog: &mut Backlog) {
         if self.hold.reason_to_wait(&envelope) == Some(HoldReason::NoRecipient)
@@ -66,7 +66,7 @@ impl Relay {
         self.route(envelope, backlog).await;
     }
 
-    /// Whether a host has the recipient now; the cache still says that none has.
+    /// Whether a host has the recipient now; the cache still has none.
     async fn is_found(&self, envelope: &Envelope) -> bool {
         let Some(recipient) = envelope.stanza.to() else {
             return false;

@@ -1,4 +1,4 @@
-//! Look-ups: counted, learned, asked of the server.
+//! Tests of look-ups: counts, learned origins and probes to the server.
 
 use super::*;
 
@@ -25,7 +25,7 @@ async fn the_table_counts_more_than_what_an_envelope_taught() {
     let in_dc2 = found(&["dc2.test"], &[], None);
     assert_eq!(world.locate(PHONE).await, in_dc2);
 
-    // Withdrawn at one, and not claimed yet at the other.
+    // The session is withdrawn at dc2, and not claimed yet at dc3.
     world.dc2.withdraw(&[PHONE.to_owned()]).await.unwrap();
     assert_eq!(world.locate(PHONE).await.full, [host("dc3.test")]);
     assert_eq!(world.locate(ALICE).await.bare, [host("dc2.test")]);
@@ -70,7 +70,7 @@ async fn senders_are_learned_for_a_short_time_unless_they_are_known() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(world.locate(PHONE).await, found(&[], &[], None));
 
-    // Without the store, the last that was seen is better than nothing.
+    // While the store is unreachable, the last origin seen counts.
     world.cluster.set_available(false);
     tokio::time::sleep(Duration::from_secs(6)).await;
     assert_eq!(world.locate(PHONE).await.full, [dc3]);

@@ -1,4 +1,4 @@
-//! When to look after sessions that nobody will be told the end of.
+//! Deadlines of sessions that may end without an unavailable presence.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -6,8 +6,8 @@ use std::collections::BinaryHeap;
 use jid::FullJid;
 use tokio::time::Instant;
 
-/// Reminders of sessions, the earliest first. A session that is renewed with
-/// every stanza has one reminder all the same: it is only set again when it is due.
+/// Reminders of sessions, the earliest first. A session that every stanza renews has one reminder
+/// all the same: the tracker sets it again only when it is due.
 #[derive(Debug, Default)]
 pub(super) struct Deadlines(BinaryHeap<Reverse<(Instant, FullJid)>>);
 
@@ -20,7 +20,7 @@ impl Deadlines {
         self.0.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// Takes a reminder out that is due.
+    /// Removes a reminder that is due.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, FullJid)> {
         if self.next()? > now {
             return None;

@@ -1,47 +1,47 @@
-//! What one stanza says about its sender's session.
+//! Events of a session, as one stanza shows them.
 
 use jid::{BareJid, FullJid, Jid};
 
 use crate::stanza::Kind;
 
-/// What one stanza says about its sender's session. Addresses are global ones.
+/// Event of the session that sent a stanza. Addresses are global ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent<'a> {
-    /// The session's presence was sent to somebody, who will also be told of its end.
+    /// Presence of the session was sent to a recipient, who will also be sent its end.
     Available {
-        /// Whose presence.
+        /// The session that sent the presence.
         session: &'a FullJid,
-        /// Who was sent it.
+        /// The recipient.
         to: &'a Jid,
     },
-    /// Somebody was told that the session is gone, at least for them.
+    /// Unavailable presence of the session was sent: it ended, at least for the recipient.
     Unavailable {
-        /// Which session.
+        /// The session that ended.
         session: &'a FullJid,
-        /// Who was told.
+        /// The recipient; `None` if the session ended for all.
         to: Option<&'a Jid>,
     },
-    /// The server says that the user has no session that the asker may see
-    /// (RFC 6121 §4.3.2).
+    /// The server reports that the user has no session that the sender of the probe may see (RFC
+    /// 6121 §4.3.2).
     NobodyHome {
-        /// Which user.
+        /// The user without a session.
         user: &'a BareJid,
     },
     /// The session sent something.
     Traffic {
-        /// Which session.
+        /// The session that sent the stanza.
         session: &'a FullJid,
     },
-    /// Nothing.
+    /// The stanza shows nothing about a session.
     Nothing,
 }
 
 impl<'a> SessionEvent<'a> {
     /// Reads the start tag of a stanza that the local server sent.
     ///
-    /// An error is no event: servers also write them for a session that is
-    /// gone, under its address. Neither is what comes from a bare JID: a
-    /// subscription (RFC 6121 §3), or what a server does for a user.
+    /// An error is no event: servers also write errors for a session that has ended, under its
+    /// address. A stanza from a bare JID is none either: it is a subscription (RFC 6121 §3), or the
+    /// server acts for a user.
     #[must_use]
     pub fn read(kind: Kind, stanza_type: Option<&str>, from: &'a Jid, to: Option<&'a Jid>) -> Self {
         if from.node().is_none() || stanza_type == Some("error") {

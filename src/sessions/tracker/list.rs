@@ -1,5 +1,5 @@
-//! The server's own list of sessions: adds those that said nothing to us, and
-//! ends those of whose end nobody is told.
+//! The server's own list of sessions: adds sessions that sent nothing to the gateway, and removes
+//! sessions that ended without an unavailable presence.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,16 +11,16 @@ use super::{SessionChange, Tracker};
 /// Every session that the server has, under global addresses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// All of them, also those without presence and those that hibernate (XEP-0198).
+    /// All sessions, also those without presence and those that hibernate (XEP-0198).
     pub sessions: BTreeSet<FullJid>,
-    /// Users of whom the list can't be read: nothing is concluded about them.
+    /// Users with an unreadable list: their sessions stay as they are.
     pub unclear: BTreeSet<BareJid>,
 }
 
-/// What was seen between two lists, so that an older list does not overrule it.
+/// Sessions that ended between two lists, so that an older list does not overrule their end.
 #[derive(Debug, Default)]
 pub(super) struct RecentEnds {
-    /// Whether lists come at all.
+    /// Whether the server sends lists.
     on: bool,
     ended: HashMap<FullJid, Instant>,
 }
@@ -51,13 +51,13 @@ impl RecentEnds {
 }
 
 impl Tracker {
-    /// Lists will come: what ends from now on is remembered until the next one.
+    /// Expects lists: sessions that end from now on are remembered until the next list.
     pub fn expect_lists(&mut self) {
         self.recent_ends.begins();
     }
 
-    /// The server answered with `listing`, some time after `asked_at`. What was
-    /// seen of a session since then is newer, and counts more.
+    /// Applies `listing`, the server's answer to a request made at `asked_at`. Events seen since
+    /// then are newer and take precedence.
     pub fn listed(
         &mut self,
         listing: &Listing,
@@ -98,8 +98,7 @@ impl Tracker {
         }
     }
 
-    /// There are no lists any more: who is known by them alone has the time of
-    /// a lease.
+    /// The server sends no lists any more: sessions known by lists alone have the time of a lease.
     pub fn lists_stopped(&mut self, now: Instant) {
         self.recent_ends.stops();
         for (jid, session) in &mut self.sessions {
@@ -109,8 +108,8 @@ impl Tracker {
         }
     }
 
-    /// `recipient` will not be told any more of anybody's end: who is known by
-    /// that alone has the time of a lease.
+    /// `recipient` will not be sent the ends of sessions any more: sessions known by that alone
+    /// have the time of a lease.
     pub fn recipient_lost(&mut self, recipient: &Jid, now: Instant) {
         for (jid, session) in &mut self.sessions {
             if session.recipients.remove(recipient)

@@ -1,9 +1,9 @@
-//! Who is online here, as told by what the gateway sees.
+//! Sessions that are online here, found from the stanzas that the gateway sees.
 //!
-//! A session is known through its *recipients*, those who were sent its
-//! presence through us, through the server's own *lists*, or through its
-//! *traffic* alone, which makes a lease that must be renewed. Pure: time is an argument, and what follows from a
-//! stanza is returned.
+//! A session is known through its *recipients*, to whom its presence was sent through the gateway,
+//! through the server's own *lists*, or through its *traffic* alone, which makes a lease that must
+//! be renewed. The tracker is pure: time is an argument, and the changes that follow from a stanza
+//! are returned.
 
 mod deadlines;
 mod event;
@@ -29,27 +29,28 @@ use probe_limiter::ProbeLimiter;
 pub use probes::Probe;
 use recipients::{PresenceRecipients, can_probe};
 
-/// A server that is stopped says of everybody that they are gone, and when it
-/// is back, some may be there before we are. Whoever went so shortly before the
-/// stream broke is asked for again.
+/// Time for which a user is remembered after the last session ended. A server that stops sends
+/// unavailable presence for all its sessions, and after its restart some may be online before the
+/// gateway is connected. Users whose sessions ended this shortly before the stream broke are probed
+/// for again.
 const RECENTLY: Duration = Duration::from_secs(60);
-/// As many of them are remembered.
+/// Upper bound of those users.
 const RECENT_USERS: usize = 100_000;
 
-/// Which users are online here. All addresses are global ones.
+/// Sessions and users that are online here. All addresses are global ones.
 #[derive(Debug)]
 pub struct Tracker {
     lease: Duration,
     sessions: HashMap<FullJid, Session>,
     users: HashMap<BareJid, User>,
     deadlines: Deadlines,
-    /// How often the component stream broke.
+    /// Number of times that the component stream broke.
     breaks: u32,
     detached: bool,
-    /// Users whose last session ended lately, oldest first, and who was told.
+    /// Users whose last session ended lately, oldest first, each with a recipient of the end.
     recent: VecDeque<(Instant, Probe)>,
-    /// Users whose sessions ended while we were detached, for nothing but
-    /// that, and somebody to ask for them.
+    /// Users whose sessions expired only because the stream was down, each with a recipient in
+    /// whose name to probe.
     lost: HashMap<BareJid, BareJid>,
     recent_ends: RecentEnds,
     probe_limiter: ProbeLimiter,
@@ -62,12 +63,11 @@ struct Session {
     recipients: PresenceRecipients,
     /// Whether the server's last list had it; the next one ends it otherwise.
     listed: bool,
-    /// When it was last seen.
     seen_at: Instant,
-    /// When the session ends if nothing is seen of it; never, if recipients
-    /// will be told, or lists come.
+    /// Time at which the session ends if nothing is seen of it; `None` if recipients will be sent
+    /// its end, or the server sends lists.
     ends: Option<Instant>,
-    /// When [`Deadlines`] will remind us of it.
+    /// Time of the session's reminder in [`Deadlines`].
     reminder: Option<Instant>,
     /// The value of `breaks` when it was last seen.
     seen_after: u32,
@@ -75,7 +75,7 @@ struct Session {
 
 #[derive(Debug)]
 struct User {
-    /// When the first of the sessions began, in ms since the Unix epoch.
+    /// Start of the first session, in ms since the Unix epoch.
     since: u64,
     sessions: HashSet<FullJid>,
 }
@@ -88,10 +88,10 @@ pub enum SessionChange {
     Online {
         /// Full or bare.
         jid: Jid,
-        /// Since when.
+        /// Start of the session, or of the user's first one.
         since: u64,
     },
-    /// It is online here no more.
+    /// The JID is not online here any more.
     Offline {
         /// Full or bare.
         jid: Jid,
@@ -99,8 +99,8 @@ pub enum SessionChange {
 }
 
 impl Tracker {
-    /// Nobody is online. A session that is known only by its traffic ends
-    /// `lease` after the last of it.
+    /// Creates a tracker without sessions. A session that is known only by its traffic ends `lease`
+    /// after its last stanza.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Tracker {
         }
     }
 
-    /// Draws the conclusions from `event`; `wall` is in ms since the Unix epoch.
+    /// Applies `event`; `wall` is in ms since the Unix epoch.
     pub fn observe(
         &mut self,
         event: &SessionEvent<'_>,
@@ -155,8 +155,8 @@ impl Tracker {
         let over = match to {
             Some(to) => {
                 let told = session.recipients.remove(to);
-                // Of a session that we know by its traffic only we missed who
-                // was told of it. Leaving a room is still not going offline.
+                // Recipients of a session known by its traffic only are unknown, so an end sent to
+                // a bare JID counts. Leaving a room does not end a session.
                 session.recipients.is_empty() && (told || to.is_bare())
             }
             None => true,
@@ -245,7 +245,6 @@ impl Tracker {
         changes
     }
 
-    /// The session was seen.
     fn confirm(&mut self, jid: &FullJid, now: Instant) {
         let Some(session) = self.sessions.get_mut(jid) else {
             return;
@@ -277,9 +276,9 @@ impl Tracker {
         changes
     }
 
-    /// The component stream is down: no session is confirmed any more. If it
-    /// stays down, they end after the time of a lease, lest this host claims
-    /// users for ever who have long moved to another.
+    /// Notes that the component stream is down: no session is confirmed any more. If the stream
+    /// stays down, sessions end after the time of a lease, lest this host claims users for ever who
+    /// have moved to another host long ago.
     pub fn detached(&mut self, now: Instant) {
         self.breaks = self.breaks.wrapping_add(1);
         if !self.detached {
@@ -293,20 +292,20 @@ impl Tracker {
         }
     }
 
-    /// When [`Self::expire`] has something to do next.
+    /// Returns the time at which [`Self::expire`] is due next.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadlines.next()
     }
 
-    /// Ends the sessions of which nothing was seen in time.
+    /// Ends the sessions that were not seen in time.
     pub fn expire(&mut self, now: Instant) -> Vec<SessionChange> {
         let mut changes = Vec::new();
         while let Some((at, jid)) = self.deadlines.pop(now) {
             let Some(session) = self.sessions.get_mut(&jid) else {
                 continue;
             };
-            // Reminders are not taken back; only the last one set is meant.
+            // Reminders are never removed before they are due; only the last one set counts.
             if session.reminder != Some(at) {
                 continue;
             }
@@ -333,8 +332,8 @@ impl Tracker {
         }
     }
 
-    /// Since when `jid` (bare: any session of it) is online here, in ms since
-    /// the Unix epoch.
+    /// Returns the time since which `jid` (bare: any session of it) is online here, in ms since the
+    /// Unix epoch.
     #[must_use]
     pub fn since(&self, jid: &Jid) -> Option<u64> {
         match jid.try_as_full() {
@@ -343,13 +342,13 @@ impl Tracker {
         }
     }
 
-    /// How many sessions are online.
+    /// Number of sessions that are online.
     #[must_use]
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether nobody is online.
+    /// Whether no session is online.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()

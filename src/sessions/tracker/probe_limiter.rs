@@ -1,4 +1,4 @@
-//! Whom the server was asked for lately.
+//! Limits probes to one per user and period.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -6,9 +6,9 @@ use std::time::Duration;
 use jid::BareJid;
 use tokio::time::Instant;
 
-/// So long the server's answer, or its silence, is good.
+/// Time for which the server's answer, or its silence, counts.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
-/// As many are remembered; more are not asked for.
+/// Upper bound of remembered users; further ones are not probed for.
 const USERS: usize = 100_000;
 
 /// Users for whom no probe is due.
@@ -20,7 +20,7 @@ pub(super) struct ProbeLimiter {
 }
 
 impl ProbeLimiter {
-    /// Whether `user` was not asked for lately; from now on it was.
+    /// Whether a probe for `user` is due; notes that it is sent.
     pub(super) fn may_ask(&mut self, user: &BareJid, now: Instant) -> bool {
         while let Some((at, user)) = self.order.front()
             && now.duration_since(*at) >= AGAIN_AFTER

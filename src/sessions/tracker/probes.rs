@@ -1,4 +1,4 @@
-//! Whom to ask the server for.
+//! Presence probes to the local server.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Tracker;
 
-/// So long may the server take to answer a probe.
+/// Time limit for the server's answer to a probe.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A presence probe (RFC 6121 §4.3) to the local server.
@@ -17,14 +17,14 @@ pub struct Probe {
     /// A user of the shared domain who was sent the presence of `to`, or the
     /// domain itself.
     pub from: BareJid,
-    /// Whose sessions are asked for.
+    /// The user that the probe asks about.
     pub to: BareJid,
 }
 
 impl Tracker {
-    /// The component stream is up: returns whom to ask for, sorted. Who is
-    /// not seen in time ends; who can't be asked for has the time of a lease.
-    /// Without `may_ask` that is everybody.
+    /// Notes that the component stream is up; returns the probes to send, sorted. A session not
+    /// seen within the time limit ends; one that cannot be probed for has the time of a lease.
+    /// Without `may_ask` no session can be.
     pub fn attached(&mut self, may_ask: bool, now: Instant) -> Vec<Probe> {
         self.detached = false;
         if !may_ask {
@@ -58,9 +58,9 @@ impl Tracker {
         probes.into_iter().collect()
     }
 
-    /// Something came for `user`, of whom nothing is known here: whom to ask
-    /// for, if the server was not asked a moment ago. After a restart of the
-    /// gateway nobody says again who was online all the time.
+    /// Returns a probe when a stanza arrived for `user`, who has no session here, unless the server
+    /// was asked within the limit. After a restart of the gateway, sessions that stayed online send
+    /// no new presence.
     pub fn missing(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
         if self.users.contains_key(user) {
             return None;
@@ -68,14 +68,14 @@ impl Tracker {
         self.ask_for(user, now)
     }
 
-    /// A session of `user` is known by its traffic alone: whom to ask for to
-    /// learn of its presence, whose end will be told.
+    /// Returns a probe for `user`, whose session is known by its traffic alone: once its presence
+    /// is received, its end will be too.
     pub fn unconfirmed(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
         self.ask_for(user, now)
     }
 
-    /// In the name of the shared domain: a user who asks could be told that
-    /// they have no subscription.
+    /// Probes in the name of the shared domain: a user as sender could receive a notice that they
+    /// have no subscription.
     fn ask_for(&mut self, user: &BareJid, now: Instant) -> Option<Probe> {
         if self.detached || !self.probe_limiter.may_ask(user, now) {
             return None;

@@ -37,9 +37,9 @@ impl PresenceRecipients {
         self.0.is_empty()
     }
 
-    /// Someone of the same domain (a user, or the domain itself as a contact),
-    /// in whose name the server can be asked for `session`: we may write no
-    /// other sender on its stream.
+    /// Returns a recipient of the same domain (a user, or the domain itself as a contact), in whose
+    /// name the server can be asked for `session`: the gateway may write no other sender on the
+    /// server's stream.
     pub(super) fn prober(&self, session: &FullJid) -> Option<BareJid> {
         self.0
             .iter()

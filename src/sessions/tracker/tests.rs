@@ -255,7 +255,7 @@ fn who_answers_stays_and_who_does_not_is_gone() {
         ["-dave@example.test", "-dave@example.test/x"]
     );
     assert_eq!(world.wait(100_000), NOTHING);
-    // What was known before the break still holds: Bob has to be told.
+    // Recipients from before the break still count: Bob was sent the presence, and is sent its end.
     world.presence("unavailable", PHONE, BOB);
     assert!(!world.is_here(PHONE));
 }
@@ -357,7 +357,7 @@ fn who_went_just_before_the_break_is_asked_for() {
         world.presence("unavailable", &phone, BOB);
         world.wait(seconds);
     }
-    // Dave is back before the break.
+    // Dave logs in again before the break.
     world.presence("", "dave@example.test/desk", BOB);
     world.detach();
     world.wait(30);
@@ -399,13 +399,13 @@ fn what_was_seen_since_a_list_was_asked_for_counts_more_than_the_list() {
     world.tracker.expect_lists();
     world.presence("", PHONE, BOB);
     world.wait(10);
-    // ProbeLimiter 2 s ago; since then one logged in and one logged out.
+    // List requested 2 s ago; since then one session began and one ended.
     world.wait(2);
     world.presence("", "dave@example.test/x", BOB);
     world.presence("unavailable", PHONE, BOB);
     assert_eq!(world.list(2, &[PHONE]), NOTHING);
     assert!(world.is_here("dave@example.test/x") && !world.is_here(PHONE));
-    // The next one was asked for after that, and knows better.
+    // The next list was requested after both events, and overrules them.
     world.wait(1);
     assert_eq!(
         world.list(0, &[PHONE]),

@@ -28,7 +28,7 @@ fn written(stanza: &Stanza) -> String {
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-/// All that a scanner sees when `pieces` are read one after the other.
+/// Returns all items that a scanner cuts when `pieces` are read one after the other.
 fn scan_pieces<'a>(limits: &Limits, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Seen> {
     let mut scanner = Scanner::new(limits.clone());
     let mut seen = Vec::new();

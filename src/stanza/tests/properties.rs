@@ -1,4 +1,4 @@
-//! What must hold for every stream.
+//! Properties that hold for every stream.
 
 use std::fmt::Write;
 
@@ -13,8 +13,8 @@ const LIMITS: Limits = Limits {
     depth: 8,
 };
 
-/// Whether an independent parser finds exactly one element in the place where
-/// `stanza` is spliced into a component stream, and the next one intact behind it.
+/// Returns whether an independent parser finds exactly one element at the place where `stanza` is
+/// written to a component stream, and the next element intact behind it.
 fn fits_into_a_stream(stanza: &str) -> bool {
     let stream = format!(
         "<s:stream xmlns='jabber:component:accept' xmlns:s='http://etherx.jabber.org/streams'>\
@@ -93,7 +93,7 @@ fn content() -> impl Strategy<Value = String> {
     })
 }
 
-/// A well-formed stanza, and its payload.
+/// Generates a well-formed stanza, and its payload.
 fn stanza() -> impl Strategy<Value = (String, String)> {
     let name = prop_oneof![Just("message"), Just("presence"), Just("iq")];
     let address = prop_oneof![
@@ -107,7 +107,7 @@ fn stanza() -> impl Strategy<Value = (String, String)> {
     })
 }
 
-/// A change to some bytes, most often one that hurts.
+/// A change to some bytes, most often one that makes the stanza malformed.
 #[derive(Debug, Clone)]
 enum Mutation {
     Replace(Index, u8),
@@ -190,7 +190,7 @@ fn mutate(bytes: &mut Vec<u8>, mutations: &[Mutation]) {
     }
 }
 
-/// Cuts `bytes` at the given places, in whatever order these are.
+/// Cuts `bytes` at the given places, in any order.
 fn pieces<'a>(bytes: &'a [u8], cuts: &[Index]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
     cuts.sort_unstable();

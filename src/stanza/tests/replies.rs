@@ -1,4 +1,4 @@
-//! Answers to a stanza.
+//! Replies to a stanza.
 
 use super::*;
 use crate::stanza::{Reason, Refusal};

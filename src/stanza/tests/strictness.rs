@@ -1,9 +1,9 @@
-//! Each way to be malformed, and the fault it is. The stream goes on behind all of them.
+//! Each kind of malformed stanza, and its fault. The stream continues behind all of them.
 
 use super::*;
 use crate::stanza::Reason;
 
-/// What `stanza` is refused for, on a stream and as the whole of some bytes.
+/// Returns the fault of `stanza`, which must be the same on a stream and in `Stanza::parse`.
 fn fault(stanza: &str) -> Fault {
     let stream = format!("{stanza}<presence id='behind'/>");
     let seen = scan(&stream);

@@ -1,10 +1,9 @@
-//! To minidom and back.
+//! Conversion to minidom and back.
 
 use minidom::Element;
 
 use super::*;
 
-/// Through a tree and back.
 fn round_trip(stanza: &str) -> String {
     let mut stanza = parse(stanza).unwrap();
     let before = stanza.to_element();
@@ -60,7 +59,7 @@ fn prefixes_survive_in_meaning() {
             "<iq xmlns:p='urn:p'><x xmlns='urn:p' xmlns:ns0='urn:p' ns0:a='v'>\
              <b xmlns='jabber:component:accept' c='p:d'/></x></iq>",
         ),
-        // A prefix that is declared again, with which minidom's writer panics.
+        // A prefix that is declared twice; minidom's own writer panics on it.
         (
             "<iq xmlns:p='a'><x xmlns:p='b' p:k=''><y xmlns:p='c' xmlns:q='b' p:k='' q:k=''/>\
              </x></iq>",

@@ -1,4 +1,4 @@
-//! The start tag: what is read from it, and how it is written anew.
+//! The start tag: reading it, and writing it again.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Which gateways may be dialled for their tables.
+//! Gateways that may be dialled for their tables.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use crate::config::Endpoint;
 use crate::host::Host;
 use crate::replication::Node;
 
-/// Nodes that are learned from one host, itself included.
+/// Upper bound of the nodes that are learned from one host, itself included.
 const NODES_PER_SOURCE: usize = 256;
 
-/// Endpoints of a node that are tried.
+/// Upper bound of the endpoints of a node that are tried.
 const ENDPOINTS_PER_NODE: usize = 8;
 
 /// Endpoints to dial, and the hosts that may answer there; any host if empty.
 pub type ContactMap = BTreeMap<Endpoint, BTreeSet<Host>>;
 
-/// The endpoints that the operator named, and the nodes learned from peers.
-/// Each host is believed about its own nodes. About others it gives hints,
-/// which are dialled, but only used when the certificate there is that host's.
+/// The endpoints that the operator named, and the nodes learned from peers. Each host is believed
+/// about its own nodes. Its entries about others are hints, which are dialled, but only used when
+/// the certificate there is that host's.
 #[derive(Debug)]
 pub(super) struct Contacts {
     own: Node,
@@ -40,7 +40,7 @@ struct Learned {
 }
 
 impl Contacts {
-    /// Only `named`; nodes that nobody mentions for `lifetime` are forgotten.
+    /// Creates contacts with only `named`; nodes that no peer mentions for `lifetime` expire.
     pub(super) fn new(own: Node, named: &[Endpoint], lifetime: Duration) -> Self {
         let contacts = Self {
             own,
@@ -57,7 +57,7 @@ impl Contacts {
         self.published.subscribe()
     }
 
-    /// A node of `source` says where nodes, itself or others, are.
+    /// Notes endpoints of nodes, its own or others, that a node of `source` sent.
     pub(super) fn mention<'a>(
         &mut self,
         source: &Host,
@@ -92,7 +92,7 @@ impl Contacts {
         self.publish();
     }
 
-    /// Forgets nodes that were mentioned too long ago.
+    /// Removes nodes last mentioned too long ago.
     pub(super) fn expire(&mut self, now: Instant) {
         let lifetime = self.lifetime;
         self.learned

@@ -13,27 +13,28 @@ use crate::replication::InvalidMessage;
 /// The longest JID: three parts of 1023 bytes (RFC 7622 §3.1) and what is between them.
 pub(super) const JID_LIMIT: usize = 3 * 1023 + 2;
 
-/// Entries of one message: it is applied in one go.
+/// Upper bound of the entries of one message, which is applied in one pass.
 const ENTRIES_LIMIT: usize = 8192;
 
-/// Length and standing.
+/// Bytes of the length and the standing.
 pub(super) const PREFIX: usize = 10;
 
 /// The highest bit: the claim is a former one.
 const FORMER: u64 = 1 << 63;
 
-/// Below the generation: ms since the Unix epoch.
+/// Bits below the generation, for the time in ms since the Unix epoch.
 const SINCE_BITS: u32 = 47;
 const SINCE_MAX: u64 = (1 << SINCE_BITS) - 1;
 
-/// How a JID stands at a node.
+/// Standing of a JID at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Unknown there.
+    /// Unknown at the node.
     Nowhere,
     /// Online since this time, in ms since the Unix epoch.
     Online(u64),
-    /// The last claim was from this time. Only of bare JIDs: it makes the home.
+    /// Time of the last claim, in ms since the Unix epoch. Only bare JIDs have it: it makes the
+    /// home.
     Former(u64),
 }
 
@@ -46,7 +47,7 @@ impl Standing {
         }
     }
 
-    /// How `jid` stands once what was online no longer counts.
+    /// Standing of `jid` once online entries no longer count.
     pub(super) fn outlived(self, jid: &[u8]) -> Self {
         match self {
             Self::Online(since) if is_bare(jid) => Self::Former(since),
@@ -78,18 +79,18 @@ pub(super) fn is_bare(jid: &[u8]) -> bool {
     !jid.contains(&b'/')
 }
 
-/// Borrowed from a message or a table.
+/// Entry borrowed from a message or a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry<'a> {
     /// At most [`JID_LIMIT`] bytes.
     pub(super) jid: &'a [u8],
     pub(super) standing: Standing,
-    /// When it was written into a replica; 0 in messages.
+    /// Generation in which the entry was written into a replica; 0 in messages.
     pub(super) generation: u16,
 }
 
 impl<'a> Entry<'a> {
-    /// As in a message.
+    /// Creates an entry as in a message.
     pub(super) fn new(jid: &'a [u8], standing: Standing) -> Self {
         Self {
             jid,
@@ -98,12 +99,11 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// In bytes.
+    /// Size in bytes.
     pub(super) fn size(self) -> usize {
         PREFIX + self.jid.len()
     }
 
-    /// Appends the entry.
     pub(super) fn put(self, out: &mut Vec<u8>) {
         let bits = self.standing.to_bits() | u64::from(self.generation) << SINCE_BITS;
         out.extend_from_slice(&(self.jid.len() as u16).to_be_bytes());
@@ -150,7 +150,7 @@ impl<'a> Entry<'a> {
         Ok(entries)
     }
 
-    /// What the entry adds to the digest of the table of process `epoch`.
+    /// Share of the entry in the digest of the table of process `epoch`.
     pub(super) fn digest(self, epoch: u64) -> Digest {
         match self.standing {
             Standing::Nowhere => Digest::default(),
@@ -165,7 +165,7 @@ impl<'a> Entry<'a> {
 pub(super) struct Digest(pub(super) u128);
 
 impl Digest {
-    /// As much of it as a double of Prometheus holds exactly.
+    /// Bits of the digest that a double of Prometheus holds exactly.
     pub(super) fn fingerprint(self) -> u32 {
         self.0 as u32
     }
@@ -183,8 +183,8 @@ impl SubAssign for Digest {
     }
 }
 
-/// Hashes JIDs for all tables of a store, with a random key: nobody can choose
-/// names that fall into one bucket.
+/// Hashes JIDs for all tables of a store, with a random key: users cannot choose names that fall
+/// into one bucket.
 #[derive(Debug, Clone, Default)]
 pub(super) struct JidHasher(RandomState);
 

@@ -1,4 +1,4 @@
-//! This node's own part of the session table, and what changed in it lately.
+//! This node's own part of the session table, and its recent changes.
 //!
 //! Claims of this process do not expire in it: they end when they are withdrawn.
 
@@ -10,10 +10,10 @@ use super::entry::JidHasher;
 use super::entry::{Digest, Entry, HashedJid, Standing, is_bare};
 use super::table::{NodeTable, SHARDS, TableCursor, TableFull};
 
-/// As many former claims of bare JIDs are kept, about: they make the homes.
+/// Approximate upper bound of the former claims of bare JIDs that are kept: they make the homes.
 const HOMES: usize = if cfg!(test) { 1 << 14 } else { 1 << 20 };
 
-/// As many changes are kept. A peer that is further behind gets a snapshot.
+/// Upper bound of the changes that are kept. A peer that is further behind is sent a snapshot.
 const CHANGES: usize = 1 << 16;
 
 #[derive(Debug)]
@@ -27,10 +27,10 @@ pub(super) struct LocalTable {
 /// JIDs in the order of their changes; their standing is looked up when they are sent.
 #[derive(Debug, Default)]
 struct ChangeLog {
-    /// Of the table after the last change.
+    /// Digest of the table after the last change.
     digest: Digest,
     jids: VecDeque<Box<[u8]>>,
-    /// The sequence number of the first one kept.
+    /// Sequence number of the first change kept.
     first: u64,
 }
 
@@ -65,7 +65,7 @@ impl LocalTable {
         self.table.online()
     }
 
-    /// The JID is online here since `since`, or still is.
+    /// Writes that the JID is online here since `since`, or still is.
     pub(super) fn claim(&self, jid: HashedJid<'_>, since: u64) -> Result<(), TableFull> {
         let mut log = self.log.lock();
         if self.set(&mut log, jid, Standing::Online(since.max(1)))? {
@@ -74,8 +74,8 @@ impl LocalTable {
         Ok(())
     }
 
-    /// The JID is not online here any more. A bare one is remembered, with the
-    /// time of its claim, or `else_since` if there was none.
+    /// Writes that the JID is not online here any more. A bare JID is remembered, with the time of
+    /// its claim, or `else_since` if there was none.
     pub(super) fn withdraw(&self, jid: HashedJid<'_>, else_since: Option<u64>) {
         let mut log = self.log.lock();
         let since = match self.standing(jid) {
@@ -88,7 +88,7 @@ impl LocalTable {
         };
         // A full table has no room for one more home.
         let _ = self.set(&mut log, jid, standing);
-        // Also when it was unknown here: peers may know it from an earlier process.
+        // Logged also when the JID was unknown here: peers may have it from an earlier process.
         log.push(jid.jid);
         if let Some(oldest) = self.table.oldest_former(jid, HOMES / SHARDS) {
             let _ = self.set(&mut log, self.table.hash(&oldest), Standing::Nowhere);
@@ -107,9 +107,8 @@ impl LocalTable {
         (log.first..=log.head()).contains(&sequence)
     }
 
-    /// The changes from `sequence` on as entries, about `limit` bytes of them,
-    /// and the number of the change after them; `None` if some are not known
-    /// any more.
+    /// Returns the changes from `sequence` on as entries, about `limit` bytes of them, and the
+    /// number of the change after them; `None` if some are no longer kept.
     pub(super) fn changes(&self, sequence: u64, limit: usize) -> Option<(Vec<u8>, u64)> {
         let log = self.log.lock();
         let skip = usize::try_from(sequence.checked_sub(log.first)?).ok()?;
@@ -125,7 +124,7 @@ impl LocalTable {
         Some((out, next))
     }
 
-    /// Appends entries from `cursor` on; whether that was the last.
+    /// Appends entries from `cursor` on; returns whether that was the last.
     pub(super) fn read_on(
         &self,
         cursor: &mut TableCursor,

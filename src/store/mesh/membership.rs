@@ -1,4 +1,4 @@
-//! What this node announces, which peers are connected, and whom to dial.
+//! This node's announcement, the connected peers and the nodes to dial.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use super::contacts::Contacts;
 use crate::replication::Node;
 use crate::store::Announcement;
 
-/// Nodes of one host whose replicas are kept, and that are sent our table.
+/// Upper bound of the nodes of one host that are replicated, and of those that are sent the table.
 pub(super) const NODES_PER_HOST: usize = 16;
 
-/// Under one lock, with which the list of replicas is written, too.
+/// State under one lock, which also guards writes of the list of replicas.
 pub(super) struct Membership {
     announcement: Option<(Announcement, Instant)>,
     pub(super) has_retired: bool,
     /// Whether a node was ever linked.
     pub(super) ever_linked: bool,
-    /// Counts changes of what peers are told about nodes.
+    /// Counts changes of the node list that peers are sent.
     pub(super) version: u64,
     /// The newest connection of each peer that is sent our table.
     pub(super) senders: BTreeMap<Node, u64>,
@@ -39,12 +39,12 @@ impl Membership {
         }
     }
 
-    /// What this node announces, if it did lately.
+    /// This node's announcement, unless it has expired.
     pub(super) fn announcement(&self) -> Option<&Announcement> {
         self.announcement.as_ref().map(|(announced, _)| announced)
     }
 
-    /// Whether that is something else than before.
+    /// Sets the announcement; returns whether it changed.
     pub(super) fn announce(&mut self, announcement: Option<&Announcement>, now: Instant) -> bool {
         let changed = self.announcement() != announcement;
         self.announcement = announcement.cloned().map(|announced| (announced, now));
@@ -58,8 +58,8 @@ impl Membership {
         self.announcement.take_if(is_due).is_some()
     }
 
-    /// One more connection to be sent our table; it replaces that of the same
-    /// node. `None` if too many nodes of the host have one.
+    /// Registers a connection over which the table is sent; it replaces the one of the same node.
+    /// `None` if too many nodes of the host have one.
     pub(super) fn register_sender(&mut self, peer: &Node) -> Option<u64> {
         let others = self.senders.keys().filter(|node| *node != peer);
         if others.filter(|node| node.host == peer.host).count() >= NODES_PER_HOST {

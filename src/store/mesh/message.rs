@@ -8,14 +8,14 @@ use crate::host::Host;
 use crate::replication::{InvalidMessage, Node};
 use crate::store::{Announcement, Offer};
 
-/// As much is put into one message, if there is as much: so little that
-/// neither locks nor the connection are held for long.
+/// Bytes put into one message, if that many are waiting: few enough that neither locks nor the
+/// connection are held for long.
 pub(super) const CHUNK: usize = 64 * 1024;
 
 /// The longest name, in bytes, as on all links.
 const TEXT_LIMIT: usize = 1023;
 
-/// Members of a list, in what is read and in what is written.
+/// Upper bound of the members of a list, read or written.
 const LIST_LIMIT: usize = 1024;
 
 const PROCESS: u8 = 1;
@@ -32,7 +32,7 @@ pub(super) type NodeList = Vec<(Node, Vec<Endpoint>)>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
-    /// Sender: its process, and what it announces; `None` once it has retired.
+    /// Sender: its epoch and its announcement; `None` once it has retired.
     Process {
         epoch: u64,
         announcement: Option<Announcement>,
@@ -47,7 +47,7 @@ pub(super) enum Message {
     Entries { is_last: bool, entries: Bytes },
     /// Sender: entries that changed, one for each sequence number.
     Changes(Bytes),
-    /// Sender: of its whole table, before change `sequence`.
+    /// Sender: the digest of its whole table, before change `sequence`.
     Digest { sequence: u64, digest: Digest },
     /// Sender: entries of earlier processes of a node, and for how many more
     /// ms the online ones count.
@@ -58,12 +58,12 @@ pub(super) enum Message {
     },
 }
 
-/// Whose earlier processes a handover is about.
+/// The node with the earlier processes that a handover is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HandoverOf {
-    /// The node that receives it: the sender has kept them.
+    /// The node that receives the handover: the sender has kept the entries.
     Receiver,
-    /// The node that sends it: others had kept them.
+    /// The node that sends the handover: others had kept the entries.
     Sender,
 }
 
@@ -186,7 +186,7 @@ impl Message {
         })
     }
 
-    /// The peer may not send it, or not yet; `why` ends the sentence.
+    /// Error for a message that the peer may not send, or not yet; `why` ends the sentence.
     pub(super) fn unexpected(&self, why: &str) -> InvalidMessage {
         let kind = self.write()[0];
         InvalidMessage(format!("is of kind {kind}, which may not come {why}"))
@@ -218,7 +218,7 @@ fn take_host(body: &mut Bytes) -> Result<Host, InvalidMessage> {
         .map_err(|error| InvalidMessage(format!("names a domain that is none: {error}")))
 }
 
-/// Cuts the list where the peer would not read on.
+/// Cuts the list where the peer would stop reading.
 fn put_list<T>(out: &mut Vec<u8>, list: &[T], mut put: impl FnMut(&mut Vec<u8>, &T)) {
     let count_at = out.len();
     out.put_u16(0);

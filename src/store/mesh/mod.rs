@@ -1,18 +1,18 @@
-//! The session table that the gateways keep themselves.
+//! The session table that the gateways replicate among themselves.
 //!
-//! Each node has its own part of the table ([`local_table`]) and a replica
-//! ([`replica`]) of the part of each other node, and sends only its own part.
-//! A peer that dials in is sent a snapshot, or from where it was the changes, and
-//! every `refresh_after` a digest ([`replica_sender`]). The dialler applies them, and
-//! asks for a snapshot when its digest differs ([`replica_receiver`]). A node
-//! that was restarted is handed over what its peers have kept of it.
+//! Each node has its own part of the table ([`local_table`]) and a replica ([`replica`]) of the
+//! part of each other node, and sends only its own part. The listener sends the dialler a snapshot,
+//! or the changes since the dialler's last one, and every `refresh_after` a digest
+//! ([`replica_sender`]). The dialler applies them, and asks for a snapshot when its digest differs
+//! ([`replica_receiver`]). Peers hand over to a restarted node the entries that they have kept of
+//! the node's earlier processes.
 //!
-//! [`entry`] → [`table`] → [`local_table`] and [`replica`]; [`contacts`]: whom to
-//! dial; [`message`]: the wire format. `docs/mesh.md` is the page for operators.
+//! [`entry`] → [`table`] → [`local_table`] and [`replica`]; [`contacts`]: the nodes to dial;
+//! [`message`]: the wire format. `docs/mesh.md` is the page for operators.
 //!
-//! Locks, in this order: the progress of a connection, [`membership`], the state
-//! of a replica or the local change log, a shard of a table. A look-up takes
-//! one shard of each table for reading and nothing else.
+//! Locks are taken in this order: the progress of a connection, [`membership`], the state of a
+//! replica or the local change log, a shard of a table. A look-up takes one shard of each table for
+//! reading and nothing else.
 
 mod contacts;
 mod entry;
@@ -58,8 +58,8 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::replication::{InvalidMessage, Node, NotReplicated, Replication, ReplicationSession};
 
-/// The session table as one node keeps it. Another part of the program dials
-/// [`MeshStore::contacts`] and carries the [`Replication`].
+/// The session table as one node keeps it. Callers dial [`MeshStore::contacts`] and carry the
+/// [`Replication`].
 pub struct MeshStore {
     node: Node,
     epoch: u64,
@@ -68,16 +68,16 @@ pub struct MeshStore {
     metrics: Arc<Metrics>,
     hasher: JidHasher,
     local: LocalTable,
-    /// What peers have kept of this node's earlier processes.
+    /// Entries of this node's earlier processes that peers have kept.
     earlier_self: Replica,
     /// Written under the lock of `membership`.
     replicas: ArcSwap<Vec<KnownReplica>>,
     membership: Mutex<Membership>,
-    /// Wakes the connections: there may be something to send.
+    /// Wakes the connections when there may be something to send.
     changes: watch::Sender<()>,
-    /// Hosts or endpoints may have changed.
+    /// Notified when hosts or endpoints may have changed.
     news: Notify,
-    /// A connection does not replicate its node any more.
+    /// Notified when a connection does not replicate its node any more.
     released: Notify,
     /// The nodes that the metrics show.
     shown: Mutex<BTreeSet<Node>>,
@@ -86,36 +86,36 @@ pub struct MeshStore {
 #[derive(Clone)]
 struct KnownReplica {
     replica: Arc<Replica>,
-    /// Whether a node of its host announces itself: else no claim counts.
+    /// Whether a node of the replica's host announces itself: otherwise no claim counts.
     host_is_live: bool,
 }
 
-/// How far this node has come in replicating the others.
+/// Progress of this node in replicating the other nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MeshStatus {
     /// Nodes whose table is replicated over a connection.
     pub linked: Vec<Node>,
-    /// Those among them whose table was not yet seen to be the same here.
+    /// Linked nodes with a table that was not yet found equal here.
     pub behind: Vec<Node>,
     /// Whether a node was linked since the start.
     pub ever_linked: bool,
 }
 
-/// One node's part of the session table, as it is known here.
+/// Replica of one node's part of the session table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplicaStatus {
-    /// The node that it is a replica of.
+    /// The replicated node.
     pub node: Node,
-    /// Equal at two gateways when they know the same of it.
+    /// Fingerprint of the table, equal at two gateways with equal replicas.
     pub fingerprint: u32,
-    /// JIDs that are online there.
+    /// Number of JIDs that are online at the node.
     pub claims: usize,
-    /// Whether the node announces itself, as far as is known.
+    /// Whether the node announces itself, as far as this gateway has received.
     pub is_live: bool,
 }
 
 impl MeshStore {
-    /// Empty, for the process of that `epoch` of `node`.
+    /// Creates an empty table for the process of that `epoch` of `node`.
     #[must_use]
     pub fn new(node: Node, epoch: u64, config: &Mesh, metrics: Arc<Metrics>) -> Arc<Self> {
         let hasher = JidHasher::default();
@@ -138,13 +138,13 @@ impl MeshStore {
         })
     }
 
-    /// Whom to dial, named by the operator or learned.
+    /// Subscribes to the endpoints to dial, named by the operator or learned.
     #[must_use]
     pub fn contacts(&self) -> watch::Receiver<Arc<ContactMap>> {
         self.membership.lock().contacts.subscribe()
     }
 
-    /// How far this node has come in replicating the others.
+    /// Progress of this node in replicating the other nodes.
     #[must_use]
     pub fn status(&self) -> MeshStatus {
         let mut status = MeshStatus {
@@ -163,7 +163,7 @@ impl MeshStore {
         status
     }
 
-    /// What is known of each node, this one included.
+    /// State of each node's table, this node's included.
     #[must_use]
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
         let known = self.replicas.load();
@@ -185,7 +185,7 @@ impl MeshStore {
         all
     }
 
-    /// Lets expire what is due, until `shutdown`.
+    /// Removes expired entries, until `shutdown`.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let often =
             (self.expire_after / 16).clamp(Duration::from_millis(20), Duration::from_millis(500));
@@ -207,8 +207,8 @@ impl MeshStore {
             }
         }
         if self.earlier_self.expire(self.expire_after, Instant::now()) {
-            // These homes are ours to tell again: else fewer nodes would know of them
-            // with each node that is restarted after us.
+            // This node sends these homes again: otherwise each node that is restarted after this
+            // one would leave fewer nodes with them.
             for shard in 0..SHARDS {
                 let mut homes: Vec<(Box<[u8]>, u64)> = Vec::new();
                 self.earlier_self.sweep(shard, |bare, since| {
@@ -246,7 +246,7 @@ impl MeshStore {
         }
     }
 
-    /// Writes the list of replicas anew, and says so to everybody.
+    /// Replaces the list of replicas and notifies all connections.
     fn update_replicas(
         &self,
         membership: &mut Membership,
@@ -281,7 +281,7 @@ impl MeshStore {
         self.changes.send_replace(());
     }
 
-    /// Puts how it stands into the metrics.
+    /// Updates the metrics of each replica.
     fn show(&self) {
         let (claims, fingerprints) = (&self.metrics.mesh_claims, &self.metrics.mesh_fingerprint);
         let mut shown = self.shown.lock();
@@ -297,7 +297,7 @@ impl MeshStore {
         }
         for node in gone {
             let label = [node.host.as_str(), &node.name];
-            // It was shown, so it is there.
+            // Removal cannot fail: the label was set before.
             let _ = (
                 claims.remove_label_values(&label),
                 fingerprints.remove_label_values(&label),
@@ -317,7 +317,7 @@ impl MeshStore {
         known.map(|known| Arc::clone(&known.replica))
     }
 
-    /// The replica of `node`, an empty one if there was none.
+    /// Returns the replica of `node`, an empty one if there was none.
     fn replica_for(&self, node: &Node) -> Result<Arc<Replica>, NotReplicated> {
         let mut membership = self.membership.lock();
         if let Some(replica) = self.replica_of(node) {
@@ -326,7 +326,7 @@ impl MeshStore {
         let known = self.replicas.load();
         let mut of_host: Vec<&Arc<Replica>> = known.iter().map(|known| &known.replica).collect();
         of_host.retain(|replica| replica.node.host == node.host);
-        // The one that was lost first makes room.
+        // The replica that was lost first makes room.
         let is_free = |replica: &&&Arc<Replica>| !replica.state().is_reserved;
         let oldest = of_host
             .iter()
@@ -353,7 +353,8 @@ impl MeshStore {
         id
     }
 
-    /// The node of `replica` announces itself, or no longer; `is_new`: over a new connection.
+    /// Notes the announcement of the node of `replica`, `None` once it ended; `is_new`: over a new
+    /// connection.
     fn announced(&self, replica: &Replica, announcement: Option<Announcement>, is_new: bool) {
         let mut membership = self.membership.lock();
         membership.ever_linked = true;
@@ -374,8 +375,8 @@ impl MeshStore {
         linked.collect()
     }
 
-    /// The nodes that can be dialled, from our own experience: what others only
-    /// say is not repeated, or nodes that are gone would never be forgotten.
+    /// Nodes that can be dialled, from this node's own connections: repeating nodes that only peers
+    /// mention would keep lost nodes listed for ever.
     fn nodes(&self, membership: &Membership) -> NodeList {
         let mut nodes = self.linked_nodes();
         if let Some(announcement) = membership.announcement() {
@@ -395,7 +396,7 @@ impl MeshStore {
             .mention(&source.host, nodes, Instant::now());
     }
 
-    /// Peers hand over what they have kept of our earlier processes.
+    /// Adopts the entries of this node's earlier processes, which peers hand over.
     fn adopt_own(&self, entries: &[Entry<'_>], left: Duration) -> Result<(), InvalidMessage> {
         let mut online = Vec::new();
         for entry in entries {
@@ -405,7 +406,7 @@ impl MeshStore {
                 false => entry.standing,
             };
             match standing {
-                // What was learned since the start is newer.
+                // Entries learned since the start are newer.
                 _ if self.local.standing(jid) != Standing::Nowhere => {}
                 Standing::Former(since) => self.remember_home(jid, since),
                 Standing::Online(_) => online.push(*entry),
@@ -422,7 +423,7 @@ impl MeshStore {
         }
     }
 
-    /// Since when each host has `jid` online, the newest first.
+    /// Claims of each host on `jid`, the newest first.
     fn claims_on(&self, jid: HashedJid<'_>) -> Vec<Claim> {
         let mut claims: Vec<Claim> = Vec::new();
         let mut add = |host: &Host, standing| {
@@ -447,7 +448,7 @@ impl MeshStore {
             }
         }
         if claims.is_empty() {
-            // The weakest claim: it keeps our users found while we find them again.
+            // The weakest claim keeps local users reachable until their sessions are found again.
             let standing = self.earlier_self.standing(jid);
             if let Standing::Online(since) = standing {
                 claims.push(Claim {
@@ -460,7 +461,7 @@ impl MeshStore {
         claims
     }
 
-    /// The host of the newest claim, of now or before.
+    /// Returns the host of the newest claim, present or former.
     fn home_of(&self, bare: HashedJid<'_>) -> Option<Host> {
         let known = self.replicas.load();
         let replicas = known.iter().map(|known| &*known.replica);
@@ -473,7 +474,7 @@ impl MeshStore {
         newest.map(|(_, host)| host.clone())
     }
 
-    /// What the live nodes of `host` announce.
+    /// Announcements of the live nodes of `host`.
     fn announcements(&self, host: &Host) -> Vec<Announcement> {
         let known = self.replicas.load();
         let of_host = known
@@ -548,8 +549,8 @@ impl Store for MeshStore {
         false
     }
 
-    /// An unknown JID gets the weakest home, which gives way to any claim; two
-    /// hosts that settle the same at once agree as soon as they know of each other.
+    /// An unknown JID gets the weakest home, which yields to any claim; two hosts that settle the
+    /// same JID at once agree as soon as they have replicated each other.
     async fn settle(&self, bares: &[String]) -> Result<Vec<Option<Host>>, StoreError> {
         let settle = |bare: &String| {
             let jid = self.hasher.hash(bare.as_bytes());

@@ -22,7 +22,7 @@ use crate::store::Announcement;
 pub(super) struct Replica {
     pub(super) node: Node,
     table: NodeTable,
-    /// A [`View`]; written under the lock of `state`, read without.
+    /// A [`View`], written under the lock of `state` and read without.
     view: AtomicU64,
     /// Locked before a shard of the table, never after.
     state: Mutex<ReplicaState>,
@@ -30,44 +30,45 @@ pub(super) struct Replica {
 
 #[derive(Debug)]
 pub(super) struct ReplicaState {
-    /// The process of which this is the replica; `None` once it is lost for too long.
+    /// Epoch of the replicated process; `None` once the node was lost for too long.
     epoch: Option<u64>,
     /// The number of the next change, in a complete replica.
     sequence: u64,
-    /// Of the entries of the present generation, as is `current`.
+    /// Digest of the entries of the present generation, which `current` counts.
     digest: Digest,
     current: usize,
-    /// Entries of the process that the present snapshot has not repeated yet.
+    /// Number of the process's entries that the present snapshot has not repeated yet.
     unrepeated: usize,
-    /// A connection is reserved for it, which may not have met the node yet.
+    /// Whether a connection is reserved for the replica; it may not have reached the node yet.
     pub(super) is_reserved: bool,
-    /// A connection replicates it.
+    /// Whether a connection replicates the node.
     pub(super) is_linked: bool,
     pub(super) lost_at: Instant,
-    /// Until when the online entries of earlier processes count.
+    /// Time until which the online entries of earlier processes count.
     earlier_until: Instant,
     /// `None` when the node has retired, or was lost for too long.
     pub(super) announcement: Option<Announcement>,
-    /// Digests were equal over the present connection.
+    /// Whether digests were equal over the present connection.
     pub(super) in_step: bool,
     needs_sweep: bool,
 }
 
-/// Which entries count. A reader that still has the view before takes entries
-/// of a newer generation for current.
+/// Rules for the entries that count. A reader that still has the previous view takes entries of a
+/// newer generation for current.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct View {
     generation: u16,
-    /// The first one of the present process.
+    /// First generation of the present process.
     first_generation: u16,
-    /// A snapshot of the present process is there: what it did not repeat is void.
+    /// Whether a snapshot of the present process is complete: entries that it did not repeat are
+    /// void.
     is_complete: bool,
-    /// What was online at earlier processes still counts.
+    /// Whether online entries of earlier processes still count.
     earlier_count: bool,
 }
 
 impl View {
-    /// How many generations ago that was; they wrap.
+    /// Number of generations since `generation`; they wrap.
     fn age(self, generation: u16) -> i16 {
         self.generation.wrapping_sub(generation) as i16
     }
@@ -112,7 +113,7 @@ impl View {
 }
 
 impl Replica {
-    /// Empty, and of no process yet.
+    /// Creates an empty replica of no process yet.
     pub(super) fn new(node: Node, hasher: JidHasher) -> Self {
         Self {
             node,
@@ -139,7 +140,7 @@ impl Replica {
         self.state.lock()
     }
 
-    /// How the JID stands there, as far as that still counts.
+    /// Standing of the JID at the node, as far as it still counts.
     pub(super) fn standing(&self, jid: HashedJid<'_>) -> Standing {
         self.view().standing(self.table.get(jid))
     }
@@ -152,14 +153,14 @@ impl Replica {
         self.state().digest.fingerprint()
     }
 
-    /// From which change on process `epoch` can go on; `None` for a snapshot.
+    /// Returns the change from which process `epoch` can resume; `None` for a snapshot.
     pub(super) fn resume_at(&self, epoch: u64) -> Option<u64> {
         let state = self.state();
         (state.epoch == Some(epoch) && self.view().is_complete).then_some(state.sequence)
     }
 
-    /// The node is there, as process `epoch`. What an earlier one claimed
-    /// counts for `lifetime` from when that one was lost.
+    /// Notes that the node is connected, as process `epoch`. Claims of an earlier process count for
+    /// `lifetime` from the time at which that process was lost.
     pub(super) fn link_up(&self, epoch: u64, lifetime: Duration, now: Instant) {
         let mut state = self.state();
         if state.epoch != Some(epoch) {
@@ -181,7 +182,7 @@ impl Replica {
         }
     }
 
-    /// The process sends its whole table; change `sequence` is the next.
+    /// Begins a snapshot of the process's table, before change `sequence`.
     pub(super) fn begin_snapshot(&self, sequence: u64) {
         let mut state = self.state();
         state.unrepeated += std::mem::take(&mut state.current);
@@ -190,8 +191,7 @@ impl Replica {
         self.set_view(self.view().next_generation());
     }
 
-    /// What the snapshot did not repeat is void from now on; returns how many
-    /// entries that are.
+    /// Ends a snapshot; entries that it did not repeat are void from now on. Returns their number.
     pub(super) fn end_snapshot(&self) -> usize {
         let mut state = self.state();
         state.needs_sweep = true;
@@ -202,7 +202,7 @@ impl Replica {
         std::mem::take(&mut state.unrepeated)
     }
 
-    /// Entries as the process has them now; returns how many stood otherwise here.
+    /// Applies entries of the process; returns how many differed here.
     pub(super) fn apply(&self, entries: &[Entry<'_>]) -> Result<usize, InvalidMessage> {
         let mut state = self.state();
         let view = self.view();
@@ -228,7 +228,7 @@ impl Replica {
         Ok(changed)
     }
 
-    /// The same, of entries that each are one more change.
+    /// Applies entries that each are one more change.
     pub(super) fn apply_changes(&self, entries: &[Entry<'_>]) -> Result<usize, InvalidMessage> {
         let changed = self.apply(entries)?;
         let mut state = self.state();
@@ -236,8 +236,8 @@ impl Replica {
         Ok(changed)
     }
 
-    /// Whether this is the table that had `digest` before change `sequence`;
-    /// `None` while a snapshot is on its way.
+    /// Whether the replica equals the table that had `digest` before change `sequence`; `None`
+    /// while a snapshot is incomplete.
     pub(super) fn compare(&self, sequence: u64, digest: Digest) -> Option<bool> {
         let mut state = self.state();
         let is_equal = state.sequence == sequence && state.digest == digest;
@@ -246,8 +246,8 @@ impl Replica {
         is_complete.then_some(is_equal)
     }
 
-    /// What others have kept of earlier processes of the node, where nothing
-    /// is known here; it counts for `left` more.
+    /// Adopts entries of the node's earlier processes that others have kept, where nothing is known
+    /// here; they count for `left` more.
     pub(super) fn adopt(
         &self,
         entries: &[Entry<'_>],
@@ -268,8 +268,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Appends what other processes than `epoch` have claimed, from `cursor`
-    /// on. Whether that was the last, and for how much longer it counts.
+    /// Appends the claims of other processes than `epoch`, from `cursor` on. Returns whether that
+    /// was the last, and for how much longer they count.
     pub(super) fn read_earlier(
         &self,
         epoch: u64,
@@ -298,17 +298,17 @@ impl Replica {
         (is_last, until.saturating_duration_since(now))
     }
 
-    /// Drops the JID, of which the node itself now knows better; returns since when
-    /// it was known.
+    /// Removes the JID, for which the node itself now has a newer entry; returns the time since
+    /// which it was known.
     pub(super) fn forget(&self, jid: HashedJid<'_>) -> Option<u64> {
         let _state = self.state();
-        // Removing always fits.
+        // Removal cannot exceed the size limit.
         let before = self.table.set(jid, Standing::Nowhere, 0).ok()?;
         let standing = self.view().standing(before);
         (standing != Standing::Nowhere).then(|| standing.since())
     }
 
-    /// Lets expire what is due. Whether something did on which others rely.
+    /// Expires the announcement and entries that are due; returns whether that affects others.
     pub(super) fn expire(&self, lifetime: Duration, now: Instant) -> bool {
         let mut state = self.state();
         let view = self.view();
@@ -328,15 +328,15 @@ impl Replica {
         is_due
     }
 
-    /// Whether entries are there that no longer count as they stand.
+    /// Whether entries no longer count as stored; resets the mark.
     pub(super) fn take_needs_sweep(&self) -> bool {
         std::mem::take(&mut self.state().needs_sweep)
     }
 
-    /// Makes the entries of one shard what they count as. Those that are only
-    /// homes are removed if `take` takes them.
+    /// Rewrites the entries of one shard to the standing that they count as. Entries that are only
+    /// homes are removed if `take` returns true.
     pub(super) fn sweep(&self, shard: usize, mut take: impl FnMut(&[u8], u64) -> bool) {
-        // Keeps the view from changing.
+        // The lock keeps the view from changing.
         let _state = self.state();
         let view = self.view();
         self.table
@@ -346,12 +346,12 @@ impl Replica {
             });
     }
 
-    /// Whether more than homes may be left.
+    /// Whether entries other than homes may be left.
     pub(super) fn counts(&self) -> bool {
         self.state().epoch.is_some() || self.view().earlier_count
     }
 
-    /// Whether nothing is left, and nobody is about to replicate it.
+    /// Whether the replica is empty, and no connection is about to replicate it.
     pub(super) fn is_spent(&self) -> bool {
         !self.state().is_reserved && !self.counts() && self.table.is_empty()
     }

@@ -24,13 +24,13 @@ pub(super) struct ReplicaReceiver {
 struct ReceiveProgress {
     /// The peer's process, once it is known.
     epoch: Option<u64>,
-    /// A message to send: from which change on to resume, or that a snapshot is needed.
+    /// Message to send: the change from which to resume, or a request for a snapshot.
     resume: Option<Option<(u64, u64)>>,
-    /// The snapshot that was asked for has not begun.
+    /// Whether the requested snapshot has not begun.
     awaits_snapshot: bool,
-    /// No digest was compared yet on this connection.
+    /// Whether no digest was compared yet on this connection.
     is_first: bool,
-    /// A snapshot was asked for because of a digest, and no digest was equal since.
+    /// Whether a digest caused a request for a snapshot, and no digest was equal since.
     resynced: bool,
     nodes: NodesSent,
 }
@@ -80,8 +80,8 @@ impl ReplicaReceiver {
         Ok(())
     }
 
-    /// A replica that differs is sent again: at once the first time, then each
-    /// time that the peer sends a digest by itself.
+    /// Requests a snapshot of a replica that differs: at once the first time, then each time that
+    /// the peer sends a digest unasked.
     fn compare(&self, progress: &mut ReceiveProgress, sequence: u64, digest: Digest) {
         if progress.awaits_snapshot {
             return;

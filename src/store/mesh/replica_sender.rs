@@ -13,26 +13,26 @@ use super::table::TableCursor;
 use crate::replication::{InvalidMessage, Node, ReplicationSession};
 use crate::store::Announcement;
 
-/// Changes within so short a time are sent together.
+/// Changes within this time are sent together.
 const TOGETHER: Duration = Duration::from_millis(10);
 
 pub(super) struct ReplicaSender {
     store: Arc<MeshStore>,
     peer: Node,
     peer_epoch: u64,
-    /// Which connection of the peer this is; only the newest one goes on.
+    /// Number of this connection of the peer; only the newest connection goes on.
     id: Option<u64>,
     /// Locked before anything of the store, never after.
     progress: Mutex<SendProgress>,
 }
 
-/// What was sent, and what is to be sent.
+/// Progress of sending.
 struct SendProgress {
     process: Option<Option<Announcement>>,
     nodes: NodesSent,
-    /// What is kept of earlier processes of the peer; `None` when done.
+    /// Entries of the peer's earlier processes to hand over; `None` when done.
     of_peer: Option<TableCursor>,
-    /// What others have kept of earlier processes of ours; `None` when done.
+    /// Entries of this node's earlier processes, which others had kept; `None` when done.
     of_self: Option<TableCursor>,
     /// The snapshot, and whether its beginning was sent; `None` when done.
     snapshot: Option<(TableCursor, bool)>,
@@ -85,7 +85,7 @@ impl ReplicaSender {
         Some(Message::Entries { is_last, entries })
     }
 
-    /// What was kept of earlier processes of a node.
+    /// Next part of the entries of a node's earlier processes.
     fn handover(&self, of: HandoverOf, progress: &mut SendProgress) -> Option<Message> {
         let replica = match of {
             HandoverOf::Receiver => &self.store.replica_of(&self.peer)?,
@@ -150,7 +150,7 @@ impl Session for ReplicaSender {
             let at = progress.nodes.again_at(&self.store);
             return if has_retired { Ok(None) } else { Err(at) };
         };
-        // Changes go before the rest of a snapshot: what was sent stays current.
+        // Changes go before the rest of a snapshot, so that entries already sent stay current.
         if next < self.store.local.head() && progress.snapshot.is_none_or(|(_, begun)| begun) {
             if now < progress.changes_at && progress.snapshot.is_none() && !has_retired {
                 return Err(progress.changes_at);
@@ -164,7 +164,7 @@ impl Session for ReplicaSender {
             progress.snapshot = Some((TableCursor::default(), false));
         }
         let message = self.snapshot(&mut progress);
-        // After the snapshot: users who are found again, or gone, come as changes.
+        // The handover follows the snapshot: users found again, or offline, come as changes.
         let message = message.or_else(|| self.handover(HandoverOf::Sender, &mut progress));
         if message.is_some() || has_retired {
             return Ok(message);

@@ -1,4 +1,4 @@
-//! What the two ends of a connection have in common.
+//! Common part of the two ends of a connection.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,11 +9,11 @@ use super::membership::Membership;
 use super::message::Message;
 use crate::replication::{InvalidMessage, ReplicationSession};
 
-/// One end.
+/// One end of a connection.
 pub(super) trait Session: Send + Sync {
     fn store(&self) -> &MeshStore;
 
-    /// The next message, `None` after the last, or until when there is none
+    /// Returns the next message, `None` after the last, or the time until which there is none
     /// unless the store notifies its replicas.
     fn compose(&self) -> Result<Option<Message>, Instant>;
 
@@ -29,7 +29,7 @@ impl<S: Session> ReplicationSession for S {
             match self.compose() {
                 Ok(message) => return message.map(|message| message.write()),
                 Err(at) => tokio::select! {
-                    // The store has the other half: it does not end.
+                    // The store holds the sender, so this cannot fail.
                     _ = changes.changed() => {}
                     () = sleep_until(at) => {}
                 },
@@ -42,13 +42,13 @@ impl<S: Session> ReplicationSession for S {
     }
 }
 
-/// When which nodes were sent.
+/// Version and time of the last node list sent.
 #[derive(Default)]
 pub(super) struct NodesSent(Option<(u64, Instant)>);
 
 impl NodesSent {
-    /// A list of nodes, if it changed, and from time to time: nodes that nobody mentions
-    /// are forgotten.
+    /// Returns a list of nodes if it changed, and from time to time, because nodes that no peer
+    /// mentions expire.
     pub(super) fn due(
         &mut self,
         store: &MeshStore,

@@ -12,10 +12,10 @@ use super::entry::{Entry, HashedJid, JidHasher, Standing};
 
 pub(super) const SHARDS: usize = 64;
 
-/// A bucket is split when more entries than so many fall to each.
+/// Mean number of entries per bucket above which a bucket is split.
 const ENTRIES_PER_BUCKET: usize = 32;
 
-/// Of the entries of one shard: 1 GiB for a table, some 20 million sessions.
+/// Upper bound of the bytes of entries in one shard: 1 GiB for a table, some 20 million sessions.
 const SHARD_BYTES: usize = (if cfg!(test) { 1 << 26 } else { 1 << 30 }) / SHARDS;
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct NodeTable {
 
 #[derive(Debug, Default)]
 struct Shard {
-    /// None before the first entry.
+    /// Empty before the first entry.
     buckets: Vec<Vec<u8>>,
     entries: usize,
     online: usize,
@@ -61,7 +61,7 @@ impl NodeTable {
         self.shard(jid.hash).read().find(jid).1
     }
 
-    /// Writes a standing; returns the entry before.
+    /// Writes a standing; returns the previous entry.
     pub(super) fn set<'a>(
         &self,
         jid: HashedJid<'a>,
@@ -77,7 +77,7 @@ impl NodeTable {
         shard.set(jid, entry, &self.hasher)
     }
 
-    /// JIDs that are online.
+    /// Number of JIDs that are online.
     pub(super) fn online(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().online).sum()
     }
@@ -86,8 +86,8 @@ impl NodeTable {
         self.shards.iter().all(|shard| shard.read().entries == 0)
     }
 
-    /// Appends entries from `cursor` on, with the standings that `read` gives
-    /// them, until `out` has `limit` bytes or more. Whether that was the end.
+    /// Appends entries from `cursor` on, with the standings that `read` returns, until `out` has
+    /// `limit` bytes or more. Returns whether that was the end.
     pub(super) fn read_on(
         &self,
         cursor: &mut TableCursor,
@@ -145,13 +145,13 @@ impl NodeTable {
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
-        // The highest bits; buckets go by the lowest.
+        // The highest bits select the shard, the lowest the bucket.
         &self.shards[(hash >> (u64::BITS - SHARDS.ilog2())) as usize]
     }
 }
 
 impl Shard {
-    /// Where an entry begins in its bucket, and what it is; its standing is
+    /// Returns the offset of an entry in its bucket, and the entry; its standing is
     /// [`Standing::Nowhere`] if there is none.
     fn find<'a>(&self, jid: HashedJid<'a>) -> (Option<usize>, Entry<'a>) {
         let bucket = bucket_index(jid.hash, self.buckets.len());
@@ -190,7 +190,7 @@ impl Shard {
         if let Some(at) = place {
             let bucket = &mut self.buckets[index];
             bucket.drain(at..at + before.size());
-            // What many sessions took is not kept for ever.
+            // Memory of many former sessions is released.
             if bucket.len() < bucket.capacity() / 2 {
                 bucket.shrink_to_fit();
             }
@@ -244,8 +244,8 @@ fn entries(mut bucket: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     })
 }
 
-/// Linear hashing: of `count` buckets, those past the last power of two were
-/// split off from those before it.
+/// Index of a bucket by linear hashing: buckets past the last power of two below `count` were split
+/// off from those before it.
 fn bucket_index(hash: u64, count: usize) -> usize {
     let mask = count.max(1).next_power_of_two() - 1;
     let index = hash as usize & mask;

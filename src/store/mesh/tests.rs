@@ -1,5 +1,4 @@
-//! Stores that replicate without a network: the test carries the messages,
-//! and may lose some.
+//! Stores that replicate without a network: the test carries the messages, and may drop some.
 
 mod entries;
 mod tables;
@@ -78,7 +77,7 @@ impl Member {
         self.store.claim(&[claim]).await.unwrap();
     }
 
-    /// How the JID stands in its own table.
+    /// Standing of the JID in this member's own table.
     fn knows(&self, jid: &str) -> Standing {
         self.store
             .local
@@ -89,7 +88,7 @@ impl Member {
         self.store.withdraw(&[jid.to_owned()]).await.unwrap();
     }
 
-    /// Since when each host has `jid`.
+    /// Hosts with a claim on `jid`, and the time of each claim.
     async fn seen(&self, jid: &str) -> BTreeMap<String, u64> {
         let claims = self.store.claims(jid).await.unwrap();
         let seen = claims.into_iter();
@@ -114,7 +113,7 @@ impl Member {
             .map(|part| part.fingerprint)
     }
 
-    /// Whether all that `other` claims is known here.
+    /// Whether this member has all claims of `other`.
     fn is_in_step_with(&self, other: &Self) -> bool {
         let status = self.store.status();
         status.linked.contains(&other.store.node)
@@ -155,7 +154,7 @@ impl Wire {
         self.loses_changes.store(lose, Ordering::SeqCst);
     }
 
-    /// Ends it, and waits until both sides know.
+    /// Ends the connection, and waits until both sides have noticed.
     async fn cut(self) {
         for task in self.tasks {
             task.abort();
@@ -325,20 +324,20 @@ async fn a_restarted_node_is_told_what_it_was_and_loses_to_what_others_claim() {
     let _back = Wire::between(&dc1, &dc2);
     until_in_step(&dc2, &dc1).await;
     until_in_step(&dc1, &dc2).await;
-    // Both still know it of the process before.
+    // Both still have the claim of the former process.
     assert_eq!(dc2.seen("a@x/1").await, [("dc1.test".to_owned(), 5)].into());
     until("dc1 is told", async || dc1.seen("a@x/1").await.len() == 1).await;
     assert_eq!(
         dc1.store.read("b@x").await.unwrap().home.unwrap().as_str(),
         "dc1.test"
     );
-    // She moved while dc1 was away.
+    // The user moved while dc1 was unreachable.
     dc2.claim("a@x/1", 3).await;
     until("dc2's claim counts alone", async || {
         dc1.seen("a@x/1").await == [("dc2.test".to_owned(), 3)].into()
     })
     .await;
-    // What it says now is more than what was kept.
+    // Changes of the new process take precedence over kept entries.
     dc1.claim("a@x", 9).await;
     until("dc2 knows", async || {
         dc2.seen("a@x").await == [("dc1.test".to_owned(), 9)].into()
@@ -360,7 +359,7 @@ async fn whose_home_a_node_is_outlives_restarts_of_all_nodes_in_turn() {
     };
     let dc1 = Member::announced("dc1.test", 1).await;
     let dc2 = Member::announced("dc2.test", 1).await;
-    // She had left; he is not found again after the restart.
+    // One user logged out; the other is not found again after the restart.
     for bare in ["she@x", "he@x"] {
         dc1.claim(bare, 5).await;
     }
@@ -376,7 +375,7 @@ async fn whose_home_a_node_is_outlives_restarts_of_all_nodes_in_turn() {
         dc1.knows("she@x") == Standing::Former(5)
     })
     .await;
-    // He may still be found: for so long he is there.
+    // The other may still be found, and counts as online until that time is over.
     assert_eq!(dc2.seen("he@x").await, [("dc1.test".to_owned(), 5)].into());
     until("dc1 tells of him again", async || {
         dc1.knows("he@x") == Standing::Former(5)
@@ -415,7 +414,7 @@ async fn one_restarted_right_after_another_is_told_what_that_one_was() {
     let wires = [Wire::between(&dc2, &dc1), Wire::between(&dc1, &dc2)];
     until_in_step(&dc2, &dc1).await;
     until_in_step(&dc1, &dc2).await;
-    // It has found one of them before dc2 goes, and lost another one.
+    // dc1 has found one of the sessions before dc2 stops, and lost another one.
     dc1.claim("a@x", 9).await;
     dc1.withdraw("b@x/1").await;
     for wire in wires {
@@ -431,7 +430,7 @@ async fn one_restarted_right_after_another_is_told_what_that_one_was() {
         assert_eq!(seen, [("dc1.test".to_owned(), since)].into(), "{jid}");
     }
     assert!(dc2.seen("b@x/1").await.is_empty());
-    // What it says now is more than what was kept.
+    // Changes of the new process take precedence over kept entries.
     dc1.withdraw("a@x/1").await;
     until("dc2 knows", async || dc2.seen("a@x/1").await.is_empty()).await;
     assert!(dc2.is_in_step_with(&dc1));
@@ -443,7 +442,7 @@ async fn a_peer_far_behind_is_brought_up() {
     let dc2 = Member::announced("dc2.test", 1).await;
     let _wire = Wire::between(&dc2, &dc1);
     until_in_step(&dc2, &dc1).await;
-    // More than is remembered, without a pause in which it could be told.
+    // More changes than are kept, without a pause in which they could be sent.
     let claims: Vec<OwnClaim> = (0..70_000)
         .map(|n| OwnClaim {
             jid: format!("u{n}@x"),
@@ -574,7 +573,7 @@ async fn a_host_is_believed_about_its_own_nodes_and_gives_few_hints() {
     sent_by("dc2.test", &node, "hint:1");
     assert_eq!(expected("hint:1"), [""; 0]);
     assert_eq!(expected("itself:1"), ["dc3.test"]);
-    // Itself is not dialled, whoever says so.
+    // A node never dials itself, even when a peer lists it.
     sent_by("dc2.test", &dc1.store.node, "loop:1");
     assert_eq!(expected("loop:1"), [""; 0]);
     for n in 0..2000 {

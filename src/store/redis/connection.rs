@@ -1,5 +1,4 @@
-//! One connection to Redis, made when it is first needed and made anew when
-//! it fails.
+//! One connection to Redis, opened at its first use and opened again when it fails.
 
 use std::sync::Arc;
 
@@ -11,14 +10,14 @@ use redis::{ErrorKind, FromRedisValue, Pipeline, RedisError, RedisResult, Server
 use super::site::RedisSite;
 use super::wire::RedisWire;
 
-/// A connection that stands or is being made; all who need it wait for the same.
+/// A connection that is up or being opened; all users of it wait for the same attempt.
 type Attempt = Shared<BoxFuture<'static, RedisResult<RedisWire>>>;
 
 /// A connection that is replaced whenever it fails.
 ///
-/// `redis`'s own connection manager keeps a connection whose answers time
-/// out: after a network outage without a reset, TCP would need minutes to
-/// find out. Here a timeout ends it.
+/// The connection manager of `redis` keeps a connection with answers that time out: after a network
+/// outage without a reset, TCP would need minutes to detect it. Here a timeout closes the
+/// connection.
 pub(super) struct RedisConnection {
     server: Arc<RedisSite>,
     current: Mutex<Option<Attempt>>,
@@ -32,16 +31,16 @@ impl RedisConnection {
         }
     }
 
-    /// Sends `commands` and reads their answers. They must be repeatable: if
-    /// the connection turns out to be dead or to lead to a server that is not
-    /// in charge any more, they are sent once more on a new one.
+    /// Sends `commands` and reads their answers. The commands must be repeatable: if the connection
+    /// turns out to be dead or to lead to a server that is not in charge any more, they are sent
+    /// once more on a new connection.
     ///
     /// On a cluster, only commands with the same hash tag keep their order.
     pub(super) async fn query<T: FromRedisValue>(&self, commands: &Pipeline) -> RedisResult<T> {
         let attempt = self.attempt();
         let was_up = attempt.peek().is_some();
         match self.query_on(attempt, commands).await {
-            // Who waited for an answer in vain does not wait twice.
+            // After a timeout the commands are not sent again: the caller has waited already.
             Err(error) if was_up && ends_the_connection(&error) && !error.is_timeout() => {
                 self.query_on(self.attempt(), commands).await
             }
@@ -82,8 +81,8 @@ impl RedisConnection {
     }
 }
 
-/// Everything but a refusal of one command. A replica that became read-only
-/// or has lost its master refuses all: there may be a better server by now.
+/// Whether the error ends the connection: any error but a refusal of one command. A replica that
+/// became read-only or has lost its master refuses all: there may be a better server by now.
 fn ends_the_connection(error: &RedisError) -> bool {
     !matches!(
         error.kind(),

@@ -1,12 +1,11 @@
-//! How things are called and written in Redis: mod_global_distrib's layout,
-//! and our additions to it.
+//! Keys and values in Redis: mod_global_distrib's layout, and this gateway's additions to it.
 //!
-//! What stands in braces is a hash tag: it alone tells on which shard of a
-//! cluster a key is. All keys of one JID are on the shard of the JID's own.
+//! Text in braces is a hash tag: it alone selects the shard of a cluster for a key. All keys of one
+//! JID are on the shard of the JID's own.
 //!
-//! A JID may have braces of its own, which would make a tag of the user's choice, or the
-//! name of another user's key. Then our keys have an escaped form of it in their
-//! tag, and the JID's own key stays apart from them.
+//! A JID may have braces of its own, which would make a tag of the user's choice, or the name of
+//! another user's key. Then the gateway's keys have an escaped form of the JID in their tag, and
+//! the JID's own key stays apart from them.
 
 use std::borrow::Cow;
 
@@ -36,24 +35,24 @@ pub(super) fn public_domains(host: &Host, node: &str) -> String {
     format!("{host}#{node}#{{public_domains}}")
 }
 
-/// Ours. The hash of a JID's claims: host → since, in ms since the Unix epoch.
+/// Addition. The hash of a JID's claims: host → since, in ms since the Unix epoch.
 pub(super) fn claims(jid: &str) -> String {
     format!("{{{}}}#claims", tag(jid))
 }
 
-/// Ours. While several hosts claim a JID, the hash of host → Unix seconds (by
-/// Redis's clock) when its claim expires.
+/// Addition. While several hosts claim a JID, the hash of host → Unix seconds (by Redis's clock)
+/// when its claim expires.
 fn deadlines(jid: &str) -> String {
     format!("{{{}}}#deadlines", tag(jid))
 }
 
-/// Ours. The last host that claimed a bare JID.
+/// Addition. The last host that claimed a bare JID.
 pub(super) fn home(bare: &str) -> String {
     format!("{{{}}}#home", tag(bare))
 }
 
-/// The name of the host with the newest claim on a JID: under the JID itself, or if that has
-/// braces, under a key of ours.
+/// Key for the name of the host with the newest claim on a JID: the JID itself, or if that has
+/// braces, a key of this gateway.
 fn owner(jid: &str) -> String {
     if has_braces(jid) {
         format!("{{{}}}#owner", tag(jid))
@@ -67,7 +66,7 @@ pub(super) fn script_keys(jid: &str) -> Vec<String> {
     vec![owner(jid), claims(jid), deadlines(jid)]
 }
 
-/// The key of a JID with braces for MongooseIMs. Never the same as one of ours, all of
+/// The key of a JID with braces for MongooseIMs. Never the same as a key of this gateway, all of
 /// which begin with a brace.
 pub(super) fn apart(jid: &str) -> Option<&str> {
     (has_braces(jid) && !jid.starts_with('{')).then_some(jid)

@@ -1,4 +1,4 @@
-//! Which nodes are alive, judged by how old their last announcement is.
+//! Liveness of nodes, by the age of their last announcement.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::host::Host;
 /// The nodes of a host and the Unix seconds of their last announcements.
 pub(super) type Stamps = HashMap<String, u64>;
 
-/// What was last read about every host's nodes.
+/// Last read stamps of the nodes of every host.
 ///
-/// Stamps are by the clock of the node that wrote them. To tolerate wrong
-/// clocks, a stamp is compared with our clock only when it is first seen;
-/// from then on a node lives as long as its stamp keeps changing.
+/// Stamps are by the clock of the node that wrote them. To tolerate wrong clocks, a stamp is
+/// compared with this node's clock only when it is first seen; from then on a node lives as long as
+/// its stamp keeps changing.
 pub(super) struct NodeLiveness {
     expire_after: Duration,
     hosts: BTreeMap<Host, HashMap<String, NodeSeen>>,
@@ -27,10 +27,10 @@ struct NodeSeen {
     lives_until: Instant,
 }
 
-/// What is left of nodes that are long gone.
+/// Registry entries left by long dead nodes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct DeadNodes {
-    /// With the stamp by which they were found dead.
+    /// Dead nodes, each with the stamp by which it was found dead.
     pub(super) nodes: Vec<(Host, String, u64)>,
     /// Hosts that have no nodes at all.
     pub(super) hosts: Vec<Host>,
@@ -45,13 +45,12 @@ impl NodeLiveness {
         }
     }
 
-    /// When all hosts were last read.
+    /// Time of the last read of all hosts.
     pub(super) fn read_at(&self) -> Option<Instant> {
         self.read_at
     }
 
-    /// Takes in what the registry says about all hosts, `wall` being our
-    /// clock in Unix seconds.
+    /// Applies the registry's stamps of all hosts, `wall` being this node's clock in Unix seconds.
     pub(super) fn read_all(&mut self, hosts: Vec<(Host, Stamps)>, wall: u64, now: Instant) {
         let mut before = std::mem::take(&mut self.hosts);
         for (host, stamps) in hosts {
@@ -62,7 +61,7 @@ impl NodeLiveness {
         self.read_at = Some(now);
     }
 
-    /// Takes in what the registry says about one host.
+    /// Applies the registry's stamps of one host.
     pub(super) fn read(&mut self, host: &Host, stamps: Stamps, wall: u64, now: Instant) {
         let seen = self.hosts.get(host).cloned().unwrap_or_default();
         let seen = self.follow(&seen, stamps, wall, now);
@@ -128,8 +127,8 @@ impl NodeLiveness {
         live
     }
 
-    /// What nobody will miss: nodes silent for ten times `expire_after` by
-    /// their stamp and not alive by what we saw, and hosts without nodes.
+    /// Returns entries that can be removed: nodes silent for ten times `expire_after` by their
+    /// stamp and not alive by the changes seen here, and hosts without nodes.
     pub(super) fn dead_nodes(&self, wall: u64, now: Instant) -> DeadNodes {
         let long_ago = wall.saturating_sub(self.expire_after.as_secs().saturating_mul(10));
         let mut dead_nodes = DeadNodes::default();

@@ -14,34 +14,34 @@ use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::store::{Claim, Located, StoreError, bare_of, is_full, within};
 
-/// Time for a stanza to wait for a look-up.
+/// Time limit for a stanza that waits for a look-up.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// After a look-up that took too long, Redis isn't asked for this time: its
-/// silence must not hold up one stanza after the other.
+/// Pause after a look-up that timed out, in which Redis is not asked: its silence must not delay
+/// one stanza after the other.
 const REST: Duration = Duration::from_secs(1);
 
-/// What Redis answered of each JID. Answers never expire here, since
-/// an old answer is better than none while Redis is unreachable; an old one is only not fresh.
+/// Redis's answers for each JID. Answers never expire here, since an old answer is better than none
+/// while Redis is unreachable; an old answer is only not fresh.
 pub(super) struct LookupCache {
     lifetime: Duration,
     cache_missed: bool,
     metrics: Arc<Metrics>,
     begun: Instant,
     answers: moka::sync::Cache<String, Arc<CachedAnswer>>,
-    /// Look-ups that are under way, by JID; all who look the same up wait for one.
+    /// Look-ups that are under way, by JID; all callers that look up the same JID wait for one.
     pending: Mutex<HashMap<String, PendingLookup>>,
     rests_until: Mutex<Instant>,
 }
 
 type PendingLookup = Arc<OnceCell<Located>>;
 
-/// Of a full or bare JID; `home` only of a bare one.
+/// Answer for a full or bare JID; `home` only for a bare one.
 #[derive(Clone)]
 struct CachedAnswer {
     claims: Vec<Claim>,
     home: Option<Host>,
     at: Instant,
-    /// Counts only while there is no newer answer.
+    /// Whether the answer counts only while there is no newer one.
     doubted: bool,
 }
 
@@ -65,7 +65,8 @@ impl LookupCache {
         })
     }
 
-    /// The answer of `read`, of a look-up of the same JID that is under way, or the last one.
+    /// Returns the answer of `read`, of a look-up of the same JID that is under way, or the last
+    /// one.
     pub(super) async fn lookup(
         &self,
         jid: &str,
@@ -80,7 +81,7 @@ impl LookupCache {
         located
     }
 
-    /// Makes the next look-up ask, if the answer is at least `age` old.
+    /// Makes the next look-up ask Redis, if the answer is at least `age` old.
     pub(super) fn invalidate(&self, jid: &str, age: Duration) {
         let bare = is_full(jid).then(|| bare_of(jid));
         for jid in [jid].into_iter().chain(bare) {
@@ -120,7 +121,7 @@ impl LookupCache {
                 }
                 let errors = &self.metrics.store_errors;
                 errors.with_label_values(&["claims"]).inc();
-                // The writer's warning is enough; this one would come with each stanza.
+                // The writer's warning is enough: a warning here would be logged with each stanza.
                 tracing::debug!(%error, "a look-up failed; the last answer counts");
                 self.last_known(jid)
             }
@@ -153,7 +154,7 @@ impl LookupCache {
         }
     }
 
-    /// Only from answers that `may` be used.
+    /// Combines the answers for `jid` that `may` allows.
     fn assemble(&self, jid: &str, may: impl Fn(&CachedAnswer) -> bool) -> Option<Located> {
         let answer = |jid: &str| self.answers.get(jid).filter(|answer| may(answer));
         let mut located = Located::default();

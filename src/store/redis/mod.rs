@@ -34,19 +34,18 @@ use crate::metrics::Metrics;
 const TAKE_KEY: &str = include_str!("take_key.lua");
 const RELEASE_KEY: &str = include_str!("release_key.lua");
 
-/// JIDs that are written in one go.
+/// Upper bound of the JIDs in one write.
 const BATCH: usize = 500;
-/// A host that the registry doesn't list may just have joined, if the
-/// registry was read longer ago than this.
+/// Age of the last read of the registry above which a host that it doesn't list may just have
+/// joined.
 const RECENTLY: Duration = Duration::from_secs(1);
-/// What was read of the registry longer ago than this says nothing any more.
+/// Age of the last read of the registry above which it no longer counts.
 const LONG_AGO: Duration = Duration::from_secs(10);
 
 /// The session table and the registry in Redis, seen by one node of one host.
 ///
-/// Connects when it is first used, and again whenever that is needed: while
-/// Redis is away, every operation fails within about a second, and the first
-/// one after its return succeeds.
+/// Connects at its first use, and again whenever that is needed: while Redis is unreachable, every
+/// operation fails within about a second, and the first one after its return succeeds.
 pub struct RedisStore {
     local: Host,
     node: String,
@@ -62,7 +61,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// For the node `node` of the host `local`. Doesn't connect yet.
+    /// Creates the store of the node `node` of the host `local`. Doesn't connect yet.
     ///
     /// # Errors
     /// When `redis.url` is not one of Redis, or a file of `[redis]` can't be read.
@@ -108,7 +107,7 @@ impl RedisStore {
             .map_err(|error| self.explain(purpose, &error))
     }
 
-    /// The answer to one command.
+    /// Runs one command and reads its answer.
     async fn ask<T: FromRedisValue>(&self, purpose: &str, command: Cmd) -> Result<T, StoreError> {
         let mut commands = redis::pipe();
         commands.add_command(command);
@@ -158,7 +157,7 @@ impl RedisStore {
         self.liveness.lock()
     }
 
-    /// Leaves out the claims of other hosts without a live node.
+    /// Removes the claims of other hosts without a live node.
     async fn only_live(&self, mut claims: [Vec<Claim>; 2]) -> [Vec<Claim>; 2] {
         let theirs = || claims.iter().flatten().filter(|it| it.host != self.local);
         if theirs().next().is_none() {
@@ -243,7 +242,7 @@ impl Store for RedisStore {
                 set.arg("NX").ignore();
                 commands.cmd("GET").arg(&key);
             }
-            // Some other value belongs to its writer, and to no host known here.
+            // A value of another type belongs to its writer, and to no host known here.
             commands.ignore_errors();
             let found: Vec<RedisResult<String>> = self.query("settle homes", &commands).await?;
             homes.extend(found.iter().map(|home| read_host(home.as_ref().ok()?)));
@@ -301,8 +300,8 @@ impl Store for RedisStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Not PING: a server of a cluster that has lost a shard answers that
-        // as if nothing were wrong, and refuses what is about a key.
+        // EXISTS replaces PING: a server of a cluster that has lost a shard answers PING as if
+        // nothing were wrong, and refuses commands about a key.
         self.ask("see whether it answers", Cmd::exists(layout::HOSTS))
             .await
     }

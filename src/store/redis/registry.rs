@@ -13,8 +13,7 @@ use crate::host::Host;
 use crate::store::{Announcement, Offer, StoreError};
 
 impl RedisStore {
-    /// Writes this node's announcement, and removes the entries of
-    /// nodes that are long dead.
+    /// Writes this node's announcement, and removes the entries of long dead nodes.
     pub(super) async fn write_node(&self, announcement: &Announcement) -> Result<(), StoreError> {
         let purpose = "announce this node";
         let (host, node) = (&self.local, self.node.as_str());
@@ -33,7 +32,7 @@ impl RedisStore {
             command.arg(self.lifetime()).arg(members);
             commands.add_command(command).ignore();
         }
-        // Where a MongooseIM looks them up.
+        // Keys where a MongooseIM looks the domains up.
         for domain in domains {
             let mut command = script(TAKE_KEY, &[domain]);
             command.arg(host.as_str()).arg(self.lifetime()).arg(0);
@@ -55,7 +54,7 @@ impl RedisStore {
         self.remove_dead(&dead).await
     }
 
-    /// Removes this node, and its host too if it was the last one there.
+    /// Removes this node, and its host too if it was the host's last node.
     pub(super) async fn remove_node(&self) -> Result<(), StoreError> {
         let purpose = "remove this node from the registry";
         let (host, node) = (&self.local, self.node.as_str());

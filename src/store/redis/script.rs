@@ -4,16 +4,16 @@ use redis::{Cmd, ErrorKind, Pipeline, RedisError, Script, ServerErrorKind};
 
 use crate::config::Compat;
 
-/// A script that Redis may know already.
+/// A script that Redis may have cached already.
 pub(super) struct CachedScript {
     code: &'static str,
-    /// By which Redis calls it. Dynomite knows no EVALSHA.
+    /// Hash by which Redis runs the script. Dynomite knows no EVALSHA.
     hash: Option<String>,
 }
 
 /// One run of a script.
 pub(super) struct ScriptCall {
-    /// The JID that it is about.
+    /// JID that the run is about.
     pub(super) jid: String,
     pub(super) keys: Vec<String>,
     pub(super) arguments: Vec<String>,
@@ -28,7 +28,7 @@ impl CachedScript {
         Self { code, hash }
     }
 
-    /// Runs it by its hash: half the work for Redis, a tenth of the bytes.
+    /// Runs the script by its hash: half the work for Redis, a tenth of the bytes.
     pub(super) fn by_hash(&self, calls: &[ScriptCall]) -> Option<Pipeline> {
         let hash = self.hash.as_deref().filter(|_| !calls.is_empty())?;
         Some(pipeline(calls, || {
@@ -38,7 +38,7 @@ impl CachedScript {
         }))
     }
 
-    /// Runs it by its code, which makes it known to the server.
+    /// Runs the script by its code, which the server then caches.
     pub(super) fn whole(&self, calls: &[ScriptCall]) -> Option<Pipeline> {
         let is_any = !calls.is_empty();
         is_any.then(|| {
@@ -65,7 +65,8 @@ fn pipeline(calls: &[ScriptCall], begin: impl Fn() -> Cmd) -> Pipeline {
     commands
 }
 
-/// A server that was just started, or became one of a cluster, knows no scripts.
+/// Whether the server lacks the script: a server just started, or just added to a cluster, has
+/// none.
 pub(super) fn is_unknown(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

@@ -1,4 +1,4 @@
-//! Where Redis is, and making a connection there.
+//! Addresses of Redis, and connecting to it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use super::wire::RedisWire;
 use crate::config::{self, Compat, RedisTls, RedisUrl, Site};
 use crate::store::StoreError;
 
-/// Long enough for a batch of claims over a long line, short enough not to
-/// hold up what waits behind it.
+/// Time limit for an answer: long enough for a batch of claims over a long line, short enough not
+/// to delay the commands behind it.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// A server of a cluster that is silent for so long may have been replaced.
-/// Shorter than [`PATIENCE`], so that another server can still be asked.
+/// Time after which a silent server of a cluster may have been replaced. Shorter than [`PATIENCE`],
+/// so that another server can still be asked.
 const CLUSTER_PATIENCE: Duration = Duration::from_millis(500);
-/// So often is a command of a cluster sent after its shard if that moved.
+/// Number of times that a command of a cluster is sent again after its shard moved.
 const CLUSTER_RETRIES: u32 = 3;
 
-/// What to connect to.
+/// Kinds of Redis to connect to.
 pub(super) enum RedisSite {
     One(Box<Client>),
-    /// Asked anew for each connection: the master may be another one by then.
+    /// Sentinels are asked again for each connection: the master may have changed by then.
     Sentinel(Box<SentinelPlan>),
     Cluster(Box<ClusterClient>),
 }
@@ -40,7 +40,7 @@ pub(super) struct SentinelPlan {
 }
 
 impl RedisSite {
-    /// Connects to nothing yet.
+    /// Reads the settings. Doesn't connect yet.
     ///
     /// # Errors
     /// When `[redis]` can't be used: a wrong URL, or files that can't be read.
@@ -71,7 +71,7 @@ impl RedisSite {
         match self {
             Self::One(client) => connect_to(client).await.map(RedisWire::One),
             Self::Sentinel(plan) => {
-                // Not kept: a client that is remembers which Sentinels it is
+                // The client is not kept: a kept client remembers the Sentinels that it is
                 // connected with, and one of those may hang.
                 let mut sentinels = plan.client()?;
                 let master = sentinels.async_get_client().await?;
@@ -98,7 +98,7 @@ fn one(
 ) -> RedisResult<RedisSite> {
     let info = match compat {
         Compat::Redis => info,
-        // It closes the connection on CLIENT SETINFO.
+        // Dynomite closes the connection on CLIENT SETINFO.
         Compat::Dynomite => {
             let settings = info.redis_settings().clone().set_skip_set_lib_name();
             info.set_redis_settings(settings)
@@ -141,7 +141,7 @@ impl SentinelPlan {
         if let Some(password) = access.password() {
             builder = builder.set_client_to_redis_password(password);
         }
-        // All Sentinels have the same ones.
+        // All Sentinels have the same settings.
         let settings = self.sentinels.first().map(ConnectionInfo::redis_settings);
         if let Some(username) = settings.and_then(|settings| settings.username()) {
             builder = builder.set_client_to_sentinel_username(username);
@@ -161,7 +161,7 @@ impl SentinelPlan {
     }
 }
 
-/// What `[redis]` names of its own; `None` for the public CAs and no identity.
+/// TLS files that `[redis]` names; `None` for the public CAs and no identity.
 fn certificates(tls: &RedisTls) -> Result<Option<TlsCertificates>, StoreError> {
     if tls.cacertfile.is_none() && tls.identity.is_none() {
         return Ok(None);

@@ -10,10 +10,10 @@ use redis::{
     Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
 };
 
-/// Can be cloned; the clones share what is below.
+/// A connection that can be cloned; the clones share it.
 ///
-/// In a pipeline, commands on keys with the same hash tag keep their order.
-/// Others may go to different shards of a cluster, and overtake each other.
+/// In a pipeline, commands on keys with the same hash tag keep their order. Other commands may go
+/// to different shards of a cluster, and overtake each other.
 #[derive(Clone)]
 pub(super) enum RedisWire {
     One(MultiplexedConnection),
@@ -49,7 +49,7 @@ impl ConnectionLike for RedisWire {
     }
 }
 
-/// Lets an answer that is not about one command alone fail the pipeline.
+/// Fails the pipeline for an error answer that is not about one command alone.
 fn check(answers: Vec<Value>) -> RedisResult<Vec<Value>> {
     let errors = answers.iter().filter_map(|answer| match answer {
         Value::ServerError(error) => Some(RedisError::from(error.clone())),
@@ -61,8 +61,8 @@ fn check(answers: Vec<Value>) -> RedisResult<Vec<Value>> {
     }
 }
 
-/// Whether the server refused one command and may take others. Not if it is
-/// out of memory, say, or a replica.
+/// Whether the server refused one command and may take others. A server that is out of memory or a
+/// replica, for example, refuses all.
 fn is_of_one_command(error: &RedisError) -> bool {
     use ServerErrorKind::{CrossSlot, NoScript, ResponseError};
     matches!(
@@ -71,16 +71,15 @@ fn is_of_one_command(error: &RedisError) -> bool {
     ) || error.code() == Some("WRONGTYPE")
 }
 
-/// The commands of a pipeline that must go to the same shard, and where in
-/// the pipeline they stood.
+/// Commands of a pipeline that must go to the same shard, and their places in the pipeline.
 #[derive(Default)]
 struct ShardCommands {
     pipeline: Pipeline,
     places: Vec<usize>,
 }
 
-/// The cluster's own pipelines must not leave a slot, so this makes one of
-/// each hash tag, and sends all at once.
+/// Sends one pipeline for each hash tag, all at once: a pipeline of the cluster client must not
+/// leave a slot.
 async fn send_to_shards(
     connection: &ClusterConnection,
     pipeline: &Pipeline,
@@ -120,7 +119,7 @@ fn group(pipeline: &Pipeline) -> Vec<ShardCommands> {
     groups
 }
 
-/// Of the commands that the store uses.
+/// First key of a command, for the commands that the store uses.
 fn first_key(command: &Cmd) -> Option<&[u8]> {
     let mut words = command.args_iter().filter_map(|word| match word {
         Arg::Simple(bytes) => Some(bytes),
@@ -132,7 +131,7 @@ fn first_key(command: &Cmd) -> Option<&[u8]> {
     }
 }
 
-/// What in `key` tells the shard, by Redis Cluster's rule.
+/// Part of `key` that selects the shard, by Redis Cluster's rule.
 fn hash_tag(key: &[u8]) -> &[u8] {
     let tagged = memchr::memchr(b'{', key).and_then(|open| {
         let rest = &key[open + 1..];

@@ -1,4 +1,4 @@
-//! What an account has, and keeps while the server is away.
+//! The data of an account, which survive a restart of the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,14 +21,14 @@ pub struct Account {
     pub blocked: BTreeSet<BareJid>,
     pub pep: BTreeMap<String, Node>,
     pub archive: Archive,
-    /// Messages that wait for the next login, and since when.
+    /// Messages stored for the next login, and the times of storage.
     pub offline: Vec<(DateTime<Utc>, Tree)>,
-    /// When and why its last session ended (XEP-0012).
+    /// Time and reason of the end of the last session (XEP-0012).
     pub last: Option<(DateTime<Utc>, String)>,
 }
 
 impl Account {
-    /// Whether nothing of `jid` may come here, nor anything go there (XEP-0191).
+    /// Returns whether stanzas from and to `jid` are blocked (XEP-0191).
     pub fn blocks(&self, jid: &jid::Jid) -> bool {
         let bare = jid.to_bare();
         let domain = BareJid::from_parts(None, bare.domain());
@@ -36,7 +36,7 @@ impl Account {
     }
 }
 
-/// As in MongooseIM's stamps of presence, which are the finest.
+/// Formats a time as MongooseIM's presence stamps do, which have the highest precision.
 pub fn stamp(time: DateTime<Utc>) -> String {
     time.format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }

@@ -13,10 +13,11 @@ use super::tree::Tree;
 pub const MAM: &str = "urn:xmpp:mam:2";
 const RSM: &str = "http://jabber.org/protocol/rsm";
 const HINTS: &str = "urn:xmpp:hints";
-/// `max_result_limit` of mod_mam; its default is 50, and an operator can raise it.
+/// Results per page: `max_result_limit` of mod_mam; its default is 50, and an operator can raise
+/// it.
 const MOST: usize = 1000;
 
-/// Oldest first.
+/// Messages, oldest first.
 #[derive(Debug, Default)]
 pub struct Archive(Vec<Entry>);
 
@@ -37,8 +38,8 @@ struct Page<'a> {
 }
 
 impl State {
-    /// Keeps `message`, whose other side stands in the attribute `with`, if it
-    /// is one to keep; gives what the user's clients see then (XEP-0359).
+    /// Archives `message`, with the other side in the attribute `with`, if it is to be archived;
+    /// returns the message that the user's clients receive then (XEP-0359).
     pub fn archive_message(&mut self, user: &str, message: &Tree, with: &str) -> Option<Tree> {
         let kind = message.attr("type").unwrap_or("normal");
         let hinted = message.children().any(|child| child.is("no-store", HINTS));
@@ -48,7 +49,7 @@ impl State {
         let with = address(message, with)?;
         let own = self.bare(user);
         let archive = &mut self.account_mut(user).archive;
-        // Ids rise, as MongooseIM's do.
+        // The ids ascend, as MongooseIM's do.
         let id = format!("{:010}", archive.0.len() + 1);
         archive.0.push(Entry {
             id: id.clone(),
@@ -66,7 +67,7 @@ impl State {
         Some(stamped)
     }
 
-    /// A client asks its own archive.
+    /// Answers a client's query of its own archive.
     pub fn archive_query(&mut self, session: Number, user: &str, iq: &Tree, query: &Tree) {
         if iq.attr("type") != Some("set") {
             return self.refuse(iq, &Refusal::not_implemented(), Place::First);
@@ -132,7 +133,7 @@ impl Entry {
     }
 }
 
-/// The page that `set` asks for; without one, the first.
+/// Returns the page that `set` requests; without `set`, the first.
 fn page<'a>(entries: &'a [&'a Entry], set: Option<&Tree>) -> Page<'a> {
     let text = |name: &str| set?.child(name).map(Tree::text);
     let max = text("max").and_then(|max| max.parse().ok()).unwrap_or(50);
@@ -143,7 +144,7 @@ fn page<'a>(entries: &'a [&'a Entry], set: Option<&Tree>) -> Page<'a> {
             let first = at(&after).map_or(0, |at| at + 1);
             (first, entries.len().min(first + max))
         }
-        // An empty one asks for the last page.
+        // An empty `before` requests the last page.
         (None, Some(before)) => {
             let end = at(&before).unwrap_or(entries.len());
             (end.saturating_sub(max), end)
@@ -163,7 +164,7 @@ fn page<'a>(entries: &'a [&'a Entry], set: Option<&Tree>) -> Page<'a> {
     }
 }
 
-/// What an empty archive answers.
+/// The answer of an empty archive.
 pub fn nothing_found() -> Tree {
     page(&[], None).fin()
 }

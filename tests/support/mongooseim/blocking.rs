@@ -12,7 +12,7 @@ use super::tree::Tree;
 const BLOCKING: &str = "urn:xmpp:blocking";
 
 impl State {
-    /// A client reads or changes its own blocklist.
+    /// Answers a client's query of its own blocklist, or a change of the list.
     pub fn blocking_query(&mut self, session: Number, user: &str, iq: &Tree, payload: &Tree) {
         let named = payload.children().filter_map(|item| item.attr("jid"));
         let named: Vec<BareJid> = named.filter_map(|jid| BareJid::new(jid).ok()).collect();
@@ -31,7 +31,7 @@ impl State {
                 for jid in named {
                     let jid = Jid::from(jid);
                     if self.account(user).roster.shows_presence_to(&jid) {
-                        // XEP-0191 §3.3: who is blocked sees the user leave.
+                        // XEP-0191 §3.3: a blocked contact receives unavailable presence.
                         self.end_presence_for(user, &jid);
                     }
                     self.account_mut(user).blocked.insert(jid.to_bare());
@@ -51,7 +51,7 @@ impl State {
         self.push_blocking(user, payload);
     }
 
-    /// XEP-0191 §3.4: whoever is blocked no more sees the user again.
+    /// XEP-0191 §3.4: a contact who is unblocked receives the user's presence again.
     fn show_presence_to_freed(&mut self, user: &str, freed: BTreeSet<BareJid>) {
         for jid in freed.into_iter().map(Jid::from) {
             if self.account(user).roster.shows_presence_to(&jid) {
@@ -70,7 +70,8 @@ impl State {
         }
     }
 
-    /// XEP-0191 §3.6: what a client sends to somebody whom it blocks, it gets back.
+    /// XEP-0191 §3.6: a client's stanza to a contact whom the client blocks is returned with an
+    /// error.
     pub fn is_blocked_by_sender(&self, session: Number, stanza: &Tree, to: &Jid) -> bool {
         let user = self.user_of(session);
         if !user.is_some_and(|user| self.account(&user).blocks(to)) {
@@ -78,7 +79,7 @@ impl State {
         }
         if stanza.name != "presence" {
             let refusal = Refusal::not_acceptable().with("blocked", "urn:xmpp:blocking:errors");
-            // Not by the usual way: nothing that names who is blocked comes in by that.
+            // The usual route refuses every stanza with the address of a blocked contact.
             if let Some(error) = refusal.about(stanza, Place::First) {
                 self.send(session, error);
             }

@@ -1,4 +1,4 @@
-//! Clients' connections: just enough for the tests' own to log in and talk.
+//! Clients' connections, limited to the features that the tests' clients use.
 
 use jid::FullJid;
 use minidom::Element;
@@ -41,7 +41,7 @@ async fn read(mut incoming: Incoming, out: Outgoing, shared: Shared) {
     }
 }
 
-/// SASL PLAIN and a resource.
+/// Performs SASL PLAIN and resource binding.
 async fn log_in(incoming: &mut Incoming, out: &Outgoing, shared: &Shared) -> Result<Number, End> {
     let domain = shared.lock().domain.clone();
     let open = |features: &str| {
@@ -91,7 +91,7 @@ impl State {
         (account.password == password).then(|| user.to_owned())
     }
 
-    /// An older session of that name is replaced.
+    /// Binds a resource, and replaces an older session of that name.
     fn bind(&mut self, user: &str, resource: Option<String>, iq: &Tree, out: &Outgoing) -> Number {
         let resource = resource.unwrap_or_else(|| self.new_id());
         let jid = format!("{}/{resource}", self.bare(user));
@@ -114,7 +114,7 @@ impl State {
         number
     }
 
-    /// A client sends something; whatever it says, it is from its own session.
+    /// Processes a client's stanza; the sender is always the client's own session.
     fn client_says(&mut self, number: Number, out: &Outgoing, mut stanza: Tree) {
         let Some(from) = self.session(number).map(|session| session.jid.clone()) else {
             return;
@@ -141,7 +141,7 @@ impl State {
         }
     }
 
-    /// XEP-0198, of which only the hanging on matters here.
+    /// Enables XEP-0198, limited to hibernation after the loss of the connection.
     fn enable_resumption(&mut self, number: Number, out: &Outgoing) {
         if let Some(session) = self.session_mut(number) {
             session.resumes = true;
@@ -153,11 +153,12 @@ impl State {
         out.write(enabled);
     }
 
-    /// The client's connection has ended.
+    /// Handles the end of the client's connection.
     fn hung_up(&mut self, number: Number, end: End) {
         let resumes = self.session(number).is_some_and(|session| session.resumes);
         match end {
-            // Silent until somebody resumes it or `resume_timeout` (600 s) is over.
+            // The session stays, without presence, until a client resumes it or `resume_timeout`
+            // (600 s) is over.
             End::Socket if resumes => {
                 if let Some(session) = self.session_mut(number) {
                     session.out = None;

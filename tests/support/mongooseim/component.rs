@@ -1,4 +1,4 @@
-//! `[[listen.component]]` (XEP-0114), as MongooseIM serves it.
+//! `[[listen.component]]` (XEP-0114), with MongooseIM's behaviour.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use super::stream::{End, Incoming, Shared, header, serve, stream_error};
 use super::tree::Tree;
 
 const NS: &str = "jabber:component:accept";
-/// For the handshake.
+/// Bound for the handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A component that is attached.
+/// An attached component.
 struct Attached {
     domain: String,
     number: Number,
@@ -41,10 +41,10 @@ async fn read(mut incoming: Incoming, out: Outgoing, shared: Shared) {
         }
     };
     match end {
-        // It reads no more, and never learns that the connection is gone: the
-        // domain stays taken until the server restarts or kick_old replaces the
-        // stream. The real one does so after a control character only, and reads
-        // on after a wrong end tag, an unknown entity or an unbound prefix.
+        // The server stops reading and does not detect the end of the connection: the domain
+        // stays taken until the server restarts or kick_old replaces the stream. The real server
+        // does so only after a control character, and continues to read after a wrong end tag, an
+        // unknown entity or an unbound prefix.
         End::Broken => return std::future::pending().await,
         End::Stream => out.write("</stream:stream>"),
         End::Socket => {}
@@ -52,14 +52,14 @@ async fn read(mut incoming: Incoming, out: Outgoing, shared: Shared) {
     shared.lock().detach(&attached);
 }
 
-/// The stream headers and the handshake.
+/// Exchanges the stream headers and the handshake.
 async fn attach(incoming: &mut Incoming, out: &Outgoing, shared: &Shared) -> Option<Attached> {
     let asked = incoming.next().await.ok()?;
     let domain = asked.attr("to").unwrap_or_default();
     let answer = header(domain, NS);
     let id = answer.attr("id").unwrap_or_default().to_owned();
     out.write(answer.open());
-    // Any name will do, but there has to be one.
+    // Any name is accepted, but a name is required.
     let Ok(domain) = DomainPart::new(domain) else {
         out.write(stream_error("host-unknown", None));
         return None;
@@ -105,8 +105,8 @@ impl State {
         }
     }
 
-    /// A component sends something. What is wrong with it comes back on its own
-    /// stream, which lives on.
+    /// Processes a component's stanza. A faulty stanza is returned on the component's own stream,
+    /// which continues.
     fn component_says(&mut self, domain: &str, out: &Outgoing, mut stanza: Tree) {
         stanza.unset("xmlns");
         let is_stanza = matches!(stanza.name.as_str(), "message" | "presence" | "iq");

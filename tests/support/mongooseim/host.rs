@@ -12,11 +12,11 @@ const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const COMMANDS: &str = "http://jabber.org/protocol/commands";
 
-/// What MongooseIM 6.8.0 says about itself, as it was captured.
+/// The disco#info result of MongooseIM 6.8.0, as captured.
 const INFO: &str = include_str!("info.xml");
 
 impl State {
-    /// An iq to the server, or to what would be a session of it.
+    /// Answers an iq to the server, or to a resource of its domain.
     pub fn host_query(&mut self, iq: &Tree, to: &Jid) {
         let payload = match (iq.attr("type"), iq.children().next()) {
             (Some("result" | "error"), _) => return,
@@ -68,8 +68,8 @@ impl State {
         self.route(result(iq, answer));
     }
 
-    /// Its services and its components, by name. Those without a stand-in are
-    /// listed too, and not there: `pubsub.…` and `vjud.…`.
+    /// The server's services and components, by name. Those without a stand-in are listed too,
+    /// but do not answer: `pubsub.…` and `vjud.…`.
     fn items(&self) -> Tree {
         let domain = &self.domain;
         let services = ["conference", "pubsub", "vjud"].map(|name| format!("{name}.{domain}"));

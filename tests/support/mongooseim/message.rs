@@ -1,4 +1,4 @@
-//! Messages: to sessions, to copies of them (XEP-0280), to the archive, to storage.
+//! Messages: delivery to sessions, carbon copies (XEP-0280), archive, offline storage.
 
 use jid::Jid;
 
@@ -13,7 +13,7 @@ const HINTS: &str = "urn:xmpp:hints";
 const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
 
 impl State {
-    /// A client sends a message; `from` is its full JID already.
+    /// Processes a client's message; `from` is its full JID already.
     pub fn message_out(&mut self, number: Number, message: Tree) {
         let Some(user) = self.user_of(number) else {
             return;
@@ -30,7 +30,7 @@ impl State {
         self.route(message);
     }
 
-    /// Somebody's message for a user.
+    /// Processes a message for a user.
     pub fn message_in(&mut self, user: &str, message: Tree, from: &Jid, to: &Jid) {
         let kind = message.attr("type").unwrap_or("normal").to_owned();
         let Some(account) = self.accounts.get(user) else {
@@ -49,7 +49,7 @@ impl State {
         }
     }
 
-    /// To this very session.
+    /// Delivers to exactly this session.
     fn deliver_exactly(&mut self, session: Number, user: &str, message: Tree) {
         let message = self
             .archive_message(user, &message, "from")
@@ -65,12 +65,12 @@ impl State {
         }
     }
 
-    /// To the bare JID, or to a session that is gone, which is nearly the same here.
+    /// Delivers to the bare JID, or to a session that has ended, which is nearly the same here.
     fn deliver_widely(&mut self, user: &str, message: Tree, kind: &str, to: &Jid) {
         let all = self.which_of(user, Session::takes_messages);
         match kind {
             "error" => {}
-            // RFC 6121 §8.5.2.1.1: never to a bare JID.
+            // RFC 6121 §8.5.2.1.1: a groupchat message to a bare JID is never delivered.
             "groupchat" if to.is_bare() && !all.is_empty() => {
                 self.refuse(&message, &Refusal::unavailable(), Place::First);
             }
@@ -82,8 +82,8 @@ impl State {
                 for session in &all {
                     self.send(*session, message.clone());
                 }
-                // It copies to everybody but the session that it takes the
-                // message for: that one is gone, so all have it twice.
+                // The server sends copies to all sessions except the message's own one. Here that
+                // session has ended, so all sessions receive the message twice.
                 if to.is_full() && is_copied(&message) {
                     let copied = self.which_of(user, |session| session.carbons);
                     self.copy("received", user, &message, &copied);
@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    /// Nobody takes it, and it is not kept.
+    /// Returns a message that no session receives and that is not stored.
     fn bounce(&mut self, message: &Tree, kind: &str) {
         let text = match kind {
             "groupchat" | "headline" => "Bounce offline message",
@@ -101,7 +101,7 @@ impl State {
         self.refuse(message, &Refusal::unavailable().saying(text), Place::First);
     }
 
-    /// For the next login, without a word to the sender.
+    /// Stores a message for the next login, without an error to the sender.
     fn store(&mut self, user: &str, message: Tree) {
         let hinted = |hint: &str| message.children().any(|child| child.is(hint, HINTS));
         let is_kept = !hinted("no-store")
@@ -115,7 +115,7 @@ impl State {
         }
     }
 
-    /// A session takes messages from now on.
+    /// Delivers the stored messages to a session that has become available.
     pub fn deliver_offline(&mut self, number: Number, user: &str) {
         let domain = self.domain.clone();
         for (since, message) in std::mem::take(&mut self.account_mut(user).offline) {

@@ -1,15 +1,13 @@
 //! A stand-in for MongooseIM 6.8.0, which cannot be installed here.
 //!
-//! It does to a component and to clients what was measured on the real one
-//! (`tests/captures/mongooseim-to-component.txt`, checked by
-//! `tests/mongooseim_stand_in.rs`), and what RFC 6121 says where nothing was.
-//! It runs in the test's own process: what it has on disk there it has in memory
-//! here, and keeps when it is stopped or killed.
+//! It behaves towards a component and clients as was measured on the real server
+//! (`tests/captures/mongooseim-to-component.txt`, checked by `tests/mongooseim_stand_in.rs`), and
+//! according to RFC 6121 where nothing was measured. It runs in the test's own process: data that
+//! the real server has on disk are in memory here, and survive a stop or a kill.
 //!
-//! A stanza comes in by a [`component`] or a [`client`], each a [`stream`] of
-//! [`tree`]s, goes through [`state`], and is dealt with in [`presence`] and
-//! [`roster`], [`message`] and [`archive`], [`query`], [`host`], [`pep`],
-//! [`blocking`] or [`rooms`].
+//! A stanza arrives by a [`component`] or a [`client`], each a [`stream`] of [`tree`]s, passes
+//! [`state`], and is processed by [`presence`] and [`roster`], [`message`] and [`archive`],
+//! [`query`], [`host`], [`pep`], [`blocking`] or [`rooms`].
 
 mod account;
 mod archive;
@@ -49,12 +47,12 @@ use super::mongooseim_admin::{self, Listed, MongooseAdmin};
 use super::port::Port;
 use super::site::Site;
 
-/// How it is to be set up.
+/// The setup of a stand-in.
 #[derive(Debug)]
 pub struct Builder {
     site: Site,
     admin: Port,
-    /// Whether its gateway is to ask it by GraphQL.
+    /// Whether its gateway requests lists by GraphQL.
     lists: bool,
     watchers: Vec<String>,
     services: Vec<String>,
@@ -62,19 +60,18 @@ pub struct Builder {
     options: Options,
 }
 
-/// What stands in mongooseim.toml.
+/// Settings in mongooseim.toml.
 #[derive(Debug)]
 struct Options {
-    /// `listen.component`
+    /// The password in `listen.component`.
     password: String,
     check_from: bool,
     kick_old: bool,
-    /// `listen.http`: where its admin interface is.
+    /// `listen.http`: the address of its admin interface.
     admin: Option<SocketAddr>,
 }
 
-/// A running (or stopped, or killed) one; data and ports stay its own through
-/// restarts.
+/// A running, stopped or killed stand-in; it keeps its data and ports through restarts.
 #[derive(Debug)]
 pub struct StandIn {
     site: Site,
@@ -84,36 +81,36 @@ pub struct StandIn {
     _admin_port: Port,
 }
 
-/// Dropped, it is as if its process was killed.
+/// The tasks of a running stand-in; a drop has the effect of SIGKILL.
 #[derive(Debug)]
 struct Running {
-    /// The listeners and all of their connections.
+    /// The listeners and all their connections.
     tasks: TaskTracker,
     end: DropGuard,
     admin: Option<MongooseAdmin>,
 }
 
 impl Builder {
-    /// With an account.
+    /// Adds an account.
     pub fn user(mut self, name: &str, password: &str) -> Self {
         self.site.add(name, password);
         self
     }
 
-    /// Every user's presence goes to `jid` too: each has allowed its subscription.
+    /// Sends every user's presence to `jid` too: each account has approved its subscription.
     pub fn watched_by(mut self, jid: &str) -> Self {
         self.watchers.push(jid.to_owned());
         self
     }
 
-    /// Nobody's presence goes anywhere by itself.
+    /// Removes the watcher: no presence is sent to a gateway automatically.
     pub fn unwatched(mut self) -> Self {
         self.watchers.clear();
         self
     }
 
-    /// A gateway attaches as `domain`. Its one listener takes any, all with one
-    /// secret, which counts where there is no snippet.
+    /// Sets the secret for a gateway that attaches as `domain`. The one listener accepts any
+    /// domain, all with one secret, which applies only without a snippet.
     pub fn service(mut self, domain: &str, secret: &str) -> Self {
         self.services.push(domain.to_owned());
         secret.clone_into(&mut self.options.password);
@@ -125,43 +122,43 @@ impl Builder {
         self.services.clone()
     }
 
-    /// Its gateway asks it who is online.
+    /// Makes its gateway request the list of sessions.
     pub fn listed(mut self) -> Self {
         self.lists = true;
         self
     }
 
-    /// `[control.mongooseim]` for its gateway, if that asks it.
+    /// `[control.mongooseim]` for its gateway, if the gateway requests lists.
     pub fn gateway_config(&self) -> Option<String> {
         let url = mongooseim_admin::url(self.admin.address());
         let config = mongooseim_admin::config(&url, mongooseim_admin::PASSWORD);
         self.lists.then_some(config)
     }
 
-    /// With what `strait snippet mongooseim` says.
+    /// Applies the output of `strait snippet mongooseim`.
     pub fn pasted(mut self, snippet: String) -> Self {
         self.options = Options::read(&snippet);
         self
     }
 
-    /// Where it will accept gateways.
+    /// The address on which it will accept gateways.
     pub fn component_address(&self) -> SocketAddr {
         self.site.component_address()
     }
 
-    /// `check_from = false`
+    /// Sets `check_from = false`.
     pub fn unchecked(mut self) -> Self {
         self.options.check_from = false;
         self
     }
 
-    /// `conflict_behaviour = "kick_old"`
+    /// Sets `conflict_behaviour = "kick_old"`.
     pub fn kick_old(mut self) -> Self {
         self.options.kick_old = true;
         self
     }
 
-    /// With rooms (XEP-0045).
+    /// Adds rooms (XEP-0045).
     pub fn rooms(mut self, domain: &str) -> Self {
         self.rooms = Some(domain.to_owned());
         self
@@ -197,7 +194,7 @@ impl Builder {
 }
 
 impl Options {
-    /// Only `conflict_behaviour` has another default than a snippet writes.
+    /// Only `conflict_behaviour` has a default that differs from the snippet.
     fn read(snippet: &str) -> Self {
         let table: toml::Table = snippet
             .parse()
@@ -221,7 +218,7 @@ impl Options {
 }
 
 impl StandIn {
-    /// For the users of `domain`.
+    /// Starts the setup of a stand-in for the users of `domain`.
     pub fn builder(domain: &str) -> Builder {
         Builder {
             site: Site::new(domain),
@@ -244,7 +241,7 @@ impl StandIn {
         self.running.is_some()
     }
 
-    /// Starts it, also again after it was stopped or killed.
+    /// Starts it, also after a stop or a kill.
     pub async fn start(&mut self) {
         assert!(!self.is_running(), "{} runs already", self.domain());
         self.shared.lock().started = session::now();
@@ -267,7 +264,7 @@ impl StandIn {
         });
     }
 
-    /// Its admin interface, which tells who is there.
+    /// Starts its admin interface, which lists sessions and accounts.
     async fn serve_lists(&self, address: SocketAddr) -> MongooseAdmin {
         let listed = self.shared.clone();
         MongooseAdmin::start_at(address, move || {
@@ -281,12 +278,13 @@ impl StandIn {
         .await
     }
 
-    /// SIGTERM. Nobody is told: no presence, no end of a stream.
+    /// Acts as on SIGTERM. Clients and components are not notified: no presence, no end of a
+    /// stream.
     pub async fn stop(&mut self) {
         self.kill9().await;
     }
 
-    /// SIGKILL; nobody is told.
+    /// Acts as on SIGKILL; clients and components are not notified.
     pub async fn kill9(&mut self) {
         let Some(running) = self.running.take() else {
             return;
@@ -300,13 +298,13 @@ impl StandIn {
         self.shared.lock().forget_connections();
     }
 
-    /// A stop and a start.
+    /// Stops and starts it.
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start().await;
     }
 
-    /// All full JIDs that are logged in.
+    /// All full JIDs with a session.
     pub fn sessions(&self) -> Vec<String> {
         self.shared.lock().all_sessions()
     }
@@ -325,7 +323,7 @@ async fn listen(address: SocketAddr) -> TcpListener {
     listener.unwrap_or_else(|error| panic!("{address}: {error}"))
 }
 
-/// Serves every connection that comes, until `end`.
+/// Accepts connections and serves them, until `end`.
 async fn accept<S>(
     listener: TcpListener,
     tasks: TaskTracker,

@@ -1,5 +1,5 @@
-//! Personal eventing (XEP-0163): publish, fetch, subscribe. MongooseIM asks no
-//! remote contact for its capabilities, so nobody elsewhere gets `+notify`.
+//! Personal eventing (XEP-0163): publish, fetch, subscribe. MongooseIM does not query remote
+//! contacts' capabilities, so no remote contact receives `+notify` events.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ use super::tree::Tree;
 pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 const EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 const ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
-/// `max_items` of a node of MongooseIM's pep plugin.
+/// Items per node: `max_items` of a node of MongooseIM's pep plugin.
 const MOST: usize = 10;
 
-/// What somebody has published under one name.
+/// A node of an account, with its items.
 #[derive(Debug)]
 pub struct Node {
     /// `access_model` is `open`, not `presence`.
     is_open: bool,
-    /// `presence_based_delivery`: only those subscribers are notified whose
-    /// session the server sees, and it sees none elsewhere.
+    /// `presence_based_delivery`: notifies only subscribers with a session that the server sees;
+    /// the server sees no remote session.
     follows_presence: bool,
-    /// Oldest first.
+    /// Items, oldest first.
     items: Vec<Item>,
-    /// Who gets what is published, and under which subscription id.
+    /// Subscribers and their subscription ids.
     subscribers: BTreeMap<Jid, String>,
 }
 
@@ -52,7 +52,7 @@ struct Item {
 }
 
 impl State {
-    /// The owner asks.
+    /// Answers the owner's request.
     pub fn own_pep(&mut self, user: &str, iq: &Tree, pubsub: &Tree) {
         let Some(action) = pubsub.children().next() else {
             return self.refuse(iq, &Refusal::bad_request(), Place::First);
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// XEP-0060 §8.2, of which two options count here.
+    /// XEP-0060 §8.2, with two supported options.
     fn configure(&mut self, user: &str, iq: &Tree, name: &str, configure: &Tree) {
         let Some(node) = self.account_mut(user).pep.get_mut(name) else {
             return self.refuse(iq, &Refusal::not_found(), Place::First);
@@ -139,7 +139,7 @@ impl State {
         self.route(result(iq, None));
     }
 
-    /// The subscribers who get what is published from now on.
+    /// The subscribers who are notified of new items.
     fn notified(&self, user: &str, name: &str) -> Vec<Jid> {
         let Some(node) = self.account(user).pep.get(name) else {
             return Vec::new();
@@ -151,7 +151,7 @@ impl State {
             .collect()
     }
 
-    /// Anybody asks.
+    /// Answers a request from anybody.
     pub fn others_pep(&mut self, user: &str, iq: &Tree, pubsub: &Tree, from: &Jid) {
         let Some(action) = pubsub.children().next() else {
             return self.refuse(iq, &Refusal::bad_request(), Place::First);
@@ -188,7 +188,7 @@ impl State {
         }
     }
 
-    /// The last item comes at once, before the answer.
+    /// Subscribes; the last item is sent before the answer.
     fn subscribe(&mut self, user: &str, iq: &Tree, name: &str, action: &Tree, from: &Jid) {
         let jid = address(action, "jid").filter(|jid| jid.to_bare() == from.to_bare());
         let Some(jid) = jid else {
@@ -220,7 +220,7 @@ impl State {
     fn notify(&mut self, user: &str, name: &str, item: &Item, to: &Jid, is_late: bool) {
         let mut items = Tree::new("items").with("node", name);
         if is_late {
-            // It says so here too, whatever it means.
+            // MongooseIM adds the type here too, for no known reason.
             items.set("type", "headline");
         }
         let delay = is_late.then(|| {
@@ -246,7 +246,7 @@ impl State {
 }
 
 impl Node {
-    /// The newest first, or those that are asked for.
+    /// The newest items first, or the requested ones.
     fn found(&self, name: &str, asked: &Tree) -> Tree {
         let ids: Vec<&str> = asked
             .children()

@@ -8,7 +8,7 @@ use super::state::State;
 use super::tree::Tree;
 
 impl State {
-    /// A client sends presence; `from` is its full JID already.
+    /// Processes a client's presence; `from` is its full JID already.
     pub fn presence_out(&mut self, number: Number, presence: Tree, to: Option<Jid>) {
         let Some(user) = self.user_of(number) else {
             return;
@@ -36,7 +36,7 @@ impl State {
         }
     }
 
-    /// Initial presence, or a change of it.
+    /// Broadcasts initial presence, or a change of it.
     fn broadcast(&mut self, number: Number, user: &str, presence: Tree) {
         let priority = presence.child("priority").map(Tree::text);
         let priority = priority
@@ -54,7 +54,7 @@ impl State {
         let (watched, watchers) = (roster.watched(), roster.watchers());
         if is_first {
             for contact in watched {
-                // From the full JID, as MongooseIM does.
+                // The probe is sent from the full JID, as MongooseIM does.
                 let probe = Tree::new("presence").with("type", "probe");
                 self.route(
                     probe
@@ -77,7 +77,7 @@ impl State {
         }
     }
 
-    /// RFC 6121 §4.2.2: the user's own sessions see each other.
+    /// Sends presence among the user's own sessions (RFC 6121 §4.2.2).
     fn share_among_resources(
         &mut self,
         number: Number,
@@ -97,8 +97,8 @@ impl State {
         }
     }
 
-    /// Tells everybody who was told that the session is available; whoever
-    /// never broadcast is not missed, whatever it sent directly.
+    /// Sends unavailable presence to all who have received the available presence. A session that
+    /// never broadcast sends none, not even to recipients of its directed presence.
     pub fn say_unavailable(&mut self, number: Number, payload: impl Iterator<Item = Tree>) {
         let Some(user) = self.user_of(number) else {
             return;
@@ -133,7 +133,7 @@ impl State {
         contacts
     }
 
-    /// A contact may see the presence from now on.
+    /// Sends the presence to a contact who may see it from now on.
     pub fn show_presence_to(&mut self, user: &str, to: &Jid) {
         for session in self.available_of(user) {
             let shown = self
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// A contact may not see it any more.
+    /// Sends unavailable presence to a contact who may not see the presence any more.
     pub fn end_presence_for(&mut self, user: &str, to: &Jid) {
         for session in self.available_of(user) {
             let Some(from) = self.session(session).map(|session| session.jid.clone()) else {
@@ -156,7 +156,7 @@ impl State {
         }
     }
 
-    /// Somebody's presence for a user.
+    /// Processes presence for a user.
     pub fn presence_in(&mut self, user: &str, presence: Tree, from: &Jid, to: &Jid) {
         let Some(account) = self.accounts.get(user) else {
             return;
@@ -181,8 +181,8 @@ impl State {
         }
     }
 
-    /// One presence for each resource, hibernating ones too; silence for who
-    /// may not see it.
+    /// Answers a probe with one presence for each resource, also hibernating ones; no answer to a
+    /// sender who may not see the presence.
     fn probed(&mut self, user: &str, from: &Jid) {
         let is_own = from.to_bare() == self.bare(user);
         if !is_own && !self.account(user).roster.shows_presence_to(from) {

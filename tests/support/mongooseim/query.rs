@@ -1,4 +1,4 @@
-//! Queries to an account: what the server answers in its name.
+//! Queries to an account, which the server answers for the account.
 
 use jid::Jid;
 
@@ -14,7 +14,7 @@ const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
 const LAST: &str = "jabber:iq:last";
 
 impl State {
-    /// Somebody's iq for a user or one of their sessions.
+    /// Processes an iq for a user or for a session of the user.
     pub fn query_in(&mut self, user: &str, iq: &Tree, from: &Jid, to: &Jid) {
         if self
             .accounts
@@ -51,7 +51,7 @@ impl State {
         }
     }
 
-    /// A client asks its own account.
+    /// Answers a client's query of its own account.
     fn own_query(&mut self, session: Number, user: &str, iq: &Tree, payload: &Tree) {
         let sets = iq.attr("type") == Some("set");
         match (payload.name.as_str(), payload.ns()) {
@@ -97,12 +97,12 @@ impl State {
         }
     }
 
-    /// What anybody may ask; whether there is such an account shows only where
-    /// it has to.
+    /// Answers a query from any other user; only where necessary does the answer show whether the
+    /// account exists.
     fn others_query(&mut self, user: &str, iq: &Tree, payload: &Tree, from: &Jid) {
         match (payload.name.as_str(), payload.ns()) {
             ("ping", "urn:xmpp:ping") => self.route(result(iq, None)),
-            // It looks the asker's domain up as one of its own.
+            // MongooseIM looks the sender's domain up as a local one.
             ("query", DISCO_INFO | DISCO_ITEMS) if from.domain().as_str() != self.domain => {
                 self.refuse(iq, &Refusal::internal(), Place::Last);
             }
@@ -137,7 +137,7 @@ impl State {
         }
     }
 
-    /// XEP-0012: for who sees the presence.
+    /// Answers XEP-0012 for users with a subscription to the presence.
     fn last_query(&mut self, user: &str, iq: &Tree, from: &Jid) {
         let account = self.accounts.get(user);
         let Some(account) = account.filter(|account| account.roster.shows_presence_to(from)) else {
@@ -171,7 +171,7 @@ impl State {
     }
 }
 
-/// XEP-0030 §3, of an account to itself.
+/// The result of XEP-0030 §3, of an account to itself.
 fn own_info() -> Tree {
     let info = Tree::new("query").with("xmlns", DISCO_INFO);
     let identities = [("account", "registered"), ("pubsub", "pep")];

@@ -1,26 +1,27 @@
-//! Errors as MongooseIM writes them: with `code`, and with what was asked in them.
+//! Errors in MongooseIM's form: with `code`, and with the payload of the request.
 
 use super::tree::Tree;
 
 const STANZAS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 
-/// Why a stanza comes back.
+/// The error with which a stanza is returned.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     code: u16,
     kind: &'static str,
     condition: &'static str,
     text: Option<String>,
-    /// One more condition, of some extension.
+    /// An additional, application-specific condition.
     more: Option<Tree>,
 }
 
-/// Where the error stands; that depends on who in MongooseIM wrote it.
+/// The place of the error in the reply; it depends on the module of MongooseIM that wrote the
+/// reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Before what was asked.
+    /// Before the request's payload.
     First,
-    /// Behind it: the one that answers an iq wrote it itself.
+    /// Behind the payload: the handler of an iq wrote the reply itself.
     Last,
 }
 
@@ -100,8 +101,7 @@ impl Refusal {
         error
     }
 
-    /// `stanza` as it goes back, if an error may be sent about it at all
-    /// (RFC 6120 §8.3.1).
+    /// The error reply to `stanza`, if an error about it may be sent at all (RFC 6120 §8.3.1).
     pub fn about(&self, stanza: &Tree, place: Place) -> Option<Tree> {
         if matches!(stanza.attr("type"), Some("error" | "result")) {
             return None;
@@ -115,7 +115,7 @@ impl Refusal {
     }
 }
 
-/// The same, from whom it was to and to whom it was from.
+/// The same stanza with `from` and `to` exchanged.
 pub fn returned(mut stanza: Tree, kind: &str) -> Tree {
     let (from, to) = (stanza.unset("from"), stanza.unset("to"));
     if let Some(to) = to {
@@ -128,7 +128,7 @@ pub fn returned(mut stanza: Tree, kind: &str) -> Tree {
     stanza
 }
 
-/// The result of an iq. Its id is there even if it is empty.
+/// The result of an iq. Its id is present even if it is empty.
 pub fn result(iq: &Tree, payload: Option<Tree>) -> Tree {
     let mut result = Tree::new("iq")
         .with("id", iq.attr("id").unwrap_or_default())

@@ -1,5 +1,5 @@
-//! Rooms (XEP-0045), as much of them as users of several datacenters meet in:
-//! enter, talk, history, invite, kick, leave.
+//! Rooms (XEP-0045), limited to the features that users of several datacenters need: enter, talk,
+//! history, invite, kick, leave.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ const ADMIN: &str = "http://jabber.org/protocol/muc#admin";
 const OWNER: &str = "http://jabber.org/protocol/muc#owner";
 const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
-/// `history_size`
+/// The value of `history_size`.
 const HISTORY: usize = 20;
 
 /// A service with its rooms.
@@ -30,9 +30,9 @@ pub struct Rooms {
 #[derive(Debug)]
 struct Room {
     owner: BareJid,
-    /// Nobody else enters until the owner has accepted its configuration.
+    /// Only the owner can enter until the owner has accepted the configuration.
     is_locked: bool,
-    /// By nick.
+    /// Occupants by nick.
     occupants: BTreeMap<String, Jid>,
     history: Vec<(DateTime<Utc>, Jid, Tree)>,
 }
@@ -49,7 +49,7 @@ impl Rooms {
         &self.domain
     }
 
-    /// Rooms that nobody made persistent are gone with the server.
+    /// Removes rooms that are not persistent; they are lost when the server ends.
     pub fn forget_occupants(&mut self) {
         self.rooms.clear();
     }
@@ -78,7 +78,7 @@ impl Room {
         }
     }
 
-    /// Everybody sees everybody's address, as in the captured room.
+    /// All occupants see each other's address, as in the captured room.
     fn item(&self, occupant: &Jid, role: &str) -> Tree {
         Tree::new("item")
             .with("affiliation", self.affiliation(occupant))
@@ -88,7 +88,7 @@ impl Room {
 }
 
 impl State {
-    /// A stanza for the service, a room or an occupant.
+    /// Processes a stanza for the service, a room or an occupant.
     pub fn room_service(&mut self, stanza: Tree, from: &Jid, to: &Jid) {
         let Some(mut rooms) = self.rooms.take() else {
             return;
@@ -185,7 +185,8 @@ impl Rooms {
         out
     }
 
-    /// Also for who was thrown out: `statuses` say that, and `reason` why.
+    /// Removes an occupant, also one who was kicked: `statuses` are the codes, `reason` is the
+    /// cause.
     fn leave(
         &mut self,
         from: &Jid,
@@ -256,7 +257,7 @@ impl Rooms {
             .collect()
     }
 
-    /// To one occupant, by nick.
+    /// Sends a stanza to one occupant, by nick.
     fn privately(
         &self,
         stanza: &Tree,
@@ -312,7 +313,8 @@ impl Rooms {
                 out
             }
             OWNER | ADMIN => refused(Refusal::forbidden()),
-            // It looks the asker's domain up as one of its own to forward what it has.
+            // MongooseIM looks the sender's domain up as a local one in order to forward the
+            // results.
             MAM if !room.history.is_empty() => refused(Refusal::internal()),
             MAM => vec![result(iq, Some(archive::nothing_found()))],
             _ => refused(Refusal::not_implemented()),
@@ -339,8 +341,8 @@ impl Rooms {
 }
 
 impl Room {
-    /// What was said before, for who has just entered; `delay` names who said
-    /// it with the address that only the service knows.
+    /// The history for a new occupant; `delay` names each sender by the address that only the
+    /// service knows.
     fn told_so_far(&self, to: &Jid) -> Vec<Tree> {
         let all = self.history.iter();
         all.map(|(time, from, said)| {

@@ -16,15 +16,15 @@ const ROSTER: &str = "jabber:iq:roster";
 pub struct Item {
     name: Option<String>,
     groups: Vec<String>,
-    /// The contact's presence comes here.
+    /// The account receives the contact's presence.
     pub to: bool,
-    /// The account's presence goes there.
+    /// The contact receives the account's presence.
     pub from: bool,
-    /// The contact was asked for its presence.
+    /// A subscription request to the contact is pending.
     pub asked: bool,
-    /// The contact has asked, and was not answered yet.
+    /// The contact's request, which the user has not answered yet.
     pub request: Option<Tree>,
-    /// The user has put it there; a request alone does not show.
+    /// The user has added the contact; a request alone does not show.
     listed: bool,
 }
 
@@ -58,12 +58,12 @@ impl Roster {
         self.0.remove(&key(&jid.to_bare()))
     }
 
-    /// Whose presence comes here.
+    /// Contacts from which the account receives presence.
     pub fn watched(&self) -> Vec<Jid> {
         self.all(|item| item.to)
     }
 
-    /// To whom presence goes.
+    /// Contacts to which the account sends presence.
     pub fn watchers(&self) -> Vec<Jid> {
         self.all(|item| item.from)
     }
@@ -73,7 +73,7 @@ impl Roster {
         some.map(|(key, _)| contact(key)).collect()
     }
 
-    /// Requests that nobody has answered.
+    /// Requests that the user has not answered.
     pub fn requests(&self) -> Vec<Tree> {
         self.0
             .values()
@@ -123,7 +123,7 @@ impl Item {
 }
 
 impl State {
-    /// A client reads or writes its own roster.
+    /// Answers a client's query of its own roster.
     pub fn roster_query(&mut self, session: Number, iq: &Tree, query: &Tree) {
         let Some(user) = self.user_of(session) else {
             return;
@@ -156,7 +156,7 @@ impl State {
         self.send(session, result(iq, None));
     }
 
-    /// RFC 6121 §2.5.2: ends both subscriptions first.
+    /// Removes a contact; RFC 6121 §2.5.2 ends both subscriptions first.
     fn remove_contact(&mut self, user: &str, jid: &Jid) {
         let Some(item) = self.account_mut(user).roster.remove(jid) else {
             return;
@@ -213,7 +213,7 @@ impl State {
         }
     }
 
-    /// A client's presence that is about a subscription (RFC 6121 §3, "outbound").
+    /// Processes a client's subscription stanza (RFC 6121 §3, "outbound").
     pub fn subscription_out(&mut self, user: &str, to: &Jid, mut presence: Tree) {
         let to = Jid::from(to.to_bare());
         presence.set("from", self.bare(user).as_str());
@@ -254,7 +254,7 @@ impl State {
         }
     }
 
-    /// Somebody's presence that is about a subscription (RFC 6121 §3, "inbound").
+    /// Processes a subscription stanza for a user (RFC 6121 §3, "inbound").
     pub fn subscription_in(&mut self, user: &str, from: &Jid, presence: Tree) {
         let kind = presence.attr("type").unwrap_or_default().to_owned();
         let item = self.account_mut(user).roster.entry(from);

@@ -1,4 +1,4 @@
-//! One logged-in session, and the way to its client.
+//! One logged-in session, and the sender to its client.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -9,23 +9,23 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::tree::Tree;
 
-/// Names a session or a component's stream; later ones have higher numbers.
+/// The number of a session or a component's stream; later ones have higher numbers.
 pub type Number = u64;
 
-/// What a connection's writer is told.
+/// An order to a connection's writer.
 #[derive(Debug)]
 pub enum Order {
     Write(String),
-    /// Nothing more: the connection is closed.
+    /// Close the connection; no order follows.
     Close,
 }
 
-/// The way to the other side of a connection.
+/// Sends to the other side of a connection.
 #[derive(Debug, Clone)]
 pub struct Outgoing(pub UnboundedSender<Order>);
 
 impl Outgoing {
-    /// A connection that is gone shows by its reader, not here.
+    /// Ignores a closed connection, which its reader detects.
     pub fn write(&self, xml: impl ToString) {
         let _ = self.0.send(Order::Write(xml.to_string()));
     }
@@ -35,23 +35,23 @@ impl Outgoing {
     }
 }
 
-/// A client that has bound a resource.
+/// A client with a bound resource.
 #[derive(Debug)]
 pub struct Session {
     pub jid: FullJid,
-    /// Without a way, it hibernates (XEP-0198).
+    /// `None` while the session hibernates (XEP-0198).
     pub out: Option<Outgoing>,
-    /// What it broadcast last, while it is available, and when.
+    /// Its last broadcast and the time of it, while the session is available.
     pub presence: Option<(DateTime<Utc>, Tree)>,
     pub priority: i8,
-    /// It has asked for the roster (RFC 6121 §2.2).
+    /// The client has fetched the roster (RFC 6121 §2.2).
     pub wants_pushes: bool,
-    /// It has asked for the blocklist (XEP-0191 §3.5).
+    /// The client has fetched the blocklist (XEP-0191 §3.5).
     pub wants_blocklist: bool,
     pub carbons: bool,
-    /// Whom it sent presence directly (RFC 6121 §4.6).
+    /// Recipients of its directed presence (RFC 6121 §4.6).
     pub directed: BTreeSet<Jid>,
-    /// When it loses its connection, it hibernates.
+    /// The session hibernates after the loss of its connection.
     pub resumes: bool,
 }
 
@@ -74,7 +74,7 @@ impl Session {
         self.presence.is_some()
     }
 
-    /// Whether messages to the bare JID are for it (RFC 6121 §8.5.2.1.1).
+    /// Returns whether the session receives messages to the bare JID (RFC 6121 §8.5.2.1.1).
     pub fn takes_messages(&self) -> bool {
         self.is_available() && self.priority >= 0
     }

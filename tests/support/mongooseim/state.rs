@@ -1,4 +1,4 @@
-//! Everything that the server knows, and the way of a stanza through it.
+//! The state of the server, and the routing of a stanza through it.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use super::rooms::Rooms;
 use super::session::{Number, Outgoing, Session, now};
 use super::tree::Tree;
 
-/// A server: accounts outlive a restart, the rest does not.
+/// A server: accounts survive a restart, everything else is lost.
 #[derive(Debug)]
 pub struct State {
     pub domain: String,
-    /// `[[listen.component]]`
+    /// The password in `[[listen.component]]`.
     pub password: String,
     pub check_from: bool,
     pub kick_old: bool,
@@ -24,7 +24,7 @@ pub struct State {
     sessions: BTreeMap<Number, Session>,
     pub components: BTreeMap<String, (Number, Outgoing)>,
     pub rooms: Option<Rooms>,
-    /// When the process started.
+    /// The start time of the process.
     pub started: DateTime<Utc>,
     last: Number,
 }
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    /// The process is gone; what it had on disk is not.
+    /// Removes everything that a process loses at its end and that is not on disk.
     pub fn forget_connections(&mut self) {
         self.sessions.clear();
         self.components.clear();
@@ -64,13 +64,13 @@ impl State {
     }
 
     /// # Panics
-    /// Without such an account.
+    /// When there is no such account.
     pub fn account(&self, user: &str) -> &Account {
         self.accounts.get(user).expect("an account")
     }
 
     /// # Panics
-    /// Without such an account.
+    /// When there is no such account.
     pub fn account_mut(&mut self, user: &str) -> &mut Account {
         self.accounts.get_mut(user).expect("an account")
     }
@@ -88,7 +88,7 @@ impl State {
         self.sessions.get_mut(&number)
     }
 
-    /// The account that a session is logged in to.
+    /// The account of a session.
     pub fn user_of(&self, session: Number) -> Option<String> {
         let node = self.session(session)?.jid.node()?;
         Some(node.to_string())
@@ -110,17 +110,17 @@ impl State {
             .map(|(number, _)| *number)
     }
 
-    /// The account's sessions, the newest first: MongooseIM goes through them so.
+    /// The account's sessions, the newest first, which is MongooseIM's order.
     pub fn sessions_of(&self, user: &str) -> Vec<Number> {
         self.which_of(user, |_| true)
     }
 
-    /// Those that have sent presence.
+    /// The account's sessions that have sent presence.
     pub fn available_of(&self, user: &str) -> Vec<Number> {
         self.which_of(user, Session::is_available)
     }
 
-    /// Those that `which` says.
+    /// The account's sessions that satisfy `which`.
     pub fn which_of(&self, user: &str, which: impl Fn(&Session) -> bool) -> Vec<Number> {
         let mine = self.sessions.iter().rev().filter(|(_, session)| {
             session.jid.node().is_some_and(|node| node.as_str() == user) && which(session)
@@ -128,7 +128,7 @@ impl State {
         mine.map(|(number, _)| *number).collect()
     }
 
-    /// All full JIDs, as `listSessions` has them.
+    /// All full JIDs, in the form of `listSessions`.
     pub fn all_sessions(&self) -> Vec<String> {
         self.sessions
             .values()
@@ -136,8 +136,8 @@ impl State {
             .collect()
     }
 
-    /// Hands to a session. One that hibernates has what it misses kept until it
-    /// is resumed, which the tests' clients never do.
+    /// Sends a stanza to a session. For a hibernating session, the stanzas are kept until it is
+    /// resumed, which the tests' clients never do.
     pub fn send(&self, session: Number, stanza: Tree) {
         if let Some(out) = self
             .session(session)
@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// Where every stanza comes along that has both addresses.
+    /// Routes a stanza that has both addresses; every stanza passes here.
     pub fn route(&mut self, mut stanza: Tree) {
         let (Some(from), Some(to)) = (address(&stanza, "from"), address(&stanza, "to")) else {
             return;
@@ -179,19 +179,19 @@ impl State {
             (Some(user), _) => self.query_in(&user, &stanza, from, to),
             (None, "iq") => self.host_query(&stanza, to),
             (None, "message") => self.refuse(&stanza, &Refusal::unavailable(), Place::First),
-            // The server itself has nobody whose presence there is to know.
+            // The server itself has no presence to probe.
             (None, _) => {}
         }
     }
 
-    /// Sends the error back, if one may be sent.
+    /// Returns the error to the sender, if an error may be sent.
     pub fn refuse(&mut self, stanza: &Tree, refusal: &Refusal, place: Place) {
         if let Some(error) = refusal.about(stanza, place) {
             self.route(error);
         }
     }
 
-    /// The session is over; `reason` as MongooseIM has it in the status.
+    /// Ends the session; `reason` is MongooseIM's text in the status.
     pub fn end_session(&mut self, number: Number, reason: &str) {
         let Some(user) = self.user_of(number) else {
             return;
@@ -202,7 +202,7 @@ impl State {
     }
 }
 
-/// An address of a stanza, if it is one.
+/// An address of a stanza; `None` if it is not a JID.
 pub fn address(stanza: &Tree, attribute: &str) -> Option<Jid> {
     Jid::new(stanza.attr(attribute)?).ok()
 }

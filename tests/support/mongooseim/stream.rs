@@ -15,7 +15,7 @@ use super::tree::{Broken, Piece, Reader, Tree};
 
 const STREAMS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
 
-/// What every connection has.
+/// Shared state of every connection.
 #[derive(Debug, Clone)]
 pub struct Shared(pub Arc<Mutex<State>>);
 
@@ -25,18 +25,18 @@ impl Shared {
     }
 }
 
-/// How a connection ended.
+/// The kind of a connection's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// `</stream:stream>`
     Stream,
-    /// The connection is gone.
+    /// The connection is closed.
     Socket,
-    /// What came is no XML.
+    /// The input is not XML.
     Broken,
 }
 
-/// What comes in.
+/// The reading side of a connection.
 #[derive(Debug)]
 pub struct Incoming {
     socket: OwnedReadHalf,
@@ -45,7 +45,7 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// The next header or stanza.
+    /// Reads the next header or stanza.
     pub async fn next(&mut self) -> Result<Tree, End> {
         loop {
             let mut rest = self.bytes.as_slice();
@@ -65,14 +65,14 @@ impl Incoming {
         }
     }
 
-    /// A new stream begins on the same connection (RFC 6120 §6.4.6).
+    /// Begins a new stream on the same connection (RFC 6120 §6.4.6).
     pub fn restart(&mut self) {
         self.reader = Reader::default();
     }
 }
 
-/// Lives through one connection: `read` is what reads it. What it has to say
-/// at last is written before the connection is closed.
+/// Serves one connection, read by `read`. Final output is written before the connection is
+/// closed.
 pub async fn serve<R>(socket: TcpStream, read: impl FnOnce(Incoming, Outgoing) -> R)
 where
     R: Future<Output = ()>,
@@ -97,14 +97,14 @@ where
 async fn write(mut orders: mpsc::UnboundedReceiver<Order>, mut socket: OwnedWriteHalf) {
     while let Some(Order::Write(xml)) = orders.recv().await {
         if socket.write_all(xml.as_bytes()).await.is_err() {
-            // Its reader notices too, and knows what to do.
+            // The reader detects the error too, and handles it.
             return std::future::pending().await;
         }
     }
     let _ = socket.shutdown().await;
 }
 
-/// The server's side of a stream's start tag; MongooseIM writes no XML declaration.
+/// The start tag of the server's stream; MongooseIM writes no XML declaration.
 pub fn header(from: &str, ns: &str) -> Tree {
     let id = Uuid::new_v4().simple().to_string();
     Tree::new("stream:stream")
@@ -114,7 +114,7 @@ pub fn header(from: &str, ns: &str) -> Tree {
         .with("xmlns:stream", "http://etherx.jabber.org/streams")
 }
 
-/// RFC 6120 §4.9.
+/// A stream error (RFC 6120 §4.9).
 pub fn stream_error(condition: &str, text: Option<&str>) -> Tree {
     let error = Tree::new("stream:error").holding(Tree::new(condition).with("xmlns", STREAMS));
     text.into_iter().fold(error, |error, text| {

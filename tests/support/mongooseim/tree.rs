@@ -1,5 +1,5 @@
-//! XML as MongooseIM's own parser has it: names, prefixes and declarations as
-//! they were written, no namespace resolved; attributes sorted by name.
+//! XML in the form of MongooseIM's own parser: names, prefixes and declarations as they were
+//! written, no namespace resolved; attributes sorted by name.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use minidom::rxml::{Parse, RawEvent, RawParser};
 /// An element.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree {
-    /// With its prefix.
+    /// The name with its prefix.
     pub name: String,
     attributes: BTreeMap<String, String>,
     nodes: Vec<Node>,
@@ -24,7 +24,7 @@ enum Node {
 }
 
 impl Tree {
-    /// Without attributes and children.
+    /// Creates an element without attributes and children.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -32,14 +32,14 @@ impl Tree {
         }
     }
 
-    /// Reads one element that is written out in a source file.
+    /// Parses one element from a literal in a source file.
     ///
     /// # Panics
-    /// When it is no XML.
+    /// On input that is not XML.
     pub fn read(text: &str) -> Self {
         let mut reader = Reader::default();
         let mut bytes = text.as_bytes();
-        // The reader takes its first element for a stream.
+        // The reader expects a stream header first.
         let mut opening = &b"<stream>"[..];
         while let Ok(Some(Piece::Header(_))) = reader.next(&mut opening) {}
         match reader.next(&mut bytes) {
@@ -48,19 +48,19 @@ impl Tree {
         }
     }
 
-    /// With that attribute.
+    /// Sets an attribute.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.set(name, value);
         self
     }
 
-    /// With that child at the end.
+    /// Appends a child.
     pub fn holding(mut self, child: Tree) -> Self {
         self.push(child);
         self
     }
 
-    /// With that text at the end, even if it is empty: then it is written with an end tag.
+    /// Appends a text, even an empty one: then the element is written with an end tag.
     pub fn saying(mut self, text: &str) -> Self {
         self.push_text(text);
         self
@@ -84,7 +84,7 @@ impl Tree {
 
     fn push_text(&mut self, more: &str) {
         match self.nodes.last_mut() {
-            // A long text comes in pieces.
+            // The parser returns a long text in pieces.
             Some(Node::Text(text)) => text.push_str(more),
             _ => self.nodes.push(Node::Text(more.to_owned())),
         }
@@ -94,7 +94,7 @@ impl Tree {
         self.attributes.get(name).map(String::as_str)
     }
 
-    /// What it declares as the namespace of names without a prefix.
+    /// The namespace that it declares for names without a prefix.
     pub fn ns(&self) -> &str {
         self.attr("xmlns").unwrap_or_default()
     }
@@ -118,7 +118,7 @@ impl Tree {
         self.children().find(|child| child.ns() == ns)
     }
 
-    /// All text in it, not that of its children.
+    /// All text in the element, without that of its children.
     pub fn text(&self) -> String {
         let texts = self.nodes.iter().filter_map(|node| match node {
             Node::Text(text) => Some(text.as_str()),
@@ -180,20 +180,20 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct Broken;
 
-/// Takes bytes, gives pieces.
+/// Turns bytes into pieces.
 #[derive(Debug, Default)]
 pub struct Reader {
     parser: RawParser,
     is_open: bool,
-    /// The elements that are not whole yet, outermost first.
+    /// The incomplete elements, outermost first.
     unfinished: Vec<Tree>,
 }
 
 impl Reader {
-    /// The next whole piece; takes what it has read off `bytes`.
+    /// Returns the next whole piece, and removes the bytes it has read from `bytes`.
     ///
     /// # Errors
-    /// When it is no XML; the stream is of no use any more.
+    /// On input that is not XML; the stream cannot be used any more.
     pub fn next(&mut self, bytes: &mut &[u8]) -> Result<Option<Piece>, Broken> {
         loop {
             let event = match self.parser.parse(bytes, false) {
@@ -225,7 +225,7 @@ impl Reader {
             }
             RawEvent::ElementHeadClose(_) => None,
             RawEvent::Text(_, text) => {
-                // Between stanzas it only keeps the connection alive.
+                // Text between stanzas is a keepalive.
                 self.unfinished.last_mut()?.push_text(&text);
                 None
             }

@@ -126,7 +126,7 @@ fn local() -> (LocalTable, JidHasher) {
     (LocalTable::new(1, hasher.clone()), hasher)
 }
 
-/// What is sent of the changes from `sequence` on.
+/// The changes from `sequence` on, as sent.
 fn changes(local: &LocalTable, sequence: u64) -> Option<Vec<String>> {
     let (entries, next) = local.changes(sequence, usize::MAX)?;
     assert_eq!(next, local.head());
@@ -208,7 +208,7 @@ fn snapshot(replica: &Replica, epoch: u64, entries: &[Entry<'_>], now: Instant) 
     replica.end_snapshot();
 }
 
-/// What a process 2 of the node is handed over, and for how long it counts.
+/// Entries handed over to process 2 of the node, and the time for which they count.
 fn read_earlier(replica: &Replica, now: Instant) -> (Vec<String>, Duration) {
     let (mut cursor, mut bytes) = (TableCursor::default(), Vec::new());
     let (is_last, left) = replica.read_earlier(2, &mut cursor, &mut bytes, 1000, LIFETIME, now);
@@ -290,7 +290,7 @@ fn a_lost_node_counts_for_its_lifetime_and_then_only_for_homes() {
     assert!(replica.expire(LIFETIME, later + LIFETIME + Duration::from_millis(1)));
     assert!(!replica.counts());
     for _ in 0..2 {
-        // At once, and after it was tidied up.
+        // The same before and after the sweep.
         assert_eq!(standing("a@b/1"), Standing::Nowhere);
         assert_eq!(standing("a@b"), Standing::Former(5));
         (0..SHARDS).for_each(|shard| replica.sweep(shard, |_, _| false));

@@ -11,7 +11,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 struct World {
     cache: LookupCache,
     metrics: Arc<Metrics>,
-    /// `None`: it does not answer.
+    /// `None`: the table does not answer.
     table: Mutex<Option<Result<Located, StoreError>>>,
     asked: AtomicUsize,
 }
@@ -147,7 +147,7 @@ async fn many_reasons_to_ask_anew_cost_few_questions() {
         world.look_up(ALICE).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // At 0, 50 and perhaps 100 ms.
+    // Look-ups at 0, 50 and perhaps 100 ms.
     let asked = world.asked();
     assert!((2..=3).contains(&asked), "{asked} times");
 }
@@ -160,7 +160,7 @@ async fn the_same_look_up_is_asked_for_once() {
     futures::future::join_all((0..10).map(|_| world.look_up(ALICE))).await;
     assert_eq!((started.elapsed(), world.asked()), (PATIENCE, 1));
 
-    // Nobody waits for a silent Redis again so soon.
+    // No look-up waits for a silent Redis again so soon.
     let started = Instant::now();
     world.look_up(PHONE).await;
     assert_eq!((started.elapsed(), world.asked()), (Duration::ZERO, 1));
