@@ -200,11 +200,11 @@ impl Site {
     fn attach(listener: TcpListener, gateway: Gateway) -> Self {
         let (mut socket, _) = listener.accept().expect("a gateway that connects");
         socket.set_nodelay(true).expect("a TCP socket");
-        read_until(&mut socket, b"streams'>", b"streams\">");
+        read_tag(&mut socket, "<stream:stream");
         let header = "<?xml version='1.0'?><stream:stream from='example.test' id='1' \
              xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams'>";
         socket.write_all(header.as_bytes()).expect("a gateway");
-        read_until(&mut socket, b"</handshake>", b"</handshake>");
+        read_tag(&mut socket, "</handshake");
         socket.write_all(b"<handshake/>").expect("a gateway");
         let arrived = Arc::new(AtomicUsize::new(0));
         let (reader, count) = (socket.try_clone().expect("a socket"), Arc::clone(&arrived));
@@ -227,10 +227,11 @@ impl Site {
     }
 }
 
-fn read_until(socket: &mut TcpStream, end: &[u8], or: &[u8]) {
+/// Reads to the end of the tag that begins with `start`.
+fn read_tag(socket: &mut TcpStream, start: &str) {
     let mut seen = Vec::new();
     let mut byte = [0];
-    while !seen.ends_with(end) && !seen.ends_with(or) {
+    while byte != *b">" || memmem::find(&seen, start.as_bytes()).is_none() {
         socket
             .read_exact(&mut byte)
             .expect("a gateway that attaches");
