@@ -1,10 +1,10 @@
 //! Advice for an operator while the stream is not up.
 
-use super::failure::Failure;
+use super::failure::StreamFailure;
 use super::{Role, Settings};
 use crate::servers::{self, ServerProblem};
 
-impl Failure {
+impl StreamFailure {
     /// The configuration to change, and where.
     pub fn advice(&self, settings: &Settings) -> String {
         let (server, role) = (&settings.config.server, settings.role);
@@ -102,7 +102,7 @@ mod tests {
     use crate::host::Host;
 
     /// Advice about the stream of `domain` to port 5347, for `role`.
-    fn advice(failure: &Failure, domain: &str, role: Role) -> String {
+    fn advice(failure: &StreamFailure, domain: &str, role: Role) -> String {
         let settings = settings("127.0.0.1", 5347);
         failure.advice(&Settings {
             role,
@@ -115,7 +115,7 @@ mod tests {
     fn advice_names_the_setting_of_each_server() {
         for (failure, expected) in [
             (
-                Failure::ConnectionRefused,
+                StreamFailure::ConnectionRefused,
                 ["component_ports = { 5347 }", "ejabberd_service"],
             ),
             (
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn advice_about_the_control_component_names_its_own_options() {
         for (failure, part) in [
-            (Failure::ConnectionRefused, "`control.server`"),
+            (StreamFailure::ConnectionRefused, "`control.server`"),
             (
                 classify("not-authorized", Phase::Attaching),
                 "`control.secret`",

@@ -15,7 +15,7 @@ use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts, XmlStream, initia
 use xmpp_parsers::component::Handshake;
 use xmpp_parsers::ns;
 
-use super::failure::{Failure, Phase};
+use super::failure::{Phase, StreamFailure};
 use crate::config::{self, Endpoint};
 use crate::host::Host;
 
@@ -40,42 +40,42 @@ pub(super) struct Attached {
 pub(super) async fn attach(
     config: &config::ComponentConfig,
     domain: &Host,
-) -> Result<Attached, Failure> {
+) -> Result<Attached, StreamFailure> {
     let socket = connect(&config.server).await?;
     let handshake = authenticate(socket, domain, &config.secret);
     match timeout(STEP, handshake).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Failure::TimedOut {
+        Err(_) => Err(StreamFailure::TimedOut {
             step: "the handshake",
             limit: STEP,
         }),
     }
 }
 
-async fn connect(server: &Endpoint) -> Result<TcpStream, Failure> {
+async fn connect(server: &Endpoint) -> Result<TcpStream, StreamFailure> {
     let lookup = lookup_host((server.host.as_str(), server.port));
     let addresses: Vec<SocketAddr> = match timeout(STEP, lookup).await {
         Ok(Ok(addresses)) => addresses.collect(),
-        Ok(Err(error)) => return Err(Failure::Unresolvable(error)),
+        Ok(Err(error)) => return Err(StreamFailure::Unresolvable(error)),
         Err(_) => {
-            return Err(Failure::TimedOut {
+            return Err(StreamFailure::TimedOut {
                 step: "resolving the server's name",
                 limit: STEP,
             });
         }
     };
-    let mut failure = Failure::Unresolvable(io::Error::other("it has no address"));
+    let mut failure = StreamFailure::Unresolvable(io::Error::other("it has no address"));
     // An address that swallows packets must not use up the others' time.
     let share = STEP / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
     for address in addresses {
         match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => {
-                socket.set_nodelay(true).map_err(Failure::from_io)?;
+                socket.set_nodelay(true).map_err(StreamFailure::from_io)?;
                 return Ok(socket);
             }
-            Ok(Err(error)) => failure = Failure::from_connect(error),
+            Ok(Err(error)) => failure = StreamFailure::from_connect(error),
             Err(_) => {
-                failure = Failure::TimedOut {
+                failure = StreamFailure::TimedOut {
                     step: "connecting",
                     limit: share,
                 }
@@ -89,7 +89,7 @@ async fn authenticate(
     socket: TcpStream,
     domain: &Host,
     secret: &config::Secret,
-) -> Result<Attached, Failure> {
+) -> Result<Attached, StreamFailure> {
     let header = StreamHeader {
         from: None,
         to: Some(domain.as_str().into()),
@@ -113,7 +113,7 @@ async fn authenticate(
         // the reason.
         if let Err(error) = stream.send(&handshake).await {
             accepted(&mut stream).await?;
-            return Err(Failure::from_io(error));
+            return Err(StreamFailure::from_io(error));
         }
     }
     accepted(&mut stream).await?;
@@ -124,25 +124,29 @@ async fn authenticate(
     Ok(Attached { read, early, write })
 }
 
-async fn accepted(stream: &mut XmlStream<BufReader<TcpStream>, Element>) -> Result<(), Failure> {
+async fn accepted(
+    stream: &mut XmlStream<BufReader<TcpStream>, Element>,
+) -> Result<(), StreamFailure> {
     loop {
         match stream.next().await {
             Some(Ok(element)) if element.is("handshake", ns::COMPONENT) => return Ok(()),
             Some(Ok(element)) => {
                 let name = element.name().to_owned();
                 return Err(
-                    Failure::from_element(element, Phase::Attaching).unwrap_or_else(|| {
-                        Failure::WrongPort(format!("it answered the handshake with <{name}/>"))
+                    StreamFailure::from_element(element, Phase::Attaching).unwrap_or_else(|| {
+                        StreamFailure::WrongPort(format!(
+                            "it answered the handshake with <{name}/>"
+                        ))
                     }),
                 );
             }
             Some(Err(ReadError::SoftTimeout)) => {}
             Some(Err(ReadError::HardError(error))) => return Err(unopened(error)),
             Some(Err(ReadError::ParseError(error))) => {
-                return Err(Failure::WrongPort(error.to_string()));
+                return Err(StreamFailure::WrongPort(error.to_string()));
             }
             Some(Err(ReadError::StreamFooterReceived)) | None => {
-                return Err(Failure::Closed(
+                return Err(StreamFailure::Closed(
                     "before it answered the handshake".to_owned(),
                 ));
             }
@@ -152,16 +156,16 @@ async fn accepted(stream: &mut XmlStream<BufReader<TcpStream>, Element>) -> Resu
 
 /// Classifies an I/O error while the stream is being opened: the parser reports
 /// bad XML as an I/O error, too.
-fn unopened(error: io::Error) -> Failure {
+fn unopened(error: io::Error) -> StreamFailure {
     match error.kind() {
         // The parser reports the end of the connection with this kind, too; only
         // the text differs.
         io::ErrorKind::InvalidData if error.to_string().to_lowercase().contains("eof") => {
-            Failure::Closed("before it answered the handshake".to_owned())
+            StreamFailure::Closed("before it answered the handshake".to_owned())
         }
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => {
-            Failure::WrongPort(error.to_string())
+            StreamFailure::WrongPort(error.to_string())
         }
-        _ => Failure::from_io(error),
+        _ => StreamFailure::from_io(error),
     }
 }

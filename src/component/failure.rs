@@ -12,7 +12,7 @@ use crate::stanza::ScanError;
 
 /// An attempt to attach failed, or a stream ended.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum StreamFailure {
     /// The server's name has no address.
     #[error("the server's name could not be resolved: {0}")]
     Unresolvable(io::Error),
@@ -115,7 +115,7 @@ pub(super) enum Phase {
     Attached,
 }
 
-impl Failure {
+impl StreamFailure {
     /// Classifies an error of reading or writing.
     pub fn from_io(error: io::Error) -> Self {
         match error.kind() {
@@ -258,12 +258,12 @@ pub(super) mod tests {
             .unwrap()
     }
 
-    pub(in super::super) fn classify(condition: &str, phase: Phase) -> Failure {
+    pub(in super::super) fn classify(condition: &str, phase: Phase) -> StreamFailure {
         let inner = format!(
             "<{condition} xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>\
              <text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>As I said</text>"
         );
-        Failure::from_element(stream_error(&inner), phase).unwrap()
+        StreamFailure::from_element(stream_error(&inner), phase).unwrap()
     }
 
     #[test]
@@ -301,13 +301,14 @@ pub(super) mod tests {
 
     #[test]
     fn an_unknown_stream_error_is_still_one() {
-        let failure = Failure::from_element(stream_error("<new xmlns='urn:x'/>"), Phase::Attached);
+        let failure =
+            StreamFailure::from_element(stream_error("<new xmlns='urn:x'/>"), Phase::Attached);
         assert_eq!(failure.unwrap().reason(), "stream_error");
     }
 
     #[test]
     fn other_elements_are_no_stream_errors() {
         let element: Element = "<error xmlns='jabber:component:accept'/>".parse().unwrap();
-        assert!(Failure::from_element(element, Phase::Attached).is_none());
+        assert!(StreamFailure::from_element(element, Phase::Attached).is_none());
     }
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use super::barrier::SILENCE;
-use super::failure::{Failure, Phase, shown};
+use super::failure::{Phase, StreamFailure, shown};
 use super::outbox::Outbox;
 use crate::envelope::{Arrival, Envelope, Intake};
 use crate::metrics::Metrics;
@@ -40,7 +40,7 @@ impl Reader<'_> {
         mut read: OwnedReadHalf,
         early: Bytes,
         stop: &CancellationToken,
-    ) -> Option<Failure> {
+    ) -> Option<StreamFailure> {
         let mut scanner = Scanner::new(Limits {
             bytes: self.settings.config.stanza_size_limit,
             ..Limits::default()
@@ -63,13 +63,13 @@ impl Reader<'_> {
     }
 
     /// Handles every complete element in `scanner`.
-    async fn empty(&self, scanner: &mut Scanner) -> Result<(), Failure> {
+    async fn empty(&self, scanner: &mut Scanner) -> Result<(), StreamFailure> {
         while let Some(cut) = scanner.next()? {
             match cut {
                 Cut::Stanza(stanza) => self.hand_over(stanza).await,
                 Cut::Refused { head, fault } => self.refuse(head.as_ref(), &fault),
                 Cut::Other(bytes) => self.other(&bytes)?,
-                Cut::End => return Err(Failure::Closed("end of the stream".to_owned())),
+                Cut::End => return Err(StreamFailure::Closed("end of the stream".to_owned())),
             }
         }
         Ok(())
@@ -110,24 +110,28 @@ impl Reader<'_> {
 
     /// # Errors
     /// The element is a stream error, which ends the stream.
-    fn other(&self, bytes: &[u8]) -> Result<(), Failure> {
+    fn other(&self, bytes: &[u8]) -> Result<(), StreamFailure> {
         let element = element(bytes);
         tracing::debug!(
             name = element.as_ref().map_or("?", Element::name),
             "an element that is no stanza came from the server"
         );
         element
-            .and_then(|element| Failure::from_element(element, Phase::Attached))
+            .and_then(|element| StreamFailure::from_element(element, Phase::Attached))
             .map_or(Ok(()), Err)
     }
 
-    async fn fill(&self, read: &mut OwnedReadHalf, buffer: &mut BytesMut) -> Result<(), Failure> {
+    async fn fill(
+        &self,
+        read: &mut OwnedReadHalf,
+        buffer: &mut BytesMut,
+    ) -> Result<(), StreamFailure> {
         buffer.reserve(CHUNK);
         match read.try_read_buf(buffer) {
             Ok(0) => return Err(closed()),
             Ok(_) => return Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(Failure::from_io(error)),
+            Err(error) => return Err(StreamFailure::from_io(error)),
         }
         // All received bytes are processed: only now does a missing answer count.
         let waiting = Instant::now();
@@ -136,7 +140,7 @@ impl Reader<'_> {
             .owed_since()
             .is_some_and(|asked| waiting.duration_since(asked) >= UNANSWERED)
         {
-            return Err(Failure::Unanswered(UNANSWERED));
+            return Err(StreamFailure::Unanswered(UNANSWERED));
         }
         loop {
             let asked = self.outbox.owed_since();
@@ -144,8 +148,8 @@ impl Reader<'_> {
             match timeout_at(deadline, read.read_buf(buffer)).await {
                 Ok(Ok(0)) => return Err(closed()),
                 Ok(Ok(_)) => return Ok(()),
-                Ok(Err(error)) => return Err(Failure::from_io(error)),
-                Err(_) if asked.is_some() => return Err(Failure::Silent(SILENCE)),
+                Ok(Err(error)) => return Err(StreamFailure::from_io(error)),
+                Err(_) if asked.is_some() => return Err(StreamFailure::Silent(SILENCE)),
                 // A stanza's barrier may have asked meanwhile; if not, ping now.
                 // Then wait for that answer.
                 Err(_) => self.outbox.want_ping(Instant::now()),
@@ -154,8 +158,8 @@ impl Reader<'_> {
     }
 }
 
-fn closed() -> Failure {
-    Failure::Vanished("end of the connection".to_owned())
+fn closed() -> StreamFailure {
+    StreamFailure::Vanished("end of the connection".to_owned())
 }
 
 fn element(bytes: &[u8]) -> Option<Element> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-use super::failure::{Failure, Patience};
+use super::failure::{Patience, StreamFailure};
 
 /// With the jitter, which doubles a delay at most, the next attempt starts within 2 s.
 const SHORT: ExponentialBuilder = ExponentialBuilder::new()
@@ -73,7 +73,7 @@ impl Outage {
         }
     }
 
-    pub fn delay(&mut self, failure: &Failure) -> Duration {
+    pub fn delay(&mut self, failure: &StreamFailure) -> Duration {
         let backoff = match failure.patience() {
             Patience::Short => &mut self.short,
             Patience::Standby => &mut self.standby,
@@ -85,7 +85,7 @@ impl Outage {
 
     /// The log has the full advice for each reason once, then a reminder in
     /// growing intervals.
-    pub fn tell(&mut self, failure: &Failure, now: Instant) -> LogDetail {
+    pub fn tell(&mut self, failure: &StreamFailure, now: Instant) -> LogDetail {
         if self.told.insert(failure.reason()) {
             self.spoke_at = Some(now);
             return LogDetail::Everything;
@@ -111,7 +111,7 @@ mod tests {
     fn a_returning_server_is_found_within_two_seconds() {
         let mut outage = Outage::new();
         for _ in 0..100 {
-            let delay = outage.delay(&Failure::ConnectionRefused);
+            let delay = outage.delay(&StreamFailure::ConnectionRefused);
             assert!(delay <= Duration::from_secs(2), "{delay:?}");
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     fn a_standby_tries_for_ever_every_two_seconds() {
         let mut outage = Outage::new();
         for _ in 0..1000 {
-            let delay = outage.delay(&Failure::Conflict(Said::default()));
+            let delay = outage.delay(&StreamFailure::Conflict(Said::default()));
             let (least, most) = (Duration::from_secs(1), Duration::from_secs(2));
             assert!((least..=most).contains(&delay), "{delay:?}");
         }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn a_configuration_error_is_not_hammered() {
         let mut outage = Outage::new();
-        let failure = Failure::WrongPort("smtp".to_owned());
+        let failure = StreamFailure::WrongPort("smtp".to_owned());
         let last = (0..100).map(|_| outage.delay(&failure)).last().unwrap();
         let (least, most) = (Duration::from_secs(15), Duration::from_secs(30));
         assert!((least..=most).contains(&last), "{last:?}");
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn a_stream_that_dies_at_once_does_not_start_the_wait_anew() {
         let mut outage = Outage::new();
-        let failure = Failure::WrongPort("smtp".to_owned());
+        let failure = StreamFailure::WrongPort("smtp".to_owned());
         for _ in 0..10 {
             outage.delay(&failure);
             outage.interrupted(Duration::from_millis(5));
@@ -156,7 +156,10 @@ mod tests {
             .map(|s| {
                 (
                     s,
-                    outage.tell(&Failure::ConnectionRefused, start + Duration::from_secs(s)),
+                    outage.tell(
+                        &StreamFailure::ConnectionRefused,
+                        start + Duration::from_secs(s),
+                    ),
                 )
             })
             .filter(|(_, tell)| *tell != LogDetail::Nothing)
@@ -165,7 +168,7 @@ mod tests {
         assert_eq!(told[1], (10, LogDetail::Briefly));
         assert_eq!(told[2], (30, LogDetail::Briefly));
         assert!(told.len() < 10, "{told:?}");
-        let other = Failure::Closed("end".to_owned());
+        let other = StreamFailure::Closed("end".to_owned());
         assert_eq!(outage.tell(&other, start), LogDetail::Everything);
     }
 }

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::attach::Attached;
-use super::failure::Failure;
+use super::failure::StreamFailure;
 use super::reader::Reader;
 use super::writer::{Farewell, write};
 
@@ -20,7 +20,7 @@ pub(super) async fn live(
     reader: Reader<'_>,
     attached: Attached,
     shutdown: &CancellationToken,
-) -> Option<Failure> {
+) -> Option<StreamFailure> {
     let (hang_up, hung_up) = oneshot::channel();
     let stop = CancellationToken::new();
     let reading = reader.run(attached.read, attached.early, &stop);
@@ -53,11 +53,11 @@ pub(super) async fn live(
 }
 
 /// The farewell after the stream has failed this way.
-fn farewell(failure: &Failure) -> Option<Farewell> {
+fn farewell(failure: &StreamFailure) -> Option<Farewell> {
     match failure {
-        Failure::Unreadable(_) => Some(Farewell::NotWellFormed),
+        StreamFailure::Unreadable(_) => Some(Farewell::NotWellFormed),
         // No server is left to receive a farewell.
-        Failure::Silent(_) | Failure::Broken(_) => None,
+        StreamFailure::Silent(_) | StreamFailure::Broken(_) => None,
         _ => Some(Farewell::Close),
     }
 }

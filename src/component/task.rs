@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::attach::{Attached, attach};
-use super::failure::{Failure, shown};
+use super::failure::{StreamFailure, shown};
 use super::outbox::Outbox;
 use super::queue::{Ending, Rejected};
 use super::reader::Reader;
@@ -124,7 +124,7 @@ impl ComponentTask {
         attached: Attached,
         intake: &dyn Intake,
         shutdown: &CancellationToken,
-    ) -> Option<Failure> {
+    ) -> Option<StreamFailure> {
         self.attached_times += 1;
         let domain = self.settings.domain.as_str();
         self.metrics
@@ -149,7 +149,9 @@ impl ComponentTask {
         };
         let failure = live(reader, attached, shutdown).await;
         self.attached.set(0);
-        let ending = failure.as_ref().map_or(Ending::Orderly, Failure::ending);
+        let ending = failure
+            .as_ref()
+            .map_or(Ending::Orderly, StreamFailure::ending);
         self.count_replayed(self.outbox.detached(ending));
         match &failure {
             Some(failure) => {
@@ -174,7 +176,7 @@ impl ComponentTask {
         }
     }
 
-    fn tell(&self, failure: &Failure, outage: &mut Outage) {
+    fn tell(&self, failure: &StreamFailure, outage: &mut Outage) {
         let Settings { domain, config, .. } = &self.settings;
         let advice = failure.advice(&self.settings);
         let (server, reason) = (&config.server, failure.reason());

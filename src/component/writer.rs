@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::failure::Failure;
+use super::failure::StreamFailure;
 use super::outbox::Outbox;
 
 /// The longest wait for the server's last confirmations when the gateway stops.
@@ -49,13 +49,16 @@ pub(super) async fn write(
     mut stream: OwnedWriteHalf,
     mut hang_up: oneshot::Receiver<Farewell>,
     shutdown: &CancellationToken,
-) -> Result<OwnedWriteHalf, Failure> {
+) -> Result<OwnedWriteHalf, StreamFailure> {
     let mut buffer = BytesMut::new();
     let mut drained_by = None;
     let farewell = loop {
         outbox.write_to(&mut buffer, Instant::now());
         if !buffer.is_empty() {
-            stream.write_all(&buffer).await.map_err(Failure::from_io)?;
+            stream
+                .write_all(&buffer)
+                .await
+                .map_err(StreamFailure::from_io)?;
             buffer.clear();
             if buffer.capacity() > KEEP {
                 buffer = BytesMut::new();
@@ -82,6 +85,6 @@ pub(super) async fn write(
     stream
         .write_all(farewell.text().as_bytes())
         .await
-        .map_err(Failure::from_io)?;
+        .map_err(StreamFailure::from_io)?;
     Ok(stream)
 }

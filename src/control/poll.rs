@@ -6,7 +6,7 @@ use jid::BareJid;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::status::{self, AccountsStatus, ControlStatus, Offer};
+use super::status::{self, AccountsStatus, AvailableSources, ControlStatus};
 use super::{Channels, ControlSettings, Names};
 use crate::component::Attachment;
 use crate::config::Sources;
@@ -202,7 +202,7 @@ impl ListPoller {
     /// Publishes the sources in use, and logs changes.
     fn publish(&mut self) {
         let granted = self.privilege.as_ref();
-        let offer = Offer {
+        let offer = AvailableSources {
             lists: self.lists.map(|it| it.list_source()),
             privilege: granted.is_some_and(|granted| *granted.borrow()),
             silent_ends: self.settings.server.borrow().quirks.hides_lost_connections,

@@ -42,7 +42,7 @@ pub enum AccountsStatus {
 
 /// The server's features beside the stanzas that it sends.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Offer {
+pub(super) struct AvailableSources {
     /// The source of the working list.
     pub(super) lists: Option<Source>,
     /// The server sends all presence (XEP-0356).
@@ -51,7 +51,7 @@ pub(super) struct Offer {
     pub(super) silent_ends: bool,
 }
 
-pub(super) fn used(sources: &Sources, offer: Offer) -> Vec<SourceInUse> {
+pub(super) fn used(sources: &Sources, offer: AvailableSources) -> Vec<SourceInUse> {
     let is_used = |source: &Source| match source {
         Source::Traffic | Source::Probe | Source::Presence => sources.allow(*source),
         Source::Privilege => offer.privilege,
@@ -77,7 +77,7 @@ fn tells(source: Source) -> &'static str {
 }
 
 /// Sessions and events that the sources in use can't see.
-pub(super) fn unseen(used: &[SourceInUse], offer: Offer) -> Vec<&'static str> {
+pub(super) fn unseen(used: &[SourceInUse], offer: AvailableSources) -> Vec<&'static str> {
     let used: BTreeSet<Source> = used.iter().map(|used| used.source).collect();
     let has = |source| used.contains(&source);
     if offer.lists.is_some() {
@@ -106,7 +106,7 @@ pub(super) fn unseen(used: &[SourceInUse], offer: Offer) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn seen_with(offer: Offer) -> (Vec<&'static str>, String) {
+    fn seen_with(offer: AvailableSources) -> (Vec<&'static str>, String) {
         let used = used(&Sources::Auto, offer);
         let words = used.iter().map(|used| used.source.word()).collect();
         (words, unseen(&used, offer).join("; "))
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn lists_leave_nothing_unseen() {
-        let offer = Offer {
+        let offer = AvailableSources {
             lists: Some(Source::Admin),
             privilege: true,
             silent_ends: false,
@@ -129,17 +129,17 @@ mod tests {
 
     #[test]
     fn without_lists_it_is_said_what_cannot_be_seen() {
-        let (_, nothing) = seen_with(Offer::default());
+        let (_, nothing) = seen_with(AvailableSources::default());
         assert!(nothing.contains("without a contact"), "{nothing}");
         assert!(nothing.contains("gateway starts"), "{nothing}");
-        let privilege = Offer {
+        let privilege = AvailableSources {
             privilege: true,
-            ..Offer::default()
+            ..AvailableSources::default()
         };
         let (_, prosody) = seen_with(privilege);
         assert!(!prosody.contains("without a contact"), "{prosody}");
         assert!(!prosody.contains("gateway starts"), "{prosody}");
-        let (_, ejabberd) = seen_with(Offer {
+        let (_, ejabberd) = seen_with(AvailableSources {
             silent_ends: true,
             ..privilege
         });
@@ -149,10 +149,10 @@ mod tests {
     #[test]
     fn only_what_is_allowed_is_used() {
         let only = Sources::Only([Source::Presence].into());
-        let used = used(&only, Offer::default());
+        let used = used(&only, AvailableSources::default());
         assert_eq!(used.len(), 1);
         assert!(
-            unseen(&used, Offer::default())
+            unseen(&used, AvailableSources::default())
                 .join(";")
                 .contains("comes back")
         );

@@ -14,7 +14,7 @@ use super::frame::Frame;
 use super::peer::{ConnectionSignals, Peer};
 use super::pool::SlotId;
 use super::reader::FrameReader;
-use super::wire::WireError;
+use super::wire::{WireError, write};
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
 use crate::config::Endpoint;
 use crate::metrics::Metrics;
@@ -173,15 +173,6 @@ impl OutgoingConnection {
             tracing::debug!(%peer, %endpoint, slot, "{text}; trying again");
         }
     }
-}
-
-pub(super) async fn write(
-    writer: &mut (impl AsyncWrite + Unpin),
-    out: &mut BytesMut,
-) -> std::io::Result<()> {
-    writer.write_all(out).await?;
-    out.clear();
-    writer.flush().await
 }
 
 /// Pauses between two dials: 0.1 to 1 s, each up to doubled by jitter. A peer that

@@ -9,9 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect_error::LinkEnd;
 use super::frame::Frame;
-use super::outgoing::write;
 use super::reader::FrameReader;
-use super::wire::{self, RawFrame};
+use super::wire::{self, RawFrame, write};
 use super::{LINGER, PING_AFTER, SILENCE_LIMIT};
 use crate::replication::{MESSAGE_LIMIT, ReplicationSession};
 

@@ -2,6 +2,7 @@
 //! waited for before its announced length is within the limit.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::delivery::BeyondWritten;
 
@@ -11,6 +12,16 @@ pub(super) const LENGTH_FIELD: usize = 4;
 /// The longest name or sentence in a frame, in bytes. A JID's domainpart has
 /// at most 1023 (RFC 7622 §3.2).
 pub(super) const TEXT_LIMIT: usize = 1023;
+
+/// Writes and flushes the frames in `out`, and empties it.
+pub(super) async fn write(
+    writer: &mut (impl AsyncWrite + Unpin),
+    out: &mut BytesMut,
+) -> std::io::Result<()> {
+    writer.write_all(out).await?;
+    out.clear();
+    writer.flush().await
+}
 
 /// A frame whose body is not read yet.
 #[derive(Debug, PartialEq, Eq)]

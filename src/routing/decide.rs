@@ -43,7 +43,7 @@ pub(crate) enum ServiceHost {
 #[derive(Debug, Default)]
 pub(crate) struct RoutingFacts {
     /// The outcome of the intake; the default unless the stanza has just arrived.
-    pub intake: Intake,
+    pub intake: IntakeOutcome,
     /// The session table's entry; empty unless the recipient is a user of the
     /// shared domain.
     pub locations: Locations,
@@ -73,7 +73,7 @@ pub(crate) struct RoutingFacts {
 
 /// The outcome of the intake, where a stanza is translated and its presence noted.
 #[derive(Debug, Default)]
-pub(crate) enum Intake {
+pub(crate) enum IntakeOutcome {
     /// The stanza goes on.
     #[default]
     Accepted,
@@ -156,9 +156,9 @@ pub(crate) enum ReinjectReason {
 #[must_use]
 pub(crate) fn decide(envelope: &Envelope, facts: &RoutingFacts, rules: &RoutingRules) -> Decision {
     match &facts.intake {
-        Intake::Accepted => {}
-        Intake::Refused(refusal) => return Decision::Refuse(refusal.clone()),
-        Intake::Absorbed(what) => return Decision::Absorb(*what),
+        IntakeOutcome::Accepted => {}
+        IntakeOutcome::Refused(refusal) => return Decision::Refuse(refusal.clone()),
+        IntakeOutcome::Absorbed(what) => return Decision::Absorb(*what),
     }
     let Some(recipient) = envelope.stanza.to() else {
         let text = "The stanza has no recipient.";

@@ -22,7 +22,7 @@ use crate::link::Links;
 use crate::metrics::{Metrics, RoutingCounters};
 use crate::presence_sync::{PresenceSnapshot, PresenceSync, is_own_probe};
 use crate::routing::decide::{
-    self, Absorbed, Decision, Intake, ReinjectReason, RoutingFacts, RoutingRules,
+    self, Absorbed, Decision, IntakeOutcome, ReinjectReason, RoutingFacts, RoutingRules,
 };
 use crate::routing::fan_out::FanOut;
 use crate::routing::hold::{self, HoldQueue, HoldReason, HoldRefused};
@@ -66,7 +66,7 @@ impl Relay {
     pub(crate) async fn carry(&self, mut envelope: Envelope) {
         let mut backlog = Backlog::new();
         match self.take_in(&mut envelope, &mut backlog) {
-            Intake::Accepted => self.route_behind_held(envelope, &mut backlog).await,
+            IntakeOutcome::Accepted => self.route_behind_held(envelope, &mut backlog).await,
             intake => {
                 let facts = RoutingFacts {
                     intake,
@@ -109,12 +109,12 @@ impl Relay {
     }
 
     /// Counts, translates and learns, once per envelope.
-    fn take_in(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> Intake {
+    fn take_in(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> IntakeOutcome {
         match &envelope.arrival {
             Arrival::Component => {
                 self.counters.taken_component.inc();
                 if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
-                    return Intake::Refused(refusal);
+                    return IntakeOutcome::Refused(refusal);
                 }
                 if self.is_from_user(&envelope.stanza)
                     && let Some(probe) = self.sessions.observe(&envelope.stanza)
@@ -125,17 +125,17 @@ impl Relay {
             Arrival::Link(_) => {
                 self.counters.taken_link.inc();
                 if let Err(refusal) = self.translator.check_link_sender(&envelope.stanza) {
-                    return Intake::Refused(refusal);
+                    return IntakeOutcome::Refused(refusal);
                 }
                 self.learn(envelope);
             }
             Arrival::Own => self.counters.taken_own.inc(),
         }
         if self.absorbs_presence(envelope, backlog) {
-            return Intake::Absorbed(Absorbed::Presence);
+            return IntakeOutcome::Absorbed(Absorbed::Presence);
         }
         if self.fan_out.absorb(&envelope.stanza) {
-            return Intake::Absorbed(Absorbed::Error);
+            return IntakeOutcome::Absorbed(Absorbed::Error);
         }
         if !self.hold.is_empty()
             && shows_presence(&envelope.stanza)
@@ -146,7 +146,7 @@ impl Relay {
             // The sender is online: stanzas held for it need not wait longer.
             self.hold.wake(sender);
         }
-        Intake::Accepted
+        IntakeOutcome::Accepted
     }
 
     /// Decides, unless the stanza has to wait behind others of its pair.

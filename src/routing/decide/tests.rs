@@ -28,7 +28,7 @@ struct Row {
     here: bool,
     service: ServiceHost,
     bounce_enabled: bool,
-    intake: fn() -> Intake,
+    intake: fn() -> IntakeOutcome,
     change: fn(&mut RoutingFacts),
     want: Want,
 }
@@ -68,7 +68,7 @@ fn row(name: &'static str, recipient: &'static str, want: Want) -> Row {
         here: false,
         service: ServiceHost::NotAService,
         bounce_enabled: true,
-        intake: Intake::default,
+        intake: IntakeOutcome::default,
         change: |_| {},
         want,
     }
@@ -130,7 +130,7 @@ impl Row {
         self
     }
 
-    fn intake(mut self, intake: fn() -> Intake) -> Self {
+    fn intake(mut self, intake: fn() -> IntakeOutcome) -> Self {
         self.intake = intake;
         self
     }
@@ -556,11 +556,11 @@ fn the_intake_can_end_a_stanza() {
     check(vec![
         row("a forged sender", ALICE, Refuse(Reason::ForeignSender))
             .bare(&["dc2.test"])
-            .intake(|| Intake::Refused(Refusal::new(Reason::ForeignSender, "no"))),
+            .intake(|| IntakeOutcome::Refused(Refusal::new(Reason::ForeignSender, "no"))),
         absorbed("an error about a copy", Absorbed::Error)
-            .intake(|| Intake::Absorbed(Absorbed::Error)),
+            .intake(|| IntakeOutcome::Absorbed(Absorbed::Error)),
         absorbed("an answer to our probe", Absorbed::Presence)
-            .intake(|| Intake::Absorbed(Absorbed::Presence)),
+            .intake(|| IntakeOutcome::Absorbed(Absorbed::Presence)),
         row("no recipient", "@", Refuse(Reason::BadAddress)),
         row(
             "an address of the server",

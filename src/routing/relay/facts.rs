@@ -7,7 +7,7 @@ use jid::Jid;
 use super::{Relay, shows_presence};
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Locations;
-use crate::routing::decide::{Decision, Intake, RoutingFacts, ServiceHost};
+use crate::routing::decide::{Decision, IntakeOutcome, RoutingFacts, ServiceHost};
 use crate::services;
 use crate::sessions::Owner;
 use crate::stanza::{Kind, Stanza};
@@ -24,7 +24,7 @@ impl Relay {
         let server = self.components.server().borrow();
         let features = server.quirks.account_features.as_deref();
         RoutingFacts {
-            intake: Intake::Accepted,
+            intake: IntakeOutcome::Accepted,
             locations,
             here: user.is_some_and(|user| self.sessions.is_here(user)),
             service: match (user, stanza.to()) {
