@@ -1,5 +1,7 @@
 //! Reasons for which a connection fails, in words and for the counters.
 
+use std::time::Duration;
+
 use super::HANDSHAKE_LIMIT;
 
 /// A reason for which a connection carries no stanza; the counters' label.
@@ -100,6 +102,16 @@ impl ConnectError {
             RefusalKind::Timeout,
             format!("it did not finish the handshake within {HANDSHAKE_LIMIT:?}"),
         )
+    }
+
+    pub(super) fn silent(limit: Duration) -> Self {
+        let text = format!("it sent nothing within {limit:?}");
+        Self::refused(RefusalKind::Timeout, text)
+    }
+
+    pub(super) fn evicted() -> Self {
+        let text = "it made room for newer connections: too many have not shown a certificate";
+        Self::refused(RefusalKind::Timeout, text)
     }
 
     /// Returns the counter's label, if the error counts as refused.

@@ -8,7 +8,6 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +18,8 @@ use super::handshake::{AcceptedLink, Handshake, LinkRole};
 use super::incoming_slots::{ConnectionLease, IncomingSlots};
 use super::log_limiter::LogLimiter;
 use super::reader::FrameReader;
-use super::tls::Security;
+use super::tls::{SecuredConnection, Security};
+use super::unauthenticated::UnauthenticatedGuard;
 use super::wire::{WireError, write};
 use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
@@ -29,8 +29,8 @@ use crate::metrics::Metrics;
 use crate::replication::Replication;
 use crate::stanza::{Limits, Reason, Stanza};
 
-/// Connections whose hello is not read yet; more wait in the kernel's backlog.
-const HANDSHAKES: usize = 256;
+/// Time from accept to the peer's first byte.
+const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Acks are cumulative: waiting this long between two saves many.
 const ACK_SPACING: Duration = Duration::from_millis(1);
@@ -109,22 +109,19 @@ impl Listener {
     /// time. Dropping the future cuts all links.
     pub async fn run(self, intake: Arc<dyn Intake>, shutdown: CancellationToken) {
         let Self { tcp, reception, .. } = self;
-        let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
         let mut links = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(_) = links.join_next() => continue,
-                accepted = accept(&tcp, &handshakes) => accepted,
+                accepted = tcp.accept() => accepted,
             };
             match accepted {
-                Ok((permit, stream, address)) => {
+                Ok((stream, address)) => {
                     let (reception, intake) = (Arc::clone(&reception), Arc::clone(&intake));
                     let shutdown = shutdown.clone();
                     links.spawn(async move {
-                        reception
-                            .serve(stream, address, permit, &*intake, &shutdown)
-                            .await;
+                        reception.serve(stream, address, &*intake, &shutdown).await;
                     });
                 }
                 Err(error) => {
@@ -138,36 +135,31 @@ impl Listener {
     }
 }
 
-async fn accept(
-    tcp: &TcpListener,
-    handshakes: &Arc<Semaphore>,
-) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let permit = Arc::clone(handshakes).acquire_owned().await;
-    let permit = permit.map_err(std::io::Error::other)?;
-    let (stream, address) = tcp.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((permit, stream, address))
-}
-
 impl Reception {
     /// Serves one connection, from accept to close.
     async fn serve(
         &self,
         tcp: TcpStream,
         address: SocketAddr,
-        handshake: OwnedSemaphorePermit,
         intake: &dyn Intake,
         shutdown: &CancellationToken,
     ) {
         let deadline = tokio::time::Instant::now() + HANDSHAKE_LIMIT;
-        let secured = timeout_at(deadline, self.handshake.secure(tcp)).await;
-        let accepted = match secured.unwrap_or_else(|_| Err(ConnectError::late())) {
+        let guard = self.handshake.slots.unauthenticated().enter(address.ip());
+        let secured = timeout_at(deadline, self.secure(tcp, &guard));
+        let secured = tokio::select! {
+            secured = secured => secured.unwrap_or_else(|_| Err(ConnectError::late())),
+            () = guard.evicted() => Err(ConnectError::evicted()),
+        };
+        let accepted = match secured {
             Ok(accepted) => accepted,
             Err(failure) => return self.turn_away(address, &failure),
         };
+        // Without TLS, the hello is all that tells peers from others.
+        let guard = accepted.certificate.is_none().then_some(guard);
         self.metrics.incoming_established.inc();
         let greeted = timeout_at(deadline, self.handshake.greet(accepted)).await;
-        drop(handshake);
+        drop(guard);
         let closed = &self.metrics.incoming_closed;
         match greeted.unwrap_or_else(|_| Err(ConnectError::late())) {
             Ok(link) => {
@@ -180,6 +172,27 @@ impl Reception {
                 self.turn_away(address, &failure);
             }
         }
+    }
+
+    /// Waits for the first byte, then secures the connection.
+    async fn secure(
+        &self,
+        tcp: TcpStream,
+        guard: &UnauthenticatedGuard,
+    ) -> Result<SecuredConnection, ConnectError> {
+        let broken = |error| ConnectError::Unreachable(format!("the connection broke: {error}"));
+        tcp.set_nodelay(true).map_err(broken)?;
+        let first = timeout(FIRST_BYTE_LIMIT, tcp.peek(&mut [0])).await;
+        match first.map_err(|_| ConnectError::silent(FIRST_BYTE_LIMIT))? {
+            Ok(1..) => guard.has_spoken(),
+            Ok(0) => {
+                return Err(ConnectError::Unreachable(
+                    "it closed without a word".to_owned(),
+                ));
+            }
+            Err(error) => return Err(broken(error)),
+        }
+        self.handshake.secure(tcp).await
     }
 
     /// Logs and counts a connection that carried no stanza.

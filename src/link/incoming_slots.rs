@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame::FormerPlace;
 use super::peer_connections::{ConnectedProcesses, ConnectionGuard, PeerConnections};
+use super::unauthenticated::Unauthenticated;
 use crate::delivery::{FormerFate, ReceiveWindow};
 use crate::envelope::{Receipt, Settle};
 use crate::host::Host;
@@ -33,6 +34,7 @@ const SLOTS_PER_HOST: usize = 16_384;
 pub struct IncomingSlots {
     known: KnownSlots,
     peer_connections: PeerConnections,
+    unauthenticated: Unauthenticated,
 }
 
 type KnownSlots = Arc<Mutex<HashMap<SlotKey, Arc<IncomingSlot>>>>;
@@ -58,6 +60,11 @@ impl IncomingSlots {
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<ConnectedProcesses> {
         self.peer_connections.connected()
+    }
+
+    /// The connections that have not come to a slot yet.
+    pub(super) fn unauthenticated(&self) -> &Unauthenticated {
+        &self.unauthenticated
     }
 
     /// Takes a connection's lease on its slot: the former connection is asked to

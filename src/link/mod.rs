@@ -9,7 +9,8 @@
 //! Sending: `links` (the door) → `peer` (a pool under a lock) → `pool` (which
 //! sender uses which slot; pure) → `delivery::SendWindow`; each slot has a task in
 //! `outgoing`, which uses `dial` and its `resolver`.
-//! Receiving: `incoming` (accept, take, acknowledge) → `handshake` (which
+//! Receiving: `incoming` (accept, take, acknowledge; `unauthenticated` bounds the
+//! connections without a certificate) → `handshake` (which
 //! peers are accepted) → `incoming_slots` (which connection may take from a
 //! slot; `peer_connections` counts them by process) →
 //! `delivery::ReceiveWindow`.
@@ -43,6 +44,7 @@ mod replication_dialer;
 mod replication_link;
 mod resolver;
 mod tls;
+mod unauthenticated;
 mod wire;
 
 #[cfg(test)]
@@ -54,12 +56,11 @@ pub use links::{LinkStatus, Links};
 pub use peer_connections::ConnectedProcesses;
 pub use replication_dialer::ReplicationDialer;
 
-/// Time from TCP to the end of the greeting: a slower peer is dropped, so that
-/// silent connections can't pile up.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// Time from TCP to the end of the greeting: a slower peer is dropped.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Limit of one look-up, and of one TCP connection: less than the handshake's, so
-/// that a dead address does not keep the next one from being tried.
+/// Limit of one look-up, and of one TCP connection: a dead address does not keep the
+/// next one from being tried.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Each side sends at least one frame in this time: three pings may be late before

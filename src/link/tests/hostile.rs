@@ -273,6 +273,22 @@ async fn a_silent_connection_is_dropped() {
     assert_eq!(silent.read(&mut nothing).await.unwrap_or(0), 0);
 }
 
+#[tokio::test]
+async fn silent_connections_do_not_keep_a_peer_from_linking() {
+    let ca = Ca::new();
+    let receiver = Receiver::start(&ca, "dc2.test").await;
+    let mut silent = Vec::new();
+    for _ in 0..700 {
+        silent.push(TcpStream::connect(receiver.address()).await.unwrap());
+    }
+    let sender = Sender::start(&ca, "dc1.test", LONG, 1 << 20);
+    sender.follow("dc2.test", &[receiver.address()]);
+    let linked = tokio::time::timeout(Duration::from_secs(2), sender.until_up("dc2.test"));
+    linked.await.expect("linked while the others are silent");
+    assert!(receiver.refused("timeout") > 600, "they made room");
+    drop(silent);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_listener_that_does_not_answer_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
