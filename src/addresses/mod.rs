@@ -82,12 +82,12 @@ impl Translator {
             .as_ref()
             .is_some_and(|global| self.global != *global.domain().as_str());
         let own = |by: &str| is_service && is_at(by, sender);
-        let names_us = self.renamed.iter().any(|m| m.is_in(stanza.payload()));
-        let tree = names_us.then(|| stanza.to_element()).and_then(|mut tree| {
-            places::rename_below(&mut tree, &self.outward, &own).then_some(tree)
-        });
-        if let Some(tree) = tree {
-            stanza.set_payload_from(&tree);
+        if self.renamed.iter().any(|m| m.is_in(stanza.payload())) {
+            let mut field = None;
+            let edited = stanza.edited_payload(|element| {
+                places::rename(element, &self.outward, own, &mut field);
+            });
+            stanza.set_payload(edited);
         }
         if let Some(global) = global {
             stanza.set_from(global);
@@ -108,12 +108,13 @@ impl Translator {
         self.check_sender(sender)?;
         let is_service = self.global != *sender.domain().as_str();
         let forged = |by: &str| self.is_ours(by) && !(is_service && is_at(by, sender));
-        let tree = self
-            .may_claim_our_archive(stanza.payload())
-            .then(|| stanza.to_element())
-            .and_then(|mut tree| places::remove_archive_ids(&mut tree, forged).then_some(tree));
-        if let Some(tree) = tree {
-            stanza.set_payload_from(&tree);
+        if self.may_claim_our_archive(stanza.payload()) {
+            let edited = stanza.edited_payload(|element| {
+                if element.depth() == 1 && places::is_archive_id(element, forged) {
+                    element.remove();
+                }
+            });
+            stanza.set_payload(edited);
         }
         if let Some(local) = stanza.to().and_then(|to| self.inward.jid(to)) {
             stanza.set_to(local);

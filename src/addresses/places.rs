@@ -1,11 +1,10 @@
 //! The places in payloads that carry addresses of users and services, and their
 //! renaming.
 
-use minidom::rxml::Namespace;
-use minidom::{Element, Node};
 use xmpp_parsers::ns;
 
 use super::rename::Rename;
+use crate::stanza::Elements;
 
 // Namespaces that xmpp_parsers does not name.
 const ADDRESS: &str = "http://jabber.org/protocol/address";
@@ -82,88 +81,53 @@ const ARCHIVE_IDS: [(&str, &str, &str); 2] =
 /// Elements whose text is an address: namespace, element.
 const TEXTS: &[(&str, &str)] = &[(ns::VCARD, "JABBERID"), (VCARD4, "uri")];
 
-/// Renames every address below `element`, and removes the archive ids that would be
-/// renamed too, unless they are by an address that is `kept`: they name an archive
-/// that no user can reach under another address. Returns whether anything has
-/// changed.
-pub(super) fn rename_below(
-    element: &mut Element,
+/// Renames the addresses of the current element, or removes it if it is an archive id that would
+/// be renamed and is not by an address that is `kept`: it names an archive that no user can reach
+/// under another address. `field` is the depth of the form's field around the element, kept from
+/// one element of a payload to the next, if the field's type is for addresses (XEP-0004 §3.3).
+pub(super) fn rename(
+    element: &mut Elements<'_>,
     rename: &Rename,
-    kept: &impl Fn(&str) -> bool,
-) -> bool {
-    let mut changed = remove_archive_ids(element, |by| rename.address(by).is_some() && !kept(by));
-    for child in element.children_mut() {
-        changed |= rename_attributes(child, rename);
-        changed |= rename_texts(child, rename);
-        changed |= rename_below(child, rename, kept);
+    kept: impl Fn(&str) -> bool,
+    field: &mut Option<usize>,
+) {
+    if is_archive_id(element, |by| rename.domain(by).is_some() && !kept(by)) {
+        return element.remove();
     }
-    changed
-}
-
-/// Removes the children of `element` that are archive ids (`<stanza-id by=…/>`) and
-/// for whose `by` `unwanted` is true. Returns whether there were any.
-pub(super) fn remove_archive_ids(element: &mut Element, unwanted: impl Fn(&str) -> bool) -> bool {
-    let is_unwanted = |e: &Element| {
-        let is_id = |(ns, name, by)| e.is(name, ns) && e.attr(by).is_some_and(&unwanted);
-        ARCHIVE_IDS.into_iter().any(is_id)
+    let rows = ATTRIBUTES.iter().chain(&ARCHIVE_IDS);
+    let rows = rows.filter(|(namespace, name, _)| element.is(name, namespace));
+    let attributes: Vec<&str> = rows.map(|(_, _, attribute)| *attribute).collect();
+    if !attributes.is_empty() {
+        element.edit_attributes(|name, value| {
+            let holds_address = attributes.contains(&name);
+            holds_address.then(|| rename.domain(value)).flatten()
+        });
+    }
+    *field = field.filter(|depth| *depth < element.depth());
+    let holds_address = if element.is("value", ns::DATA_FORMS) {
+        field.is_some_and(|depth| depth + 1 == element.depth())
+    } else {
+        TEXTS.iter().any(|(ns, name)| element.is(name, ns))
     };
-    if !element.children().any(is_unwanted) {
-        return false;
+    if holds_address {
+        element.edit_text(|text| rename.domain(text));
     }
-    for node in element.take_nodes() {
-        if !node.as_element().is_some_and(is_unwanted) {
-            element.append_node(node);
-        }
+    if element.is("field", ns::DATA_FORMS)
+        && matches!(
+            element.attribute("type").as_deref(),
+            Some("jid-single" | "jid-multi")
+        )
+    {
+        *field = Some(element.depth());
     }
-    true
 }
 
-fn rename_attributes(element: &mut Element, rename: &Rename) -> bool {
-    let mut changed = false;
-    for (namespace, name, attribute) in ATTRIBUTES.iter().chain(&ARCHIVE_IDS) {
-        if !element.is(name, *namespace) {
-            continue;
-        }
-        let Some(value) = element.attrs_mut().get_mut(&Namespace::NONE, *attribute) else {
-            continue;
-        };
-        if let Some(renamed) = rename.address(value) {
-            *value = renamed;
-            changed = true;
-        }
-    }
-    changed
-}
-
-fn rename_texts(element: &mut Element, rename: &Rename) -> bool {
-    if is_address_field(element) {
-        let mut changed = false;
-        for value in element
-            .children_mut()
-            .filter(|e| e.is("value", ns::DATA_FORMS))
-        {
-            changed |= rename_text(value, rename);
-        }
-        return changed;
-    }
-    TEXTS.iter().any(|(ns, name)| element.is(name, *ns)) && rename_text(element, rename)
-}
-
-/// Whether this is a form's field with a type for addresses (XEP-0004 §3.3).
-fn is_address_field(element: &Element) -> bool {
-    element.is("field", ns::DATA_FORMS)
-        && matches!(element.attr("type"), Some("jid-single" | "jid-multi"))
-}
-
-fn rename_text(element: &mut Element, rename: &Rename) -> bool {
-    match rename.address(&element.text()) {
-        Some(renamed) => {
-            element.take_nodes();
-            element.append_node(Node::Text(renamed));
-            true
-        }
-        None => false,
-    }
+/// Whether the current element is an archive id (`<stanza-id by=…/>`) for whose `by` `unwanted`
+/// is true.
+pub(super) fn is_archive_id(element: &Elements<'_>, unwanted: impl Fn(&str) -> bool) -> bool {
+    ARCHIVE_IDS.into_iter().any(|(namespace, name, by)| {
+        element.is(name, namespace) && element.attribute(by).is_some_and(|by| unwanted(&by))
+    })
 }
 
 /// The names of archive ids.

@@ -1,5 +1,7 @@
 //! Addresses at other domains.
 
+use std::ops::Range;
+
 use jid::{DomainPart, DomainRef, Jid};
 
 use crate::host::Host;
@@ -38,37 +40,31 @@ impl Rename {
         Some(&pair.to)
     }
 
-    /// Renames an address in text, a JID or an `xmpp:` URI; `None` also if the text
-    /// is neither.
-    pub(super) fn address(&self, text: &str) -> Option<String> {
-        let text = text.trim();
+    /// The place of the domain in `text`, an address or an `xmpp:` URI (RFC 5122), and the
+    /// domain's new name; `None` also if `text` is neither. The other parts stay as they are
+    /// written, percent-encoded or not normalised.
+    pub(super) fn domain(&self, text: &str) -> Option<(Range<usize>, &str)> {
+        let address = text.trim();
+        let start = text.len() - text.trim_start().len();
         // No JID begins like that: a localpart has no colon.
-        if text
+        let is_uri = address
             .get(..SCHEME.len())
-            .is_some_and(|s| s.eq_ignore_ascii_case(SCHEME))
-        {
-            return self.uri(text);
-        }
-        let jid = Jid::new(text).ok()?;
-        self.jid(&jid).map(Jid::into_inner)
-    }
-
-    /// Renames an `xmpp:` URI (RFC 5122); the rest of the URI stays unchanged.
-    fn uri(&self, uri: &str) -> Option<String> {
-        let end = uri.find(['?', '#']).unwrap_or(uri.len());
-        // `xmpp://authority/path`: the authority is the reader's own account.
-        let start = match uri[SCHEME.len()..end].strip_prefix("//") {
-            Some(rest) => end - rest.len() + rest.find('/')? + 1,
-            None => SCHEME.len(),
+            .is_some_and(|s| s.eq_ignore_ascii_case(SCHEME));
+        let path = if is_uri {
+            let end = address.find(['?', '#']).unwrap_or(address.len());
+            match address[SCHEME.len()..end].strip_prefix("//") {
+                // `xmpp://authority/path`: the authority is the reader's own account.
+                Some(rest) => end - rest.len() + rest.find('/')? + 1..end,
+                None => SCHEME.len()..end,
+            }
+        } else {
+            0..address.len()
         };
-        let path = &uri[start..end];
-        let bare = path.split('/').next().unwrap_or(path);
-        // Only the domain is replaced: percent-encoded parts stay unchanged.
-        let at = start + bare.find('@').map_or(0, |at| at + 1);
-        let domain = &uri[at..start + bare.len()];
-        let to = self.new_domain(&DomainPart::new(domain).ok()?)?;
-        let (before, after) = (&uri[..at], &uri[at + domain.len()..]);
-        Some(format!("{before}{to}{after}"))
+        let bare = address[path.clone()].split('/').next()?;
+        let domain = path.start + bare.find('@').map_or(0, |at| at + 1)..path.start + bare.len();
+        let to = self.new_domain(&DomainPart::new(&address[domain.clone()]).ok()?)?;
+        let is_address = is_uri || Jid::new(address).is_ok();
+        is_address.then(|| (start + domain.start..start + domain.end, to.as_str()))
     }
 }
 
@@ -81,6 +77,12 @@ fn domain(host: &Host) -> DomainPart {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn renamed(text: &str) -> Option<String> {
+        let outward = outward();
+        let (domain, to) = outward.domain(text)?;
+        Some([&text[..domain.start], to, &text[domain.end..]].concat())
+    }
 
     fn outward() -> Rename {
         let host = |name: &str| Host::new(name).unwrap();
@@ -98,18 +100,14 @@ mod tests {
             ("dc1.test", "example.test"),
             ("dc1.test/x", "example.test/x"),
             ("room@rooms.dc1.test/nick", "room@muc.example.test/nick"),
-            ("Alice@DC1.Test./Phone", "alice@example.test/Phone"),
+            ("Alice@DC1.Test./Phone", "Alice@example.test/Phone"),
             (
                 "alice@dc1.test/a@dc1.test/b",
                 "alice@example.test/a@dc1.test/b",
             ),
-            (" alice@dc1.test\n", "alice@example.test"),
+            (" alice@dc1.test\n", " alice@example.test\n"),
         ] {
-            assert_eq!(
-                outward().address(before).as_deref(),
-                Some(after),
-                "{before}"
-            );
+            assert_eq!(renamed(before).as_deref(), Some(after), "{before}");
         }
     }
 
@@ -123,7 +121,7 @@ mod tests {
             "a b@dc1.test",
             "",
         ] {
-            assert_eq!(outward().address(other), None, "{other}");
+            assert_eq!(renamed(other), None, "{other}");
         }
     }
 
@@ -146,11 +144,7 @@ mod tests {
                 "xmpp://me@elsewhere.test/alice@example.test",
             ),
         ] {
-            assert_eq!(
-                outward().address(before).as_deref(),
-                Some(after),
-                "{before}"
-            );
+            assert_eq!(renamed(before).as_deref(), Some(after), "{before}");
         }
     }
 
@@ -166,7 +160,7 @@ mod tests {
             "xmp",
             "größe",
         ] {
-            assert_eq!(outward().address(other), None, "{other}");
+            assert_eq!(renamed(other), None, "{other}");
         }
     }
 }

@@ -2,7 +2,10 @@ use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
 use jid::Jid;
-use minidom::Element;
+use minidom::rxml::Namespace;
+use minidom::{Element, Node};
+use proptest::prelude::*;
+use xmpp_parsers::ns;
 
 use super::Senders;
 use super::*;
@@ -278,7 +281,8 @@ fn addresses_in_other_spellings_are_found() {
             .get_child("reply", "urn:xmpp:reply:0")
             .unwrap()
             .attr("to"),
-        Some("alice@example.test/Phone")
+        Some("Alice@example.test/Phone"),
+        "normalising could make it longer"
     );
 }
 
@@ -532,4 +536,166 @@ fn names_and_ids(stanza: &Stanza) -> Vec<String> {
         .children()
         .map(|e| format!("{}:{}", e.name(), e.attr("id").unwrap_or_default()))
         .collect()
+}
+
+/// The same translation of a payload as a tree.
+fn translated(tree: &mut Element, rename: &Rename) {
+    let renamed = |text: &str| {
+        let (domain, to) = rename.domain(text)?;
+        Some([&text[..domain.start], to, &text[domain.end..]].concat())
+    };
+    let rename_text = |element: &mut Element| {
+        if let Some(text) = renamed(&element.text()) {
+            element.take_nodes();
+            element.append_node(Node::Text(text));
+        }
+    };
+    for mut node in tree.take_nodes() {
+        if let Some(element) = node.as_element_mut() {
+            if ["stanza-id", "archived"].contains(&element.name())
+                && [ns::SID, "urn:xmpp:mam:tmp"].contains(&&*element.ns())
+                && element.attr("by").and_then(renamed).is_some()
+            {
+                continue;
+            }
+            for row in places::attributes() {
+                let (place, attribute) = row.split_once("/@").unwrap();
+                let (namespace, name) = place.split_once(' ').unwrap();
+                if element.is(name, namespace)
+                    && let Some(value) = element.attrs_mut().get_mut(&Namespace::NONE, attribute)
+                {
+                    *value = renamed(value).unwrap_or_else(|| value.clone());
+                }
+            }
+            if element.is("JABBERID", ns::VCARD)
+                || element.is("uri", "urn:ietf:params:xml:ns:vcard-4.0")
+            {
+                rename_text(element);
+            }
+            if element.is("field", ns::DATA_FORMS)
+                && element
+                    .attr("type")
+                    .is_some_and(|field| field.starts_with("jid-"))
+            {
+                let values = element
+                    .children_mut()
+                    .filter(|e| e.is("value", ns::DATA_FORMS));
+                values.for_each(rename_text);
+            }
+            translated(element, rename);
+        }
+        tree.append_node(node);
+    }
+}
+
+fn address() -> impl Strategy<Value = String> {
+    let domain = prop::sample::select(vec![
+        "dc1.test",
+        "DC1.test",
+        "dc1.test.",
+        "rooms.dc1.test",
+        "x.dc1.test",
+        "example.test",
+        " dc1.test ",
+    ]);
+    let local = prop::sample::select(vec![
+        "",
+        "Alice@",
+        "a&apos;b@",
+        "&#x41;@",
+        "&amp;@",
+        "xmpp:b@",
+        "b@b@",
+    ]);
+    let resource = prop::sample::select(vec![
+        "",
+        "/R",
+        "/a/b@dc1.test",
+        "/&gt;&#xe9;>",
+        "?x#y",
+        "/\u{fdfa}",
+        "/\t",
+    ]);
+    (local, domain, resource).prop_map(|parts| [parts.0, parts.1, parts.2].concat())
+}
+
+/// An element like those in the table, and like others.
+fn element() -> impl Strategy<Value = String> {
+    let places = places::attributes()
+        .map(|row| row.replace("/@", " "))
+        .chain([
+            "urn:xmpp:sid:0 stanza-id by".to_owned(),
+            "urn:xmpp:mam:tmp archived by".to_owned(),
+            "vcard-temp JABBERID x".to_owned(),
+            "jabber:x:data value x".to_owned(),
+            "urn:other item jid".to_owned(),
+        ])
+        .collect::<Vec<_>>();
+    let leaf = (prop::sample::select(places), address(), any::<[bool; 3]>());
+    let leaf = leaf.prop_map(|(place, address, [quote, prefixed, text])| {
+        let [namespace, name, attribute] = *place.split(' ').collect::<Vec<_>>() else {
+            panic!("{place}")
+        };
+        let quote = if quote { '"' } else { '\'' };
+        let (prefix, colon) = if prefixed { ("p:", ":p") } else { ("", "") };
+        let attribute = format!("{attribute} = {quote}{address}{quote} p:{attribute}='dc1.test'");
+        let text = if text { &*address } else { "" };
+        format!("<{prefix}{name} xmlns{colon}='{namespace}' {attribute}>{text}</{prefix}{name}>")
+    });
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        let wrapper = prop::sample::select(vec![
+            "<x>|</x>",
+            "<forwarded xmlns='urn:xmpp:forward:0'>|</forwarded>",
+            "<x xmlns='jabber:x:data'><field type='jid-multi'><required/>|</field></x>",
+            "<x xmlns='http://jabber.org/protocol/muc#user'>|<item jid='dc1.test'/></x>",
+            "<p:query xmlns:p='jabber:iq:roster'>|<p:item jid='dc1.test'/><![CDATA[<item]]></p:query>",
+        ]);
+        (wrapper, prop::collection::vec(inner, 0..4))
+            .prop_map(|(wrapper, children)| wrapper.replace('|', &children.concat()))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn a_splice_means_what_the_tree_means(elements in prop::collection::vec(element(), 1..5)) {
+        let payload = elements.concat();
+        let before = parse(&format!(
+            "<message xmlns:p='urn:p' from='alice@dc1.test/phone' to='bob@example.test'>{payload}</message>"
+        ));
+        let mut after = before.clone();
+        translator().outbound(&mut after).unwrap();
+        let mut tree = before.to_element();
+        translated(&mut tree, &translator().outward);
+        let written = after.to_element();
+        prop_assert!(written.nodes().eq(tree.nodes()), "{payload}\n{after:?}");
+        let names = payload.to_ascii_lowercase().matches("dc1.test").count();
+        prop_assert!(after.payload().len() <= payload.len() + names * "muc.example.test".len());
+    }
+}
+
+/// A namespace for each of many elements to refer to.
+fn hostile(length: usize, escaped: bool) -> Stanza {
+    let mut namespace = "urn:dc1.test/".repeat(length / 2 / 13);
+    if escaped {
+        namespace.push_str("&amp;");
+    }
+    let item = "<p:item jid='a@dc1.test'/>";
+    let items = item.repeat(length / 2 / item.len());
+    parse(&format!(
+        "<message xmlns:p='{namespace}' from='alice@dc1.test/phone' to='bob@example.test'>\
+         {items}<delay xmlns='urn:xmpp:delay' from='dc1.test'/></message>"
+    ))
+}
+
+#[test]
+fn a_long_namespace_costs_its_length_once() {
+    for escaped in [false, true] {
+        let before = hostile(500_000, escaped);
+        let mut after = before.clone();
+        translator().outbound(&mut after).unwrap();
+        let grown = "example.test".len() - "dc1.test".len();
+        assert_eq!(after.payload().len(), before.payload().len() + grown);
+    }
 }

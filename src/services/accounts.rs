@@ -7,7 +7,7 @@ use memchr::memmem;
 use xmpp_parsers::disco::{DiscoInfoResult, DiscoItemsResult, Identity};
 use xmpp_parsers::ns;
 
-use super::{Answer, no_such_node};
+use super::{Answer, Request, no_such_node};
 use crate::stanza::{Kind, Stanza};
 
 /// The prefix of the namespaces of all XEP-0030 queries.
@@ -24,13 +24,9 @@ pub fn answer_for_account(iq: &Stanza, features: &[String]) -> Option<Stanza> {
     if !asks || !is_account || memmem::find(iq.payload(), DISCO).is_none() {
         return None;
     }
-    let tree = iq.to_element();
-    let mut payloads = tree.children();
-    let (Some(query), None) = (payloads.next(), payloads.next()) else {
-        return None;
-    };
-    let payload = match (query.name(), query.ns().as_str()) {
-        ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if query.attr("node").is_some() => {
+    let query = Request::of(iq)?;
+    let payload = match (query.name, &*query.namespace) {
+        ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if query.has_node => {
             return match no_such_node(iq) {
                 Answer::Reply(replies) => replies.into_iter().next(),
                 Answer::Absorb(_) | Answer::Warn(_) => None,

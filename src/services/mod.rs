@@ -6,6 +6,7 @@ mod tests;
 
 pub use accounts::answer_for_account;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jid::Jid;
@@ -120,18 +121,14 @@ impl Services {
     }
 
     fn answer_get<'a>(&self, iq: &Stanza, visible: impl Iterator<Item = &'a Host>) -> Answer {
-        let tree = iq.to_element();
-        let mut payloads = tree.children();
-        // RFC 6120 §8.2.3, rule 5.
-        let (Some(payload), None) = (payloads.next(), payloads.next()) else {
+        let Some(payload) = Request::of(iq) else {
             return refuse(
                 iq,
                 &Refusal::new(Reason::Malformed, "an iq request holds exactly one element"),
             );
         };
-        let has_node = payload.attr("node").is_some();
-        match (payload.name(), payload.ns().as_str()) {
-            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if has_node => no_such_node(iq),
+        match (payload.name, &*payload.namespace) {
+            ("query", ns::DISCO_INFO | ns::DISCO_ITEMS) if payload.has_node => no_such_node(iq),
             ("query", ns::DISCO_INFO) => result(iq, Some(info().into())),
             ("query", ns::DISCO_ITEMS) => result(iq, Some(items(visible).into())),
             ("query", ns::VERSION) => result(iq, Some(version().into())),
@@ -193,10 +190,38 @@ fn is_domain(jid: &Jid, domain: &Host) -> bool {
 fn grants_privileges(message: &Stanza) -> bool {
     // The server's other messages to the gateway are rare: no cheaper check comes
     // first.
-    message
-        .to_element()
-        .children()
-        .any(|e| e.name() == "privilege" && e.ns().starts_with(PRIVILEGE))
+    let mut elements = message.elements();
+    while elements.advance() {
+        if elements.name() == "privilege" && elements.namespace().starts_with(PRIVILEGE) {
+            return true;
+        }
+        elements.skip();
+    }
+    false
+}
+
+/// The one element of an iq request.
+struct Request<'a> {
+    name: &'a str,
+    namespace: Cow<'a, str>,
+    has_node: bool,
+}
+
+impl<'a> Request<'a> {
+    /// `None` if there is more or less than one element (RFC 6120 §8.2.3, rule 5).
+    fn of(iq: &'a Stanza) -> Option<Self> {
+        let mut elements = iq.elements();
+        if !elements.advance() {
+            return None;
+        }
+        let request = Self {
+            name: elements.name(),
+            namespace: elements.namespace(),
+            has_node: elements.attribute("node").is_some(),
+        };
+        elements.skip();
+        (!elements.advance()).then_some(request)
+    }
 }
 
 /// The domain accepts every subscription, and is always available: the local server

@@ -1,11 +1,14 @@
 //! The strict check of one whole element: refuses everything that would break the stream to which
 //! the element is written.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use memchr::{memchr, memmem, memrchr};
 
 use super::fault::Fault;
 use super::names::QName;
+use super::scope::{Namespace, Scope};
 use super::tag::{self, Attribute, Attributes, Tag};
 use super::text::{check_characters, check_text, unescape};
 use super::{Kind, NAMESPACE, Stanza};
@@ -38,15 +41,6 @@ pub(super) enum Checked {
 pub(super) struct Checker {
     /// The attributes of the start tag being read.
     attributes: Vec<Attribute>,
-    /// The prefixes in scope, the innermost last.
-    bindings: Vec<Binding>,
-}
-
-/// A prefix declared by the element at `depth`.
-#[derive(Debug)]
-struct Binding {
-    declaration: Attribute,
-    depth: usize,
 }
 
 /// Whether a prefix must be declared in the element itself.
@@ -73,13 +67,15 @@ impl Checker {
     /// The first fault found.
     pub(super) fn check(&mut self, element: &Bytes, head_end: usize) -> Result<Checked, Fault> {
         check_characters(element)?;
-        let head = self.read_head(element.slice(..head_end))?;
+        let start_tag = element.slice(..head_end);
+        let mut scope = Scope::default();
+        let head = self.read_head(&start_tag, &mut scope)?;
         if !head.tag.empty {
             let prefixes = match head.stanza {
                 Some(_) => Prefixes::Own,
                 None => Prefixes::Inherited,
             };
-            self.check_content(element, head_end, prefixes)?;
+            self.check_content(element, head_end, prefixes, scope)?;
         }
         let Some((kind, attributes)) = head.stanza else {
             return Ok(Checked::Other);
@@ -96,26 +92,30 @@ impl Checker {
 
     /// Returns the start tag alone as a stanza without payload, if the tag itself passes the
     /// check. An address that is not a JID is left out.
-    pub(super) fn head(&mut self, start_tag: Bytes) -> Option<Stanza> {
-        check_characters(&start_tag).ok()?;
-        let (kind, attributes) = self.read_head(start_tag).ok()?.stanza?;
+    pub(super) fn head(&mut self, start_tag: &Bytes) -> Option<Stanza> {
+        check_characters(start_tag).ok()?;
+        let head = self.read_head(start_tag, &mut Scope::default()).ok()?;
+        let (kind, attributes) = head.stanza?;
         Some(Stanza::received(kind, attributes, Bytes::new()).0)
     }
 
-    fn read_head(&mut self, start_tag: Bytes) -> Result<Head, Fault> {
-        self.bindings.clear();
-        let tag = tag::read(&start_tag, 0, &mut self.attributes)?;
-        let kind = Kind::from_name(tag.name.full(&start_tag))
-            .filter(|_| self.is_in_stream_namespace(&start_tag));
+    fn read_head<'a>(
+        &mut self,
+        start_tag: &'a Bytes,
+        scope: &mut Scope<'a>,
+    ) -> Result<Head, Fault> {
+        let tag = tag::read(start_tag, 0, &mut self.attributes)?;
+        let kind = Kind::from_name(tag.name.full(start_tag))
+            .filter(|_| self.is_in_stream_namespace(start_tag));
         let prefixes = match kind {
             Some(_) => Prefixes::Own,
             None => Prefixes::Inherited,
         };
-        self.check_namespaces(&start_tag, &tag, 1, prefixes)?;
+        self.check_namespaces(start_tag, &tag, 1, prefixes, scope)?;
         let stanza = kind.map(|kind| {
             let mut kept = self.attributes.clone();
-            kept.retain(|attribute| attribute.name.full(&start_tag) != b"xmlns");
-            (kind, Attributes::received(start_tag, kept))
+            kept.retain(|attribute| attribute.name.full(start_tag) != b"xmlns");
+            (kind, Attributes::received(start_tag.clone(), kept))
         });
         Ok(Head { tag, stanza })
     }
@@ -129,11 +129,12 @@ impl Checker {
             })
     }
 
-    fn check_content(
+    fn check_content<'a>(
         &mut self,
-        bytes: &[u8],
+        bytes: &'a [u8],
         head_end: usize,
         prefixes: Prefixes,
+        mut scope: Scope<'a>,
     ) -> Result<(), Fault> {
         let mut depth = 1;
         let mut at = head_end;
@@ -142,7 +143,7 @@ impl Checker {
             check_text(bytes, at, mark)?;
             at = match bytes.get(mark + 1) {
                 Some(b'/') => {
-                    self.leave(depth);
+                    scope.leave(depth);
                     depth -= 1;
                     behind(bytes, mark, memchr(b'>', &bytes[mark..]))
                 }
@@ -150,9 +151,9 @@ impl Checker {
                 _ => {
                     let tag = tag::read(bytes, mark, &mut self.attributes)?;
                     depth += 1;
-                    self.check_namespaces(bytes, &tag, depth, prefixes)?;
+                    self.check_namespaces(bytes, &tag, depth, prefixes, &mut scope)?;
                     if tag.empty {
-                        self.leave(depth);
+                        scope.leave(depth);
                         depth -= 1;
                     }
                     tag.end
@@ -162,18 +163,14 @@ impl Checker {
         Ok(())
     }
 
-    /// Drops the prefixes of the element at `depth`, which has ended.
-    fn leave(&mut self, depth: usize) {
-        while self.bindings.pop_if(|last| last.depth >= depth).is_some() {}
-    }
-
     /// Checks the declarations and the prefixes of one start tag.
-    fn check_namespaces(
-        &mut self,
-        bytes: &[u8],
+    fn check_namespaces<'a>(
+        &self,
+        bytes: &'a [u8],
         tag: &Tag,
         depth: usize,
         prefixes: Prefixes,
+        scope: &mut Scope<'a>,
     ) -> Result<(), Fault> {
         let mut prefixed = 0;
         for attribute in &self.attributes {
@@ -184,15 +181,15 @@ impl Checker {
                 None => {}
                 Some(b"xmlns") => {
                     check_prefix_declaration(bytes, attribute)?;
-                    if self.bindings.len() == MAX_PREFIXES {
+                    if scope.len() == MAX_PREFIXES {
                         return Err(Fault::TooMany {
                             what: "namespace prefixes",
                             limit: MAX_PREFIXES,
                             offset: tag.name.start - 1,
                         });
                     }
-                    let declaration = *attribute;
-                    self.bindings.push(Binding { declaration, depth });
+                    let prefix = attribute.name.local(bytes);
+                    scope.declare(prefix, attribute.raw_value(bytes), depth);
                 }
                 Some(_) => prefixed += 1,
             }
@@ -201,51 +198,36 @@ impl Checker {
         if matches!(tag.name.prefix(bytes), Some(b"xml" | b"xmlns")) {
             return Err(unbound(bytes, tag.name));
         }
-        self.check_prefix(bytes, tag.name, prefixes)?;
+        let check_prefix = |name: QName| match name.prefix(bytes) {
+            None | Some(b"xml" | b"xmlns") => Ok(()),
+            Some(_) if prefixes == Prefixes::Inherited => Ok(()),
+            Some(prefix) if scope.namespace(prefix).is_some() => Ok(()),
+            Some(_) => Err(unbound(bytes, name)),
+        };
+        check_prefix(tag.name)?;
         if prefixed > 0 {
             for attribute in &self.attributes {
-                self.check_prefix(bytes, attribute.name, prefixes)?;
+                check_prefix(attribute.name)?;
             }
         }
         if prefixed > 1 {
-            self.check_expanded_names(bytes)?;
+            self.check_expanded_names(bytes, scope)?;
         }
         Ok(())
     }
 
-    fn check_prefix(&self, bytes: &[u8], name: QName, prefixes: Prefixes) -> Result<(), Fault> {
-        match name.prefix(bytes) {
-            None | Some(b"xml" | b"xmlns") => Ok(()),
-            Some(_) if prefixes == Prefixes::Inherited => Ok(()),
-            Some(prefix) if self.namespace(bytes, prefix).is_some() => Ok(()),
-            Some(_) => Err(unbound(bytes, name)),
-        }
-    }
-
-    /// The namespace of `prefix`, as written.
-    fn namespace<'a>(&self, bytes: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
-        self.bindings
-            .iter()
-            .rev()
-            .find(|binding| binding.declaration.name.local(bytes) == prefix)
-            .map(|binding| binding.declaration.raw_value(bytes))
-    }
-
     /// Refuses two attributes that are one by their expanded names, because two prefixes may
     /// stand for the same namespace (Namespaces in XML §6.3).
-    fn check_expanded_names(&self, bytes: &[u8]) -> Result<(), Fault> {
-        let prefixed = || {
-            self.attributes.iter().filter_map(|attribute| {
-                let prefix = attribute.name.prefix(bytes)?;
-                let namespace = self.namespace(bytes, prefix)?;
-                Some((attribute, attribute.name.local(bytes), namespace))
-            })
-        };
-        for (index, (attribute, local, namespace)) in prefixed().enumerate() {
-            let again = prefixed().take(index).any(|(_, earlier, other)| {
-                earlier == local && unescape(other) == unescape(namespace)
-            });
-            if again {
+    fn check_expanded_names(&self, bytes: &[u8], scope: &Scope<'_>) -> Result<(), Fault> {
+        let mut expanded = HashSet::new();
+        for attribute in &self.attributes {
+            let namespace = attribute
+                .name
+                .prefix(bytes)
+                .map(|prefix| scope.namespace(prefix));
+            if let Some(Some(Namespace { hash, .. })) = namespace
+                && !expanded.insert((attribute.name.local(bytes), hash))
+            {
                 return Err(tag::duplicate(bytes, *attribute));
             }
         }

@@ -2,11 +2,12 @@
 //! unparsed.
 //!
 //! [`Scanner`] cuts a stream into [`Stanza`]s and other elements. A stanza that passes the
-//! scanner can be written to another stream unchanged.
-//! through can be written to another stream as it is.
+//! scanner can be written to another stream unchanged. [`Elements`] reads a payload, and changes
+//! it in place.
 
 mod bounds;
 mod check;
+mod elements;
 mod fault;
 mod names;
 mod open;
@@ -14,12 +15,14 @@ mod payload;
 mod refusal;
 mod reply;
 mod scanner;
+mod scope;
 mod tag;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tree;
 
+pub use elements::{Elements, Replacement};
 pub use fault::{Fault, ScanError};
 pub use refusal::{Reason, Refusal};
 pub use scanner::{Cut, Limits, Scanner};
@@ -153,7 +156,7 @@ impl Stanza {
             to,
             stanza_type: stanza_type.map(|value| Bytes::copy_from_slice(value.as_bytes())),
             attributes: Attributes::written(&pairs),
-            payload: payload::write_elements(payload, NAMESPACE).into(),
+            payload: payload::write(payload),
         }
     }
 
@@ -229,16 +232,9 @@ impl Stanza {
         &self.payload
     }
 
-    /// Replaces the payload by the children (elements and text) of `tree`;
-    /// the start tag stays. Children in the namespace of `tree` itself are
-    /// written without `xmlns`, as the stanza's own.
-    pub fn set_payload_from(&mut self, tree: &Element) {
-        self.payload = payload::write(tree.nodes(), &tree.ns()).into();
-    }
-
     /// Adds `element` behind the payload.
     pub(crate) fn append_to_payload(&mut self, element: &Element) {
-        let element = payload::write_elements(std::slice::from_ref(element), NAMESPACE);
+        let element = payload::write(std::slice::from_ref(element));
         self.payload = [&self.payload[..], &element].concat().into();
     }
 

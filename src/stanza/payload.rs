@@ -1,132 +1,52 @@
-//! Writes parsed elements as the payload of a stanza.
+//! Writes elements of the gateway's own as the payload of a stanza.
 //!
-//! minidom's own writer panics on input that declares a prefix twice, and has no parameter for
-//! the namespace that is inherited from the stream.
+//! minidom's writer would repeat the namespace that the payload inherits from the stream.
 
+use bytes::Bytes;
 use minidom::{Element, Node};
 
+use super::NAMESPACE;
 use super::text::{Place, escape};
 
 const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
 
-/// Writes the content of `nodes`. Elements of the namespace `inherited` get no `xmlns`, because
-/// the stanza around them has none.
-pub(super) fn write<'a>(nodes: impl Iterator<Item = &'a Node>, inherited: &str) -> Vec<u8> {
-    let mut writer = Writer::default();
-    for node in nodes {
-        writer.node(node, inherited);
-    }
-    writer.out
-}
-
-/// Like [`write()`], for elements without text between them.
-pub(super) fn write_elements(elements: &[Element], inherited: &str) -> Vec<u8> {
-    let mut writer = Writer::default();
+/// Writes `elements`, without `xmlns` where they are in [`NAMESPACE`]. Of the prefixes, only
+/// `xml` is written.
+pub(super) fn write(elements: &[Element]) -> Bytes {
+    let mut out = Vec::new();
     for element in elements {
-        writer.element(element, inherited);
+        write_element(&mut out, element, NAMESPACE);
     }
-    writer.out
+    out.into()
 }
 
-#[derive(Default)]
-struct Writer {
-    out: Vec<u8>,
-    /// The prefixes in scope, the innermost last, and their namespaces.
-    prefixes: Vec<(String, String)>,
-}
-
-impl Writer {
-    fn node(&mut self, node: &Node, default: &str) {
+/// Writes `element` at a place where elements without `xmlns` are in the namespace `default`.
+fn write_element(out: &mut Vec<u8>, element: &Element, default: &str) {
+    let (name, namespace) = (element.name(), element.ns());
+    out.extend([b"<", name.as_bytes()].concat());
+    if namespace != default {
+        write_attribute(out, "", "xmlns", &namespace);
+    }
+    for ((uri, name), value) in element.attrs() {
+        debug_assert!(["", XML_NAMESPACE].contains(&&**uri), "{uri} has no prefix");
+        write_attribute(out, if uri.is_empty() { "" } else { "xml:" }, name, value);
+    }
+    if element.nodes().next().is_none() {
+        out.extend(b"/>");
+        return;
+    }
+    out.extend(b">");
+    for node in element.nodes() {
         match node {
-            Node::Element(element) => self.element(element, default),
-            Node::Text(text) => self.escaped(text, Place::Content),
+            Node::Element(child) => write_element(out, child, &namespace),
+            Node::Text(text) => escape(text, Place::Content, |piece| out.extend(piece)),
         }
     }
+    out.extend([b"</", name.as_bytes(), b">"].concat());
+}
 
-    /// Writes `element` at a place where elements without `xmlns` are in namespace `default`.
-    fn element(&mut self, element: &Element, default: &str) {
-        let namespace = element.ns();
-        let outside = self.prefixes.len();
-        self.raw("<");
-        self.raw(element.name());
-        if namespace != default {
-            self.attribute("xmlns", &namespace);
-        }
-        // Attribute values may use a prefix too, so the declared ones stay.
-        for (prefix, uri) in element.prefixes.declared_prefixes() {
-            if let Some(prefix) = prefix {
-                self.declare(prefix.clone(), uri);
-            }
-        }
-        for ((uri, name), value) in element.attrs() {
-            match &**uri {
-                "" => self.attribute(name, value),
-                XML_NAMESPACE => self.attribute(&format!("xml:{name}"), value),
-                uri => {
-                    let prefix = self.prefix(uri);
-                    self.attribute(&format!("{prefix}:{name}"), value);
-                }
-            }
-        }
-        if element.nodes().next().is_none() {
-            self.raw("/>");
-        } else {
-            self.raw(">");
-            for node in element.nodes() {
-                self.node(node, &namespace);
-            }
-            self.raw("</");
-            self.raw(element.name());
-            self.raw(">");
-        }
-        self.prefixes.truncate(outside);
-    }
-
-    /// Returns the prefix of `uri`; declares one here when there is none.
-    fn prefix(&mut self, uri: &str) -> String {
-        let visible = |index: usize, prefix: &str| {
-            self.prefixes[index + 1..]
-                .iter()
-                .all(|(inner, _)| inner != prefix)
-        };
-        let known = self
-            .prefixes
-            .iter()
-            .enumerate()
-            .rfind(|(index, (prefix, bound))| bound == uri && visible(*index, prefix));
-        if let Some((_, (prefix, _))) = known {
-            return prefix.clone();
-        }
-        let mut number = self.prefixes.len();
-        let free = loop {
-            let candidate = format!("ns{number}");
-            if self.prefixes.iter().all(|(prefix, _)| *prefix != candidate) {
-                break candidate;
-            }
-            number += 1;
-        };
-        self.declare(free.clone(), uri);
-        free
-    }
-
-    fn declare(&mut self, prefix: String, uri: &str) {
-        self.attribute(&format!("xmlns:{prefix}"), uri);
-        self.prefixes.push((prefix, uri.to_owned()));
-    }
-
-    fn attribute(&mut self, name: &str, value: &str) {
-        self.raw(" ");
-        self.raw(name);
-        self.raw("='");
-        self.escaped(value, Place::Value);
-        self.raw("'");
-    }
-
-    fn raw(&mut self, text: &str) {
-        self.out.extend_from_slice(text.as_bytes());
-    }
-
-    fn escaped(&mut self, text: &str, place: Place) {
-        escape(text, place, |piece| self.out.extend_from_slice(piece));
-    }
+fn write_attribute(out: &mut Vec<u8>, prefix: &str, name: &str, value: &str) {
+    out.extend([" ", prefix, name, "='"].concat().as_bytes());
+    escape(value, Place::Value, |piece| out.extend(piece));
+    out.extend(b"'");
 }

@@ -5,7 +5,7 @@ use xmpp_parsers::stanza_error::StanzaError;
 
 use super::tag::Attributes;
 use super::text::unescape;
-use super::{Kind, NAMESPACE, Refusal, Stanza, payload};
+use super::{Kind, Refusal, Stanza, payload};
 
 impl Stanza {
     /// Returns whether an error about this stanza may be sent: never about an error, an iq
@@ -57,7 +57,7 @@ impl Stanza {
             to: self.from().cloned(),
             stanza_type: Some(stanza_type.into()),
             attributes: Attributes::written(&pairs),
-            payload: payload::write_elements(payload, NAMESPACE).into(),
+            payload: payload::write(payload),
         }
     }
 }

@@ -161,7 +161,7 @@ impl Scanner {
         if head.len() > self.limits.bytes {
             return None;
         }
-        self.checker.head(Bytes::copy_from_slice(head))
+        self.checker.head(&Bytes::copy_from_slice(head))
     }
 
     fn cut(&mut self, piece: Piece) -> Cut {
@@ -221,7 +221,7 @@ impl Scanner {
             },
             Ok(Checked::Other) => Cut::Other(element),
             Err(fault) => Cut::Refused {
-                head: self.checker.head(element.slice(..head_end)),
+                head: self.checker.head(&element.slice(..head_end)),
                 fault,
             },
         }

@@ -1,6 +1,7 @@
 //! Start tags: reading them, and keeping those of stanzas.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use memchr::memchr2;
@@ -25,6 +26,11 @@ impl Attribute {
     /// The value as written, without the quotes.
     pub(super) fn raw_value<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.value..self.value_end]
+    }
+
+    /// The place of the value.
+    pub(super) fn value_range(&self) -> Range<usize> {
+        self.value..self.value_end
     }
 
     /// Name, equals sign and quoted value, as written.
@@ -182,6 +188,17 @@ impl Attributes {
         self.raw = Bytes::copy_from_slice(&self.raw);
     }
 
+    /// Iterates over the name and the value of each attribute, as written.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let list = self.list.iter();
+        list.map(|attribute| {
+            (
+                attribute.name.full(&self.raw),
+                attribute.raw_value(&self.raw),
+            )
+        })
+    }
+
     /// Iterates over the name of each attribute and the whole attribute as written.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.list
@@ -191,10 +208,8 @@ impl Attributes {
 
     /// The value of the attribute with that qualified name, as written.
     pub(super) fn raw_value(&self, name: &str) -> Option<&[u8]> {
-        self.list
-            .iter()
-            .find(|attribute| attribute.name.full(&self.raw) == name.as_bytes())
-            .map(|attribute| attribute.raw_value(&self.raw))
+        self.values()
+            .find_map(|(other, value)| (other == name.as_bytes()).then_some(value))
     }
 
     /// The unescaped value, without a copy when nothing is escaped.

@@ -2,6 +2,7 @@
 //! escaping.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use memchr::{memchr, memchr2};
 
@@ -147,6 +148,24 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, str> {
     }
     value.push_str(rest);
     Cow::Owned(value)
+}
+
+/// Returns the place in `raw` where the part `value` of its unescaped form is written.
+pub(super) fn raw_range(raw: &[u8], value: Range<usize>) -> Range<usize> {
+    let (mut at, mut unescaped) = (0, 0);
+    let mut offset = |target| {
+        while unescaped < target && at < raw.len() {
+            let (written, meant) = match raw[at] {
+                b'&' => reference(&raw[at..]).map_or((1, 1), |(c, length)| (length, c.len_utf8())),
+                b'\r' if raw.get(at + 1) == Some(&b'\n') => (2, 1),
+                _ => (1, 1),
+            };
+            at += written;
+            unescaped += meant;
+        }
+        at
+    };
+    offset(value.start)..offset(value.end)
 }
 
 /// The place of a text in a stanza; the place determines which characters must be escaped.

@@ -1,5 +1,6 @@
 //! Tests of the module's parts together.
 
+mod elements;
 mod properties;
 mod replies;
 mod scanning;

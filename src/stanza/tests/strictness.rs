@@ -353,3 +353,15 @@ fn faults_have_the_reason_that_the_sender_is_told() {
     let large = format!("<iq>{}</iq>", "a".repeat(512 * 1024));
     assert_eq!(fault(&large).reason(), Reason::TooLarge);
 }
+
+/// To unescape both namespaces for each pair of attributes would take minutes.
+#[test]
+fn long_namespaces_are_compared_once() {
+    let attributes: String = (0..60).map(|n| format!(" p:a{n}='' q:a{n}=''")).collect();
+    let elements = format!("<x{attributes}/>").repeat(150);
+    let (p, q) = ("&amp;p".repeat(15_000), "&amp;q".repeat(15_000));
+    let stanza = format!("<iq xmlns:p='{p}' xmlns:q='{q}'>{elements}</iq>");
+    assert!(parse(&stanza).is_ok());
+    let same = parse(&stanza.replace(&q, &p)).unwrap_err();
+    assert!(matches!(same, Fault::DuplicateAttribute { .. }), "{same}");
+}
