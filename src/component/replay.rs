@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use minidom::Element;
 use minidom::rxml::xml_ncname;
 use tokio::time::Instant;
@@ -31,6 +31,9 @@ pub(super) struct Replay {
     kept: VecDeque<(Instant, QueuedStanza)>,
     /// The time of the server's last answer.
     alive_at: Option<Instant>,
+    /// The stamp of the last mark. Stamps increase strictly: a server may sort the messages that
+    /// it stores by stamp (MongooseIM does, and reverses equal ones).
+    last_stamp: DateTime<Utc>,
 }
 
 impl Replay {
@@ -42,6 +45,7 @@ impl Replay {
             bytes: 0,
             kept: VecDeque::new(),
             alive_at: None,
+            last_stamp: DateTime::UNIX_EPOCH,
         }
     }
 
@@ -74,7 +78,27 @@ impl Replay {
         }
         self.bytes = 0;
         let kept = std::mem::take(&mut self.kept).into_iter();
-        kept.map(|(_, stanza)| marked(stanza, domain)).collect()
+        kept.map(|(_, stanza)| self.marked(stanza, domain))
+            .collect()
+    }
+
+    /// Adds a delay with the time at which the gateway first took the stanza, once.
+    fn marked(&mut self, mut stanza: QueuedStanza, domain: &Host) -> QueuedStanza {
+        if !stanza.replayed && !stanza.local.payload().is_empty() {
+            let taken = SystemTime::now() - stanza.envelope.taken_at.elapsed();
+            let next = self.last_stamp + TimeDelta::microseconds(1);
+            self.last_stamp = DateTime::from(taken).max(next);
+            let stamp = self.last_stamp.to_rfc3339_opts(SecondsFormat::Micros, true);
+            let delay = Element::builder("delay", ns::DELAY)
+                .attr(xml_ncname!("from").to_owned(), domain.as_str())
+                .attr(xml_ncname!("stamp").to_owned(), stamp)
+                .build();
+            stanza.local.append_to_payload(&delay);
+            stanza.len = stanza.local.len();
+        }
+        stanza.replayed = true;
+        stanza.since = None;
+        stanza
     }
 
     /// The server stopped in order, and has stored all messages.
@@ -101,23 +125,6 @@ impl Replay {
 /// Bytes of memory, about: the envelope may have its own copy of the stanza.
 fn weight(stanza: &QueuedStanza) -> usize {
     2 * stanza.len + size_of::<QueuedStanza>()
-}
-
-/// Adds a delay with the time at which the gateway first took the stanza, once.
-fn marked(mut stanza: QueuedStanza, domain: &Host) -> QueuedStanza {
-    if !stanza.replayed && !stanza.local.payload().is_empty() {
-        let first = SystemTime::now() - stanza.envelope.taken_at.elapsed();
-        let stamp = DateTime::<Utc>::from(first).to_rfc3339_opts(SecondsFormat::Millis, true);
-        let delay = Element::builder("delay", ns::DELAY)
-            .attr(xml_ncname!("from").to_owned(), domain.as_str())
-            .attr(xml_ncname!("stamp").to_owned(), stamp)
-            .build();
-        stanza.local.append_to_payload(&delay);
-        stanza.len = stanza.local.len();
-    }
-    stanza.replayed = true;
-    stanza.since = None;
-    stanza
 }
 
 #[cfg(test)]
@@ -191,6 +198,27 @@ mod tests {
         }
         let third = died(&mut replay, false, start + 3 * TIME);
         assert_eq!(wires(&third)[0].matches("<delay").count(), 1);
+    }
+
+    #[test]
+    fn no_two_stamps_are_equal_and_none_is_before_an_earlier_one() {
+        let now = Instant::now();
+        let mut replay = Replay::new(TIME, 1 << 20);
+        let mut stamps = Vec::new();
+        for _ in 0..2 {
+            for _ in 0..50 {
+                let mut stanza = queued("<message><body>b</body></message>");
+                stanza.envelope.taken_at = now.into();
+                replay.keep(stanza, now);
+            }
+            for wire in wires(&died(&mut replay, false, now)) {
+                let (_, stamp) = wire.split_once("stamp='").unwrap();
+                let (stamp, _) = stamp.split_once('\'').unwrap();
+                stamps.push(DateTime::parse_from_rfc3339(stamp).unwrap());
+            }
+        }
+        assert_eq!(stamps.len(), 100);
+        assert!(stamps.is_sorted_by(|a, b| a < b), "{stamps:?}");
     }
 
     #[test]

@@ -150,3 +150,55 @@ async fn nothing_is_lost_when_an_ejabberd_is_killed_in_a_flood() {
     .await;
     cluster.assert_balanced().await;
 }
+
+/// MongooseIM sorts what it stores by the stamps of the delays.
+#[tokio::test(flavor = "multi_thread")]
+async fn replayed_messages_are_stored_in_their_order() {
+    const COUNT: usize = 200;
+    let mut cluster = Cluster::of([Kind::Prosody, Kind::MongooseIm])
+        .config("component.replay = 60")
+        .start()
+        .await;
+    let bob = cluster.login("bob", "dc2.test", "b1").await;
+    let bare = "bob@example.test";
+    cluster.until_claimed(bare, Some("dc2.test")).await;
+    bob.close().await;
+    cluster.until_claimed(bare, None).await;
+    let alice = cluster.login("alice", "dc1.test", "a").await;
+    for n in 0..COUNT {
+        alice.chat(bare, &n.to_string()).await;
+    }
+    let gateway = &cluster.dc("dc2.test").gateway;
+    let reinjected = "strait_stanzas_reinjected_total";
+    let message = [("kind", "message")];
+    gateway
+        .until_metric(reinjected, &message, |n| n >= COUNT as f64)
+        .await;
+    gateway.until_settled().await;
+    cluster.dc_mut("dc2.test").server.kill9().await;
+    cluster.dc_mut("dc2.test").server.start().await;
+    let gateway = &cluster.dc("dc2.test").gateway;
+    gateway.until_attached(GLOBAL).await;
+    gateway.until_settled().await;
+
+    let again = cluster.login("bob", "dc2.test", "b2").await;
+    let replayed = || -> Vec<usize> {
+        let said = again.inbox().pending();
+        let marked = said.iter().filter(|message| {
+            let mut delays = message.children().filter(|child| child.name() == "delay");
+            delays.any(|delay| delay.attr("from") == Some("example.test"))
+        });
+        marked
+            .filter_map(|message| body(message)?.parse().ok())
+            .collect()
+    };
+    until("all replayed messages", async || {
+        let count = replayed().len();
+        (count == COUNT)
+            .then_some(())
+            .ok_or_else(|| format!("{count} of {COUNT}"))
+    })
+    .await;
+    assert!(replayed().is_sorted(), "{:?}", replayed());
+    cluster.assert_balanced().await;
+}

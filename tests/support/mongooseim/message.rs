@@ -9,6 +9,7 @@ use super::state::State;
 use super::tree::Tree;
 
 const CARBONS: &str = "urn:xmpp:carbons:2";
+const DELAY: &str = "urn:xmpp:delay";
 const HINTS: &str = "urn:xmpp:hints";
 const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
 
@@ -118,11 +119,19 @@ impl State {
     /// Delivers the stored messages to a session that has become available.
     pub fn deliver_offline(&mut self, number: Number, user: &str) {
         let domain = self.domain.clone();
-        for (since, message) in std::mem::take(&mut self.account_mut(user).offline) {
+        let mut stored = std::mem::take(&mut self.account_mut(user).offline);
+        // The server sorts by stamp, and reverses messages with equal stamps.
+        stored.reverse();
+        stored.sort_by_key(|(since, message)| {
+            let delays = message.children().filter(|child| child.is("delay", DELAY));
+            let stamps = delays.filter_map(|delay| delay.attr("stamp")?.parse().ok());
+            stamps.min().unwrap_or(*since)
+        });
+        for (since, message) in stored {
             let delay = Tree::new("delay")
                 .with("from", &domain)
                 .with("stamp", &stamp(since))
-                .with("xmlns", "urn:xmpp:delay")
+                .with("xmlns", DELAY)
                 .saying("Offline Storage");
             self.send(number, message.holding(delay));
         }
