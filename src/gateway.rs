@@ -48,8 +48,15 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// A resource that the configuration names can't be used: an address can't be
 /// bound, certificates do not fit. An unreachable server or store is no error:
 /// the gateway waits for both.
-pub async fn run(config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
-    Gateway::build(&config).await?.serve(shutdown).await;
+pub async fn run(
+    config: Config,
+    metrics: Arc<Metrics>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    Gateway::build(&config, metrics)
+        .await?
+        .serve(shutdown)
+        .await;
     Ok(())
 }
 
@@ -75,8 +82,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn build(config: &Config) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::new());
+    async fn build(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
         let tasks = TaskTracker::new();
         let ends = Ends::default();
         let identity = Identity {

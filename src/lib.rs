@@ -90,7 +90,7 @@
 //! | 3 | [`servers`] |
 //! | 2 | [`config`], [`envelope`], [`metrics`], [`replication`], `delivery` |
 //! | 1 | [`stanza`] |
-//! | 0 | [`host`] |
+//! | 0 | [`host`], `log_limiter` |
 
 // Support files of tests/ are compiled into the unit tests too.
 #[cfg(test)]
@@ -106,6 +106,7 @@ pub mod envelope;
 pub mod gateway;
 pub mod host;
 pub mod link;
+mod log_limiter;
 pub mod metrics;
 pub mod presence_sync;
 pub mod registry;

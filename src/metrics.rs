@@ -4,11 +4,14 @@
 //! units (histograms in µs) and its per-host ones labelled `host`; and
 //! `strait_*`, which follows Prometheus's conventions.
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::stanza::{Kind, Reason};
 
@@ -172,7 +175,41 @@ metrics! {
     mesh_repairs: IntCounterVec = "strait_mesh_repairs_total" ["host", "found"];
 }
 
+/// `strait_log_lines_dropped_total`, which the log's writer keeps.
+struct LinesDropped {
+    counter: IntCounter,
+    writer: ErrorCounter,
+}
+
+impl Collector for LinesDropped {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counter.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let dropped = self.writer.dropped_lines() as u64;
+        self.counter
+            .inc_by(dropped.saturating_sub(self.counter.get()));
+        self.counter.collect()
+    }
+}
+
 impl Metrics {
+    /// All at zero, with the lines that the log's writer drops.
+    ///
+    /// # Panics
+    /// Like [`Self::new`].
+    #[must_use]
+    pub fn counting_dropped(writer: ErrorCounter) -> Self {
+        const NAME: &str = "strait_log_lines_dropped_total";
+        let help = "Lines of the log that were dropped because standard error was not read.";
+        let metrics = Self::new();
+        let counter = IntCounter::build(NAME, help, &[]);
+        let dropped = Box::new(LinesDropped { counter, writer });
+        metrics.registry.register(dropped).expect(NAME);
+        metrics
+    }
+
     /// Everything in Prometheus's text format.
     #[must_use]
     pub fn render(&self) -> String {

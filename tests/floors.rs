@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. Modules on one floor do not import each other.
 const FLOORS: &[&[&str]] = &[
-    &["host"],
+    &["host", "log_limiter"],
     &["stanza"],
     &["config", "delivery", "envelope", "metrics", "replication"],
     &["servers"],

@@ -1,23 +1,37 @@
 //! `strait run`: the gateway, until a signal ends it.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use strait::config::{Loaded, Log, LogFormat};
+use strait::metrics::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Lines that wait to be written, at most; more are dropped and counted.
+const BUFFERED_LINES: usize = 4096;
+
 pub fn run(loaded: Loaded) -> anyhow::Result<()> {
-    start_logging(&loaded.config.log)?;
+    let (lines, writer) = NonBlockingBuilder::default()
+        .buffered_lines_limit(BUFFERED_LINES)
+        .finish(std::io::stderr());
+    let metrics = Metrics::counting_dropped(lines.error_counter());
+    start_logging(&loaded.config.log, lines)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the threads that strait runs on")?;
-    runtime.block_on(until_signalled(loaded))
+    let result = runtime.block_on(until_signalled(loaded, metrics));
+    // Writes what is buffered, before the caller writes the error.
+    drop(writer);
+    result
 }
 
-async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
+async fn until_signalled(loaded: Loaded, metrics: Metrics) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     // The handler must be in place before the first log line: a reader of that
     // line may send signals.
@@ -25,14 +39,15 @@ async fn until_signalled(loaded: Loaded) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    strait::gateway::run(loaded.config, shutdown).await
+    strait::gateway::run(loaded.config, Arc::new(metrics), shutdown).await
 }
 
-/// Logs go to standard error, so that standard output stays free for answers.
-fn start_logging(log: &Log) -> anyhow::Result<()> {
+/// Logs go to standard error, so that standard output stays free for answers. A thread of its own
+/// writes them: a reader that stops reading costs lines, and blocks no stanza.
+fn start_logging(log: &Log, lines: NonBlocking) -> anyhow::Result<()> {
     let levels: Targets = log.level.parse().context("log.level cannot be used")?;
     let registry = tracing_subscriber::registry().with(levels);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(lines);
     match log.format {
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -24,6 +24,7 @@ use super::{Role, Settings};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
+use crate::log_limiter::LogLimiter;
 use crate::servers::{KnownServer, NoAnswer};
 use crate::stanza::{Reason, Refusal, Stanza};
 
@@ -54,6 +55,8 @@ pub(super) struct Outbox {
     writable: Notify,
     /// Notifies the task that returns rejected stanzas.
     rejection: Notify,
+    /// For stanzas read from the stream, too.
+    pub(super) log_limiter: LogLimiter,
 }
 
 #[derive(Debug)]
@@ -125,6 +128,7 @@ impl Outbox {
             }),
             writable: Notify::new(),
             rejection: Notify::new(),
+            log_limiter: LogLimiter::default(),
         }
     }
 
@@ -176,12 +180,15 @@ impl Outbox {
     pub fn offer_own(&self, stanza: &Stanza) {
         let len = stanza.len();
         if let Err(refusal) = self.check(stanza, len) {
-            tracing::error!(
-                from = shown(stanza.from()),
-                to = shown(stanza.to()),
-                "a stanza of the gateway's own was not written, the server would end the stream: {}",
-                refusal.text
-            );
+            if let Some(left_out) = self.log_limiter.allows("own") {
+                tracing::error!(
+                    from = shown(stanza.from()),
+                    to = shown(stanza.to()),
+                    "a stanza of the gateway's own was not written, the server would end the \
+                     stream: {}{left_out}",
+                    refusal.text
+                );
+            }
             return;
         }
         let mut state = self.state();

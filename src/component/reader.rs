@@ -97,11 +97,17 @@ impl Reader<'_> {
             .refused
             .with_label_values(&[reason.label()])
             .inc();
-        tracing::warn!(
-            from = shown(head.and_then(Stanza::from)),
-            to = shown(head.and_then(Stanza::to)),
-            "a stanza from the server was refused: {fault}"
-        );
+        if let Some(left_out) = self
+            .outbox
+            .log_limiter
+            .allows(&format!("read {}", reason.label()))
+        {
+            tracing::warn!(
+                from = shown(head.and_then(Stanza::from)),
+                to = shown(head.and_then(Stanza::to)),
+                "a stanza from the server was refused: {fault}{left_out}"
+            );
+        }
         let refusal = Refusal::new(reason, format!("Not delivered: {fault}."));
         if let Some(reply) = head.and_then(|head| head.error_reply(&refusal)) {
             self.outbox.offer_own(&reply);

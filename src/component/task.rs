@@ -261,15 +261,18 @@ impl Returner {
             .with_label_values(&["component"])
             .inc();
         self.metrics.refused.with_label_values(&[reason]).inc();
-        tracing::error!(
-            id = %envelope.id,
-            origin = %envelope.origin,
-            from = shown(envelope.stanza.from()),
-            to = shown(envelope.stanza.to()),
-            reason,
-            "a stanza was refused because writing it ends the stream to the local server: {}",
-            refusal.text
-        );
+        if let Some(left_out) = self.outbox.log_limiter.allows(&format!("written {reason}")) {
+            tracing::error!(
+                id = %envelope.id,
+                origin = %envelope.origin,
+                from = shown(envelope.stanza.from()),
+                to = shown(envelope.stanza.to()),
+                reason,
+                "a stanza was refused because writing it ends the stream to the local server: \
+                 {}{left_out}",
+                refusal.text
+            );
+        }
         if let Some(reply) = envelope.stanza.error_reply(&refusal) {
             // A foreign sender receives the error through the host whose server
             // it wrote to.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -16,7 +15,6 @@ use super::connect_error::{ConnectError, LinkEnd};
 use super::frame::{ALLOWANCE, Frame, Header};
 use super::handshake::{AcceptedLink, Handshake, LinkRole};
 use super::incoming_slots::{ConnectionLease, IncomingSlots};
-use super::log_limiter::LogLimiter;
 use super::reader::FrameReader;
 use super::tls::{SecuredConnection, Security};
 use super::unauthenticated::UnauthenticatedGuard;
@@ -25,6 +23,7 @@ use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, re
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
 use crate::host::Host;
+use crate::log_limiter::LogLimiter;
 use crate::metrics::Metrics;
 use crate::replication::Replication;
 use crate::stanza::{Limits, Reason, Stanza};
@@ -52,7 +51,7 @@ pub struct Listener {
 struct Reception {
     handshake: Handshake,
     metrics: Arc<Metrics>,
-    log_limiter: Mutex<LogLimiter>,
+    log_limiter: LogLimiter,
 }
 
 impl Listener {
@@ -92,7 +91,7 @@ impl Listener {
                     replication,
                 },
                 metrics,
-                log_limiter: Mutex::default(),
+                log_limiter: LogLimiter::default(),
             }),
         })
     }
@@ -207,17 +206,12 @@ impl Reception {
             .inc();
         let errored = &self.metrics.incoming_errored;
         errored.with_label_values(&[UNKNOWN]).inc();
-        if self.allows(&format!("{} {failure}", address.ip())) {
-            tracing::warn!(%address, reason, "an incoming link is refused: {failure}");
+        let kind = format!("{} {failure}", address.ip());
+        if let Some(left_out) = self.log_limiter.allows(&kind) {
+            tracing::warn!(%address, reason, "an incoming link is refused: {failure}{left_out}");
         } else {
             tracing::debug!(%address, reason, "an incoming link is refused: {failure}");
         }
-    }
-
-    fn allows(&self, text: &str) -> bool {
-        let log_limiter = self.log_limiter.lock();
-        let mut log_limiter = log_limiter;
-        log_limiter.allows(text)
     }
 
     /// Takes stanzas and acknowledges them, until one side leaves.
@@ -265,8 +259,11 @@ impl Reception {
                     .with_label_values(&label)
                     .inc();
                 // The same error mostly ends all connections of a node.
-                if self.allows(&format!("{host} {node} {what} {text}")) {
-                    tracing::warn!(peer = %host, %node, slot, %address, "{what} lost: {text}");
+                let kind = format!("{host} {node} {what} {text}");
+                if let Some(left_out) = self.log_limiter.allows(&kind) {
+                    tracing::warn!(
+                        peer = %host, %node, slot, %address, "{what} lost: {text}{left_out}"
+                    );
                 } else {
                     tracing::debug!(peer = %host, %node, slot, %address, "{what} lost: {text}");
                 }
@@ -364,10 +361,13 @@ impl Reception {
                 self.metrics.taken.with_label_values(&["link"]).inc();
                 let refused = &self.metrics.refused;
                 refused.with_label_values(&[reason.label()]).inc();
-                tracing::warn!(
-                    %peer, id = %EnvelopeId(header.id), origin = %header.origin.escape_debug(),
-                    "a stanza is refused: {text}"
-                );
+                let kind = format!("{peer} {}", reason.label());
+                if let Some(left_out) = self.log_limiter.allows(&kind) {
+                    tracing::warn!(
+                        %peer, id = %EnvelopeId(header.id), origin = %header.origin.escape_debug(),
+                        "a stanza is refused: {text}{left_out}"
+                    );
+                }
                 None
             }
         }

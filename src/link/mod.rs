@@ -18,7 +18,7 @@
 //! nodes, so that a long table delays no stanza: `replication_dialer` dials,
 //! `replication_link` runs the connection on both sides.
 //! Below all: `hello`, `frame`, `wire`, `reader`, `tls`, `certificate`,
-//! `any_name`, `connect_error`, `log_limiter`.
+//! `any_name`, `connect_error`.
 
 use std::time::Duration;
 
@@ -34,7 +34,6 @@ mod hello;
 mod incoming;
 mod incoming_slots;
 mod links;
-mod log_limiter;
 mod outgoing;
 mod peer;
 mod peer_connections;

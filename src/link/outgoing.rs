@@ -167,8 +167,8 @@ impl OutgoingConnection {
     /// Logs `text`, at a higher level if it is new: the same error mostly occurs on many slots.
     fn complain(&self, text: &str) {
         let (peer, endpoint, slot) = (&self.peer.host, &self.endpoint, self.id);
-        if self.peer.note_trouble(slot, &self.endpoint, text) {
-            tracing::warn!(%peer, %endpoint, slot, "{text}; trying again");
+        if let Some(left_out) = self.peer.note_trouble(slot, &self.endpoint, text) {
+            tracing::warn!(%peer, %endpoint, slot, "{text}; trying again{left_out}");
         } else {
             tracing::debug!(%peer, %endpoint, slot, "{text}; trying again");
         }

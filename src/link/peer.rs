@@ -13,12 +13,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::frame::{FormerPlace, Header};
-use super::log_limiter::LogLimiter;
 use super::pool::{Pool, SenderKey, SlotId, SlotStatus};
 use super::wire::{LENGTH_FIELD, WireError};
 use crate::config::Endpoint;
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
+use crate::log_limiter::{LeftOut, LogLimiter};
 use crate::metrics::Metrics;
 
 /// Bytes that a stanza counts for in a queue beyond its own, so that many tiny ones
@@ -33,6 +33,7 @@ const BATCH: usize = 64 * 1024;
 pub(super) struct Peer {
     pub(super) host: Host,
     inner: Mutex<Inner>,
+    log_limiter: LogLimiter,
     counters: Counters,
     unsettled: Arc<UnsettledCount>,
     undelivered: mpsc::UnboundedSender<Undelivered>,
@@ -42,7 +43,6 @@ pub(super) struct Peer {
 struct Inner {
     pool: Pool<Envelope>,
     signals: HashMap<SlotId, ConnectionSignals>,
-    log_limiter: LogLimiter,
 }
 
 /// Signals from the pool to a slot's task.
@@ -130,8 +130,8 @@ impl Peer {
             inner: Mutex::new(Inner {
                 pool: Pool::new(queue_bytes, max_wait / 2),
                 signals: HashMap::new(),
-                log_limiter: LogLimiter::default(),
             }),
+            log_limiter: LogLimiter::default(),
             counters,
             unsettled,
             undelivered,
@@ -193,11 +193,13 @@ impl Peer {
         }
         drop(inner);
         for envelope in &too_large {
-            tracing::warn!(
-                peer = %self.host, id = %envelope.id, bytes = envelope.stanza.len(), frame_limit,
-                "a stanza is larger than the peer takes; set component.stanza_size_limit to the \
-                 same value in all datacenters"
-            );
+            if let Some(left_out) = self.log_limiter.allows("too large") {
+                tracing::warn!(
+                    peer = %self.host, id = %envelope.id, bytes = envelope.stanza.len(), frame_limit,
+                    "a stanza is larger than the peer takes; set component.stanza_size_limit to \
+                     the same value in all datacenters{left_out}"
+                );
+            }
         }
         self.give_back(too_large, Obstacle::TooLarge);
     }
@@ -261,10 +263,14 @@ impl Peer {
     /// Records why `slot` to `endpoint` has no connection, in words. Returns
     /// whether the log does not have the same text already, for this slot or
     /// another.
-    pub(super) fn note_trouble(&self, slot: SlotId, endpoint: &Endpoint, text: &str) -> bool {
-        let mut inner = self.lock();
-        inner.pool.note_trouble(slot, text);
-        inner.log_limiter.allows(&format!("{endpoint} {text}"))
+    pub(super) fn note_trouble(
+        &self,
+        slot: SlotId,
+        endpoint: &Endpoint,
+        text: &str,
+    ) -> Option<LeftOut> {
+        self.lock().pool.note_trouble(slot, text);
+        self.log_limiter.allows(&format!("{endpoint} {text}"))
     }
 
     /// Makes the slots match `endpoints`. Returns the new slots and their signals;

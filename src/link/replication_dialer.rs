@@ -12,13 +12,13 @@ use tokio_util::task::TaskTracker;
 
 use super::connect_error::{ConnectError, LinkEnd, RefusalKind};
 use super::dial::{Dialler, TableLink};
-use super::log_limiter::LogLimiter;
 use super::outgoing::backoff;
 use super::resolver::Resolver;
 use super::tls::Security;
 use super::{Identity, SetupError, replication_link};
 use crate::config::{Connections, Endpoint};
 use crate::host::Host;
+use crate::log_limiter::LogLimiter;
 use crate::metrics::Metrics;
 use crate::replication::Replication;
 
@@ -107,7 +107,7 @@ impl ReplicationDialer {
         contacts: watch::Receiver<Arc<BTreeMap<Endpoint, BTreeSet<Host>>>>,
         end: CancellationToken,
     ) {
-        let mut log_limiter = LogLimiter::default();
+        let log_limiter = LogLimiter::default();
         let mut was_linked = false;
         let mut pauses = patient_backoff();
         while !end.is_cancelled() {
@@ -126,7 +126,7 @@ impl ReplicationDialer {
                 None => return,
                 Some(Ok(link)) if expected.is_empty() || expected.contains(&link.node.host) => {
                     let begun = Instant::now();
-                    self.use_link(link, &endpoint, &end).await;
+                    self.use_link(link, &endpoint, &log_limiter, &end).await;
                     if !was_linked || begun.elapsed() > STABLE {
                         was_linked = true;
                         pauses = Box::new(backoff());
@@ -136,7 +136,7 @@ impl ReplicationDialer {
                     let host = &link.node.host;
                     let text = format!("it is of {host}, not of the host that was named for it");
                     let failure = ConnectError::refused(RefusalKind::WrongHost, text);
-                    self.failed(&endpoint, &mut log_limiter, &failure);
+                    self.failed(&endpoint, &log_limiter, &failure);
                     replication_link::leave(link.writer).await;
                 }
                 Some(Err(ConnectError::Refused {
@@ -146,7 +146,7 @@ impl ReplicationDialer {
                     tracing::debug!(%endpoint, "not replicated: {text}");
                     pause = Some(self.look_again);
                 }
-                Some(Err(failure)) => self.failed(&endpoint, &mut log_limiter, &failure),
+                Some(Err(failure)) => self.failed(&endpoint, &log_limiter, &failure),
             }
             let pause = pause.or_else(|| pauses.next());
             let pause = sleep(pause.unwrap_or(LONGEST_PAUSE));
@@ -157,7 +157,13 @@ impl ReplicationDialer {
     /// Replicates the node at the other end. If another connection replicates the
     /// node already, waits until that one has ended, or it is time to dial the
     /// endpoint again.
-    async fn use_link(&self, link: TableLink, endpoint: &Endpoint, end: &CancellationToken) {
+    async fn use_link(
+        &self,
+        link: TableLink,
+        endpoint: &Endpoint,
+        log_limiter: &LogLimiter,
+        end: &CancellationToken,
+    ) {
         let TableLink {
             node,
             reader,
@@ -180,19 +186,24 @@ impl ReplicationDialer {
         tracing::info!(peer = %node, %endpoint, "table link up");
         match replication_link::converse(session, reader, writer, end).await {
             LinkEnd::Broken(text) => {
-                tracing::warn!(peer = %node, %endpoint, "table link lost: {text}; trying again");
+                if let Some(left_out) = log_limiter.allows(&format!("lost {text}")) {
+                    tracing::warn!(
+                        peer = %node, %endpoint,
+                        "table link lost: {text}; trying again{left_out}"
+                    );
+                }
             }
             ending => tracing::info!(peer = %node, %endpoint, ?ending, "table link down"),
         }
     }
 
-    fn failed(&self, endpoint: &Endpoint, log_limiter: &mut LogLimiter, failure: &ConnectError) {
+    fn failed(&self, endpoint: &Endpoint, log_limiter: &LogLimiter, failure: &ConnectError) {
         if let Some(label) = failure.label() {
             self.metrics.links_refused.with_label_values(&[label]).inc();
         }
         let text = failure.to_string();
-        if log_limiter.allows(&text) {
-            tracing::warn!(%endpoint, "no table link: {text}; trying again");
+        if let Some(left_out) = log_limiter.allows(&text) {
+            tracing::warn!(%endpoint, "no table link: {text}; trying again{left_out}");
         } else {
             tracing::debug!(%endpoint, "no table link: {text}; trying again");
         }

@@ -46,8 +46,12 @@ impl Process {
     /// # Panics
     /// When it runs already, or is not installed.
     pub fn launch(&mut self) {
+        self.launch_into(self.open_log());
+    }
+
+    /// Starts the process with its output going to `log`.
+    pub fn launch_into(&mut self, log: File) {
         assert!(!self.is_running(), "{} runs already", self.name);
-        let log = self.open_log();
         let child = self
             .supervised_command()
             .stdin(Stdio::null())
