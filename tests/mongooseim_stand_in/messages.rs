@@ -128,3 +128,25 @@ pub async fn refused() -> Vec<String> {
     );
     said
 }
+
+/// MongooseIM sorts stored messages by their own delays, and reverses equal ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_messages_are_sorted_by_their_delays() {
+    let server = server().start().await;
+    let component = attach(&server, GLOBAL).await;
+    for (text, second) in [("first", 2), ("second", 1), ("third", 1)] {
+        component
+            .send(&format!(
+                "<message type='chat' from='bob@example.test/x' to='carol@dc1.test'>\
+                 <body>{text}</body><delay xmlns='urn:xmpp:delay' from='example.test' \
+                 stamp='2026-01-01T00:00:0{second}Z'/></message>"
+            ))
+            .await;
+    }
+    sync(&component).await;
+    let carol = login(&server, "carol", "c1").await;
+    carol.sync().await;
+    let raw = carol.inbox().raw().concat();
+    let at = ["third", "second", "first"].map(|text| raw.find(&format!("<body>{text}")));
+    assert!(at.iter().all(Option::is_some) && at.is_sorted(), "{raw}");
+}
