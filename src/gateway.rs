@@ -123,9 +123,12 @@ impl Gateway {
         }
         let admin = match config.admin.listen {
             Some(address) => Some(
-                Admin::bind(address)
-                    .await
-                    .with_context(|| format!("admin.listen: {address} can't be bound"))?,
+                Admin::bind(
+                    address,
+                    config.admin.allowed_hosts.clone().unwrap_or_default(),
+                )
+                .await
+                .with_context(|| format!("admin.listen: {address} can't be bound"))?,
             ),
             None => None,
         };

@@ -1,6 +1,7 @@
 //! The admin listener: metrics for Prometheus, health for supervisors, and
 //! look-ups in the session table.
 
+mod allowed_hosts;
 mod lookup;
 
 use std::net::SocketAddr;
@@ -8,12 +9,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::host::Host;
 use crate::metrics::Metrics;
 use crate::store::Store;
 
@@ -38,6 +41,7 @@ pub type Statuses = dyn Fn() -> serde_json::Value + Send + Sync;
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
+    allowed_hosts: Arc<[Host]>,
 }
 
 #[derive(Clone)]
@@ -49,13 +53,15 @@ struct Source {
 }
 
 impl Admin {
-    /// Listens on `address` (`admin.listen`).
+    /// Listens on `address` (`admin.listen`) for requests to IP addresses, `localhost`
+    /// and `allowed_hosts` (`admin.allowed_hosts`).
     ///
     /// # Errors
     /// The address can't be bound.
-    pub async fn bind(address: SocketAddr) -> std::io::Result<Self> {
+    pub async fn bind(address: SocketAddr, allowed_hosts: Vec<Host>) -> std::io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
+            allowed_hosts: allowed_hosts.into(),
         })
     }
 
@@ -82,6 +88,7 @@ impl Admin {
             .route("/readyz", get(show_readiness))
             .route("/api/status", get(show_status))
             .route("/api/lookup/{*jid}", get(lookup::show))
+            .layer(from_fn_with_state(self.allowed_hosts, allowed_hosts::check))
             .with_state(Source {
                 metrics,
                 readiness,
@@ -137,12 +144,16 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::host::Host;
     use crate::store::{MemoryCluster, OwnClaim};
 
     async fn get(address: SocketAddr, path: &str) -> String {
+        let host = format!("Host: {address}\r\n");
+        get_with(address, path, &host).await
+    }
+
+    async fn get_with(address: SocketAddr, path: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -151,7 +162,9 @@ mod tests {
 
     #[tokio::test]
     async fn tells_metrics_health_and_what_is_not_ready() {
-        let admin = Admin::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let gw1 = Host::new("gw1.dc1.test").unwrap();
+        let admin = Admin::bind("127.0.0.1:0".parse().unwrap(), vec![gw1]);
+        let admin = admin.await.unwrap();
         let address = admin.local_addr().unwrap();
         let store_needed = Arc::new(AtomicBool::new(true));
         let needed = Arc::clone(&store_needed);
@@ -209,6 +222,29 @@ mod tests {
         let ready = get(address, "/readyz").await;
         assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
         assert!(ready.contains("store: no answer\n"), "{ready}");
+
+        for (headers, status) in [
+            ("Host: gw1.dc1.test:9090\r\n", 200),
+            ("Host: rebinding.example\r\n", 421),
+        ] {
+            for path in [
+                "/healthz",
+                "/metrics",
+                "/api/status",
+                "/api/lookup/a@b",
+                "/other",
+            ] {
+                let answer = get_with(address, path, headers).await;
+                let status = if path == "/other" && status == 200 {
+                    404
+                } else {
+                    status
+                };
+                let expected = format!("HTTP/1.1 {status}");
+                assert!(answer.starts_with(&expected), "{path}: {answer}");
+                assert_eq!(answer.contains("admin.allowed_hosts"), status == 421);
+            }
+        }
 
         let found = get(address, "/api/lookup/Alice@example.test").await;
         let expected = r#"{"claims":[{"host":"dc1.test","since":5}],"home":"dc1.test","jid":"alice@example.test"}"#;

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::kind::OptionKind::Address;
+use super::kind::OptionKind::{Address, Domains};
 use super::reading::Reading;
 use super::section::section;
+use crate::host::Host;
 
 section! {
     /// The gateway's own HTTP server, for operators and monitoring.
@@ -13,6 +14,14 @@ section! {
         /// keep it on loopback.
         "admin.listen" listen: Option<SocketAddr> =
             Address.described("nowhere", "127.0.0.1:9090");
+
+        /// The names by which clients may address the admin server, besides localhost and IP
+        /// addresses.
+        ///
+        /// A request for any other name is refused (421): a web page could resolve its own
+        /// name to this server and read the answers in a visitor's browser (DNS rebinding).
+        "admin.allowed_hosts" allowed_hosts: Option<Vec<Host>> =
+            Domains.described("none", r#"["gw1.dc1.example.com"]"#);
     }
 }
 

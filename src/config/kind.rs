@@ -39,6 +39,8 @@ pub(super) enum OptionKind {
     /// A text that is not empty.
     Text,
     Domain,
+    /// Domains separated by commas; an array in the file.
+    Domains,
     Path,
     /// A secret; it has no flag, because flags show in the process list.
     Secret,
@@ -113,6 +115,7 @@ impl OptionKind {
                 read.ok_or_else(|| here(format!("is {number}")))
             }
             (Self::Endpoints, DeValue::Array(entries)) => entries.iter().map(endpoint).collect(),
+            (Self::Domains, DeValue::Array(entries)) => entries.iter().map(domain).collect(),
             (Self::Services, DeValue::Array(entries)) => {
                 entries.iter().map(|entry| service(entry, line)).collect()
             }
@@ -169,6 +172,12 @@ impl OptionKind {
                 let host = Host::new(text).map_err(|error| error.to_string())?;
                 Some(json!(host.as_str()))
             }
+            Self::Domains => {
+                let hosts = parts(',').map(Host::new);
+                let hosts = hosts.collect::<Result<Vec<_>, _>>();
+                let hosts = hosts.map_err(|error| error.to_string())?;
+                Some(hosts.iter().map(|host| json!(host.as_str())).collect())
+            }
             Self::Endpoint => text.parse().ok().map(|endpoint: Endpoint| json!(endpoint)),
             Self::Endpoints => parts(',')
                 .map(|one| one.parse().ok())
@@ -203,6 +212,10 @@ impl OptionKind {
             Self::Bool => ("true|false", "true or false"),
             Self::Text | Self::Secret => ("TEXT", "a text that is not empty"),
             Self::Domain => ("DOMAIN", "a domain, as dc1.example.com"),
+            Self::Domains => (
+                "DOMAIN,…",
+                "in the file [\"gw1.dc1.example.com\"], otherwise domains separated by commas",
+            ),
             Self::Path => ("FILE", "the path of a file"),
             Self::RedisUrl => ("URL", FORMS),
             Self::Endpoint => ("HOST:PORT", "host:port, IPv6 addresses in brackets"),
@@ -375,6 +388,14 @@ fn table<'a, 'b>(
         let what = format!("{has} the unknown key `{}`", key.get_ref());
         Err((key.span().start, what))
     })
+}
+
+fn domain(entry: &Spanned<DeValue<'_>>) -> Result<Value, Misread> {
+    let at = entry.span().start;
+    let text = entry.get_ref().as_str();
+    let text = text.ok_or_else(|| (at, format!("has an entry that {}", type_of(entry))))?;
+    let host = Host::new(text).map_err(|error| (at, format!("has an entry, and {error}")))?;
+    Ok(json!(host.as_str()))
 }
 
 /// Reads `"host:port"` or `{ host = "…", port = 5555 }`.

@@ -158,7 +158,9 @@ fn example(option: &OptionSpec) -> &'static str {
 fn toml(option: &OptionSpec, value: &str) -> String {
     match option.kind {
         OptionKind::Ciphers => format!("\"{}\"", CIPHERS.join(":")),
-        OptionKind::Bool | OptionKind::Number(_) | OptionKind::Endpoints => value.to_owned(),
+        OptionKind::Bool | OptionKind::Number(_) | OptionKind::Endpoints | OptionKind::Domains => {
+            value.to_owned()
+        }
         _ => format!("\"{value}\""),
     }
 }
