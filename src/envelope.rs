@@ -135,6 +135,9 @@ impl fmt::Debug for EnvelopeId {
 pub trait Settle: Send + Sync {
     /// The stanza with this sequence number needs no copy upstream any more.
     fn settled(&self, sequence: u64);
+
+    /// The receipt of this stanza was dropped unsettled: the stanza is to be sent again.
+    fn abandoned(&self, _sequence: u64) {}
 }
 
 /// The duty to notify upstream, at most once, that a stanza is settled: the local
@@ -165,6 +168,14 @@ impl Receipt {
     }
 }
 
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some((upstream, sequence)) = self.0.take() {
+            upstream.abandoned(sequence);
+        }
+    }
+}
+
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Receipt")
@@ -179,6 +190,12 @@ impl fmt::Debug for Receipt {
 pub trait Intake: Send + Sync {
     /// Queues `envelope` behind all earlier ones of its sender.
     async fn take(&self, envelope: Envelope);
+
+    /// Queues `envelope` as [`Self::take`] does if that needs no wait; returns the
+    /// envelope otherwise. Nearly all envelopes pass here, without an allocation.
+    fn try_take(&self, envelope: Envelope) -> Option<Envelope> {
+        Some(envelope)
+    }
 }
 
 /// An envelope that a link or the component could not take or keep.

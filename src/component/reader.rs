@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use minidom::Element;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -85,7 +86,9 @@ impl Reader<'_> {
             self.settings.message_ttl,
             stanza,
         );
-        self.intake.take(envelope).await;
+        if let Some(envelope) = self.intake.try_take(envelope) {
+            self.intake.take(envelope).await;
+        }
     }
 
     /// Sends an error reply to the sender. The counters count the stanza as
@@ -133,6 +136,8 @@ impl Reader<'_> {
         buffer: &mut BytesMut,
     ) -> Result<(), StreamFailure> {
         buffer.reserve(CHUNK);
+        // The workers share this thread with a server that never pauses.
+        yield_now().await;
         match read.try_read_buf(buffer) {
             Ok(0) => return Err(closed()),
             Ok(_) => return Ok(()),

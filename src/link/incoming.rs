@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
+use prometheus::{Histogram, IntCounter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -242,7 +243,7 @@ impl Reception {
         tracing::debug!(peer = %host, %node, slot, %address, "{what} up");
         let ending = match role {
             LinkRole::Stanzas(lease) => tokio::select! {
-                ending = self.take_stanzas(&host, reader, &lease, intake) => ending,
+                ending = self.take_stanzas(host.clone(), reader, &lease, intake) => ending,
                 ending = acknowledge(writer, &lease, shutdown) => ending,
             },
             LinkRole::Table(dialogue) => {
@@ -276,26 +277,39 @@ impl Reception {
 
     async fn take_stanzas(
         &self,
-        peer: &Host,
+        peer: Host,
         mut reader: FrameReader<impl AsyncRead + Unpin>,
         lease: &ConnectionLease,
         intake: &dyn Intake,
     ) -> LinkEnd {
+        let unpacker = Unpacker::new(peer, lease, self);
+        let mut read_at = ReadTime::now();
         loop {
-            // A shutdown does not interrupt the hand-over of a stanza.
-            let read = tokio::select! {
-                () = lease.replaced() => return LinkEnd::Replaced,
-                read = timeout(SILENCE_LIMIT, reader.next()) => read,
-            };
-            let frame = match read {
-                Ok(Ok(raw)) => Frame::read(raw),
-                Ok(Err(error)) => return LinkEnd::Broken(error.to_string()),
-                Err(_) => return LinkEnd::Broken(format!("nothing heard for {SILENCE_LIMIT:?}")),
+            let frame = match reader.buffered() {
+                Ok(Some(raw)) => Frame::read(raw),
+                Ok(None) => {
+                    // A shutdown does not interrupt the hand-over of a stanza.
+                    let read = tokio::select! {
+                        () = lease.replaced() => return LinkEnd::Replaced,
+                        read = timeout(SILENCE_LIMIT, reader.read()) => read,
+                    };
+                    read_at = match read {
+                        Ok(Ok(())) => ReadTime::now(),
+                        Ok(Err(error)) => return LinkEnd::Broken(error.to_string()),
+                        Err(_) => {
+                            return LinkEnd::Broken(format!("nothing heard for {SILENCE_LIMIT:?}"));
+                        }
+                    };
+                    continue;
+                }
+                Err(error) => Err(error),
             };
             match frame {
                 Ok(Frame::Stanza(header, body)) => {
-                    if let Some(envelope) = self.unpack(peer, header, body, lease) {
-                        // Waits when the workers are behind: backpressure on this peer only.
+                    if let Some(envelope) = unpacker.unpack(header, body, read_at)
+                        && let Some(envelope) = intake.try_take(envelope)
+                    {
+                        // The workers are behind: backpressure on this peer only.
                         intake.take(envelope).await;
                     }
                 }
@@ -308,40 +322,71 @@ impl Reception {
             }
         }
     }
+}
+
+/// The time at which bytes were read: one reading of the clocks for all frames in them.
+#[derive(Clone, Copy)]
+struct ReadTime {
+    instant: Instant,
+    wall: SystemTime,
+}
+
+impl ReadTime {
+    fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+}
+
+/// Turns the frames of one connection into envelopes.
+struct Unpacker<'a> {
+    peer: Host,
+    local: &'a Host,
+    limits: Limits,
+    lease: &'a ConnectionLease,
+    metrics: &'a Metrics,
+    received: IntCounter,
+    transfer_time: Histogram,
+}
+
+impl<'a> Unpacker<'a> {
+    fn new(peer: Host, lease: &'a ConnectionLease, reception: &'a Reception) -> Self {
+        let (label, metrics) = ([peer.as_str()], &*reception.metrics);
+        Self {
+            received: metrics.incoming_messages.with_label_values(&label),
+            transfer_time: metrics.incoming_transfer_time.with_label_values(&label),
+            limits: Limits {
+                bytes: reception.handshake.frame_limit,
+                ..Limits::default()
+            },
+            local: &reception.handshake.identity.host,
+            peer,
+            lease,
+            metrics,
+        }
+    }
 
     /// Returns the envelope in a stanza frame; `None` for a duplicate, or for a
     /// stanza that must not be taken.
-    fn unpack(
-        &self,
-        peer: &Host,
-        header: Header<String>,
-        body: Bytes,
-        lease: &ConnectionLease,
-    ) -> Option<Envelope> {
-        let label = [peer.as_str()];
+    fn unpack(&self, header: Header<String>, body: Bytes, read_at: ReadTime) -> Option<Envelope> {
+        let peer = &self.peer;
         let read = self.read(&header, body);
         // A refused frame marks none of its former places.
         let former = read.as_ref().map_or(&[][..], |_| &header.former);
-        let Some(mut receipt) = lease.take(header.number, former) else {
-            self.metrics.link_duplicates.with_label_values(&label).inc();
+        let Some(mut receipt) = self.lease.take(header.number, former) else {
+            let duplicates = &self.metrics.link_duplicates;
+            duplicates.with_label_values(&[peer.as_str()]).inc();
             return None;
         };
         let sent_at = UNIX_EPOCH
             .checked_add(Duration::from_micros(header.sent_at))
             .unwrap_or(UNIX_EPOCH);
         // Clocks differ: a stanza may seem to arrive before it was sent.
-        let transfer = SystemTime::now()
-            .duration_since(sent_at)
-            .unwrap_or_default();
-        self.metrics
-            .incoming_messages
-            .with_label_values(&label)
-            .inc();
-        let transfer_time = self
-            .metrics
-            .incoming_transfer_time
-            .with_label_values(&label);
-        transfer_time.observe(transfer.as_secs_f64() * 1e6);
+        let transfer = read_at.wall.duration_since(sent_at).unwrap_or_default();
+        self.received.inc();
+        self.transfer_time.observe(transfer.as_secs_f64() * 1e6);
         match read {
             Ok((origin, retries, stanza)) => Some(Envelope {
                 id: EnvelopeId(header.id),
@@ -349,8 +394,8 @@ impl Reception {
                 arrival: Arrival::Link(peer.clone()),
                 ttl: header.ttl,
                 retries,
-                copy_for: header.is_copy.then(|| self.handshake.identity.host.clone()),
-                taken_at: Instant::now(),
+                copy_for: header.is_copy.then(|| self.local.clone()),
+                taken_at: read_at.instant,
                 sent_at,
                 stanza,
                 receipt,
@@ -361,13 +406,10 @@ impl Reception {
                 self.metrics.taken.with_label_values(&["link"]).inc();
                 let refused = &self.metrics.refused;
                 refused.with_label_values(&[reason.label()]).inc();
-                let kind = format!("{peer} {}", reason.label());
-                if let Some(left_out) = self.log_limiter.allows(&kind) {
-                    tracing::warn!(
-                        %peer, id = %EnvelopeId(header.id), origin = %header.origin.escape_debug(),
-                        "a stanza is refused: {text}{left_out}"
-                    );
-                }
+                tracing::warn!(
+                    %peer, id = %EnvelopeId(header.id), origin = %header.origin.escape_debug(),
+                    "a stanza is refused: {text}"
+                );
                 None
             }
         }
@@ -375,19 +417,22 @@ impl Reception {
 
     /// Parses a stanza frame; the only place where bytes from a link become a stanza.
     fn read(&self, header: &Header<String>, body: Bytes) -> Result<Parts, (Reason, String)> {
-        let host =
-            |name: &str| Host::new(name).map_err(|error| (Reason::Malformed, error.to_string()));
         let retries = header.retries.iter();
-        let retries = retries.map(|(name, times)| Ok((host(name)?, *times)));
-        let limits = Limits {
-            bytes: self.handshake.frame_limit,
-            ..Limits::default()
-        };
+        let retries = retries.map(|(name, times)| Ok((self.host(name)?, *times)));
         Ok((
-            host(&header.origin)?,
+            self.host(&header.origin)?,
             retries.collect::<Result<_, _>>()?,
-            Stanza::parse(body, &limits).map_err(|fault| (fault.reason(), fault.to_string()))?,
+            Stanza::parse(body, &self.limits)
+                .map_err(|fault| (fault.reason(), fault.to_string()))?,
         ))
+    }
+
+    /// Returns the host of that name, which mostly is the peer itself.
+    fn host(&self, name: &str) -> Result<Host, (Reason, String)> {
+        if self.peer == *name {
+            return Ok(self.peer.clone());
+        }
+        Host::new(name).map_err(|error| (Reason::Malformed, error.to_string()))
     }
 }
 

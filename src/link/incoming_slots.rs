@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -197,12 +196,7 @@ impl ConnectionLease {
         if !self.slot.lock().window.take(number) {
             return None;
         }
-        let receipt = SlotReceipt {
-            slot: Arc::clone(&self.slot),
-            number,
-            is_settled: AtomicBool::new(false),
-        };
-        let receipt = Receipt::new(Arc::new(receipt), number);
+        let receipt = Receipt::new(Arc::clone(&self.slot) as _, number);
         if former.is_empty() {
             return Some(receipt);
         }
@@ -263,38 +257,25 @@ impl Drop for ConnectionLease {
     }
 }
 
-/// Turns one stanza's receipt into the slot's ack; dropped unsettled, it makes the
-/// slot ask for the stanza again.
-struct SlotReceipt {
-    slot: Arc<IncomingSlot>,
-    number: u64,
-    is_settled: AtomicBool,
-}
-
-impl Settle for SlotReceipt {
+/// A stanza's receipt becomes part of the slot's ack.
+impl Settle for IncomingSlot {
     fn settled(&self, number: u64) {
-        self.is_settled.store(true, Ordering::Relaxed);
-        let mut state = self.slot.lock();
+        let mut state = self.lock();
         state.window.settle(number);
         let followers = state.take_followers(number);
         drop(state);
-        self.slot.changed.notify_one();
+        self.changed.notify_one();
         for mut receipt in followers {
             receipt.settle();
         }
     }
-}
 
-impl Drop for SlotReceipt {
-    fn drop(&mut self) {
-        if self.is_settled.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut state = self.slot.lock();
-        state.window.abandon(self.number);
-        let followers = state.take_followers(self.number);
+    fn abandoned(&self, number: u64) {
+        let mut state = self.lock();
+        state.window.abandon(number);
+        let followers = state.take_followers(number);
         drop(state);
-        self.slot.changed.notify_one();
+        self.changed.notify_one();
         // No lock is held: the dropped receipts abandon their own numbers.
         drop(followers);
     }

@@ -28,6 +28,9 @@ const OVERHEAD: usize = 256;
 /// Bytes written at once, if the queue holds that many.
 const BATCH: usize = 64 * 1024;
 
+/// Bytes written while the pool stays locked.
+const SLICE: usize = 4 * 1024;
+
 /// One peer's pool, with its counters and the channel for undelivered stanzas.
 #[derive(Debug)]
 pub(super) struct Peer {
@@ -56,6 +59,7 @@ pub(super) struct ConnectionSignals {
 
 #[derive(Debug)]
 struct Counters {
+    forwarded: IntCounter,
     sent: IntCounter,
     queue_time: Histogram,
     unsettled: IntGauge,
@@ -120,6 +124,7 @@ impl Peer {
     ) -> Self {
         let label = [host.as_str()];
         let counters = Counters {
+            forwarded: metrics.forwarded.with_label_values(&label),
             sent: metrics.outgoing_messages.with_label_values(&label),
             queue_time: metrics.outgoing_queue_time.with_label_values(&label),
             unsettled: metrics.link_unsettled.with_label_values(&label),
@@ -156,6 +161,7 @@ impl Peer {
         let taken_at = Instant::from_std(envelope.taken_at);
         match inner.pool.place(sender, envelope, size, taken_at) {
             Ok(slot) => {
+                self.counters.forwarded.inc();
                 self.counters.unsettled.inc();
                 inner.wake(slot);
                 Ok(())
@@ -169,11 +175,18 @@ impl Peer {
     }
 
     /// Appends stanza frames to `out` as long as `slot` has stanzas to write over
-    /// its connection and the batch is not full.
+    /// its connection and the batch is not full. Workers that place stanzas
+    /// meanwhile wait for one slice at most.
     pub(super) fn fill(&self, slot: SlotId, out: &mut BytesMut, frame_limit: usize) {
         let mut too_large = Vec::new();
+        let (now, sent_at) = (Instant::now(), micros_since_epoch());
         let mut inner = self.lock();
+        let mut slice_end = out.len() + SLICE;
         while out.len() < BATCH {
+            if out.len() >= slice_end {
+                MutexGuard::bump(&mut inner);
+                slice_end = out.len() + SLICE;
+            }
             let Some(next) = inner.pool.next(slot) else {
                 break;
             };
@@ -182,10 +195,11 @@ impl Peer {
                 self.counters.sent.inc();
                 self.counters
                     .queue_time
-                    .observe(since.elapsed().as_secs_f64() * 1e6);
+                    .observe(now.saturating_duration_since(since).as_secs_f64() * 1e6);
             }
             let start = out.len();
-            header(number, next.item, next.former).put(out, |out| next.item.stanza.write_to(out));
+            header(number, sent_at, next.item, next.former)
+                .put(out, |out| next.item.stanza.write_to(out));
             if out.len() - start - LENGTH_FIELD > frame_limit {
                 out.truncate(start);
                 too_large.extend(inner.pool.remove(slot, number));
@@ -368,15 +382,20 @@ impl Peer {
     }
 }
 
-fn header(number: u64, envelope: &Envelope, former: &[FormerPlace]) -> Header<Host> {
+/// The time in µs since the Unix epoch.
+fn micros_since_epoch() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn header(number: u64, sent_at: u64, envelope: &Envelope, former: &[FormerPlace]) -> Header<Host> {
     Header {
         number,
         id: envelope.id.0,
         // The ttl is spent only when the stanza is written: an undelivered one may
         // take another route.
         ttl: envelope.ttl.saturating_sub(1),
-        sent_at: now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX)),
+        sent_at,
         origin: envelope.origin.clone(),
         retries: envelope.retries.clone(),
         is_copy: envelope.copy_for.is_some(),

@@ -57,15 +57,26 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     pub(super) async fn next(&mut self) -> Result<RawFrame, ReadError> {
         loop {
-            if let Some(frame) = wire::cut(&mut self.buffer, self.limit)? {
+            if let Some(frame) = self.buffered()? {
                 return Ok(frame);
             }
-            if self.buffer.capacity() == self.buffer.len() {
-                self.buffer.reserve(CHUNK.min(self.limit));
-            }
-            if self.socket.read_buf(&mut self.buffer).await? == 0 {
-                return Err(ReadError::Closed);
-            }
+            self.read().await?;
+        }
+    }
+
+    /// Returns the next frame that was read completely.
+    pub(super) fn buffered(&mut self) -> Result<Option<RawFrame>, WireError> {
+        wire::cut(&mut self.buffer, self.limit)
+    }
+
+    /// Waits for more bytes.
+    pub(super) async fn read(&mut self) -> Result<(), ReadError> {
+        if self.buffer.capacity() == self.buffer.len() {
+            self.buffer.reserve(CHUNK.min(self.limit));
+        }
+        match self.socket.read_buf(&mut self.buffer).await? {
+            0 => Err(ReadError::Closed),
+            _ => Ok(()),
         }
     }
 }

@@ -248,8 +248,6 @@ impl Relay {
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
                 self.presence.forwarded(snapshot, host);
-                let forwarded = &self.metrics.forwarded;
-                forwarded.with_label_values(&[host.as_str()]).inc();
             }
             Err(undelivered) => self.hold(undelivered.envelope, HoldReason::NoRoute, backlog),
         }

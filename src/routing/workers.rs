@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jid::BareJid;
+use jid::{Jid, NodeRef};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
@@ -62,24 +62,23 @@ impl Workers {
 
     /// Routes an envelope again that a link or the component could not deliver.
     pub async fn reroute(&self, undelivered: Undelivered) {
-        let sender = undelivered.envelope.stanza.from().map(jid::Jid::to_bare);
-        self.queue(sender.as_ref(), WorkerJob::Reroute(undelivered))
-            .await;
+        let queue = self.queue_of(undelivered.envelope.stanza.from());
+        send(queue, WorkerJob::Reroute(undelivered)).await;
     }
 
     /// Retries held pairs when they are due. Runs until dropped.
     pub async fn retry(&self, bounce: &HoldQueue) {
         loop {
             let pair = bounce.due().await;
-            let sender = pair.sender.clone();
-            self.queue(sender.as_ref(), WorkerJob::Retry(pair)).await;
+            let queue = self.queue_of(pair.sender.as_deref());
+            send(queue, WorkerJob::Retry(pair)).await;
         }
     }
 
     /// Performs `action` behind all stanzas that its sender sent before.
     pub(crate) async fn perform(&self, action: SweepAction) {
-        self.queue(Some(&action.sender()), WorkerJob::Presence(action))
-            .await;
+        let queue = self.queue_of(Some(&action.sender()));
+        send(queue, WorkerJob::Presence(action)).await;
     }
 
     /// Waits until all jobs handed over before are done.
@@ -93,31 +92,44 @@ impl Workers {
         }
     }
 
-    async fn queue(&self, sender: Option<&BareJid>, job: WorkerJob) {
-        let shard = shard_of(sender, self.queues.len());
-        // Fails only when the worker has ended, which is when the process ends.
-        if self.queues[shard].send(job).await.is_err() {
-            tracing::error!("a worker has ended while stanzas still come in; please report this");
-        }
+    fn queue_of(&self, sender: Option<&Jid>) -> &mpsc::Sender<WorkerJob> {
+        let shard = shard_of(sender.and_then(Jid::node), self.queues.len());
+        &self.queues[shard]
+    }
+}
+
+async fn send(queue: &mpsc::Sender<WorkerJob>, job: WorkerJob) {
+    // Fails only when the worker has ended, which is when the process ends.
+    if queue.send(job).await.is_err() {
+        tracing::error!("a worker has ended while stanzas still come in; please report this");
     }
 }
 
 #[async_trait]
 impl Intake for Workers {
     async fn take(&self, envelope: Envelope) {
-        let sender = envelope.stanza.from().map(jid::Jid::to_bare);
-        self.queue(sender.as_ref(), WorkerJob::Carry(envelope))
-            .await;
+        let queue = self.queue_of(envelope.stanza.from());
+        send(queue, WorkerJob::Carry(envelope)).await;
+    }
+
+    fn try_take(&self, envelope: Envelope) -> Option<Envelope> {
+        match self.queue_of(envelope.stanza.from()).try_reserve() {
+            Ok(place) => {
+                place.send(WorkerJob::Carry(envelope));
+                None
+            }
+            Err(_) => Some(envelope),
+        }
     }
 }
 
-/// The worker, one of `count`, for the stanzas of `sender`. Only the localpart
-/// counts: stanzas from the component stream still have their local domain, held
+/// The worker, one of `count`, for the senders with this localpart. Only the
+/// localpart counts: stanzas from the component stream still have their local domain, held
 /// and returned ones have the global domain, and these must not overtake each
 /// other.
-fn shard_of(sender: Option<&BareJid>, count: usize) -> usize {
+fn shard_of(localpart: Option<&NodeRef>, count: usize) -> usize {
     let mut hasher = DefaultHasher::new();
-    sender.and_then(|sender| sender.node()).hash(&mut hasher);
+    localpart.hash(&mut hasher);
     usize::try_from(hasher.finish() % count as u64).unwrap_or(0)
 }
 
@@ -149,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_sender_has_one_worker_under_its_local_and_its_global_address() {
-        let shard = |jid: &str| shard_of(Some(&BareJid::new(jid).unwrap()), 8);
+        let shard = |jid: &str| shard_of(Jid::new(jid).unwrap().node(), 8);
         let users: Vec<String> = (0..100).map(|n| format!("user{n}")).collect();
         for user in &users {
             let local = shard(&format!("{user}@dc1.test"));
