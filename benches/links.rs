@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use strait::config::{Connections, Endpoint, Tls};
 use strait::envelope::{Arrival, Envelope, Intake, Receipt, Settle};
 use strait::host::Host;
-use strait::link::{Identity, IncomingSlots, Links, Listener};
+use strait::link::{Credentials, Dialler, Identity, IncomingSlots, Links, Listener};
 use strait::metrics::Metrics;
 use strait::stanza::{Limits, Stanza};
 use support::certs::Authority;
@@ -69,6 +69,7 @@ fn enabled(authority: &Authority, host: &str) -> Tls {
         certfile: identity.certfile,
         keyfile: identity.keyfile,
         cacertfile: identity.cacertfile,
+        crlfile: None,
         ciphers: Vec::new(),
     }
 }
@@ -137,11 +138,10 @@ impl Pair {
             host: "127.0.0.1".to_owned(),
             port: 0,
         };
-        let config = connections(far, count);
         let listener = Listener::bind(
             &any,
             identity("dc2.test"),
-            &config,
+            Credentials::load(&far, &host("dc2.test")).expect("good TLS files"),
             STANZA_SIZE_LIMIT,
             Arc::new(Metrics::new()),
             Arc::new(IncomingSlots::default()),
@@ -155,7 +155,10 @@ impl Pair {
         tokio::spawn(listener.run(Arc::new(Sink), end.clone()));
         let (back, _) = mpsc::unbounded_channel();
         let links = Links::new(
-            identity("dc1.test"),
+            Dialler::new(
+                identity("dc1.test"),
+                Credentials::load(&near, &host("dc1.test")).expect("good TLS files"),
+            ),
             &connections(near, count),
             STANZA_SIZE_LIMIT,
             Arc::new(Metrics::new()),
@@ -163,7 +166,6 @@ impl Pair {
             TaskTracker::new(),
             end.clone(),
         );
-        let links = links.expect("usable TLS files");
         links.set_endpoints(&host("dc2.test"), &[endpoint]);
         support::patience::until("all links to be up", async || match links.peers()[..] {
             [(_, up)] if up == count => Ok(()),

@@ -22,7 +22,9 @@ use parking_lot::Mutex;
 use strait::config::{Endpoint, Mesh};
 use strait::envelope::{Arrival, Envelope, Intake};
 use strait::host::Host;
-use strait::link::{Identity, IncomingSlots, Links, Listener, ReplicationDialer};
+use strait::link::{
+    Credentials, Dialler, Identity, IncomingSlots, Links, Listener, ReplicationDialer,
+};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::stanza::{Limits, Stanza};
@@ -91,15 +93,17 @@ impl Half {
         }
     }
 
+    fn credentials(&self) -> Arc<Credentials> {
+        let tls = connections(&self.certificate).tls;
+        Credentials::load(&tls, &self.identity.host).expect("good TLS files")
+    }
+
     async fn listen(&self, intake: Arc<dyn Intake>) -> Endpoint {
-        let (any, config) = (
-            endpoint(([127, 0, 0, 1], 0).into()),
-            connections(&self.certificate),
-        );
+        let any = endpoint(([127, 0, 0, 1], 0).into());
         let listener = Listener::bind(
             &any,
             self.identity.clone(),
-            &config,
+            self.credentials(),
             STANZA_SIZE_LIMIT,
             Arc::clone(&self.metrics),
             Arc::new(IncomingSlots::default()),
@@ -172,7 +176,7 @@ async fn claim(store: &MeshStore, count: usize) {
 async fn send(half: Half, to: Endpoint) {
     let (undelivered, _given_back) = mpsc::unbounded_channel();
     let links = Links::new(
-        half.identity.clone(),
+        Dialler::new(half.identity.clone(), half.credentials()),
         &connections(&half.certificate),
         STANZA_SIZE_LIMIT,
         Arc::clone(&half.metrics),
@@ -180,7 +184,6 @@ async fn send(half: Half, to: Endpoint) {
         TaskTracker::new(),
         CancellationToken::new(),
     );
-    let links = links.expect("good TLS files");
     let host = Host::new(CHILD).expect("a host");
     links.set_endpoints(&host, &[to]);
     let mut tick = interval(EVERY);
@@ -222,12 +225,11 @@ async fn child(arguments: &[String]) {
     latencies.begin();
     let started = Instant::now();
     let tables = ReplicationDialer::new(
-        half.identity.clone(),
+        Dialler::new(half.identity.clone(), half.credentials()),
         &connections(&half.certificate),
         Arc::clone(&half.store) as _,
         Arc::clone(&half.metrics),
     );
-    let tables = tables.expect("good TLS files");
     tokio::spawn(tables.run(half.store.contacts(), CancellationToken::new()));
     loop {
         let status = half.store.status();

@@ -3,6 +3,7 @@
 mod controlling;
 mod follow;
 mod readiness;
+mod reload;
 mod session_store;
 mod status;
 
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,14 +21,18 @@ use tracing::{info, warn};
 use self::controlling::Controlling;
 use self::follow::{follow_attachment, follow_peers, follow_services};
 use self::readiness::readiness;
+pub use self::reload::ReadConfig;
+use self::reload::Reloader;
 use self::session_store::SessionStore;
 use self::status::status;
 use crate::addresses::{Senders, Translator};
-use crate::admin::{Admin, Statuses};
+use crate::admin::{Admin, Commands, Statuses};
 use crate::component::{self, Components, ComponentsTask, Role};
 use crate::config::{self, Config, Endpoint};
 use crate::envelope::{Intake, Undelivered};
-use crate::link::{ConnectedProcesses, Identity, IncomingSlots, Links, Listener};
+use crate::link::{
+    ConnectedProcesses, Credentials, Dialler, Identity, IncomingSlots, Links, Listener,
+};
 use crate::metrics::{Metrics, RoutingCounters};
 use crate::presence_sync::{PresenceInputs, PresenceSync, PresenceTask};
 use crate::registry::{self, Registry};
@@ -42,20 +47,26 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// The longest wait for the workers to empty their queues.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Runs a gateway until `shutdown` is cancelled, then drains it.
+/// Requests of the operator to a running gateway.
+pub struct Requests {
+    /// Cancelled to drain and stop the gateway.
+    pub shutdown: CancellationToken,
+    /// Notified to reload the configuration.
+    pub reload: Arc<Notify>,
+    /// Reads the configuration again.
+    pub read: Box<ReadConfig>,
+}
+
+/// Runs a gateway until a shutdown is requested, then drains it.
 ///
 /// # Errors
 /// A resource that the configuration names can't be used: an address can't be
 /// bound, certificates do not fit. An unreachable server or store is no error:
 /// the gateway waits for both.
-pub async fn run(
-    config: Config,
-    metrics: Arc<Metrics>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn run(config: Config, metrics: Arc<Metrics>, requests: Requests) -> anyhow::Result<()> {
     Gateway::build(&config, metrics)
         .await?
-        .serve(shutdown)
+        .serve(requests)
         .await;
     Ok(())
 }
@@ -63,6 +74,7 @@ pub async fn run(
 /// A gateway, built and not started: every address bound, no connection open.
 struct Gateway {
     metrics: Arc<Metrics>,
+    credentials: Arc<Credentials>,
     table: SessionStore,
     sessions: Arc<Sessions>,
     registry: Arc<Registry>,
@@ -92,19 +104,21 @@ impl Gateway {
         };
         let limit = config.component.stanza_size_limit;
 
-        let table = SessionStore::new(config, &identity, &metrics)?;
+        let credentials = Credentials::load(&config.connections.tls, &config.local_host)?;
+        let dialler = Dialler::new(identity.clone(), Arc::clone(&credentials));
+        let table = SessionStore::new(config, &identity, &dialler, &metrics)?;
         let store = Arc::clone(&table.store);
         let (from_links, links_gave_back) = mpsc::unbounded_channel();
         let (from_component, component_gave_back) = mpsc::unbounded_channel();
         let links = Arc::new(Links::new(
-            identity.clone(),
+            dialler,
             &config.connections,
             limit,
             Arc::clone(&metrics),
             from_links,
             tasks.clone(),
             ends.intake.clone(),
-        )?);
+        ));
         let slots = Arc::new(IncomingSlots::default());
         let mut listeners = Vec::new();
         for endpoint in &config.connections.endpoints {
@@ -112,7 +126,7 @@ impl Gateway {
                 Listener::bind(
                     endpoint,
                     identity.clone(),
-                    &config.connections,
+                    Arc::clone(&credentials),
                     limit,
                     Arc::clone(&metrics),
                     Arc::clone(&slots),
@@ -197,6 +211,7 @@ impl Gateway {
         );
         Ok(Self {
             metrics,
+            credentials,
             table,
             sessions,
             registry,
@@ -321,10 +336,11 @@ struct Ends {
 }
 
 impl Gateway {
-    async fn serve(self, shutdown: CancellationToken) {
+    async fn serve(self, requests: Requests) {
         let workers = Workers::start(worker_count(), &self.relay, &self.metrics, &self.tasks);
         let Self {
             metrics,
+            credentials,
             table,
             sessions,
             registry,
@@ -344,6 +360,17 @@ impl Gateway {
         } = self;
         let intake: Arc<dyn Intake> = Arc::new(workers.clone());
 
+        let Requests {
+            shutdown,
+            reload,
+            read,
+        } = requests;
+        let reloader = Arc::new(Reloader {
+            read,
+            credentials: Arc::clone(&credentials),
+            metrics: Arc::clone(&metrics),
+        });
+        reloader.show_expiry();
         if let Some((admin, status)) = admin {
             let control = controlling.attachment();
             let ready = readiness(
@@ -351,17 +378,32 @@ impl Gateway {
                 control,
                 &registry,
                 &links,
+                credentials,
                 table.health(&metrics),
             );
+            let (shutdown, reloader) = (shutdown.clone(), Arc::clone(&reloader));
+            let commands = Commands {
+                reload: Box::new(move || reloader.reload()),
+                shutdown,
+            };
             let store = Arc::clone(&table.store);
             tasks.spawn(admin.run(
                 Arc::clone(&metrics),
                 ready,
                 status,
                 store,
+                commands,
                 ends.rest.clone(),
             ));
         }
+        tasks.spawn(ends.rest.clone().run_until_cancelled_owned(async move {
+            loop {
+                reload.notified().await;
+                let reloader = Arc::clone(&reloader);
+                // The outcome is in the log; a panic is too.
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            }
+        }));
         controlling.start(&tasks, &ends.component);
         // The node is a standby until it knows that no other node has the
         // server's stream.

@@ -57,6 +57,7 @@
 //! | registry: announce, discover | `gateway.rs` | — | `ends.intake`, after it has withdrawn its node |
 //! | attachment, peers, services | `gateway/follow.rs` | — | `ends.rest`; services: `ends.component` |
 //! | presence | `gateway.rs` (`presence_sync/task.rs`) | the running sweep | `ends.rest` |
+//! | reloads | `gateway.rs` | — | `ends.rest` |
 //! | admin server | `gateway.rs` | the listening socket | `ends.rest` |
 //!
 //! An ordered stop cancels `ends.intake`, then `ends.component`, then `ends.rest`

@@ -140,6 +140,9 @@ metrics! {
     control_stanzas: IntCounterVec = "strait_control_stanzas_total" ["what"];
     /// Lists of sessions that the server was asked for, by source and outcome: ok or failed.
     control_lists: IntCounterVec = "strait_control_lists_total" ["source", "outcome"];
+    /// The Unix second after which the certificate in a file of `connections.tls` is not
+    /// valid; of several certificates, the first to expire.
+    certificate_not_after: IntGaugeVec = "strait_certificate_not_after_seconds" ["file"];
     /// Connections to a host that are up.
     links_up: IntGaugeVec = "strait_links_up" ["host"];
     /// Incoming or outgoing connections refused before any stanza, by reason.

@@ -2,16 +2,19 @@
 //! look-ups in the session table.
 
 mod allowed_hosts;
+mod commands;
 mod lookup;
+
+pub use commands::Commands;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +40,8 @@ pub type Readiness = dyn Fn() -> Vec<Check> + Send + Sync;
 /// Collects the gateway's state; called for each request.
 pub type Statuses = dyn Fn() -> serde_json::Value + Send + Sync;
 
-/// Serves `/metrics`, `/healthz`, `/readyz`, `/api/status` and `/api/lookup/JID`.
+/// Serves `/metrics`, `/healthz`, `/readyz`, `/api/status`, `/api/lookup/JID`, and the
+/// commands `/api/reload` and `/api/drain`.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
@@ -80,21 +84,28 @@ impl Admin {
         readiness: Arc<Readiness>,
         status: Arc<Statuses>,
         store: Arc<dyn Store>,
+        commands: Commands,
         shutdown: CancellationToken,
     ) {
+        let commands = Router::new()
+            .route("/api/reload", post(commands::reload))
+            .route("/api/drain", post(commands::drain))
+            .layer(from_fn(commands::refuse_web_pages))
+            .with_state(Arc::new(commands));
         let router = Router::new()
             .route("/metrics", get(show_metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(show_readiness))
             .route("/api/status", get(show_status))
             .route("/api/lookup/{*jid}", get(lookup::show))
-            .layer(from_fn_with_state(self.allowed_hosts, allowed_hosts::check))
             .with_state(Source {
                 metrics,
                 readiness,
                 status,
                 store,
-            });
+            })
+            .merge(commands)
+            .layer(from_fn_with_state(self.allowed_hosts, allowed_hosts::check));
         let served = axum::serve(self.listener, router)
             .with_graceful_shutdown(async move { shutdown.cancelled().await });
         if let Err(error) = served.await {
@@ -137,7 +148,7 @@ async fn show_readiness(State(source): State<Source>) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::time::Duration;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -147,13 +158,17 @@ mod tests {
     use crate::store::{MemoryCluster, OwnClaim};
 
     async fn get(address: SocketAddr, path: &str) -> String {
-        let host = format!("Host: {address}\r\n");
-        get_with(address, path, &host).await
+        request(
+            address,
+            &format!("GET {path}"),
+            &format!("Host: {address}\r\n"),
+        )
+        .await
     }
 
-    async fn get_with(address: SocketAddr, path: &str, headers: &str) -> String {
+    async fn request(address: SocketAddr, what: &str, headers: &str) -> String {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        let request = format!("{what} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -192,11 +207,19 @@ mod tests {
             fresh: true,
         };
         store.claim(&[claim]).await.unwrap();
+        let (reloads, drained) = (AtomicU32::new(0), CancellationToken::new());
         let running = tokio::spawn(admin.run(
             metrics,
             readiness,
             Arc::new(|| serde_json::json!({ "sessions": 3 })),
             store,
+            Commands {
+                reload: Box::new(move || match reloads.fetch_add(1, Ordering::Relaxed) {
+                    0 => Ok(()),
+                    _ => Err("ca.pem is missing".to_owned()),
+                }),
+                shutdown: drained.clone(),
+            },
             shutdown.clone(),
         ));
 
@@ -234,7 +257,7 @@ mod tests {
                 "/api/lookup/a@b",
                 "/other",
             ] {
-                let answer = get_with(address, path, headers).await;
+                let answer = request(address, &format!("GET {path}"), headers).await;
                 let status = if path == "/other" && status == 200 {
                     404
                 } else {
@@ -257,6 +280,25 @@ mod tests {
         table.set_available(false);
         let down = get(address, "/api/lookup/alice@example.test").await;
         assert!(down.starts_with("HTTP/1.1 503"), "{down}");
+
+        let host = format!("Host: {address}\r\n");
+        let done = request(address, "POST /api/reload", &host).await;
+        assert!(done.starts_with("HTTP/1.1 200"), "{done}");
+        let failed = request(address, "POST /api/reload", &host).await;
+        assert!(failed.starts_with("HTTP/1.1 422"), "{failed}");
+        assert!(failed.ends_with("ca.pem is missing\n"), "{failed}");
+        let page = format!("{host}Origin: http://page.test\r\n");
+        let refused = request(address, "POST /api/drain", &page).await;
+        assert!(refused.starts_with("HTTP/1.1 403"), "{refused}");
+        let unsafe_method = request(address, "GET /api/drain", &host).await;
+        assert!(unsafe_method.starts_with("HTTP/1.1 405"), "{unsafe_method}");
+        let other = "Host: page.test\r\n";
+        let refused = request(address, "POST /api/drain", other).await;
+        assert!(!refused.starts_with("HTTP/1.1 2"), "{refused}");
+        assert!(!drained.is_cancelled());
+        let accepted = request(address, "POST /api/drain", &host).await;
+        assert!(accepted.starts_with("HTTP/1.1 202"), "{accepted}");
+        assert!(drained.is_cancelled());
         shutdown.cancel();
         running.await.unwrap();
     }

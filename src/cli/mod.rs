@@ -2,6 +2,7 @@
 
 mod certs;
 mod check;
+mod operate;
 mod run;
 mod snippet;
 
@@ -61,17 +62,24 @@ pub fn command() -> Command {
             )
             .args(snippet::args()),
         )
+        .subcommand(configured(
+            "reload",
+            "Make the running gateway read its certificates again",
+        ))
+        .subcommand(configured(
+            "drain",
+            "Make the running gateway hand over its stanzas and end",
+        ))
         .subcommand(certs::command())
 }
 
 /// Runs the command that the command line selects.
 pub fn main(matches: &ArgMatches) -> Result<(), Failure> {
     match matches.subcommand() {
-        Some(("run", matches)) => Ok(run::run(load(matches)?)?),
-        Some(("check", matches)) => {
-            check::check(&load(matches)?);
-            Ok(())
-        }
+        Some(("run", matches)) => Ok(run::run(load(matches)?, inputs(matches))?),
+        Some(("check", matches)) => Ok(check::check(&load(matches)?)?),
+        Some(("reload", matches)) => Ok(operate::reload(&load(matches)?)?),
+        Some(("drain", matches)) => Ok(operate::drain(&load(matches)?)?),
         Some(("snippet", matches)) => Ok(snippet::run(load(matches)?, matches)?),
         Some(("certs", matches)) => Ok(certs::run(matches)?),
         _ => Err(anyhow::anyhow!("no command given; see strait --help").into()),
@@ -79,8 +87,12 @@ pub fn main(matches: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn load(matches: &ArgMatches) -> Result<Loaded, Problems> {
+    Config::load(&inputs(matches))
+}
+
+fn inputs(matches: &ArgMatches) -> Inputs {
     let (file, flags) = flags::given(matches);
-    Config::load(&Inputs::of_process(file, flags))
+    Inputs::of_process(file, flags)
 }
 
 #[cfg(test)]

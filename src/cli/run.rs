@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use strait::config::{Loaded, Log, LogFormat};
+use strait::config::{Config, Inputs, Loaded, Log, LogFormat};
+use strait::gateway::Requests;
 use strait::metrics::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder};
 use tracing_subscriber::filter::Targets;
@@ -15,7 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// Lines that wait to be written, at most; more are dropped and counted.
 const BUFFERED_LINES: usize = 4096;
 
-pub fn run(loaded: Loaded) -> anyhow::Result<()> {
+pub fn run(loaded: Loaded, inputs: Inputs) -> anyhow::Result<()> {
     let (lines, writer) = NonBlockingBuilder::default()
         .buffered_lines_limit(BUFFERED_LINES)
         .finish(std::io::stderr());
@@ -25,21 +27,41 @@ pub fn run(loaded: Loaded) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that strait runs on")?;
-    let result = runtime.block_on(until_signalled(loaded, metrics));
+    let result = runtime.block_on(until_signalled(loaded, inputs, metrics));
     // Writes what is buffered, before the caller writes the error.
     drop(writer);
     result
 }
 
-async fn until_signalled(loaded: Loaded, metrics: Metrics) -> anyhow::Result<()> {
+async fn until_signalled(loaded: Loaded, inputs: Inputs, metrics: Metrics) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     // The handler must be in place before the first log line: a reader of that
     // line may send signals.
     tokio::spawn(cancel_on_signal(shutdown.clone())?);
+    let reload = Arc::new(Notify::new());
+    tokio::spawn(notify_on_hangup(Arc::clone(&reload))?);
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    strait::gateway::run(loaded.config, Arc::new(metrics), shutdown).await
+    let requests = Requests {
+        shutdown,
+        reload,
+        read: Box::new(move || match Config::load(&inputs) {
+            Ok(loaded) => Ok(loaded.config),
+            Err(problems) => Err(problems.to_string()),
+        }),
+    };
+    strait::gateway::run(loaded.config, Arc::new(metrics), requests).await
+}
+
+/// SIGHUP requests a reload; it is also what a closed terminal sends.
+fn notify_on_hangup(reload: Arc<Notify>) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            reload.notify_one();
+        }
+    })
 }
 
 /// Logs go to standard error, so that standard output stays free for answers. A thread of its own

@@ -29,6 +29,10 @@ section! {
         "connections.tls.cacertfile" cacertfile: Option<PathBuf> =
             Path.described("none; mandatory with TLS", "/etc/strait/gateways-ca.pem");
 
+        /// Revocation lists (CRL) of the CA, PEM; a revoked certificate is refused.
+        "connections.tls.crlfile" crlfile: Option<PathBuf> =
+            Path.described("none", "/etc/strait/gateways.crl.pem");
+
         /// The cipher suites to allow, OpenSSL names separated by colons.
         "connections.tls.ciphers" ciphers: Option<Vec<String>> = Ciphers.described("all that rustls has", "");
 
@@ -49,6 +53,8 @@ pub enum Tls {
         keyfile: PathBuf,
         /// `cacertfile`: PEM, the CA that signs the gateways.
         cacertfile: PathBuf,
+        /// `crlfile`: PEM, the CA's revocation lists.
+        crlfile: Option<PathBuf>,
         /// `ciphers`: OpenSSL names; empty for rustls's own choice.
         ciphers: Vec<String>,
     },
@@ -86,6 +92,7 @@ impl Tls {
             certfile: certfile?,
             keyfile: keyfile?,
             cacertfile: options.cacertfile?,
+            crlfile: options.crlfile,
             ciphers: options.ciphers.unwrap_or_default(),
         })
     }

@@ -7,16 +7,17 @@ use tokio::sync::watch;
 use crate::admin::{Check, Readiness};
 use crate::component::{Attachment, Components};
 use crate::host::Host;
-use crate::link::Links;
+use crate::link::{Credentials, Links};
 use crate::registry::Registry;
 
 /// The gateway is ready when it is attached to the server, the session table is
-/// reliable, and every known peer that can be dialled has a link.
+/// reliable, the certificates are valid, and every known peer that can be dialled has a link.
 pub(super) fn readiness(
     components: &Components,
     control: Option<(Host, watch::Receiver<Attachment>)>,
     registry: &Registry,
     links: &Arc<Links>,
+    credentials: Arc<Credentials>,
     table: impl Fn() -> Result<(), String> + Send + Sync + 'static,
 ) -> Arc<Readiness> {
     let (components, links) = (components.clone(), Arc::clone(links));
@@ -34,6 +35,11 @@ pub(super) fn readiness(
                 needed: true,
             },
         ];
+        checks.extend(credentials.expiry().map(|expiry| Check {
+            name: "certificates".to_owned(),
+            state: expiry.check(),
+            needed: true,
+        }));
         let peers = peers.borrow();
         // A peer that announces no endpoint is not meant to be dialled.
         let reachable = peers.iter().filter(|(_, endpoints)| !endpoints.is_empty());

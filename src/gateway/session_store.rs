@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::config::Config;
-use crate::link::{Identity, ReplicationDialer};
+use crate::link::{Dialler, Identity, ReplicationDialer};
 use crate::metrics::Metrics;
 use crate::replication::{Node, Replication};
 use crate::store::{MeshStore, RedisStore, Store};
@@ -30,10 +30,11 @@ impl SessionStore {
     /// Builds the store without a connection.
     ///
     /// # Errors
-    /// `redis.url` or the links' TLS files can't be used.
+    /// `redis.url` can't be used.
     pub(super) fn new(
         config: &Config,
         identity: &Identity,
+        dialler: &Arc<Dialler>,
         metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         if let Some(redis) = &config.redis {
@@ -51,11 +52,11 @@ impl SessionStore {
         };
         let store = MeshStore::new(node, identity.epoch, &config.mesh, Arc::clone(metrics));
         let dialer = ReplicationDialer::new(
-            identity.clone(),
+            Arc::clone(dialler),
             &config.connections,
             Arc::clone(&store) as _,
             Arc::clone(metrics),
-        )?;
+        );
         let has_peers = !config.mesh.peers.is_empty();
         Ok(Self {
             store: Arc::clone(&store) as _,

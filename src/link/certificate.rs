@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_rustls::rustls::CertificateError;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::connect_error::RefusalKind;
 use crate::host::Host;
@@ -67,6 +68,7 @@ pub(super) fn in_words(error: &CertificateError) -> String {
             "is not valid before {} from now (or a clock is wrong)",
             spell(not_before.as_secs().saturating_sub(time.as_secs()))
         ),
+        CertificateError::Revoked => "is revoked (`connections.tls.crlfile`)".to_owned(),
         CertificateError::NotValidForNameContext {
             expected,
             presented,
@@ -95,8 +97,15 @@ fn carries(names: &[String]) -> String {
     format!("carries {}", names.join(", "))
 }
 
+/// Returns the Unix second after which `certificate` is not valid; `None` if it can't
+/// be read.
+pub(super) fn not_after(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
+
 /// Formats a span of time, roughly.
-fn spell(seconds: u64) -> String {
+pub(super) fn spell(seconds: u64) -> String {
     let hours = Duration::from_secs(seconds).as_secs() / 3600;
     match hours {
         0 => format!("{seconds} seconds"),

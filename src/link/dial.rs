@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -13,17 +14,17 @@ use super::hello::{self, Hello, HelloReply, Purpose};
 use super::pool::SlotId;
 use super::reader::{FrameReader, ReadError};
 use super::resolver::Resolver;
-use super::tls::{self, SecuredConnection, Security, Socket};
-use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity, certificate, replication_link};
+use super::tls::{self, Credentials, PeerCertificate, SecuredConnection, Socket};
+use super::{CONNECT_LIMIT, HANDSHAKE_LIMIT, Identity, replication_link};
 use crate::config::Endpoint;
 use crate::host::Host;
 use crate::replication::Node;
 
 /// Dials peers on behalf of this gateway.
 #[derive(Debug)]
-pub(super) struct Dialler {
+pub struct Dialler {
     pub(super) identity: Identity,
-    pub(super) security: Security,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) resolver: Resolver,
 }
 
@@ -37,6 +38,8 @@ pub(super) struct Link {
     pub(super) frame_limit: usize,
     /// Stanzas up to this number need not be sent again.
     pub(super) resume_after: u64,
+    /// The peer's.
+    pub(super) certificate: Option<PeerCertificate>,
 }
 
 /// A link over which the peer's session table is replicated.
@@ -45,9 +48,21 @@ pub(super) struct TableLink {
     pub(super) node: Node,
     pub(super) reader: FrameReader<ReadHalf<Socket>>,
     pub(super) writer: WriteHalf<Socket>,
+    /// The node's.
+    pub(super) certificate: Option<PeerCertificate>,
 }
 
 impl Dialler {
+    /// Creates a dialler that looks names up as the system does.
+    #[must_use]
+    pub fn new(identity: Identity, credentials: Arc<Credentials>) -> Arc<Self> {
+        Arc::new(Self {
+            identity,
+            credentials,
+            resolver: Resolver::system(),
+        })
+    }
+
     /// Connects `slot` to `peer` at `endpoint`.
     ///
     /// # Errors
@@ -64,7 +79,10 @@ impl Dialler {
     }
 
     async fn greet(&self, tcp: TcpStream, peer: &Host, slot: SlotId) -> Result<Link, ConnectError> {
-        let socket = self.security.connect(tcp, peer).await?;
+        let SecuredConnection {
+            socket,
+            certificate,
+        } = self.credentials.current().connect(tcp, peer).await?;
         let (read, mut writer) = tokio::io::split(socket);
         let mut reader = FrameReader::new(read, hello::LIMIT);
         let answer = ask(&self.hello(peer, slot), &mut reader, &mut writer).await?;
@@ -75,6 +93,7 @@ impl Dialler {
             node: welcome.node,
             frame_limit: usize::try_from(welcome.frame_limit).unwrap_or(usize::MAX),
             resume_after: welcome.resume_after,
+            certificate,
         })
     }
 
@@ -132,7 +151,11 @@ impl Dialler {
         let SecuredConnection {
             socket,
             certificate,
-        } = self.security.connect_unnamed(tcp, &endpoint.host).await?;
+        } = self
+            .credentials
+            .current()
+            .connect_unnamed(tcp, &endpoint.host)
+            .await?;
         let (read, mut writer) = tokio::io::split(socket);
         let mut reader = FrameReader::new(read, hello::LIMIT);
         let hello = Hello {
@@ -145,7 +168,7 @@ impl Dialler {
             ConnectError::refused(RefusalKind::Protocol, format!("it calls itself {error}"))
         })?;
         if let Some(certificate) = &certificate {
-            certificate::speaks_for(certificate, &host).map_err(|text| {
+            certificate.speaks_for(&host).map_err(|text| {
                 let text = format!("it calls itself {host}, but {text}");
                 ConnectError::refused(RefusalKind::WrongHost, text)
             })?;
@@ -158,6 +181,7 @@ impl Dialler {
             },
             reader,
             writer,
+            certificate,
         })
     }
 }

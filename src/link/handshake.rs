@@ -11,16 +11,16 @@ use super::connect_error::{ConnectError, RefusalKind};
 use super::hello::{self, Hello, HelloReply, Purpose, Welcome};
 use super::incoming_slots::{ConnectionLease, IncomingSlots, SlotKey};
 use super::reader::{FrameReader, ReadError};
-use super::tls::{self, Certificate, SecuredConnection, Security, Socket};
+use super::tls::{self, Credentials, PeerCertificate, SecuredConnection, Socket};
 use super::wire::{RawFrame, write};
-use super::{Identity, LINGER, certificate, replication_link};
+use super::{Identity, LINGER, replication_link};
 use crate::host::Host;
 use crate::replication::{Node, Replication, ReplicationSession};
 
 /// Requirements that a connection must meet to become a link.
 pub(super) struct Handshake {
     pub(super) identity: Identity,
-    pub(super) security: Security,
+    pub(super) credentials: Arc<Credentials>,
     /// The longest frame that the listener takes.
     pub(super) frame_limit: usize,
     pub(super) slots: Arc<IncomingSlots>,
@@ -36,6 +36,8 @@ pub(super) struct AcceptedLink {
     pub(super) reader: FrameReader<ReadHalf<Socket>>,
     pub(super) writer: WriteHalf<Socket>,
     pub(super) role: LinkRole,
+    /// The dialler's.
+    pub(super) certificate: Option<PeerCertificate>,
 }
 
 /// The purpose of an established link.
@@ -52,7 +54,7 @@ impl Handshake {
     /// # Errors
     /// When the dialler can't show a certificate of our CA.
     pub(super) async fn secure(&self, tcp: TcpStream) -> Result<SecuredConnection, ConnectError> {
-        match self.security.accept(tcp).await {
+        match self.credentials.current().accept(tcp).await {
             Ok(accepted) => Ok(accepted),
             Err((failure, tcp)) => {
                 linger(tcp).await;
@@ -104,6 +106,7 @@ impl Handshake {
             reader,
             writer,
             role,
+            certificate,
         })
     }
 
@@ -111,7 +114,7 @@ impl Handshake {
     async fn admit(
         &self,
         read: Result<RawFrame, ReadError>,
-        certificate: Option<&Certificate>,
+        certificate: Option<&PeerCertificate>,
     ) -> Result<(Hello, Host, (LinkRole, usize)), ConnectError> {
         let raw = read.map_err(|error| match error {
             ReadError::Wire(error) => hello::malformed(error),
@@ -127,7 +130,7 @@ impl Handshake {
     fn examine(
         &self,
         raw: RawFrame,
-        certificate: Option<&Certificate>,
+        certificate: Option<&PeerCertificate>,
     ) -> Result<(Hello, Host), ConnectError> {
         let hello = Hello::read(raw, &self.identity)?;
         hello.is_for(&self.identity)?;
@@ -143,7 +146,7 @@ impl Handshake {
             ConnectError::refused(RefusalKind::Protocol, format!("it calls itself {error}"))
         })?;
         if let Some(certificate) = certificate {
-            certificate::speaks_for(certificate, &host).map_err(|text| {
+            certificate.speaks_for(&host).map_err(|text| {
                 let text = format!("it calls itself {host}, but {text}");
                 ConnectError::refused(RefusalKind::WrongHost, text)
             })?;

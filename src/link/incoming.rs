@@ -17,11 +17,11 @@ use super::frame::{ALLOWANCE, Frame, Header};
 use super::handshake::{AcceptedLink, Handshake, LinkRole};
 use super::incoming_slots::{ConnectionLease, IncomingSlots};
 use super::reader::FrameReader;
-use super::tls::{SecuredConnection, Security};
+use super::tls::{Credentials, SecuredConnection};
 use super::unauthenticated::UnauthenticatedGuard;
 use super::wire::{WireError, write};
 use super::{HANDSHAKE_LIMIT, Identity, PING_AFTER, SILENCE_LIMIT, SetupError, replication_link};
-use crate::config::{Connections, Endpoint};
+use crate::config::Endpoint;
 use crate::envelope::{Arrival, Envelope, EnvelopeId, Intake};
 use crate::host::Host;
 use crate::log_limiter::LogLimiter;
@@ -61,11 +61,11 @@ impl Listener {
     /// refuses them, because the table is kept elsewhere.
     ///
     /// # Errors
-    /// When the address can't be bound or the TLS files can't be used.
+    /// When the address can't be bound.
     pub async fn bind(
         endpoint: &Endpoint,
         identity: Identity,
-        config: &Connections,
+        credentials: Arc<Credentials>,
         stanza_size_limit: usize,
         metrics: Arc<Metrics>,
         slots: Arc<IncomingSlots>,
@@ -76,7 +76,6 @@ impl Listener {
                 "can't listen on {endpoint} (connections.endpoints): {error}"
             ))
         };
-        let security = Security::load(&config.tls, &identity.host)?;
         let tcp = TcpListener::bind((endpoint.host.as_str(), endpoint.port));
         let tcp = tcp.await.map_err(unusable)?;
         let local_addr = tcp.local_addr().map_err(unusable)?;
@@ -86,7 +85,7 @@ impl Listener {
             reception: Arc::new(Reception {
                 handshake: Handshake {
                     identity,
-                    security,
+                    credentials,
                     frame_limit: stanza_size_limit.saturating_add(ALLOWANCE),
                     slots,
                     replication,
@@ -230,6 +229,7 @@ impl Reception {
             reader,
             writer,
             role,
+            certificate,
         } = link;
         let label = [host.as_str()];
         self.metrics
@@ -241,16 +241,19 @@ impl Reception {
             LinkRole::Table(_) => "incoming table link",
         };
         tracing::debug!(peer = %host, %node, slot, %address, "{what} up");
+        let invalidated = self.handshake.credentials.invalidated(certificate.as_ref());
+        let never = CancellationToken::new();
         let ending = match role {
             LinkRole::Stanzas(lease) => tokio::select! {
                 ending = self.take_stanzas(host.clone(), reader, &lease, intake) => ending,
                 ending = acknowledge(writer, &lease, shutdown) => ending,
+                ending = invalidated => ending,
             },
-            LinkRole::Table(dialogue) => {
-                // The session ends when the store reports that this node retires.
-                replication_link::converse(dialogue, reader, writer, &CancellationToken::new())
-                    .await
-            }
+            // The session ends when the store reports that this node retires.
+            LinkRole::Table(dialogue) => tokio::select! {
+                ending = replication_link::converse(dialogue, reader, writer, &never) => ending,
+                ending = invalidated => ending,
+            },
         };
         match &ending {
             // The peer was asked to leave, so it need not send a goodbye.

@@ -15,9 +15,6 @@ use super::connect_error::RefusalKind;
 use super::dial::Dialler;
 use super::outgoing::OutgoingConnection;
 use super::peer::{Peer, UnsettledCount};
-use super::resolver::Resolver;
-use super::tls::Security;
-use super::{Identity, SetupError};
 use crate::config::{Connections, Endpoint};
 use crate::envelope::{Envelope, Obstacle, Undelivered};
 use crate::host::Host;
@@ -82,19 +79,15 @@ impl Links {
     /// After `shutdown` no new endpoint is dialled; the slots continue, since there
     /// may be stanzas to hand over still, until [`Self::drain`] or [`Self::close`].
     /// Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// When the TLS files can't be used; the error names the file and the reason.
     pub fn new(
-        identity: Identity,
+        dialler: Arc<Dialler>,
         config: &Connections,
         stanza_size_limit: usize,
         metrics: Arc<Metrics>,
         undelivered: mpsc::UnboundedSender<Undelivered>,
         tasks: TaskTracker,
         shutdown: CancellationToken,
-    ) -> Result<Self, SetupError> {
-        let security = Security::load(&config.tls, &identity.host)?;
+    ) -> Self {
         for kind in RefusalKind::ALL {
             // Known labels appear in the metrics from the start.
             metrics.links_refused.with_label_values(&[kind.label()]);
@@ -102,11 +95,7 @@ impl Links {
         // A queue that can't hold the largest stanza would be of no use.
         let queue_bytes = config.queue_bytes.max(stanza_size_limit);
         let shared = Arc::new(Shared {
-            dialler: Arc::new(Dialler {
-                identity,
-                security,
-                resolver: Resolver::system(),
-            }),
+            dialler,
             connections_per_endpoint: config.connections_per_endpoint,
             queue_bytes,
             max_wait: config.max_wait,
@@ -122,7 +111,7 @@ impl Links {
         });
         let keeper = Arc::clone(&shared).keep(config.disabled_gc_interval);
         shared.tasks.spawn(keeper);
-        Ok(Self { shared })
+        Self { shared }
     }
 
     /// Queues `envelope` on one of the connections to `host`: the same one for each

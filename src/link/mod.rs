@@ -49,11 +49,13 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+pub use dial::Dialler;
 pub use incoming::Listener;
 pub use incoming_slots::IncomingSlots;
 pub use links::{LinkStatus, Links};
 pub use peer_connections::ConnectedProcesses;
 pub use replication_dialer::ReplicationDialer;
+pub use tls::{Credentials, Expiry};
 
 /// Time from TCP to the end of the greeting: a slower peer is dropped.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);

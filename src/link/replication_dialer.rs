@@ -13,9 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::connect_error::{ConnectError, LinkEnd, RefusalKind};
 use super::dial::{Dialler, TableLink};
 use super::outgoing::backoff;
-use super::resolver::Resolver;
-use super::tls::Security;
-use super::{Identity, SetupError, replication_link};
+use super::replication_link;
 use crate::config::{Connections, Endpoint};
 use crate::host::Host;
 use crate::log_limiter::LogLimiter;
@@ -30,7 +28,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// Dials gateways to replicate their session tables, each node's over one connection.
 pub struct ReplicationDialer {
-    dialler: Dialler,
+    dialler: Arc<Dialler>,
     replication: Arc<dyn Replication>,
     /// Interval at which an endpoint is dialled again that leads to a node which is
     /// replicated already: the endpoint's name may lead to another node by now.
@@ -40,26 +38,18 @@ pub struct ReplicationDialer {
 
 impl ReplicationDialer {
     /// Creates a dialler that has dialled nothing yet.
-    ///
-    /// # Errors
-    /// When the TLS files can't be used; the error names the file and the reason.
     pub fn new(
-        identity: Identity,
+        dialler: Arc<Dialler>,
         config: &Connections,
         replication: Arc<dyn Replication>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, SetupError> {
-        let security = Security::load(&config.tls, &identity.host)?;
-        Ok(Self {
-            dialler: Dialler {
-                identity,
-                security,
-                resolver: Resolver::system(),
-            },
+    ) -> Self {
+        Self {
+            dialler,
             replication,
             look_again: config.endpoint_refresh_interval,
             metrics,
-        })
+        }
     }
 
     /// Dials all `contacts`, as they change, until `shutdown`. Each endpoint comes
@@ -168,6 +158,7 @@ impl ReplicationDialer {
             node,
             reader,
             writer,
+            certificate,
         } = link;
         let session = match Arc::clone(&self.replication).receive_from(&node) {
             Ok(session) => session,
@@ -184,7 +175,11 @@ impl ReplicationDialer {
             }
         };
         tracing::info!(peer = %node, %endpoint, "table link up");
-        match replication_link::converse(session, reader, writer, end).await {
+        let ending = tokio::select! {
+            ending = replication_link::converse(session, reader, writer, end) => ending,
+            ending = self.dialler.credentials.invalidated(certificate.as_ref()) => ending,
+        };
+        match ending {
             LinkEnd::Broken(text) => {
                 if let Some(left_out) = log_limiter.allows(&format!("lost {text}")) {
                     tracing::warn!(

@@ -1,5 +1,6 @@
 //! Links over real TCP, with real certificates.
 
+mod credentials;
 mod documented;
 mod gateways;
 mod hostile;

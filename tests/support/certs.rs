@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 
 /// A certificate authority that writes PEM files into one directory.
@@ -69,6 +70,7 @@ impl Authority {
     ) -> Identity {
         let mut params = CertificateParams::new([host.to_owned()]).expect("a DNS name");
         params.distinguished_name.push(DnType::CommonName, host);
+        params.serial_number = Some(serial(host));
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
@@ -83,6 +85,26 @@ impl Authority {
         }
     }
 
+    /// Writes a revocation list that has the certificates of `host`.
+    pub fn revoke(&self, host: &str) -> PathBuf {
+        let (last, next) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        let list = CertificateRevocationListParams {
+            this_update: last,
+            next_update: next,
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: serial(host),
+                revocation_time: last,
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).expect("a revocation list");
+        self.write("crl.pem", &list.pem().expect("PEM"))
+    }
+
     fn path(&self, file: &str) -> PathBuf {
         self.directory.join(format!("{}-{file}", self.name))
     }
@@ -95,6 +117,11 @@ impl Authority {
         std::fs::set_permissions(&path, private).expect("a file of ours");
         path
     }
+}
+
+/// One serial number for all certificates of a host.
+fn serial(host: &str) -> SerialNumber {
+    SerialNumber::from_slice(&host.as_bytes()[..host.len().min(16)])
 }
 
 impl Identity {

@@ -401,6 +401,14 @@ impl Cluster {
         }
     }
 
+    /// Writes a new CA and new certificates of all datacenters over the former files.
+    pub fn renew_certificates(&mut self) {
+        self.authority = Authority::new(&self.workdir.file("certs"), "authority");
+        for host in self.hosts() {
+            self.authority.issue(host);
+        }
+    }
+
     /// Attaches a component of the tests to the server of `host`.
     pub async fn component(&self, domain: &str, host: &str) -> Component {
         Component::attach(&self.dc(host).server, domain, SECRET).await

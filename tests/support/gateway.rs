@@ -90,6 +90,22 @@ impl Gateway {
         String::from_utf8(output.stdout).expect("a snippet in UTF-8")
     }
 
+    /// The exit code and the output of a command of the program, with its configuration.
+    pub async fn command(&self, name: &str) -> (Option<i32>, String) {
+        let mut command = std::process::Command::new(binary());
+        command.arg(name).arg("--config").arg(&self.config);
+        super::process::forget_settings(&mut command);
+        let output = tokio::process::Command::from(command)
+            .output()
+            .await
+            .expect("the program");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    }
+
     /// Starts it and waits until it is ready.
     pub async fn start(&mut self) {
         self.process.launch();

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use strait::config::{Connections, Endpoint, Mesh, Tls};
 use strait::envelope::{Envelope, Intake};
 use strait::host::Host;
-use strait::link::{self, IncomingSlots, Listener, ReplicationDialer};
+use strait::link::{self, Credentials, Dialler, IncomingSlots, Listener, ReplicationDialer};
 use strait::metrics::Metrics;
 use strait::replication::Node;
 use strait::store::MeshStore;
@@ -60,11 +60,13 @@ impl MeshNode {
         };
         let store = MeshStore::new(node.clone(), identity.epoch, &config, Arc::clone(&metrics));
         let connections = connections(&authority.issue(plan.host));
+        let credentials = Credentials::load(&connections.tls, &identity.host);
+        let credentials = credentials.expect("good TLS files");
         let endpoint = endpoint(([127, 0, 0, 1], plan.port).into());
         let listener = Listener::bind(
             &endpoint,
             identity.clone(),
-            &connections,
+            Arc::clone(&credentials),
             1 << 20,
             Arc::clone(&metrics),
             Arc::new(IncomingSlots::default()),
@@ -73,9 +75,12 @@ impl MeshNode {
         let listener = listener.await.expect("a listener");
         let address = listener.local_addr();
         let replication = Arc::clone(&store) as _;
-        let tables =
-            ReplicationDialer::new(identity, &connections, replication, Arc::clone(&metrics));
-        let tables = tables.expect("good TLS files");
+        let tables = ReplicationDialer::new(
+            Dialler::new(identity, credentials),
+            &connections,
+            replication,
+            Arc::clone(&metrics),
+        );
         let (shutdown, tasks) = (CancellationToken::new(), TaskTracker::new());
         let run = listener.run(Arc::new(NoStanzas), shutdown.clone());
         let listen = shutdown.clone().run_until_cancelled_owned(run);
@@ -152,6 +157,7 @@ pub fn connections(identity: &Identity) -> Connections {
             certfile: path(&identity.certfile),
             keyfile: path(&identity.keyfile),
             cacertfile: path(&identity.cacertfile),
+            crlfile: None,
             ciphers: Vec::new(),
         },
     }

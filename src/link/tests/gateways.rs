@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -17,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::super::{Identity, IncomingSlots, Links, Listener};
+use super::super::{Credentials, Dialler, Identity, IncomingSlots, Links, Listener};
 use crate::config::{Connections, Endpoint, Tls};
 use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Receipt, Settle, Undelivered};
 use crate::host::Host;
@@ -52,6 +55,7 @@ impl Ca {
     pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
@@ -74,8 +78,36 @@ impl Ca {
             certfile: path.clone(),
             keyfile: path,
             cacertfile: self.folder.path().join("ca.pem"),
+            crlfile: None,
             ciphers: Vec::new(),
         }
+    }
+}
+
+impl Ca {
+    /// Returns `tls` with a revocation list that has one serial number.
+    pub(super) fn revoking(&self, mut tls: Tls, serial: u64) -> Tls {
+        let (last, next) = (date_time_ymd(2020, 1, 1), date_time_ymd(2100, 1, 1));
+        let list = CertificateRevocationListParams {
+            this_update: last,
+            next_update: next,
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from(serial),
+                revocation_time: last,
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer).unwrap();
+        let path = self.folder.path().join(format!("{serial}.crl.pem"));
+        std::fs::write(&path, list.pem().unwrap()).unwrap();
+        if let Tls::Enabled { crlfile, .. } = &mut tls {
+            *crlfile = Some(path);
+        }
+        tls
     }
 }
 
@@ -186,6 +218,7 @@ impl Intake for Inbox {
 /// A running listener.
 pub(super) struct Receiver {
     pub(super) inbox: Arc<Inbox>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: CancellationToken,
     address: SocketAddr,
@@ -203,10 +236,11 @@ impl Receiver {
 
     pub(super) async fn start_with(tls: Tls, name: &str) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let credentials = Credentials::load(&tls, &host(name)).unwrap();
         let listener = Listener::bind(
             &endpoint(([127, 0, 0, 1], 0).into()),
             identity(name),
-            &connections(tls, Duration::from_secs(60), 1 << 20),
+            Arc::clone(&credentials),
             STANZA_SIZE_LIMIT,
             Arc::clone(&metrics),
             Arc::new(IncomingSlots::default()),
@@ -224,6 +258,7 @@ impl Receiver {
         let task = tokio::spawn(listener.run(Arc::clone(&inbox) as _, shutdown.clone()));
         Self {
             inbox,
+            credentials,
             metrics,
             shutdown,
             address,
@@ -257,6 +292,7 @@ impl Receiver {
 /// Pools that record settled stanzas.
 pub(super) struct Sender {
     pub(super) links: Links,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) undelivered: mpsc::UnboundedReceiver<Undelivered>,
     settled: Arc<Settled>,
@@ -284,8 +320,9 @@ impl Sender {
     pub(super) fn start_with(tls: Tls, name: &str, max_wait: Duration, queue_bytes: usize) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (back, undelivered) = mpsc::unbounded_channel();
+        let credentials = Credentials::load(&tls, &host(name)).unwrap();
         let links = Links::new(
-            identity(name),
+            Dialler::new(identity(name), Arc::clone(&credentials)),
             &connections(tls, max_wait, queue_bytes),
             // Smaller than any queue here.
             1024,
@@ -295,7 +332,8 @@ impl Sender {
             CancellationToken::new(),
         );
         Self {
-            links: links.unwrap(),
+            links,
+            credentials,
             metrics,
             undelivered,
             settled: Arc::default(),

@@ -26,7 +26,7 @@ impl RawPeer {
     pub(super) async fn connect(tls: &Tls, own: &str, to: &str, address: SocketAddr) -> Self {
         let tcp = TcpStream::connect(address).await.unwrap();
         let security = Security::load(tls, &host(own)).unwrap();
-        let socket = security.connect(tcp, &host(to)).await.unwrap();
+        let socket = security.connect(tcp, &host(to)).await.unwrap().socket;
         Self {
             socket: FrameReader::new(socket, 1 << 20),
         }

@@ -25,38 +25,18 @@ fn says(tls: &Tls, parts: &[&str]) {
 }
 
 /// Returns `tls` with one file replaced.
-fn with_key(tls: Tls, path: &Path) -> Tls {
-    match tls {
-        Tls::Enabled {
-            certfile,
-            cacertfile,
-            ciphers,
-            ..
-        } => Tls::Enabled {
-            certfile,
-            keyfile: path.to_owned(),
-            cacertfile,
-            ciphers,
-        },
-        Tls::Disabled => Tls::Disabled,
+fn with_key(mut tls: Tls, path: &Path) -> Tls {
+    if let Tls::Enabled { keyfile, .. } = &mut tls {
+        path.clone_into(keyfile);
     }
+    tls
 }
 
-fn with_ciphers(tls: Tls, names: &[&str]) -> Tls {
-    match tls {
-        Tls::Enabled {
-            certfile,
-            keyfile,
-            cacertfile,
-            ..
-        } => Tls::Enabled {
-            certfile,
-            keyfile,
-            cacertfile,
-            ciphers: names.iter().map(ToString::to_string).collect(),
-        },
-        Tls::Disabled => Tls::Disabled,
+fn with_ciphers(mut tls: Tls, names: &[&str]) -> Tls {
+    if let Tls::Enabled { ciphers, .. } = &mut tls {
+        *ciphers = names.iter().map(ToString::to_string).collect();
     }
+    tls
 }
 
 #[test]
@@ -180,4 +160,22 @@ async fn without_a_cipher_in_common_there_is_no_link() {
             .is_some_and(|text| text.contains("`connections.tls.ciphers` of both sides"))
     })
     .await;
+}
+
+#[test]
+fn a_file_without_a_revocation_list_is_named() {
+    let ca = Ca::new();
+    let mut tls = ca.tls("dc1.test");
+    if let Tls::Enabled {
+        crlfile,
+        cacertfile,
+        ..
+    } = &mut tls
+    {
+        *crlfile = Some(cacertfile.clone());
+    }
+    says(
+        &tls,
+        &["ca.pem", "connections.tls.crlfile", "revocation list"],
+    );
 }

@@ -20,7 +20,7 @@ use super::super::dial::Dialler;
 use super::super::hello::{self, Hello, HelloReply, Purpose, Welcome};
 use super::super::reader::FrameReader;
 use super::super::resolver::Resolver;
-use super::super::tls::Security;
+use super::super::tls::{Credentials, Security};
 use super::super::{Identity, IncomingSlots, Listener, ReplicationDialer, wire};
 use super::LONG;
 use super::gateways::{Ca, STANZA_SIZE_LIMIT, connections, endpoint, host, identity, until};
@@ -127,13 +127,14 @@ impl Gateway {
         let talker = Arc::new(Talker::default());
         let metrics = Arc::new(Metrics::new());
         let identity = identity(name);
+        let credentials = Credentials::load(&tls, &identity.host).unwrap();
         let config = connections(tls, LONG, 1 << 20);
         let replication = Arc::clone(&talker) as Arc<dyn Replication>;
         let any = endpoint(([127, 0, 0, 1], 0).into());
         let listener = Listener::bind(
             &any,
             identity.clone(),
-            &config,
+            Arc::clone(&credentials),
             STANZA_SIZE_LIMIT,
             Arc::clone(&metrics),
             Arc::new(IncomingSlots::default()),
@@ -144,8 +145,12 @@ impl Gateway {
         let stop = CancellationToken::new();
         tokio::spawn(listener.run(Arc::new(NoStanzas), CancellationToken::new()));
         let (contacts, follows) = watch::channel(Arc::default());
-        let tables =
-            ReplicationDialer::new(identity, &config, replication, Arc::clone(&metrics)).unwrap();
+        let tables = ReplicationDialer::new(
+            Dialler::new(identity, credentials),
+            &config,
+            replication,
+            Arc::clone(&metrics),
+        );
         let following = tokio::spawn(tables.run(follows, stop.clone()));
         Self {
             talker,
@@ -296,10 +301,10 @@ async fn dial(ca: &Ca, listener_is: &str, answer: HelloReply) -> ConnectError {
         tokio::time::sleep(Duration::from_secs(60)).await;
     });
     let identity: Identity = identity("dc1.test");
-    let security = Security::load(&ca.tls("dc1.test"), &identity.host).unwrap();
+    let credentials = Credentials::load(&ca.tls("dc1.test"), &identity.host).unwrap();
     let dialler = Dialler {
         identity,
-        security,
+        credentials,
         resolver: Resolver::system(),
     };
     let dialled = dialler.dial_table(&endpoint(address)).await;
