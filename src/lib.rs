@@ -71,7 +71,7 @@
 //! - `link`: peers → pool of a peer; incoming slots → state of one slot
 //! - `store/mesh`: progress of a sender or receiver → membership → replica or local
 //!   change log → shard of a table
-//! - `component`: services → outbox → pending iqs
+//! - `component`: services → outbox → pending iqs or quarantine
 //!
 //! Every other lock ([`sessions`], `routing/hold.rs`, [`presence_sync`], the look-up
 //! cache, the resolver) is taken alone.

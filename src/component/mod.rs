@@ -16,6 +16,7 @@ mod failure;
 mod from_check;
 mod outbox;
 mod pending_iqs;
+mod quarantine;
 mod queue;
 mod reader;
 mod replay;

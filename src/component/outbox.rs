@@ -17,6 +17,7 @@ use super::discovery::ServerDiscovery;
 use super::failure::shown;
 use super::from_check::FromCheck;
 use super::pending_iqs::{IqPurpose, IqReply, PendingIqs, Recognised, jid, ping};
+use super::quarantine::{Quarantine, SenderTrust};
 use super::queue::{Ending, OutboxLoad, QueuedStanza, Rejected, StanzaQueue};
 use super::replay::Replay;
 use super::routing_probe::{Misrouted, RoutingProbe, is_probe};
@@ -45,6 +46,7 @@ pub(super) struct Outbox {
     discovers: bool,
     discovery: ServerDiscovery,
     iqs: PendingIqs,
+    quarantine: Quarantine,
     load: Arc<OutboxLoad>,
     /// Senders use this end of the queue without a lock.
     arrivals: mpsc::UnboundedSender<QueuedStanza>,
@@ -114,6 +116,7 @@ impl Outbox {
             discovers: is_shared,
             discovery: ServerDiscovery::new(known),
             iqs: PendingIqs::new(),
+            quarantine: Quarantine::default(),
             load: OutboxLoad::new(settings.queue_bytes, unsettled),
             arrivals,
             state: Mutex::new(OutboxState {
@@ -143,7 +146,13 @@ impl Outbox {
     pub fn offer(&self, envelope: Envelope, local: Stanza) -> Result<(), Box<Undelivered>> {
         let undelivered = |envelope, reason| Err(Box::new(Undelivered { envelope, reason }));
         let len = local.len();
-        if let Err(refusal) = self.check(&local, len) {
+        let now = Instant::now();
+        let trust = self.quarantine.trust(local.from(), now);
+        let checked = match trust {
+            SenderTrust::Refused => Err(quarantined()),
+            SenderTrust::Trusted | SenderTrust::WrittenAlone => self.check(&local, len),
+        };
+        if let Err(refusal) = checked {
             let mut state = self.state();
             // No task collects the rejected stanzas of a closed queue any more.
             if self.arrivals.is_closed() {
@@ -163,8 +172,9 @@ impl Outbox {
             envelope,
             local,
             len,
-            since: Some(Instant::now()),
+            since: Some(now),
             foreign,
+            alone: trust == SenderTrust::WrittenAlone,
             replayed: false,
             room,
         };
@@ -414,8 +424,11 @@ impl Outbox {
         state.own.clear();
         state.own_bytes = 0;
         let culprit = state.queue.detached(blamed);
-        let text = "The recipient's server does not accept this stanza.";
-        state.reject(culprit, &Refusal::new(Reason::Malformed, text));
+        if let Some(culprit) = culprit {
+            self.put_in_quarantine(&mut state, &culprit, now);
+            let text = "The recipient's server does not accept this stanza.";
+            state.reject([culprit], &Refusal::new(Reason::Malformed, text));
+        }
         if refused {
             self.reject_foreign(&mut state);
         }
@@ -440,6 +453,20 @@ impl Outbox {
         drop(state);
         self.rejection.notify_one();
         count
+    }
+
+    /// A sender that has ended a stream ends at most one more within the hour.
+    fn put_in_quarantine(&self, state: &mut OutboxState, culprit: &QueuedStanza, now: Instant) {
+        let Some(sender) = culprit.local.from().map(|from| Jid::from(from.to_bare())) else {
+            return;
+        };
+        match self.quarantine.add(&sender, now) {
+            SenderTrust::Trusted | SenderTrust::WrittenAlone => state.queue.isolate(&sender, now),
+            SenderTrust::Refused => {
+                let others = state.queue.take_of(&sender, now);
+                state.reject(others, &quarantined());
+            }
+        }
     }
 
     /// Stanzas already written are not rejected: the server's answer to them is
@@ -524,4 +551,10 @@ impl Outbox {
 fn accepted_never(stanzas: Vec<QueuedStanza>) -> Vec<Envelope> {
     let stanzas = stanzas.into_iter().filter(|stanza| !stanza.replayed);
     stanzas.map(|stanza| stanza.envelope).collect()
+}
+
+fn quarantined() -> Refusal {
+    let text = "Stanzas of this sender have ended the stream to the recipient's server; nothing \
+                of it is delivered for an hour.";
+    Refusal::new(Reason::Malformed, text)
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use jid::Jid;
 use prometheus::IntGauge;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ pub(super) struct QueuedStanza {
     pub since: Option<Instant>,
     /// The sender is in another domain than the stream.
     pub foreign: bool,
+    /// The stanza is written while no other waits for its confirmation.
+    pub alone: bool,
     /// The server had accepted the stanza once; the gateway writes it again in
     /// case the server lost it.
     pub replayed: bool,
@@ -159,9 +162,19 @@ impl StanzaQueue {
 
     /// A suspected stanza is on the stream, or is the next to write.
     pub fn is_suspicious(&self) -> bool {
-        let written = self.window.awaiting_ack() > 0 && self.last <= self.suspects;
-        let next = self.next().and_then(|(number, _)| number);
-        written || next.is_some_and(|number| number <= self.suspects)
+        if self.is_suspect_written() {
+            return true;
+        }
+        let is_suspect = |number: Option<u64>| number.is_some_and(|it| it <= self.suspects);
+        self.next()
+            .is_some_and(|(number, stanza)| stanza.alone || is_suspect(number))
+    }
+
+    fn is_suspect_written(&self) -> bool {
+        let mut written = self.window.iter().take(self.window.awaiting_ack());
+        written
+            .next()
+            .is_some_and(|entry| entry.item.alone || self.last <= self.suspects)
     }
 
     /// Appends the stanzas that may be written now to `out`; returns the number
@@ -200,7 +213,7 @@ impl StanzaQueue {
     pub fn detached(&mut self, blamed: bool) -> Option<QueuedStanza> {
         let mut culprit = None;
         let last = self.last;
-        if blamed && self.window.awaiting_ack() == 1 && last <= self.suspects {
+        if blamed && self.window.awaiting_ack() == 1 && self.is_suspect_written() {
             let mut culprits = self.window.extract(|entry| entry.number == Some(last));
             culprit = culprits.pop().map(|entry| entry.item);
         } else if blamed {
@@ -239,6 +252,20 @@ impl StanzaQueue {
         self.take_waiting(|stanza| stanza.foreign)
     }
 
+    /// Makes every stanza of `sender`, a bare JID, be written alone.
+    pub fn isolate(&mut self, sender: &Jid, now: Instant) {
+        self.pull(now);
+        for stanza in self.window.items_mut() {
+            stanza.alone |= is_of(stanza, sender);
+        }
+    }
+
+    /// Removes the stanzas still to be written of `sender`, a bare JID.
+    pub fn take_of(&mut self, sender: &Jid, now: Instant) -> Vec<QueuedStanza> {
+        self.pull(now);
+        self.take_waiting(|stanza| is_of(stanza, sender))
+    }
+
     /// Removes the stanzas that have waited for the stream for `max_wait`. A
     /// stanza written on a stream that is up waits for its confirmation without a
     /// limit.
@@ -259,4 +286,9 @@ impl StanzaQueue {
         self.last = 0;
         self.take_waiting(|_| true)
     }
+}
+
+fn is_of(stanza: &QueuedStanza, sender: &Jid) -> bool {
+    let from = stanza.local.from();
+    from.is_some_and(|from| (from.node(), from.domain()) == (sender.node(), sender.domain()))
 }

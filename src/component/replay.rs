@@ -146,6 +146,7 @@ mod tests {
             local: stanza.clone(),
             envelope: Envelope::new(origin, Arrival::Own, 4, stanza),
             since: None,
+            alone: false,
             foreign: false,
             replayed: false,
             room: None,

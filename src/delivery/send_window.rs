@@ -74,6 +74,11 @@ impl<T> SendWindow<T> {
         self.entries.iter()
     }
 
+    /// Iterates in order, to change the items.
+    pub(crate) fn items_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().map(|entry| &mut entry.item)
+    }
+
     /// Queues an item behind all others.
     pub(crate) fn push(&mut self, item: T, size: usize) {
         self.bytes += size;

@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jid::{BareJid, Jid};
 use moka::sync::Cache;
+use parking_lot::Mutex;
 
 use crate::envelope::{Envelope, EnvelopeId};
 use crate::host::Host;
@@ -26,9 +26,9 @@ const CAPACITY: u64 = 100_000;
 pub struct FanOut {
     /// Copies that the local server has received.
     handed: Cache<EnvelopeId, ()>,
-    /// Messages that were copied here, and the number of their copies without an
-    /// error reply.
-    unanswered: Cache<Message, Arc<AtomicUsize>>,
+    /// Messages that were copied here, and the hosts whose copies have no error
+    /// reply yet.
+    unanswered: Cache<Message, Arc<Mutex<Vec<Host>>>>,
 }
 
 /// The parts of an error that identify the message it answers (RFC 6120 §8.3.1).
@@ -80,10 +80,10 @@ impl FanOut {
         mut hosts: Vec<Host>,
         copies: &mut VecDeque<Envelope>,
     ) {
-        let last = hosts.pop();
-        if !hosts.is_empty() {
-            self.made(&envelope.stanza, hosts.len() + 1);
+        if hosts.len() > 1 {
+            self.made(&envelope.stanza, hosts.clone());
         }
+        let last = hosts.pop();
         for host in hosts {
             let mut copy = envelope.copy();
             copy.copy_for = Some(host);
@@ -93,11 +93,10 @@ impl FanOut {
         copies.push_back(envelope);
     }
 
-    /// Records that `stanza` is sent from here in `count` copies.
-    fn made(&self, stanza: &Stanza, count: usize) {
+    /// Records that a copy of `stanza` is sent from here to each of `hosts`.
+    fn made(&self, stanza: &Stanza, hosts: Vec<Host>) {
         if let Some(message) = Message::sent(stanza) {
-            let unanswered = Arc::new(AtomicUsize::new(count));
-            self.unanswered.insert(message, unanswered);
+            self.unanswered.insert(message, Arc::new(Mutex::new(hosts)));
         }
     }
 
@@ -130,11 +129,12 @@ impl FanOut {
         Message::sent(copy).is_some()
     }
 
-    /// Whether `stanza` is an error about a copy that was made here, and another
-    /// copy may have arrived: then the sender must not receive the error. The error
-    /// about the last copy stands for all.
+    /// Whether `stanza`, from `host`, is an error about a copy that was made here,
+    /// and another copy may have arrived: then the sender must not receive the error.
+    /// The error about the last copy stands for all. Each host has one copy, so that a
+    /// correspondent who makes errors up makes up for one copy at most.
     #[must_use]
-    pub(crate) fn absorb(&self, stanza: &Stanza) -> bool {
+    pub(crate) fn absorb(&self, stanza: &Stanza, host: &Host) -> bool {
         if stanza.stanza_type() != Some("error") {
             return false;
         }
@@ -144,7 +144,13 @@ impl FanOut {
         let Some(unanswered) = self.unanswered.get(&message) else {
             return false;
         };
-        let is_last = unanswered.fetch_sub(1, Ordering::AcqRel) <= 1;
+        let mut hosts = unanswered.lock();
+        let Some(answered) = hosts.iter().position(|other| other == host) else {
+            return false;
+        };
+        hosts.swap_remove(answered);
+        let is_last = hosts.is_empty();
+        drop(hosts);
         if is_last {
             self.unanswered.invalidate(&message);
         }
@@ -170,6 +176,10 @@ mod tests {
 
     const ALICE: &str = "alice@x.test/a";
 
+    fn host(name: &str) -> Host {
+        Host::new(name).unwrap()
+    }
+
     fn copies() -> FanOut {
         FanOut::new(Duration::from_secs(30))
     }
@@ -190,24 +200,30 @@ mod tests {
     #[test]
     fn of_errors_about_all_copies_the_last_one_is_told() {
         let copies = copies();
-        copies.made(&chat("1"), 3);
-        for (from, absorbed) in [
-            ("bob@x.test", true),
-            ("bob@x.test/gone", true),
-            ("bob@x.test", false),
+        let hosts = ["dc1.test", "dc2.test", "dc3.test"].map(host);
+        copies.made(&chat("1"), hosts.to_vec());
+        for (from, at, absorbed) in [
+            ("bob@x.test", "dc1.test", true),
+            // One host has one copy, so this error is about something else.
+            ("bob@x.test/r", "dc1.test", false),
+            ("bob@x.test/r", "dc4.test", false),
+            ("bob@x.test/gone", "dc2.test", true),
+            ("bob@x.test", "dc3.test", false),
             // More errors than copies: the sender receives the error.
-            ("bob@x.test", false),
+            ("bob@x.test", "dc3.test", false),
         ] {
-            assert_eq!(copies.absorb(&error("1", from)), absorbed, "{from}");
+            let is_absorbed = copies.absorb(&error("1", from), &host(at));
+            assert_eq!(is_absorbed, absorbed, "{from} at {at}");
         }
     }
 
     #[test]
     fn what_is_no_error_about_a_copy_passes() {
         let copies = copies();
-        copies.made(&chat("1"), 2);
+        let hosts = vec![host("dc1.test"), host("dc2.test")];
+        copies.made(&chat("1"), hosts.clone());
         let nameless = stanza(Kind::Message, "chat", None, ALICE, "bob@x.test");
-        copies.made(&nameless, 2);
+        copies.made(&nameless, hosts);
         let from_bob = |kind, stanza_type, id| stanza(kind, stanza_type, id, "bob@x.test", ALICE);
         for passes in [
             from_bob(Kind::Message, "chat", Some("1")),
@@ -217,9 +233,9 @@ mod tests {
             error("2", "bob@x.test"),
             error("1", "carol@x.test"),
         ] {
-            assert!(!copies.absorb(&passes), "{passes:?}");
+            assert!(!copies.absorb(&passes, &host("dc2.test")), "{passes:?}");
         }
-        assert!(copies.absorb(&error("1", "bob@x.test")));
+        assert!(copies.absorb(&error("1", "bob@x.test"), &host("dc2.test")));
     }
 
     #[test]

@@ -134,7 +134,11 @@ impl Relay {
         if self.absorbs_presence(envelope, backlog) {
             return IntakeOutcome::Absorbed(Absorbed::Presence);
         }
-        if self.fan_out.absorb(&envelope.stanza) {
+        let host = match &envelope.arrival {
+            Arrival::Link(peer) => peer,
+            Arrival::Component | Arrival::Own => &self.rules.local,
+        };
+        if self.fan_out.absorb(&envelope.stanza, host) {
             return IntakeOutcome::Absorbed(Absorbed::Error);
         }
         if !self.hold.is_empty()

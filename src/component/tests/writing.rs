@@ -243,6 +243,51 @@ async fn a_stanza_that_ends_streams_is_found_and_refused_and_nothing_else_is_los
     assert_eq!(refused.with_label_values(&["malformed"]).get(), 1);
 }
 
+/// This server rejects every message of bob's that has an even number.
+#[tokio::test]
+async fn a_sender_ends_one_more_stream_at_most_by_repeating_what_ended_one() {
+    let server = Server::start().await;
+    let mut gateway = Gateway::to(&server);
+    gateway.reinject(1);
+    gateway.reinject(2);
+    let mut connection = server.attach().await;
+    connection.until_barrier().await;
+    connection.end("not-well-formed").await;
+    let mut connection = server.attach().await;
+    let (_, id) = connection.until_barrier().await;
+    connection.answer(&id).await;
+    let (text, _) = connection.until_barrier().await;
+    assert_eq!(numbers(&text), [2]);
+    connection.end("not-well-formed").await;
+    gateway.next_settled(2).await;
+
+    // His next stanzas are written one by one, and others' behind them.
+    let mut connection = server.attach().await;
+    gateway.until_attached(3).await;
+    let carol = stanza(
+        "<message from='carol@example.test/r' to='alice@dc1.test' id='c'><body>100</body></message>",
+    );
+    gateway.reinject(4);
+    gateway.try_reinject(100, &carol).unwrap();
+    gateway.reinject(6);
+    let (text, _) = connection.until_barrier().await;
+    assert_eq!(numbers(&text), [4]);
+    connection.end("not-well-formed").await;
+
+    // Now he is refused, what waited included; others are not.
+    let mut connection = server.attach().await;
+    gateway.until_attached(4).await;
+    gateway.reinject(8);
+    let (text, id) = connection.until_barrier().await;
+    assert_eq!(numbers(&text), [100]);
+    connection.answer(&id).await;
+    let mut settled = gateway.next_settled(4).await;
+    settled.sort_unstable();
+    assert_eq!(settled, [4, 6, 8, 100]);
+    let refused = &gateway.metrics.refused;
+    assert_eq!(refused.with_label_values(&["malformed"]).get(), 4);
+}
+
 #[tokio::test]
 async fn stanzas_of_its_own_are_written_while_attached() {
     let server = Server::start().await;

@@ -72,6 +72,17 @@ impl<T> ConnectionSlot<T> {
         self.enabled && self.state == ConnectionState::Up
     }
 
+    /// Returns whether the peer has left a stanza unacknowledged for `limit` since it
+    /// was queued here: nothing new is given to such a connection if there is
+    /// another one.
+    fn is_stalled(&self, limit: Duration) -> bool {
+        let oldest = self.window.iter().next();
+        self.state == ConnectionState::Up
+            && oldest.is_some_and(|entry| {
+                entry.number.is_some() && entry.item.queued_at.elapsed() >= limit
+            })
+    }
+
     /// Returns whether the slot has no connection, and some of its stanzas have
     /// waited `patience` for one.
     fn has_waited(&self, patience: Duration) -> bool {
@@ -169,6 +180,9 @@ pub(super) struct Pool<T> {
     /// Time for which a slot may be without a connection before all its waiting
     /// stanzas move to others.
     patience: Duration,
+    /// Age of an unacknowledged stanza at which a connection is stalled. A peer that
+    /// waits for a route itself acknowledges within half of it.
+    stalled_after: Duration,
 }
 
 /// The state of one slot, for people.
@@ -193,6 +207,7 @@ impl<T> Pool<T> {
             placements: HashMap::new(),
             queue_bytes,
             patience,
+            stalled_after: patience.saturating_mul(4).max(Duration::from_secs(1)),
         }
     }
 
@@ -210,7 +225,11 @@ impl<T> Pool<T> {
         taken_at: Instant,
     ) -> Result<SlotId, (T, Obstacle)> {
         let placed = self.placements.get(&sender).map(|place| place.slot);
-        let Some(id) = placed.or_else(|| self.choose(sender)) else {
+        // What the sender has in flight on a stalled connection is not overtaken any
+        // more: it was written long ago.
+        let moved = placed.filter(|slot| self.is_stalled(*slot));
+        let moved = moved.and_then(|_| self.choose(sender));
+        let Some(id) = moved.or(placed).or_else(|| self.choose(sender)) else {
             return Err((item, Obstacle::Absent));
         };
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.enabled) else {
@@ -231,21 +250,29 @@ impl<T> Pool<T> {
             slot: id,
             in_flight: 0,
         });
+        place.slot = id;
         place.in_flight += 1;
         Ok(id)
     }
 
+    fn is_stalled(&self, slot: SlotId) -> bool {
+        let slot = self.slots.get(&slot);
+        slot.is_some_and(|slot| slot.is_stalled(self.stalled_after))
+    }
+
     /// Chooses the slot for a sender that has nothing in flight: by rendezvous
     /// hashing, so that few senders move when slots are added or removed, over the
-    /// enabled slots that are up; when none is, over those that were, for they will
-    /// reconnect before long, or their stanzas expire.
+    /// enabled slots that are up and not stalled, then over those that are up; when
+    /// none is, over those that were, for they will reconnect before long, or their
+    /// stanzas expire.
     fn choose(&self, sender: SenderKey) -> Option<SlotId> {
-        let best = |wanted: fn(&ConnectionSlot<T>) -> bool| {
+        let best = |wanted: &dyn Fn(&ConnectionSlot<T>) -> bool| {
             let slots = self.slots.iter().filter(|(_, slot)| wanted(slot));
             sender.prefers(slots.map(|(id, _)| *id))
         };
-        best(ConnectionSlot::takes_new)
-            .or_else(|| best(|slot| slot.enabled && slot.state != ConnectionState::Fresh))
+        best(&|slot| slot.takes_new() && !slot.is_stalled(self.stalled_after))
+            .or_else(|| best(&ConnectionSlot::takes_new))
+            .or_else(|| best(&|slot| slot.enabled && slot.state != ConnectionState::Fresh))
     }
 
     /// Marks `slot` as connected; stanzas after `resume_after` must be written.

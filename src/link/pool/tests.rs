@@ -73,6 +73,26 @@ fn a_sender_moves_only_when_nothing_of_it_is_in_flight() {
     assert_eq!(pool.placements.len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_acknowledges_nothing_keeps_no_sender() {
+    let mut pool = pool(&[FIRST, SECOND], 1 << 20);
+    let sender = SenderKey::of("alice@example.test");
+    let slot = pool.place(sender, 1, 1, Instant::now()).unwrap();
+    write_all(&mut pool, slot);
+    tokio::time::advance(4 * LONG - Duration::from_secs(1)).await;
+    assert_eq!(pool.place(sender, 2, 1, Instant::now()), Ok(slot));
+    write_all(&mut pool, slot);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let other = 3 - slot;
+    assert_eq!(pool.place(sender, 3, 1, Instant::now()), Ok(other));
+    assert_eq!(pool.place(sender, 4, 1, Instant::now()), Ok(other));
+    // An ack frees what it names, and the sender's place ends with its last stanza.
+    pool.acknowledge(slot, 2).unwrap();
+    write_all(&mut pool, other);
+    pool.acknowledge(other, 2).unwrap();
+    assert!(pool.placements.is_empty());
+}
+
 #[test]
 fn a_slot_that_never_was_up_is_absent_and_one_that_was_is_waited_for() {
     let mut pool = Pool::new(100, LONG);

@@ -73,8 +73,9 @@ impl Relay {
         refusal: &Refusal,
         backlog: &mut Backlog,
     ) {
+        let host = envelope.copy_for.as_ref().unwrap_or(&self.rules.local);
         if let Some(reply) = envelope.stanza.error_reply(refusal)
-            && !self.fan_out.absorb(&reply)
+            && !self.fan_out.absorb(&reply, host)
         {
             let host = self
                 .has_no_address(envelope)
