@@ -449,9 +449,11 @@ impl Gateway {
         };
         tasks.spawn(presence_task.run(perform, ends.rest.clone()));
         {
-            let (workers, bounce, end) =
-                (workers.clone(), Arc::clone(&relay.hold), ends.rest.clone());
-            tasks.spawn(async move { end.run_until_cancelled(workers.retry(&bounce)).await });
+            let (workers, relay, end) = (workers.clone(), Arc::clone(&relay), ends.rest.clone());
+            tasks.spawn(async move {
+                let retry = workers.retry(&relay.hold, &relay.sessions);
+                end.run_until_cancelled(retry).await
+            });
         }
         let (streams, wanted) = watch::channel(BTreeSet::new());
         tasks.spawn(follow_services(

@@ -59,6 +59,14 @@ pub struct Locations {
     pub home: Option<Host>,
 }
 
+impl Locations {
+    /// Returns whether a host has the user online.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        !self.full.is_empty() || !self.bare.is_empty()
+    }
+}
+
 impl TryFrom<String> for Host {
     type Error = InvalidHost;
 

@@ -25,6 +25,8 @@ use crate::stanza::{Reason, Refusal, Stanza};
 
 /// The longest wait before a retry: a held stanza is a late stanza.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// Look-ups waiting, at most, besides those without which nothing is tried.
+const LOOKUPS_WAITING: usize = 1024;
 /// The wait before a closed or full route is tried again. The operator's
 /// `resend_after` is for recipients at no known host only.
 const ROUTE_DELAY: Duration = Duration::from_millis(250);
@@ -65,6 +67,8 @@ pub enum HoldReason {
     NoRecipient,
     /// The route to the hosts that have the recipient is closed or full.
     NoRoute,
+    /// The session table has not answered yet.
+    Unanswered,
 }
 
 /// The held stanzas of one pair.
@@ -74,6 +78,28 @@ struct HeldLine {
     bytes: usize,
     /// The time of the next retry; `None` while a retry is on its way to a worker.
     due: Option<Instant>,
+    /// A look-up for the line is queued or under way.
+    is_asking: bool,
+}
+
+/// A look-up that the lines of a pair wait for, which no worker may wait for.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingLookup {
+    /// The pair.
+    pub(crate) pair: HoldKey,
+    /// The address to look up.
+    pub(crate) recipient: Jid,
+    /// Whether the pair is tried even if no host has the recipient.
+    pub(crate) is_a_try: bool,
+}
+
+/// Work for which a pair is due.
+#[derive(Debug)]
+pub(crate) enum DueWork {
+    /// The pair is to be tried again.
+    Retry(HoldKey),
+    /// The session table is to be asked first.
+    LookUp(PendingLookup),
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +107,8 @@ struct HeldLines {
     by_pair: HashMap<HoldKey, HeldLine>,
     by_due: BTreeSet<(Instant, HoldKey)>,
     by_recipient: HashMap<BareJid, BTreeSet<HoldKey>>,
+    /// At most one of each line.
+    lookups: VecDeque<PendingLookup>,
     count: usize,
     bytes: usize,
 }
@@ -169,7 +197,8 @@ impl HoldQueue {
     /// Holds `envelope` behind those of its pair that were taken in before it: a
     /// link can return an envelope that is older than those held since. Without a
     /// recipient the envelope is tried again after `resend_after`, doubled with
-    /// each bounce; without a route soon, and not after `max_wait`.
+    /// each bounce; without a route soon, and not after `max_wait`; without an answer
+    /// of the session table, when the answer is there.
     ///
     /// # Errors
     /// Returns the envelope when the gateway is stopping, when the stanza has been
@@ -204,6 +233,7 @@ impl HoldQueue {
                 now + delay
             }
             HoldReason::NoRoute => deadline.min(now + jittered(ROUTE_DELAY)),
+            HoldReason::Unanswered => now,
         };
         // The stanza would keep all bytes that were read with it in memory.
         envelope.stanza.detach();
@@ -216,7 +246,13 @@ impl HoldQueue {
         line.held
             .insert(position, HeldEnvelope { envelope, reason });
         line.bytes += size;
-        if line.due.is_none() {
+        if reason == HoldReason::Unanswered {
+            if line.held.len() == 1 {
+                let first = line.held.front();
+                let recipient = first.and_then(|held| held.envelope.stanza.to().cloned());
+                self.ask(&mut lines, &key, recipient, true);
+            }
+        } else if line.due.is_none() {
             line.due = Some(due);
             lines.by_due.insert((due, key.clone()));
             self.changed.notify_one();
@@ -227,6 +263,39 @@ impl HoldQueue {
         }
         self.show(&lines);
         Ok(())
+    }
+
+    fn ask(&self, lines: &mut HeldLines, pair: &HoldKey, recipient: Option<Jid>, is_a_try: bool) {
+        if let Some(line) = lines.by_pair.get_mut(pair)
+            && let Some(recipient) = recipient
+            && !line.is_asking
+        {
+            line.is_asking = true;
+            let pair = pair.clone();
+            lines.lookups.push_back(PendingLookup {
+                pair,
+                recipient,
+                is_a_try,
+            });
+            self.changed.notify_one();
+        }
+    }
+
+    /// Requests a look-up of the recipient of `envelope`; the held stanzas of its pair
+    /// are tried when a host has the recipient.
+    pub(crate) fn ask_for(&self, envelope: &Envelope) {
+        let (pair, recipient) = (self.key_of(envelope), envelope.stanza.to().cloned());
+        let mut lines = self.lines();
+        if lines.lookups.len() < LOOKUPS_WAITING {
+            self.ask(&mut lines, &pair, recipient, false);
+        }
+    }
+
+    /// Records that a look-up for `pair` has ended, and its stanzas are not tried.
+    pub(crate) fn asked(&self, pair: &HoldKey) {
+        if let Some(line) = self.lines().by_pair.get_mut(pair) {
+            line.is_asking = false;
+        }
     }
 
     /// Puts the released `rest` back behind the envelopes of `pair` that were held
@@ -350,13 +419,13 @@ impl HoldQueue {
         self.changed.notify_one();
     }
 
-    /// Waits for the next pair that is due for a retry. The pair stays held until
-    /// [`Self::release`] takes it.
-    pub async fn due(&self) -> HoldKey {
+    /// Waits for the next pair that is due for a retry or a look-up. The pair stays
+    /// held until [`Self::release`] takes it.
+    pub(crate) async fn due(&self) -> DueWork {
         loop {
             let changed = self.changed.notified();
             match self.take_due(Instant::now()) {
-                Ok(pair) => return pair,
+                Ok(work) => return work,
                 Err(None) => changed.await,
                 Err(Some(at)) => {
                     tokio::select! {
@@ -369,8 +438,11 @@ impl HoldQueue {
     }
 
     /// A pair due by `now`, or the time at which the first pair is due.
-    fn take_due(&self, now: Instant) -> Result<HoldKey, Option<Instant>> {
+    fn take_due(&self, now: Instant) -> Result<DueWork, Option<Instant>> {
         let mut lines = self.lines();
+        if let Some(lookup) = lines.lookups.pop_front() {
+            return Ok(DueWork::LookUp(lookup));
+        }
         let (due, pair) = lines.by_due.first().cloned().ok_or(None)?;
         if due > now {
             return Err(Some(due));
@@ -379,7 +451,7 @@ impl HoldQueue {
         if let Some(line) = lines.by_pair.get_mut(&pair) {
             line.due = None;
         }
-        Ok(pair)
+        Ok(DueWork::Retry(pair))
     }
 
     /// The wait before try number `tries`.

@@ -17,7 +17,7 @@ use tracing::debug;
 use crate::addresses::Translator;
 use crate::component::Components;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
-use crate::host::Host;
+use crate::host::{Host, Locations};
 use crate::link::Links;
 use crate::metrics::{Metrics, RoutingCounters};
 use crate::presence_sync::{PresenceSnapshot, PresenceSync, is_own_probe};
@@ -55,6 +55,13 @@ pub struct Relay {
     pub(crate) metrics: Arc<Metrics>,
     /// Counters whose labels are fixed.
     pub(crate) counters: RoutingCounters,
+}
+
+/// An answer of the session table for which a held stanza has waited.
+#[derive(Debug)]
+pub(crate) struct LookedUp {
+    pub(crate) recipient: Jid,
+    pub(crate) locations: Locations,
 }
 
 /// Envelopes still to be routed in this turn: error replies, copies, held lines.
@@ -104,7 +111,7 @@ impl Relay {
     /// Routes all envelopes of `backlog`, in order, and those that result.
     async fn carry_all(&self, mut backlog: Backlog) {
         while let Some(envelope) = backlog.pop_front() {
-            self.route(envelope, &mut backlog).await;
+            self.route(envelope, None, &mut backlog).await;
         }
     }
 
@@ -154,11 +161,14 @@ impl Relay {
     }
 
     /// Decides, unless the stanza has to wait behind others of its pair.
-    async fn route(&self, envelope: Envelope, backlog: &mut Backlog) {
+    async fn route(&self, envelope: Envelope, looked_up: Option<&LookedUp>, backlog: &mut Backlog) {
         if let Some(reason) = self.hold.reason_to_wait(&envelope) {
             return self.hold(envelope, reason, backlog);
         }
-        let facts = self.facts(&envelope).await;
+        let Some(locations) = self.locate(&envelope, looked_up).await else {
+            return self.hold(envelope, HoldReason::Unanswered, backlog);
+        };
+        let facts = self.facts(&envelope, locations).await;
         let decision = decide::decide(&envelope, &facts, &self.rules);
         self.probe_missing(&decision, &envelope.stanza, facts.here);
         self.act(decision, envelope, facts, backlog);

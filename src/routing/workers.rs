@@ -6,18 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jid::{Jid, NodeRef};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use crate::envelope::{Envelope, Intake, Undelivered};
+use crate::host::Locations;
 use crate::metrics::Metrics;
 use crate::presence_sync::SweepAction;
 use crate::routing::Relay;
-use crate::routing::hold::{HoldKey, HoldQueue};
+use crate::routing::hold::{DueWork, HoldKey, HoldQueue, PendingLookup};
+use crate::routing::relay::LookedUp;
+use crate::sessions::Sessions;
 
 /// The bound of jobs in the queue of one worker; at the bound senders wait too.
 const QUEUE: usize = 1024;
+
+/// Look-ups in the session table at the same time, at most.
+const LOOKUPS: usize = 1024;
 
 /// A worker's job, for one sender.
 #[derive(Debug)]
@@ -25,7 +33,7 @@ enum WorkerJob {
     /// A stanza has come in.
     Carry(Envelope),
     /// The held stanzas of a pair are due.
-    Retry(HoldKey),
+    Retry(HoldKey, Option<LookedUp>),
     /// A link or the component has returned a stanza.
     Reroute(Undelivered),
     /// A presence of the gateway's own is due.
@@ -66,12 +74,34 @@ impl Workers {
         send(queue, WorkerJob::Reroute(undelivered)).await;
     }
 
-    /// Retries held pairs when they are due. Runs until dropped.
-    pub async fn retry(&self, bounce: &HoldQueue) {
+    /// Retries held pairs when they are due, and asks the session table for those that
+    /// wait for its answer: a slow table delays the stanzas of a pair, and no worker.
+    /// Runs until dropped.
+    pub(crate) async fn retry(&self, hold: &HoldQueue, sessions: &Sessions) {
+        let mut lookups = FuturesUnordered::new();
         loop {
-            let pair = bounce.due().await;
+            let (pair, looked_up) = tokio::select! {
+                work = hold.due(), if lookups.len() < LOOKUPS => match work {
+                    DueWork::Retry(pair) => (pair, None),
+                    DueWork::LookUp(lookup) => {
+                        lookups.push(look_up(sessions, lookup));
+                        continue;
+                    }
+                },
+                Some((lookup, locations)) = lookups.next() => {
+                    if lookup.is_a_try {
+                        let recipient = lookup.recipient;
+                        (lookup.pair, Some(LookedUp { recipient, locations }))
+                    } else if locations.is_online() {
+                        (lookup.pair, None)
+                    } else {
+                        hold.asked(&lookup.pair);
+                        continue;
+                    }
+                }
+            };
             let queue = self.queue_of(pair.sender.as_deref());
-            send(queue, WorkerJob::Retry(pair)).await;
+            send(queue, WorkerJob::Retry(pair, looked_up)).await;
         }
     }
 
@@ -96,6 +126,11 @@ impl Workers {
         let shard = shard_of(sender.and_then(Jid::node), self.queues.len());
         &self.queues[shard]
     }
+}
+
+async fn look_up(sessions: &Sessions, lookup: PendingLookup) -> (PendingLookup, Locations) {
+    let locations = sessions.locate(&lookup.recipient).await;
+    (lookup, locations)
 }
 
 async fn send(queue: &mpsc::Sender<WorkerJob>, job: WorkerJob) {
@@ -142,7 +177,7 @@ async fn work(mut jobs: mpsc::Receiver<WorkerJob>, relay: Arc<Relay>, metrics: A
                     .observe(micros(envelope.taken_at.elapsed()));
                 relay.carry(envelope).await;
             }
-            WorkerJob::Retry(pair) => relay.retry(&pair).await,
+            WorkerJob::Retry(pair, looked_up) => relay.retry(&pair, looked_up).await,
             WorkerJob::Reroute(undelivered) => relay.reroute(undelivered).await,
             WorkerJob::Presence(action) => relay.perform(action).await,
             // The caller may have stopped waiting.

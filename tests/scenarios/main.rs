@@ -54,6 +54,7 @@ mod server_restarts;
 mod service_streams;
 mod session_keys;
 mod settlement;
+mod slow_redis;
 mod standby;
 mod start_fails;
 mod thousand_sessions;

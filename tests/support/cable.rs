@@ -1,12 +1,14 @@
 //! A TCP cable between two programs, which a test can cut.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// A listener that forwards connections to its far end, unless the cable is cut.
 #[derive(Debug)]
@@ -26,12 +28,17 @@ enum State {
 impl Cable {
     /// Creates a cable from its own port to `far`, which need not listen yet.
     pub async fn to(far: SocketAddr) -> Self {
+        Self::slow(far, Duration::ZERO).await
+    }
+
+    /// Creates a cable through which bytes take `latency` each way.
+    pub async fn slow(far: SocketAddr, latency: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address");
         let (state, sees_state) = watch::channel(State::Whole);
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                tokio::spawn(connect(near, far, sees_state.clone()));
+                tokio::spawn(connect(near, far, latency, sees_state.clone()));
             }
         });
         Self {
@@ -70,7 +77,12 @@ impl Drop for Cable {
     }
 }
 
-async fn connect(near: TcpStream, far: SocketAddr, mut sees_state: watch::Receiver<State>) {
+async fn connect(
+    near: TcpStream,
+    far: SocketAddr,
+    latency: Duration,
+    mut sees_state: watch::Receiver<State>,
+) {
     let mut sees_end = sees_state.clone();
     let carry_all = async {
         until_whole(&mut sees_state).await;
@@ -81,8 +93,8 @@ async fn connect(near: TcpStream, far: SocketAddr, mut sees_state: watch::Receiv
             (near.into_split(), far.into_split());
         // The end of either side ends both.
         tokio::select! {
-            () = carry(near_reads, far_writes, sees_state.clone()) => {}
-            () = carry(far_reads, near_writes, sees_state) => {}
+            () = carry(near_reads, far_writes, latency, sees_state.clone()) => {}
+            () = carry(far_reads, near_writes, latency, sees_state) => {}
         }
     };
     tokio::select! {
@@ -94,10 +106,14 @@ async fn connect(near: TcpStream, far: SocketAddr, mut sees_state: watch::Receiv
 async fn carry(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
+    latency: Duration,
     mut sees_state: watch::Receiver<State>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        if !latency.is_zero() {
+            sleep(latency).await;
+        }
         until_whole(&mut sees_state).await;
         if to.write_all(&buffer[..length]).await.is_err() {
             return;

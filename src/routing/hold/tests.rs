@@ -31,6 +31,13 @@ fn hold(queue: &HoldQueue, id: &str, to: &str) {
     assert!(held.is_ok(), "{held:?}");
 }
 
+async fn due(queue: &HoldQueue) -> HoldKey {
+    match queue.due().await {
+        DueWork::Retry(pair) => pair,
+        DueWork::LookUp(lookup) => panic!("{lookup:?}"),
+    }
+}
+
 fn ids(held: &VecDeque<HeldEnvelope>) -> Vec<String> {
     held.iter()
         .map(|h| h.envelope.stanza.id().unwrap().into_owned())
@@ -51,7 +58,7 @@ async fn a_pair_comes_back_whole_and_in_order_when_due() {
     assert_eq!(queue.metrics.held.get(), 4);
     let mut seen = Vec::new();
     for _ in 0..2 {
-        let pair = queue.due().await;
+        let pair = due(&queue).await;
         seen.push(ids(&queue.release(&pair)));
     }
     seen.sort();
@@ -96,7 +103,7 @@ async fn max_wait_is_measured_from_when_the_stanza_was_taken_in() {
     let nearly = taken_ago("3", MAX_WAIT - Duration::from_millis(20));
     queue.hold(nearly, HoldReason::NoRoute).unwrap();
     let started = Instant::now();
-    let line = queue.release(&queue.due().await);
+    let line = queue.release(&due(&queue).await);
     assert!(started.elapsed() < ROUTE_DELAY / 2);
     let last = line.into_iter().next().unwrap().envelope;
     let refused = queue.hold(last, HoldReason::NoRoute).unwrap_err();
@@ -155,7 +162,7 @@ async fn who_turns_up_gets_what_is_held_at_once() {
     hold(&queue, "2", "carol@x.test");
     queue.wake(&Jid::new("dave@x.test").unwrap());
     queue.wake(&Jid::new("bob@x.test/b").unwrap());
-    assert_eq!(ids(&queue.release(&queue.due().await)), ["1"]);
+    assert_eq!(ids(&queue.release(&due(&queue).await)), ["1"]);
     assert_eq!(queue.metrics.held.get(), 1);
 }
 
@@ -165,7 +172,7 @@ async fn the_rest_of_a_line_waits_behind_for_the_same() {
     for id in ["1", "2", "3"] {
         hold(&queue, id, "bob@x.test");
     }
-    let pair = queue.due().await;
+    let pair = due(&queue).await;
     let mut line = queue.release(&pair);
     let bytes = line[0].size();
     let first = line.pop_front().unwrap();
@@ -177,7 +184,7 @@ async fn the_rest_of_a_line_waits_behind_for_the_same() {
     let held_bytes = usize::try_from(queue.metrics.held_bytes.get());
     assert_eq!(held_bytes, Ok(3 * bytes));
 
-    let line = queue.release(&queue.due().await);
+    let line = queue.release(&due(&queue).await);
     assert_eq!(ids(&line), ["1", "2", "3"]);
     assert!(line.iter().all(|held| held.reason == HoldReason::NoRoute));
     assert_eq!(queue.metrics.held_bytes.get(), 0);
@@ -208,4 +215,36 @@ fn the_wait_doubles_and_stays_bounded() {
         let range = Duration::from_millis(least)..=Duration::from_millis(most);
         assert!(range.contains(&delay), "try {tries}: {delay:?}");
     }
+}
+
+#[tokio::test]
+async fn a_line_without_an_answer_is_asked_for_once_and_not_tried_before() {
+    let queue = queue(1 << 20);
+    for (id, to) in [("1", "bob@x.test/b"), ("2", "bob@x.test/c")] {
+        queue
+            .hold(envelope(id, to), HoldReason::Unanswered)
+            .unwrap();
+    }
+    let DueWork::LookUp(lookup) = queue.due().await else {
+        panic!("the line is tried before the answer");
+    };
+    assert_eq!(lookup.recipient.as_str(), "bob@x.test/b");
+    assert!(lookup.is_a_try);
+    assert!(matches!(queue.take_due(Instant::now()), Err(None)));
+    assert_eq!(ids(&queue.release(&lookup.pair)), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_bounced_line_is_asked_for_without_a_try() {
+    let queue = queue(1 << 20);
+    hold(&queue, "1", "bob@x.test");
+    let next = envelope("2", "bob@x.test");
+    queue.ask_for(&next);
+    queue.ask_for(&next);
+    let DueWork::LookUp(lookup) = queue.due().await else {
+        panic!("the look-up comes first");
+    };
+    assert!(!lookup.is_a_try);
+    queue.asked(&lookup.pair);
+    assert_eq!(ids(&queue.release(&due(&queue).await)), ["1"]);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jid::Jid;
 
-use super::{Relay, shows_presence};
+use super::{LookedUp, Relay, shows_presence};
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Locations;
 use crate::routing::decide::{Decision, IntakeOutcome, RoutingFacts, ServiceHost};
@@ -13,13 +13,27 @@ use crate::sessions::Owner;
 use crate::stanza::{Kind, Stanza};
 
 impl Relay {
-    pub(super) async fn facts(&self, envelope: &Envelope) -> RoutingFacts {
+    /// Returns the hosts of the recipient; `None` if the session table has to be asked,
+    /// for which a worker does not wait, except at the end of the gateway.
+    pub(super) async fn locate(
+        &self,
+        envelope: &Envelope,
+        looked_up: Option<&LookedUp>,
+    ) -> Option<Locations> {
+        let Some(user) = envelope.stanza.to().filter(|to| self.is_user(to)) else {
+            return Some(Locations::default());
+        };
+        let answer = looked_up.filter(|answer| answer.recipient == *user);
+        match answer.map(|answer| answer.locations.clone()) {
+            None if self.hold.is_closing() => Some(self.sessions.locate(user).await),
+            None => self.sessions.locate_now(user),
+            known => known,
+        }
+    }
+
+    pub(super) async fn facts(&self, envelope: &Envelope, locations: Locations) -> RoutingFacts {
         let stanza = &envelope.stanza;
         let user = stanza.to().filter(|to| self.is_user(to));
-        let locations = match user {
-            Some(user) => self.sessions.locate(user).await,
-            None => Locations::default(),
-        };
         let sender_owner = self.owner_of_sender(envelope).await;
         let server = self.components.server().borrow();
         let features = server.quirks.account_features.as_deref();

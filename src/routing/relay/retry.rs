@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::{Backlog, Relay};
+use super::{Backlog, LookedUp, Relay};
 use crate::envelope::Envelope;
 use crate::routing::hold::{HeldEnvelope, HoldKey, HoldReason};
 
@@ -17,11 +17,16 @@ const FOUND_BEFORE: Duration = Duration::from_secs(1);
 impl Relay {
     /// Retries the held stanzas of `key`, in order, until one has to wait again;
     /// then the rest waits too.
-    pub(crate) async fn retry(&self, key: &HoldKey) {
+    pub(crate) async fn retry(&self, key: &HoldKey, looked_up: Option<LookedUp>) {
         let mut line = self.hold.release(key);
-        self.ask_anew(&line);
+        if looked_up.is_none() {
+            self.ask_anew(&line);
+        }
         while let Some(held) = line.pop_front() {
-            self.carry_all(Backlog::from([held.envelope])).await;
+            let mut backlog = Backlog::new();
+            self.route(held.envelope, looked_up.as_ref(), &mut backlog)
+                .await;
+            self.carry_all(backlog).await;
             let Some(reason) = self.hold.reason(key) else {
                 continue;
             };
@@ -47,6 +52,7 @@ impl Relay {
             HoldReason::NoRecipient => (Duration::ZERO, line.len()),
             // Only the first stanza is tried now.
             HoldReason::NoRoute => (FOUND_BEFORE, 1),
+            HoldReason::Unanswered => return,
         };
         let line = line.iter().take(until);
         let recipients = line.filter_map(|held| held.envelope.stanza.to());
@@ -59,20 +65,17 @@ impl Relay {
     /// recipient has been found.
     pub(super) async fn route_behind_held(&self, envelope: Envelope, backlog: &mut Backlog) {
         if self.hold.reason_to_wait(&envelope) == Some(HoldReason::NoRecipient)
-            && self.is_found(&envelope).await
+            && let Some(recipient) = envelope.stanza.to()
         {
-            self.retry(&self.hold.key_of(&envelope)).await;
+            self.sessions.ask_anew(recipient, MOMENT);
+            match self.sessions.locate_now(recipient) {
+                Some(locations) if locations.is_online() => {
+                    self.retry(&self.hold.key_of(&envelope), None).await;
+                }
+                Some(_) => {}
+                None => self.hold.ask_for(&envelope),
+            }
         }
-        self.route(envelope, backlog).await;
-    }
-
-    /// Whether a host has the recipient now; the cache still has none.
-    async fn is_found(&self, envelope: &Envelope) -> bool {
-        let Some(recipient) = envelope.stanza.to() else {
-            return false;
-        };
-        self.sessions.ask_anew(recipient, MOMENT);
-        let known = self.sessions.locate(recipient).await;
-        !known.full.is_empty() || !known.bare.is_empty()
+        self.route(envelope, None, backlog).await;
     }
 }
