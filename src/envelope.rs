@@ -35,6 +35,8 @@ pub struct Envelope {
     pub sent_at: SystemTime,
     /// The stanza, `from` and `to` under global addresses.
     pub stanza: Stanza,
+    /// The places where this process wrote the stanza to connections before, oldest first.
+    pub former: Vec<FormerPlace>,
     /// Notifies the sending side when the stanza is settled.
     pub receipt: Receipt,
 }
@@ -53,6 +55,7 @@ impl Envelope {
             taken_at: Instant::now(),
             sent_at: SystemTime::now(),
             stanza,
+            former: Vec::new(),
             receipt: Receipt::none(),
         }
     }
@@ -70,6 +73,7 @@ impl Envelope {
             taken_at: self.taken_at,
             sent_at: self.sent_at,
             stanza: self.stanza.clone(),
+            former: Vec::new(),
             receipt: Receipt::none(),
         }
     }
@@ -90,6 +94,15 @@ impl Envelope {
             None => self.retries.push((host.clone(), 1)),
         }
     }
+}
+
+/// A place on a connection slot of this process, from which a stanza was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FormerPlace {
+    /// The slot's number within the process.
+    pub slot: u32,
+    /// The stanza's number on the slot.
+    pub number: u64,
 }
 
 /// The way by which an envelope came to this gateway.

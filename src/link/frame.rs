@@ -6,6 +6,7 @@ use std::borrow::Borrow;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::wire::{self, RawFrame, WireError};
+use crate::envelope::FormerPlace;
 
 /// Bytes by which a frame may be longer than `stanza_size_limit`: the header, and
 /// the growth of the stanza when its addresses became global ones.
@@ -49,13 +50,6 @@ pub(super) struct Header<Name> {
     pub(super) is_copy: bool,
     /// The places where the stanza was written before, if it comes from other slots.
     pub(super) former: Vec<FormerPlace>,
-}
-
-/// A stanza's place on a slot of the same process, from which the stanza was moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FormerPlace {
-    pub(super) slot: u32,
-    pub(super) number: u64,
 }
 
 impl<Name: Borrow<str>> Header<Name> {

@@ -49,7 +49,7 @@ pub struct Listener {
 }
 
 /// State that the connections of a listener share.
-struct Reception {
+pub(super) struct Reception {
     handshake: Handshake,
     metrics: Arc<Metrics>,
     log_limiter: LogLimiter,
@@ -244,11 +244,28 @@ impl Reception {
         let invalidated = self.handshake.credentials.invalidated(certificate.as_ref());
         let never = CancellationToken::new();
         let ending = match role {
-            LinkRole::Stanzas(lease) => tokio::select! {
-                ending = self.take_stanzas(host.clone(), reader, &lease, intake) => ending,
-                ending = acknowledge(writer, &lease, shutdown) => ending,
-                ending = invalidated => ending,
-            },
+            LinkRole::Stanzas(lease) => {
+                let closed = CancellationToken::new();
+                let taking = self.take_stanzas(host.clone(), reader, &lease, intake, &closed);
+                tokio::pin!(taking);
+                let over = async {
+                    let ending = tokio::select! {
+                        ending = acknowledge(writer, &lease, shutdown) => ending,
+                        ending = invalidated => ending,
+                    };
+                    // A stanza that is being handed over has its place in the worker's queue:
+                    // dropped, it would come again behind later ones.
+                    closed.cancel();
+                    ending
+                };
+                tokio::select! {
+                    ending = &mut taking => ending,
+                    ending = over => {
+                        taking.await;
+                        ending
+                    }
+                }
+            }
             // The session ends when the store reports that this node retires.
             LinkRole::Table(dialogue) => tokio::select! {
                 ending = replication_link::converse(dialogue, reader, writer, &never) => ending,
@@ -284,16 +301,18 @@ impl Reception {
         mut reader: FrameReader<impl AsyncRead + Unpin>,
         lease: &ConnectionLease,
         intake: &dyn Intake,
+        closed: &CancellationToken,
     ) -> LinkEnd {
         let unpacker = Unpacker::new(peer, lease, self);
         let mut read_at = ReadTime::now();
-        loop {
+        while !closed.is_cancelled() {
             let frame = match reader.buffered() {
                 Ok(Some(raw)) => Frame::read(raw),
                 Ok(None) => {
                     // A shutdown does not interrupt the hand-over of a stanza.
                     let read = tokio::select! {
                         () = lease.replaced() => return LinkEnd::Replaced,
+                        () = closed.cancelled() => break,
                         read = timeout(SILENCE_LIMIT, reader.read()) => read,
                     };
                     read_at = match read {
@@ -324,6 +343,7 @@ impl Reception {
                 Err(error) => return LinkEnd::Broken(error.to_string()),
             }
         }
+        LinkEnd::Replaced
     }
 }
 
@@ -401,6 +421,7 @@ impl<'a> Unpacker<'a> {
                 taken_at: read_at.instant,
                 sent_at,
                 stanza,
+                former: Vec::new(),
                 receipt,
             }),
             Err((reason, text)) => {
@@ -436,6 +457,42 @@ impl<'a> Unpacker<'a> {
             return Ok(self.peer.clone());
         }
         Host::new(name).map_err(|error| (Reason::Malformed, error.to_string()))
+    }
+}
+
+#[cfg(test)]
+impl Reception {
+    /// Creates the state of a listener that does not listen.
+    pub(super) fn for_tests(name: &str, metrics: &Arc<Metrics>) -> Self {
+        use crate::config::Tls;
+
+        let host = Host::new(name).unwrap();
+        Self {
+            handshake: Handshake {
+                credentials: Credentials::load(&Tls::Disabled, &host).unwrap(),
+                identity: Identity {
+                    host,
+                    node: "a".to_owned(),
+                    epoch: 1,
+                },
+                frame_limit: ALLOWANCE,
+                slots: Arc::default(),
+                replication: None,
+            },
+            metrics: Arc::clone(metrics),
+            log_limiter: LogLimiter::default(),
+        }
+    }
+
+    /// Takes one frame as a connection does.
+    pub(super) fn unpack(
+        &self,
+        peer: &Host,
+        header: Header<String>,
+        body: Bytes,
+        lease: &ConnectionLease,
+    ) -> Option<Envelope> {
+        Unpacker::new(peer.clone(), lease, self).unpack(header, body, ReadTime::now())
     }
 }
 
@@ -483,8 +540,81 @@ async fn acknowledge(
 
 #[cfg(test)]
 mod tests {
+    use parking_lot::Mutex;
+    use tokio::sync::Semaphore;
+
     use super::super::incoming_slots::SlotKey;
+    use super::super::tls::Socket;
     use super::*;
+
+    /// Takes a stanza when it has a permit.
+    struct Slow(Semaphore, Mutex<Vec<Envelope>>);
+
+    #[async_trait::async_trait]
+    impl Intake for Slow {
+        async fn take(&self, envelope: Envelope) {
+            self.0.acquire().await.unwrap().forget();
+            self.1.lock().push(envelope);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broken_connection_does_not_interrupt_the_hand_over_of_a_stanza() {
+        let reception = Reception::for_tests("dc2.test", &Arc::new(Metrics::new()));
+        let key = SlotKey {
+            host: Host::new("dc1.test").unwrap(),
+            node: "a".to_owned(),
+            epoch: 1,
+            slot: 1,
+        };
+        let slots = IncomingSlots::default();
+        let lease = slots.lease(key.clone()).await.unwrap();
+        let (near, far) = tokio::io::duplex(4096);
+        let (read, writer) = tokio::io::split(Box::new(far) as Socket);
+        let link = AcceptedLink {
+            host: key.host.clone(),
+            node: key.node.clone(),
+            slot: key.slot,
+            reader: FrameReader::new(read, 4096),
+            writer,
+            role: LinkRole::Stanzas(lease),
+            certificate: None,
+        };
+        let intake = Slow(Semaphore::new(0), Mutex::default());
+        let address = ([127, 0, 0, 1], 1).into();
+        let shutdown = CancellationToken::new();
+        let attending = reception.attend(link, address, &intake, &shutdown);
+        tokio::pin!(attending);
+        let header = Header {
+            number: 1,
+            id: 1,
+            ttl: 4,
+            sent_at: 0,
+            origin: "dc1.test".to_owned(),
+            retries: Vec::new(),
+            is_copy: false,
+            former: Vec::new(),
+        };
+        let mut near = near;
+        let mut out = BytesMut::new();
+        let stanza = Bytes::from_static(b"<message from='a@example.test' to='b@example.test'/>");
+        Frame::Stanza(header, stanza).put(&mut out);
+        write(&mut near, &mut out).await.unwrap();
+        // The stanza is read; then the connection breaks, and the next ping notices.
+        assert!(
+            timeout(Duration::from_secs(1), &mut attending)
+                .await
+                .is_err()
+        );
+        drop(near);
+        let still = timeout(2 * PING_AFTER, &mut attending).await;
+        assert!(still.is_err(), "the stanza is being handed over");
+        intake.0.add_permits(1);
+        attending.await;
+        assert_eq!(intake.1.lock().len(), 1);
+        let lease = slots.lease(key).await.unwrap();
+        assert_eq!(lease.resume_after, 1, "it need not come again");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn pings_also_while_what_is_settled_may_not_be_acknowledged_yet() {

@@ -9,11 +9,10 @@ use tokio::sync::{Mutex as Turn, Notify, OwnedMutexGuard, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::frame::FormerPlace;
 use super::peer_connections::{ConnectedProcesses, ConnectionGuard, PeerConnections};
 use super::unauthenticated::Unauthenticated;
 use crate::delivery::{FormerFate, ReceiveWindow};
-use crate::envelope::{Receipt, Settle};
+use crate::envelope::{FormerPlace, Receipt, Settle};
 use crate::host::Host;
 
 /// Time for which a slot without a connection is remembered. A sender that
@@ -207,7 +206,7 @@ impl ConnectionLease {
     /// the stanza was taken at none of these places; else the receipt is settled as
     /// soon as the earlier copy is.
     fn claim(&self, former: &[FormerPlace], mut receipt: Receipt) -> Option<Receipt> {
-        for place in former.iter().filter(|place| place.slot != self.key.slot) {
+        for place in former {
             let key = SlotKey {
                 slot: place.slot,
                 ..self.key.clone()
@@ -324,6 +323,17 @@ mod tests {
         assert!(other.take(2, &[AT_ONE]).is_none());
         assert_eq!(other.settled_through(), 2, "at once, later");
         assert!(other.take(3, &[]).is_some(), "a place of its own");
+    }
+
+    #[tokio::test]
+    async fn a_stanza_that_moved_away_and_back_is_taken_once() {
+        let slots = IncomingSlots::default();
+        let one = slots.lease(key(1, 1)).await.unwrap();
+        let mut receipt = one.take(1, &[]).unwrap();
+        let on_two = FormerPlace { slot: 2, number: 1 };
+        assert!(one.take(2, &[AT_ONE, on_two]).is_none());
+        receipt.settle();
+        assert_eq!(one.settled_through(), 2);
     }
 
     #[tokio::test]

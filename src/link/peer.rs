@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{FormerPlace, Header};
+use super::frame::Header;
 use super::pool::{Pool, SenderKey, SlotId, SlotStatus};
 use super::wire::{LENGTH_FIELD, WireError};
 use crate::config::Endpoint;
@@ -198,8 +198,7 @@ impl Peer {
                     .observe(now.saturating_duration_since(since).as_secs_f64() * 1e6);
             }
             let start = out.len();
-            header(number, sent_at, next.item, next.former)
-                .put(out, |out| next.item.stanza.write_to(out));
+            header(number, sent_at, next.item).put(out, |out| next.item.stanza.write_to(out));
             if out.len() - start - LENGTH_FIELD > frame_limit {
                 out.truncate(start);
                 too_large.extend(inner.pool.remove(slot, number));
@@ -388,7 +387,7 @@ fn micros_since_epoch() -> u64 {
     now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn header(number: u64, sent_at: u64, envelope: &Envelope, former: &[FormerPlace]) -> Header<Host> {
+fn header(number: u64, sent_at: u64, envelope: &Envelope) -> Header<Host> {
     Header {
         number,
         id: envelope.id.0,
@@ -399,6 +398,6 @@ fn header(number: u64, sent_at: u64, envelope: &Envelope, former: &[FormerPlace]
         origin: envelope.origin.clone(),
         retries: envelope.retries.clone(),
         is_copy: envelope.copy_for.is_some(),
-        former: former.to_vec(),
+        former: envelope.former.clone(),
     }
 }

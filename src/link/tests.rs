@@ -5,6 +5,7 @@ mod documented;
 mod gateways;
 mod hostile;
 mod nodes;
+mod schedules;
 mod setup;
 mod tables;
 

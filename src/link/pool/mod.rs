@@ -14,11 +14,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::frame::FormerPlace;
 use super::wire::WireError;
 use crate::config::Endpoint;
 use crate::delivery::{SendWindow, Unacknowledged};
-use crate::envelope::Obstacle;
+use crate::envelope::{Envelope, FormerPlace, Obstacle};
 
 /// One connection of ours to an endpoint, across all its reconnects.
 pub(super) type SlotId = u32;
@@ -94,6 +93,15 @@ impl<T> ConnectionSlot<T> {
         down_since.is_some() && waits.any(|since| since.elapsed() >= patience)
     }
 
+    fn down_since(&self) -> Option<Instant> {
+        match self.state {
+            ConnectionState::Down(since) => Some(since),
+            ConnectionState::Fresh | ConnectionState::Up | ConnectionState::Leaving => None,
+        }
+    }
+}
+
+impl<T: Movable> ConnectionSlot<T> {
     /// Takes out all stanzas, to be queued on other slots.
     fn take_all(&mut self, id: SlotId) -> Vec<Unacknowledged<QueuedItem<T>>> {
         let down_since = self.down_since();
@@ -105,12 +113,27 @@ impl<T> ConnectionSlot<T> {
         }
         entries
     }
+}
 
-    fn down_since(&self) -> Option<Instant> {
-        match self.state {
-            ConnectionState::Down(since) => Some(since),
-            ConnectionState::Fresh | ConnectionState::Up | ConnectionState::Leaving => None,
+/// An item that keeps the places where it was written before it moved.
+pub(super) trait Movable {
+    /// Returns these places, oldest first.
+    fn former(&self) -> &[FormerPlace];
+
+    /// Adds a place.
+    fn moves_from(&mut self, place: FormerPlace);
+}
+
+impl Movable for Envelope {
+    fn former(&self) -> &[FormerPlace] {
+        &self.former
+    }
+
+    fn moves_from(&mut self, place: FormerPlace) {
+        if self.former.len() >= FORMER_LIMIT {
+            self.former.remove(0);
         }
+        self.former.push(place);
     }
 }
 
@@ -125,19 +148,14 @@ struct QueuedItem<T> {
     /// The time at which the gateway took the stanza in; later, if the stanza moved
     /// after it had been written.
     waits_since: Instant,
-    /// The places where the stanza was written before it moved here, oldest first.
-    former: Vec<FormerPlace>,
     item: T,
 }
 
-impl<T> QueuedItem<T> {
+impl<T: Movable> QueuedItem<T> {
     /// Records that the stanza leaves its place in `slot`.
     fn moves_from(&mut self, slot: SlotId, number: u64, down_since: Option<Instant>) {
         self.waits_since = down_since.map_or(self.waits_since, |at| at.max(self.waits_since));
-        if self.former.len() >= FORMER_LIMIT {
-            self.former.remove(0);
-        }
-        self.former.push(FormerPlace { slot, number });
+        self.item.moves_from(FormerPlace { slot, number });
     }
 }
 
@@ -160,7 +178,6 @@ pub(super) struct NextStanza<'a, T> {
     pub(super) number: u64,
     /// The time at which the stanza was queued, if it has never been written before.
     pub(super) first_since: Option<Instant>,
-    pub(super) former: &'a [FormerPlace],
     pub(super) item: &'a T,
 }
 
@@ -197,7 +214,7 @@ pub(super) struct SlotStatus {
     pub(super) bytes: usize,
 }
 
-impl<T> Pool<T> {
+impl<T: Movable> Pool<T> {
     /// Creates a pool without slots. Each slot will take up to `queue_bytes`, but
     /// always one stanza. The stanzas in a slot that is without a connection for
     /// `patience` move to others, written or not.
@@ -242,7 +259,6 @@ impl<T> Pool<T> {
             sender,
             queued_at: Instant::now(),
             waits_since: taken_at,
-            former: Vec::new(),
             item,
         };
         slot.window.push(queued, size);
@@ -326,8 +342,8 @@ impl<T> Pool<T> {
         let queued = next.item;
         Some(NextStanza {
             number: next.number,
-            first_since: (next.is_first && queued.former.is_empty()).then_some(queued.queued_at),
-            former: &queued.former,
+            first_since: (next.is_first && queued.item.former().is_empty())
+                .then_some(queued.queued_at),
             item: &queued.item,
         })
     }

@@ -71,13 +71,27 @@ struct Far {
 
 type Item = (u32, u32);
 
+/// An item, and the places where it was written before it moved.
+#[derive(Debug)]
+struct Moving(Item, Vec<FormerPlace>);
+
+impl Movable for Moving {
+    fn former(&self) -> &[FormerPlace] {
+        &self.1
+    }
+
+    fn moves_from(&mut self, place: FormerPlace) {
+        self.1.push(place);
+    }
+}
+
 struct World {
-    pool: Pool<Item>,
+    pool: Pool<Moving>,
     far: BTreeMap<SlotId, Far>,
     placed: BTreeMap<u32, u32>,
-    /// The slots on which each item was written; and those that were ever retired
-    /// while they had no connection.
-    written: BTreeMap<Item, BTreeSet<SlotId>>,
+    /// The places at which each item was written, in order; and the slots that were
+    /// ever retired while they had no connection.
+    written: BTreeMap<Item, Vec<FormerPlace>>,
     retired: BTreeSet<SlotId>,
     /// The items that arrived for the first time anywhere, in order.
     arrived: Vec<Item>,
@@ -113,9 +127,19 @@ impl World {
         match step {
             Step::Place { sender } => self.place(*sender),
             Step::Write(slot) => {
-                let next = self.pool.next(*slot);
-                if let Some((number, item)) = next.map(|next| (next.number, *next.item)) {
-                    self.written.entry(item).or_default().insert(*slot);
+                if let Some(next) = self.pool.next(*slot) {
+                    let (number, Moving(item, former)) = (next.number, next.item);
+                    let places = self.written.entry(*item).or_default();
+                    let place = FormerPlace {
+                        slot: *slot,
+                        number,
+                    };
+                    assert_eq!(next.first_since.is_some(), places.is_empty());
+                    if !places.contains(&place) {
+                        assert_eq!(former, places, "all places before this one");
+                        places.push(place);
+                    }
+                    let item = *item;
                     self.far(*slot).wire.push_back((number, item));
                 }
             }
@@ -166,7 +190,12 @@ impl World {
         let number = self.placed.entry(sender).or_default();
         if self
             .pool
-            .place(SenderKey::of(sender), (sender, *number), 1, Instant::now())
+            .place(
+                SenderKey::of(sender),
+                Moving((sender, *number), Vec::new()),
+                1,
+                Instant::now(),
+            )
             .is_ok()
         {
             *number += 1;
@@ -189,8 +218,8 @@ impl World {
         let far = &self.far[&slot];
         if far.is_connected {
             let through = far.window.settled_through();
-            self.done
-                .extend(self.pool.acknowledge(slot, through).unwrap());
+            let settled = self.pool.acknowledge(slot, through).unwrap();
+            self.done.extend(settled.into_iter().map(|item| item.0));
             self.pool.relocate();
         }
     }
@@ -244,8 +273,9 @@ impl World {
 
     /// Returns whether items written on a slot that may come back were left to that slot.
     fn is_patient(&self) -> bool {
-        let mut slots = self.written.values();
-        slots.all(|slots| slots.difference(&self.retired).count() <= 1)
+        let stayed = |place: &&FormerPlace| !self.retired.contains(&place.slot);
+        let mut written = self.written.values();
+        written.all(|places| places.iter().filter(stayed).count() <= 1)
     }
 
     fn in_order(&self) -> bool {
@@ -258,8 +288,8 @@ impl World {
 
 proptest! {
     /// Under any breaks, retirements and outages, a sender's stanzas arrive in
-    /// order, each gets exactly one end, and no slot waits for an ack that will not
-    /// come.
+    /// order and name all their former places, each gets exactly one end, and no slot
+    /// waits for an ack that will not come.
     #[test]
     fn slot_drain_and_senders_keep_their_order(steps in steps(), is_patient in any::<bool>()) {
         let patience = if is_patient { Duration::from_secs(3600) } else { Duration::ZERO };

@@ -10,10 +10,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use super::{ConnectionSlot, Pool, QueuedItem, SenderKey, SlotId, release};
+use super::{ConnectionSlot, Movable, Pool, QueuedItem, SenderKey, SlotId, release};
 use crate::delivery::Unacknowledged;
 
-impl<T> Pool<T> {
+impl<T: Movable> Pool<T> {
     /// Moves all stanzas that can move; returns the slots that have more to write
     /// now. These slots may hold more than `queue_bytes` then: a stanza that was
     /// admitted stays.
@@ -53,9 +53,9 @@ impl<T> Pool<T> {
     /// slot.
     pub(in crate::link) fn strand(&mut self, patience: Duration) -> Vec<T> {
         let mut stranded = Vec::new();
-        for slot in self.slots.values_mut().filter(|slot| !slot.enabled) {
+        for (id, slot) in self.slots.iter_mut().filter(|(_, slot)| !slot.enabled) {
             if slot.has_waited(patience) {
-                stranded.extend(slot.window.extract(|_| true));
+                stranded.extend(slot.take_all(*id));
             }
         }
         release(&mut self.placements, stranded)

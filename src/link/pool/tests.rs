@@ -2,6 +2,15 @@
 
 use super::*;
 
+/// An item that forgets its former places; `properties` has one that keeps them.
+impl Movable for u32 {
+    fn former(&self) -> &[FormerPlace] {
+        &[]
+    }
+
+    fn moves_from(&mut self, _place: FormerPlace) {}
+}
+
 /// The patience of the pools here.
 const LONG: Duration = Duration::from_secs(15);
 const FIRST: &str = "a.test";
@@ -231,18 +240,6 @@ async fn a_slot_that_stays_down_is_waited_for_half_the_time() {
     tokio::time::advance(LONG).await;
     assert_eq!(pool.expire(LONG + LONG), [1]);
     assert_eq!(write_all(&mut pool, 3 - slot), [2]);
-}
-
-#[test]
-fn what_moves_is_counted_as_sent_once() {
-    let mut pool = pool(&[FIRST, SECOND], 1000);
-    let sender = SenderKey::of("alice");
-    let slot = pool.place(sender, 1, 1, Instant::now()).unwrap();
-    assert!(pool.next(slot).unwrap().first_since.is_some());
-    pool.down(slot);
-    let other = disable(&mut pool, slot);
-    pool.relocate();
-    assert!(pool.next(other).unwrap().first_since.is_none());
 }
 
 #[test]

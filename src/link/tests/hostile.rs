@@ -15,7 +15,7 @@ use super::super::tls::{Security, Socket};
 use super::LONG;
 use super::gateways::{Ca, Receiver, STANZA_SIZE_LIMIT, Sender, host, until};
 use crate::config::Tls;
-use crate::envelope::Obstacle;
+use crate::envelope::{FormerPlace, Obstacle};
 
 /// A peer whose frames the test writes itself.
 pub(super) struct RawPeer {
@@ -46,6 +46,17 @@ impl RawPeer {
     }
 
     pub(super) async fn send_stanza(&mut self, number: u64, origin: &str, stanza: &'static [u8]) {
+        self.send_moved(number, origin, stanza, Vec::new()).await;
+    }
+
+    /// Sends a stanza that claims to come from other places.
+    async fn send_moved(
+        &mut self,
+        number: u64,
+        origin: &str,
+        stanza: &'static [u8],
+        former: Vec<FormerPlace>,
+    ) {
         let header = Header {
             number,
             id: number,
@@ -54,7 +65,7 @@ impl RawPeer {
             origin: origin.to_owned(),
             retries: Vec::new(),
             is_copy: false,
-            former: Vec::new(),
+            former,
         };
         let mut out = BytesMut::new();
         Frame::Stanza(header, Bytes::from_static(stanza)).put(&mut out);
@@ -224,6 +235,31 @@ async fn garbage_is_refused_before_and_after_the_handshake() {
     peer.send(b"\x00\x00\x00\x05hello").await;
     counted(&receiver, "protocol").await;
     peer.until_closed().await;
+}
+
+#[tokio::test]
+async fn a_refused_frame_claims_no_former_place() {
+    let ca = Ca::new();
+    let receiver = Receiver::start(&ca, "dc2.test").await;
+    let tls = ca.tls("dc1.test");
+    let mut one = greeted(&ca, "dc1.test", "dc2.test", receiver.address()).await;
+    let mut two = RawPeer::connect(&tls, "dc1.test", "dc2.test", receiver.address()).await;
+    let second_slot = Hello {
+        slot: 2,
+        ..hello("dc1.test", "dc2.test")
+    };
+    let answer = two.greet(&second_slot).await;
+    assert!(matches!(answer, HelloReply::Welcome(_)), "{answer:?}");
+    let place = FormerPlace { slot: 1, number: 1 };
+    two.send_moved(1, "dc1.test", b"<message><body>", vec![place])
+        .await;
+    two.until_acknowledged(1).await;
+    let message = b"<message from='alice@example.test/r' to='bob@example.test'>7</message>";
+    one.send_stanza(1, "dc1.test", message).await;
+    until("the stanza at that place is taken", || {
+        receiver.inbox.numbers() == [7]
+    })
+    .await;
 }
 
 #[tokio::test]
