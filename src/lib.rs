@@ -72,9 +72,9 @@
 //! - `store/mesh`: progress of a sender or receiver → membership → replica or local
 //!   change log → shard of a table
 //! - `component`: services → outbox → pending iqs or quarantine
+//! - `presence_sync`: table → [`sessions`]
 //!
-//! Every other lock ([`sessions`], `routing/hold.rs`, [`presence_sync`], the look-up
-//! cache, the resolver) is taken alone.
+//! Every other lock (`routing/hold.rs`, the look-up cache, the resolver) is taken alone.
 //!
 //! # The floors
 //!

@@ -17,6 +17,15 @@ pub(crate) enum Direction {
     Out,
 }
 
+impl Direction {
+    pub(super) fn reverse(self) -> Self {
+        match self {
+            Self::In => Self::Out,
+            Self::Out => Self::In,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SweepAction {
     pub(crate) kind: ActionKind,
@@ -81,16 +90,9 @@ impl SweepAction {
             // 332: the service shuts down, so the client has to join again (XEP-0045 §9.8).
             Occupant::Oneself => left_room("<status code='110'/><status code='332'/>"),
         };
+        let (kind, is_of) = (Kind::Presence, Some("unavailable"));
         let (from, to) = (Some(user), Some(viewer));
-        let kind = Kind::Presence;
-        Stanza::new(
-            kind,
-            Some("unavailable"),
-            None,
-            from,
-            to,
-            payload.as_slice(),
-        )
+        Stanza::new(kind, is_of, None, from, to, payload.as_slice())
     }
 }
 

@@ -3,18 +3,27 @@
 use jid::Jid;
 use memchr::memmem;
 
-use crate::stanza::{Kind, Stanza};
+use super::action::Direction;
+use crate::envelope::{Arrival, Envelope};
+use crate::host::Host;
+use crate::stanza::Kind;
 
 /// The namespace of the presence of room occupants (XEP-0045).
 pub(super) const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 
 /// One presence stanza that passes, under global addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct PresenceEvent {
     pub(super) kind: EventKind,
     /// A session, if it becomes available or unavailable.
     pub(super) user: Jid,
     pub(super) viewer: Jid,
+    pub(super) direction: Direction,
+    /// The other datacenter, if it is known.
+    pub(super) host: Option<Host>,
+    /// Whether other hosts may be sent the presence too.
+    pub(super) is_copy: bool,
+    pub(super) arrival: Arrival,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +49,8 @@ pub(crate) enum Occupant {
 
 impl PresenceEvent {
     /// `None` for any other stanza. Takes no lock.
-    pub(crate) fn of(stanza: &Stanza) -> Option<Self> {
+    pub(super) fn of(envelope: &Envelope, local: &Host) -> Option<Self> {
+        let (stanza, arrival) = (&envelope.stanza, envelope.arrival.clone());
         if stanza.kind() != Kind::Presence {
             return None;
         }
@@ -57,8 +67,23 @@ impl PresenceEvent {
             Some("subscribe") => (EventKind::Requested, to, from),
             _ => return None,
         };
+        let (direction, host) = match &arrival {
+            _ if envelope.origin == *local => (Direction::Out, envelope.copy_for.clone()),
+            // The records of one connection share the name.
+            Arrival::Link(peer) if *peer == envelope.origin => (Direction::In, Some(peer.clone())),
+            _ => (Direction::In, Some(envelope.origin.clone())),
+        };
+        let is_copy = direction == Direction::Out && host.is_some();
         let (user, viewer) = (user.clone(), viewer.clone());
-        Some(Self { kind, user, viewer })
+        Some(Self {
+            kind,
+            user,
+            viewer,
+            direction,
+            host,
+            is_copy,
+            arrival,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
 use super::event::{EventKind, PresenceEvent};
 use super::key::RecordKey;
-use super::table::{PresenceRoute, PresenceTable};
+use super::table::PresenceTable;
 use crate::envelope::{Arrival, Envelope};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -22,31 +22,6 @@ pub(crate) struct PresenceSync {
     local: Host,
     table: Mutex<PresenceTable>,
     metrics: Arc<Metrics>,
-}
-
-/// The parts of a presence that are recorded once the presence has been handed
-/// over.
-pub(crate) struct PresenceSnapshot {
-    event: PresenceEvent,
-    arrival: Arrival,
-    origin: Host,
-    is_copy: bool,
-}
-
-impl PresenceSnapshot {
-    /// `None` unless `envelope` carries presence of users, or a probe of this
-    /// gateway.
-    pub(crate) fn of(envelope: &Envelope) -> Option<Self> {
-        if envelope.arrival == Arrival::Own && !is_own_probe(envelope) {
-            return None;
-        }
-        Some(Self {
-            event: PresenceEvent::of(&envelope.stanza)?,
-            arrival: envelope.arrival.clone(),
-            origin: envelope.origin.clone(),
-            is_copy: envelope.copy_for.is_some(),
-        })
-    }
 }
 
 /// Whether `envelope` is a probe that only this gateway sends: no sender is
@@ -71,30 +46,30 @@ impl PresenceSync {
         }
     }
 
+    /// The event to record once `envelope` has been handed over.
+    pub(crate) fn event(&self, envelope: &Envelope) -> Option<PresenceEvent> {
+        PresenceEvent::of(envelope, &self.local)
+    }
+
     /// Records that the local server has received the presence.
-    pub(crate) fn reinjected(&self, snapshot: Option<PresenceSnapshot>) {
-        let Some(snapshot) = snapshot else { return };
-        match snapshot.arrival {
-            Arrival::Component => self.table().stayed_local(&snapshot.event),
+    pub(crate) fn reinjected(&self, event: Option<PresenceEvent>) {
+        let Some(event) = event else { return };
+        match (&event.arrival, event.direction) {
+            (Arrival::Component, _) => self.table().stayed_local(&event),
+            (Arrival::Link(_), Direction::In) => self.table().delivered(&event),
             // A presence of the local server's own can come back over a link.
-            Arrival::Link(_) if snapshot.origin != self.local => {
-                let route = PresenceRoute::new(Direction::In, Some(snapshot.origin), false);
-                self.table().delivered(route, &snapshot.event);
-            }
-            Arrival::Link(_) | Arrival::Own => {}
+            (Arrival::Link(_), Direction::Out) | (Arrival::Own, _) => {}
         }
     }
 
     /// Records that a link to `host` has taken the presence. The time for the
     /// answers to a probe begins.
-    pub(crate) fn forwarded(&self, snapshot: Option<PresenceSnapshot>, host: &Host) {
-        let Some(snapshot) = snapshot else { return };
-        let event = snapshot.event;
-        match snapshot.arrival {
+    pub(crate) fn forwarded(&self, event: Option<PresenceEvent>, host: &Host) {
+        let Some(mut event) = event else { return };
+        match event.arrival {
             Arrival::Component => {
-                let host = Some(host.clone());
-                let route = PresenceRoute::new(Direction::Out, host, snapshot.is_copy);
-                self.table().delivered(route, &event);
+                event.host = Some(host.clone());
+                self.table().delivered(&event);
             }
             Arrival::Own if event.kind == EventKind::Probe => {
                 self.probed(&event.user, &event.viewer, None);
@@ -106,16 +81,9 @@ impl PresenceSync {
     /// Records that `envelope` was refused because it could not be delivered in
     /// time.
     pub(crate) fn undelivered(&self, envelope: &Envelope) {
-        let Some(event) = PresenceEvent::of(&envelope.stanza) else {
-            return;
-        };
-        let (direction, host) = if envelope.origin == self.local {
-            (Direction::Out, envelope.copy_for.clone())
-        } else {
-            (Direction::In, Some(envelope.origin.clone()))
-        };
-        let route = PresenceRoute::new(direction, host, false);
-        self.table().undelivered(route, &event);
+        if let Some(event) = self.event(envelope) {
+            self.table().undelivered(&event);
+        }
     }
 
     /// Records a probe that only this gateway has sent. `wanted_at`: the host whose
@@ -135,28 +103,28 @@ impl PresenceSync {
         self.table().probes.wanted_at(&key).cloned()
     }
 
-    /// Whether presence of users is dropped here, and the actions that follow: an
-    /// `unavailable` that this gateway has sent already, and the answer that no
-    /// session is visible to the viewer (RFC 6121 §4.3.2) to a probe that only this
-    /// gateway has sent. A viewer who has only been sent directed presence would
-    /// take that answer for the refusal of a subscription.
-    pub(crate) fn absorb(&self, envelope: &Envelope) -> Option<Vec<SweepAction>> {
+    /// Whether presence of users is dropped here: an `unavailable` that this gateway
+    /// has sent already, and the answer that no session is visible to the viewer
+    /// (RFC 6121 §4.3.2) to a probe that only this gateway has sent. A viewer who has
+    /// only been sent directed presence would take that answer for the refusal of a
+    /// subscription.
+    pub(crate) fn absorbs(&self, envelope: &Envelope) -> bool {
         let stanza = &envelope.stanza;
         let stanza_type = stanza.stanza_type();
-        if stanza.kind() != Kind::Presence
-            || envelope.arrival == Arrival::Own
-            || !matches!(stanza_type, Some("unavailable" | "unsubscribed"))
-        {
-            return None;
+        let is_end = matches!(stanza_type, Some("unavailable" | "unsubscribed"));
+        if stanza.kind() != Kind::Presence || envelope.arrival == Arrival::Own || !is_end {
+            return false;
         }
-        let (user, viewer) = (stanza.from()?, stanza.to()?);
+        let (Some(user), Some(viewer)) = (stanza.from(), stanza.to()) else {
+            return false;
+        };
         if user.is_bare() {
-            return self.table().nobody_home(&RecordKey::between(user, viewer));
+            let pair = RecordKey::between(user, viewer);
+            return self.table().probes.nobody_home(&pair, Instant::now());
         }
-        let may_be_repeated =
-            stanza_type == Some("unavailable") && envelope.arrival != Arrival::Component;
-        let key = RecordKey::of(user, viewer);
-        (may_be_repeated && self.table().is_repeated(&key)).then(Vec::new)
+        stanza_type == Some("unavailable")
+            && envelope.arrival != Arrival::Component
+            && self.table().is_repeated(&RecordKey::of(user, viewer))
     }
 
     /// Whether an `unavailable` is still due; if so the caller sends it now, at the

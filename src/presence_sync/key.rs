@@ -8,20 +8,28 @@ const SEPARATOR: char = '\0';
 /// A user, the viewer, and the user's resource: in this order the records of one
 /// user, and within those the ones of one viewer, are neighbours. Without a
 /// resource the record concerns the two users. One text is one allocation.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct RecordKey(Box<str>);
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RecordKey(Box<str>);
 
 impl RecordKey {
     /// The key for the presence of a session, or for the right to probe a bare `user`.
     pub(super) fn of(user: &Jid, viewer: &Jid) -> Self {
-        let resource = user.resource().map_or("", |resource| resource.as_str());
-        let user = user.to_bare();
+        let (resource, user) = (Self::resource_of(user), user.to_bare());
         Self(format!("{user}{SEPARATOR}{viewer}{SEPARATOR}{resource}").into())
     }
 
     /// The key for the right of `viewer` to probe `user`, both bare.
     pub(super) fn between(user: &Jid, viewer: &Jid) -> Self {
         Self::of(&user.to_bare().into(), &viewer.to_bare().into())
+    }
+
+    pub(super) fn resource_of(user: &Jid) -> &str {
+        user.resource().map_or("", |resource| resource.as_str())
+    }
+
+    /// The key's share of the table's bounds: one for each 256 bytes begun.
+    pub(super) fn weight(&self) -> i32 {
+        i32::try_from(1 + self.0.len() / 256).unwrap_or(i32::MAX)
     }
 
     fn parts(&self) -> (&str, &str, &str) {
@@ -78,10 +86,13 @@ impl RecordKey {
     /// JID, a resource of it.
     pub(super) fn concerns(&self, other: &Self) -> bool {
         let ((user, viewer), (other_user, other_viewer)) = (self.pair(), other.pair());
-        let rest = viewer.strip_prefix(other_viewer);
-        let is_resource = |rest: &str| !other_viewer.contains('/') && rest.starts_with('/');
-        user == other_user && rest.is_some_and(|rest| rest.is_empty() || is_resource(rest))
+        user == other_user && (viewer == other_viewer || bare(viewer) == other_viewer)
     }
+}
+
+/// Without the resource.
+pub(super) fn bare(jid: &str) -> &str {
+    jid.split_once('/').map_or(jid, |(bare, _)| bare)
 }
 
 #[cfg(test)]

@@ -21,5 +21,5 @@ mod task;
 mod tests;
 
 pub(crate) use self::action::{ActionKind, Direction, SweepAction, UnavailableCause};
-pub(crate) use self::hooks::{PresenceSnapshot, PresenceSync, is_own_probe};
+pub(crate) use self::hooks::{PresenceSync, is_own_probe};
 pub(crate) use self::task::{PresenceInputs, PresenceTask};

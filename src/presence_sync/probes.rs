@@ -53,23 +53,31 @@ impl PendingProbes {
         probe.is_some_and(|probe| !std::mem::replace(&mut probe.is_answered, true))
     }
 
+    /// Whether this is the first answer to a probe; the probe then expires at once.
+    pub(super) fn nobody_home(&mut self, key: &RecordKey, now: Instant) -> bool {
+        let is_ours = self.answer(key);
+        if let Some(probe) = self.pending.get_mut(key).filter(|_| is_ours) {
+            probe.until = now;
+            self.order.push_front((now, key.clone()));
+        }
+        is_ours
+    }
+
     pub(super) fn wanted_at(&self, key: &RecordKey) -> Option<&Host> {
         self.pending.get(key)?.wanted_at.as_ref()
     }
 
-    /// Removes and returns at most `limit` probes that have expired, answered or not.
-    pub(super) fn take_expired(&mut self, limit: usize, now: Instant) -> Vec<RecordKey> {
-        let due = self.order.iter().take(limit);
-        let due = due.take_while(|(until, _)| *until <= now).count();
-        let mut expired = Vec::new();
-        for (until, key) in self.order.drain(..due) {
+    /// Removes the oldest probe that has expired, answered or not.
+    pub(super) fn pop_expired(&mut self, now: Instant) -> Option<RecordKey> {
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            let (until, key) = self.order.pop_front()?;
             // A later probe for the same key has the later time.
             if self.pending.get(&key).is_some_and(|p| p.until == until) {
                 self.pending.remove(&key);
-                expired.push(key);
+                return Some(key);
             }
         }
-        expired
+        None
     }
 }
 
@@ -93,7 +101,7 @@ mod tests {
         assert!(probes.answer(&key));
         assert!(!probes.answer(&key), "the second is the server's");
         probes.add(key.clone(), None, now);
-        assert_eq!(probes.take_expired(9, now + PROBE_TIMEOUT).len(), 1);
+        assert!(probes.pop_expired(now + PROBE_TIMEOUT).is_some());
         assert!(!probes.answer(&key), "too late");
     }
 
@@ -103,9 +111,21 @@ mod tests {
         let mut probes = PendingProbes::default();
         probes.add(key.clone(), None, now);
         probes.add(key.clone(), None, now + PROBE_TIMEOUT / 2);
-        assert_eq!(probes.take_expired(9, now + PROBE_TIMEOUT), []);
-        assert_eq!(probes.take_expired(9, now + 2 * PROBE_TIMEOUT), [key]);
+        assert_eq!(probes.pop_expired(now + PROBE_TIMEOUT), None);
+        assert_eq!(probes.pop_expired(now + 2 * PROBE_TIMEOUT), Some(key));
         assert!(probes.pending.is_empty() && probes.order.is_empty());
+    }
+
+    #[test]
+    fn a_probe_expires_when_nobody_is_home() {
+        let (now, key) = (Instant::now(), key("alice@x.test"));
+        let mut probes = PendingProbes::default();
+        probes.add(key.clone(), None, now);
+        assert_eq!(probes.pop_expired(now), None);
+        assert!(probes.nobody_home(&key, now));
+        assert!(!probes.nobody_home(&key, now), "the second is the server's");
+        assert_eq!(probes.pop_expired(now), Some(key));
+        assert_eq!(probes.pop_expired(now + PROBE_TIMEOUT), None);
     }
 
     #[test]
@@ -116,6 +136,5 @@ mod tests {
             probes.add(key(&format!("u{n}@x.test")), None, now);
         }
         assert_eq!(probes.order.len(), MAX_PROBES);
-        assert_eq!(probes.take_expired(7, now + PROBE_TIMEOUT).len(), 7);
     }
 }

@@ -1,11 +1,10 @@
 //! Passes over the presence table after an event that concerns many records.
 
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use jid::Jid;
 
 use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
-use super::event::Occupant;
 use super::key::RecordKey;
 use super::table::{PresenceRecord, PresenceTable, RecordState, are_users};
 use crate::host::Host;
@@ -13,10 +12,12 @@ use crate::host::Host;
 /// One pass, in pages.
 #[derive(Debug)]
 pub(crate) struct Sweep {
-    cause: SweepCause,
+    pub(super) cause: SweepCause,
     /// Whether the gateway probes the local server for the users that the peer's
     /// viewers may see. A peer that was only cut off probes by itself.
     probes_server: bool,
+    /// The beginning of the keys of all records that are checked.
+    prefix: RecordKey,
     /// The last key of the page before; `None` at the beginning and at the end.
     cursor: Option<RecordKey>,
     /// A key of the last pair that was probed.
@@ -37,6 +38,10 @@ pub(crate) enum SweepCause {
     /// The local server is unreachable.
     ServerLost,
     ServerBack,
+    /// The local server has lost the session without an `unavailable`.
+    SessionEnded(Jid),
+    /// The sessions of a user that are still pending were not named to the viewer.
+    Unanswered(RecordKey),
     /// The table has many records: unused ones are removed.
     Cleanup,
 }
@@ -44,7 +49,10 @@ pub(crate) enum SweepCause {
 enum RecordDecision {
     Keep,
     Remove,
-    Perform(Option<SweepAction>),
+    /// The viewer needs an `unavailable`, later.
+    Pend,
+    SendUnavailable(UnavailableCause),
+    Probe,
 }
 
 impl Sweep {
@@ -52,22 +60,29 @@ impl Sweep {
     pub(super) fn new(cause: SweepCause, table: &mut PresenceTable) -> Option<Self> {
         let mut probes_server = false;
         if let SweepCause::PeerBack { host, fresh, lost } = &cause {
-            let is_stale = table.take_stale(host);
+            let is_stale = table.repaired.insert(host.clone());
             probes_server = *fresh || is_stale;
             if !probes_server && !lost {
                 return None;
             }
         }
+        let prefix = match &cause {
+            SweepCause::SessionEnded(session) => RecordKey::first_of_user(session),
+            SweepCause::Unanswered(pair) => pair.first_of_pair(),
+            _ => RecordKey::default(),
+        };
         Some(Self {
             cause,
             probes_server,
+            prefix,
             cursor: None,
             probed: None,
         })
     }
 
-    pub(super) fn cause(&self) -> &SweepCause {
-        &self.cause
+    /// Whether the sweep checks the records of one user only.
+    pub(super) fn is_small(&self) -> bool {
+        self.prefix != RecordKey::default()
     }
 
     /// Whether `newer` makes this sweep pointless.
@@ -81,24 +96,43 @@ impl Sweep {
         }
     }
 
-    /// Checks the next `limit` records. Returns the actions, and whether any
-    /// records are left.
+    /// Checks as many records as are `left` in this tick. Returns the actions, and
+    /// whether the sweep has more records.
     pub(super) fn next_page(
         &mut self,
         table: &mut PresenceTable,
-        limit: usize,
+        left: &mut usize,
         is_here: &dyn Fn(&Jid) -> bool,
     ) -> (Vec<SweepAction>, bool) {
-        let start = self.cursor.take().map_or(Unbounded, Excluded);
-        let (mut actions, mut removed, mut looked_at) = (Vec::new(), Vec::new(), 0);
-        for (key, record) in table.records.range_mut((start, Unbounded)).take(limit) {
+        let start = self.cursor.take();
+        let start = start.map_or_else(|| Included(self.prefix.clone()), Excluded);
+        let (mut actions, mut removed) = (Vec::new(), Vec::new());
+        for (key, record) in table.records.range_mut((start, Unbounded)).take(*left) {
+            if !key.starts_with(&self.prefix) {
+                break;
+            }
             match self.decide(key, record, &table.global, is_here) {
                 RecordDecision::Keep => {}
                 RecordDecision::Remove => removed.push(key.clone()),
-                RecordDecision::Perform(action) => actions.extend(action),
+                RecordDecision::Pend => record.state = RecordState::PendingUnavailable,
+                RecordDecision::SendUnavailable(cause) => {
+                    record.state = RecordState::PendingUnavailable;
+                    let kind = ActionKind::Unavailable(cause, record.occupant);
+                    actions.extend(record.action(key, kind));
+                }
+                RecordDecision::Probe => {
+                    let is_session = !key.resource().is_empty();
+                    let is_awaited = is_session && are_users(&table.global, key);
+                    if is_awaited && record.is(Direction::In, RecordState::SentAvailable) {
+                        // The record stays pending until the answer, or until the
+                        // probe expires.
+                        record.state = RecordState::PendingUnavailable;
+                    }
+                    actions.extend(self.probe_once(key, record));
+                }
             }
-            looked_at += 1;
-            if looked_at == limit {
+            *left -= 1;
+            if *left == 0 {
                 self.cursor = Some(key.clone());
             }
         }
@@ -109,60 +143,59 @@ impl Sweep {
     }
 
     fn decide(
-        &mut self,
+        &self,
         key: &RecordKey,
-        record: &mut PresenceRecord,
+        record: &PresenceRecord,
         global: &Host,
         is_here: &dyn Fn(&Jid) -> bool,
     ) -> RecordDecision {
         use Direction::{In, Out};
+        use RecordDecision::{Keep, Pend, Probe, Remove, SendUnavailable};
         use RecordState::{PendingUnavailable, SentAvailable, SentUnavailable};
-        use SweepCause::{Cleanup, PeerBack, PeerLost, ServerBack, ServerLost};
+        use SweepCause::{
+            Cleanup, PeerBack, PeerLost, ServerBack, ServerLost, SessionEnded, Unanswered,
+        };
         let is_its = record.host.as_ref() == self.host();
         let may_be_its = is_its || record.host.is_none();
         let is_session = !key.resource().is_empty();
-        // Other viewers are sessions: in a room, or sent directed presence.
-        let is_contact = !key.viewer_str().contains('/') && record.occupant == Occupant::No;
-        let are_users = are_users(global, key);
+        let is_contact = record.is_contact(key);
+        let is_missing = |jid: Option<Jid>| !jid.is_some_and(|jid| is_here(&jid));
         match (&self.cause, record.direction, record.state) {
             (PeerLost(_), In, SentAvailable | PendingUnavailable) if is_session && is_its => {
-                send_unavailable(key, record, UnavailableCause::Peer)
+                SendUnavailable(UnavailableCause::Peer)
             }
             // The room is notified when its datacenter is back, unless the occupant
             // has joined again by then.
-            (PeerLost(_), Out, SentAvailable) if is_its && !is_contact => {
-                record.state = PendingUnavailable;
-                RecordDecision::Keep
-            }
+            (PeerLost(_), Out, SentAvailable) if is_its && !is_contact => Pend,
             (PeerBack { .. }, Out, PendingUnavailable) if may_be_its => {
-                send_unavailable(key, record, UnavailableCause::Missed)
+                SendUnavailable(UnavailableCause::Missed)
             }
-            (PeerBack { .. }, In, _) if may_be_its && is_contact => {
-                if is_session && are_users && record.state == SentAvailable {
-                    // The record stays pending until the answer, or until the probe
-                    // expires.
-                    record.state = PendingUnavailable;
+            (PeerBack { .. }, In, _) if may_be_its && is_contact => Probe,
+            (PeerBack { .. }, Out, _) if may_be_its && is_contact && self.probes_server => {
+                match are_users(global, key) {
+                    true => Probe,
+                    false => Keep,
                 }
-                self.probe_once(key, record)
-            }
-            (PeerBack { .. }, Out, _)
-                if may_be_its && is_contact && are_users && self.probes_server =>
-            {
-                self.probe_once(key, record)
             }
             (ServerLost, Out, SentAvailable) if is_session => {
-                send_unavailable(key, record, UnavailableCause::Server)
+                SendUnavailable(UnavailableCause::Server)
             }
             // Only the server knows the presence that it sent and received
             // meanwhile; and a restarted server knows nothing.
-            (ServerBack, _, _) if !is_session => self.probe_once(key, record),
-            (ServerBack, In, PendingUnavailable) => {
-                send_unavailable(key, record, UnavailableCause::Missed)
+            (ServerBack, _, _) if !is_session => Probe,
+            (ServerBack, In, PendingUnavailable) => SendUnavailable(UnavailableCause::Missed),
+            (SessionEnded(session), Out, SentAvailable)
+                if key.resource() == RecordKey::resource_of(session) && !is_here(session) =>
+            {
+                SendUnavailable(UnavailableCause::Session)
             }
-            (Cleanup, In, SentUnavailable) => RecordDecision::Remove,
-            (Cleanup, In, _) if !(is_session && is_contact) => keep_if_here(key.viewer(), is_here),
-            (Cleanup, Out, _) if !is_session => keep_if_here(key.user(), is_here),
-            _ => RecordDecision::Keep,
+            (Unanswered(pair), In, PendingUnavailable) if key.concerns(pair) => {
+                SendUnavailable(UnavailableCause::Unanswered)
+            }
+            (Cleanup, In, SentUnavailable) => Remove,
+            (Cleanup, In, _) if !(is_session && is_contact) && is_missing(key.viewer()) => Remove,
+            (Cleanup, Out, _) if !is_session && is_missing(key.user()) => Remove,
+            _ => Keep,
         }
     }
 
@@ -174,39 +207,19 @@ impl Sweep {
     }
 
     /// One probe serves all records of a user and a viewer, which are neighbours.
-    fn probe_once(&mut self, key: &RecordKey, record: &PresenceRecord) -> RecordDecision {
+    fn probe_once(&mut self, key: &RecordKey, record: &PresenceRecord) -> Option<SweepAction> {
         let before = self.probed.as_ref();
         if before.is_some_and(|before| before.pair() == key.pair()) {
-            return RecordDecision::Keep;
+            return None;
         }
         self.probed = Some(key.clone());
-        let mut probe = record.action(key, ActionKind::Probe);
-        if let Some(probe) = &mut probe {
-            probe.user = probe.user.to_bare().into();
-            // A peer is probed only for users whose presence it has sent: for
-            // others it might report `unsubscribed`.
-            if probe.direction == Direction::Out && probe.host.is_none() {
-                probe.host = self.host().cloned();
-            }
+        let mut probe = record.action(key, ActionKind::Probe)?;
+        probe.user = probe.user.to_bare().into();
+        // A peer is probed only for users whose presence it has sent: for others it
+        // might report `unsubscribed`.
+        if probe.direction == Direction::Out && probe.host.is_none() {
+            probe.host = self.host().cloned();
         }
-        RecordDecision::Perform(probe)
-    }
-}
-
-fn send_unavailable(
-    key: &RecordKey,
-    record: &mut PresenceRecord,
-    cause: UnavailableCause,
-) -> RecordDecision {
-    record.state = RecordState::PendingUnavailable;
-    let kind = ActionKind::Unavailable(cause, record.occupant);
-    RecordDecision::Perform(record.action(key, kind))
-}
-
-fn keep_if_here(jid: Option<Jid>, is_here: &dyn Fn(&Jid) -> bool) -> RecordDecision {
-    if jid.is_some_and(|jid| is_here(&jid)) {
-        RecordDecision::Keep
-    } else {
-        RecordDecision::Remove
+        Some(probe)
     }
 }

@@ -20,17 +20,16 @@ use crate::link::ConnectedProcesses;
 
 const TICK: Duration = Duration::from_millis(100);
 
-/// The records that a sweep checks under one lock: some milliseconds.
+/// The records that one tick checks under one lock: some milliseconds.
 const PAGE: usize = 5_000;
+
+/// The least cost of a sweep, in records, so that one tick begins a bounded number.
+const SWEEP_COST: usize = 10;
 
 /// The bound of the cost of one tick: 5,000 `unavailable` or 1,000 probes a second,
 /// as each probe has several answers and the other gateways probe as well.
 const BUDGET: usize = 500;
 const PROBE_COST: usize = 5;
-
-/// Expired probes and ended sessions for which one tick looks up the viewers.
-const EXPIRED_AT_ONCE: usize = 500;
-const ENDED_AT_ONCE: usize = 50;
 
 /// The gateways begin to probe a datacenter that is back within this time.
 const SPREAD: Duration = Duration::from_secs(1);
@@ -65,10 +64,10 @@ pub(crate) struct PresenceTask {
     /// Ended sessions, oldest first, with the end of the server's time to notify
     /// the viewers.
     ended: VecDeque<(Instant, Jid)>,
-    /// Sweeps run one after the other.
+    /// Sweeps run one after the other, a small one first.
     sweeps: VecDeque<Sweep>,
     /// Actions to perform; filled by a page at a time, and only while few are left.
-    backlog: VecDeque<SweepAction>,
+    pub(super) backlog: VecDeque<SweepAction>,
     /// The number of records beyond which there is a cleanup.
     cleanup_at: usize,
 }
@@ -106,7 +105,9 @@ impl PresenceTask {
                         self.peers.connected(connected, Instant::now());
                     }
                     Ok(()) = self.inputs.attachment.changed() => self.follow_attachment(),
-                    Some(session) = self.inputs.ended.recv() => self.note_end(session),
+                    Some(session) = self.inputs.ended.recv() => {
+                        self.note_end(session.into(), Instant::now());
+                    }
                     _ = tick.tick() => {
                         for action in self.due(Instant::now()) {
                             perform(action).await;
@@ -130,14 +131,25 @@ impl PresenceTask {
         }
     }
 
-    fn note_end(&mut self, session: FullJid) {
-        let session = Jid::from(session);
-        if self.sync.table().has_remote_viewers(&session) {
-            self.ended.push_back((Instant::now() + FAREWELL, session));
+    pub(super) fn note_end(&mut self, session: Jid, now: Instant) {
+        if self.sync.table().knows(&session) {
+            self.ended.push_back((now + FAREWELL, session));
         }
     }
 
     pub(super) fn begin(&mut self, cause: SweepCause) {
+        match &cause {
+            SweepCause::PeerLost(host) => {
+                info!(%host, "no connection for too long: contacts of its users receive unavailable");
+            }
+            SweepCause::PeerBack { host, fresh, lost } => {
+                info!(%host, fresh, lost, "connected: presence is synchronized");
+            }
+            SweepCause::ServerLost => {
+                info!("the local server is away: remote contacts of its users receive unavailable");
+            }
+            _ => {}
+        }
         self.sweeps.retain(|sweep| !sweep.is_outdated_by(&cause));
         let sweep = Sweep::new(cause, &mut self.sync.table());
         self.sweeps.extend(sweep);
@@ -146,19 +158,9 @@ impl PresenceTask {
     /// The actions of this tick.
     pub(super) fn due(&mut self, now: Instant) -> Vec<SweepAction> {
         if self.server_lost_at.take_if(|at| *at <= now).is_some() {
-            info!("the local server is away: remote contacts of its users receive unavailable");
             self.begin(SweepCause::ServerLost);
         }
         for cause in self.peers.due(now, &self.inputs.is_up) {
-            match &cause {
-                SweepCause::PeerLost(host) => {
-                    info!(%host, "no connection for too long: contacts of its users receive unavailable");
-                }
-                SweepCause::PeerBack { host, fresh, lost } => {
-                    info!(%host, fresh, lost, "connected: presence is synchronized");
-                }
-                _ => {}
-            }
             self.begin(cause);
         }
         // While the server is not attached no session is here, and all are to be
@@ -167,35 +169,43 @@ impl PresenceTask {
             self.begin(SweepCause::Cleanup);
             self.cleanup_at = usize::MAX;
         }
-        if self.backlog.len() < BUDGET {
-            self.fill_backlog(now);
-        }
+        let mut left = PAGE;
+        while self.backlog.len() < BUDGET && left > 0 && self.sweep(&mut left, now) {}
         self.take_budget()
     }
 
-    fn fill_backlog(&mut self, now: Instant) {
-        let expired = self.sync.table().expire_probes(EXPIRED_AT_ONCE, now);
-        self.backlog.extend(expired);
-        let due = self.ended.iter().take(ENDED_AT_ONCE);
-        let due = due.take_while(|(at, _)| *at <= now).count();
-        for (_, session) in self.ended.drain(..due) {
-            if !(self.inputs.is_here)(&session) {
-                let actions = self.sync.table().session_ended(&session);
-                self.backlog.extend(actions);
+    /// Runs a page of the next sweep. `left`: the records that this tick may check.
+    /// Returns whether there was a sweep.
+    fn sweep(&mut self, left: &mut usize, now: Instant) -> bool {
+        let mut table = self.sync.table();
+        if !self.sweeps.front().is_some_and(Sweep::is_small) {
+            let is_due = self.ended.front().is_some_and(|(at, _)| *at <= now);
+            let cause = match table.probes.pop_expired(now) {
+                Some(pair) => Some(SweepCause::Unanswered(pair)),
+                None if is_due => self
+                    .ended
+                    .pop_front()
+                    .map(|it| SweepCause::SessionEnded(it.1)),
+                None => None,
+            };
+            if let Some(small) = cause.and_then(|cause| Sweep::new(cause, &mut table)) {
+                self.sweeps.push_front(small);
             }
         }
         let Some(sweep) = self.sweeps.front_mut() else {
-            return;
+            return false;
         };
-        let is_here = &*self.inputs.is_here;
-        let (actions, is_more) = sweep.next_page(&mut self.sync.table(), PAGE, is_here);
+        let (actions, is_more) = sweep.next_page(&mut table, left, &*self.inputs.is_here);
+        drop(table);
+        *left = left.saturating_sub(SWEEP_COST);
         self.backlog.extend(actions);
         if !is_more {
-            if *sweep.cause() == SweepCause::Cleanup {
+            if sweep.cause == SweepCause::Cleanup {
                 self.cleanup_at = CLEANUP_FROM.max(2 * self.sync.count());
             }
             self.sweeps.pop_front();
         }
+        true
     }
 
     fn take_budget(&mut self) -> Vec<SweepAction> {

@@ -9,12 +9,12 @@ use tokio::time::Instant;
 
 use super::action::{ActionKind, Direction, SweepAction, UnavailableCause};
 use super::event::{EventKind, Occupant, PresenceEvent};
-use super::hooks::{PresenceSnapshot, PresenceSync};
+use super::hooks::PresenceSync;
 use super::key::RecordKey;
 use super::probes::PROBE_TIMEOUT;
 use super::quota::RecordBounds;
 use super::sweep::{Sweep, SweepCause};
-use super::table::{PresenceRoute, PresenceTable};
+use super::table::PresenceTable;
 use super::task::{PresenceInputs, PresenceTask};
 use crate::component::Attachment;
 use crate::envelope::{Arrival, Envelope};
@@ -40,8 +40,15 @@ fn pair(user: &str, viewer: &str) -> RecordKey {
 }
 
 fn event(kind: EventKind, user: &str, viewer: &str) -> PresenceEvent {
-    let (user, viewer) = (jid(user), jid(viewer));
-    PresenceEvent { kind, user, viewer }
+    PresenceEvent {
+        kind,
+        user: jid(user),
+        viewer: jid(viewer),
+        direction: Direction::Out,
+        host: Some(host("dc1.test")),
+        is_copy: false,
+        arrival: Arrival::Component,
+    }
 }
 
 fn available_as(session: &str, viewer: &str, occupant: Occupant) -> PresenceEvent {
@@ -64,10 +71,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self {
-            table: PresenceTable::new(host("x.test")),
-            now: Instant::now(),
-        }
+        let mut table = PresenceTable::new(host("x.test"));
+        table.repaired.insert(host("dc1.test"));
+        let now = Instant::now();
+        Self { table, now }
     }
 
     fn comes_in(&mut self, event: &PresenceEvent) {
@@ -75,22 +82,23 @@ impl World {
     }
 
     fn comes_in_from(&mut self, peer: &str, event: &PresenceEvent) {
-        let route = route(Direction::In, Some(peer));
-        self.table.delivered(route, event);
+        let event = with_route(event, Direction::In, Some(peer));
+        self.table.delivered(&event);
     }
 
     fn goes_out(&mut self, event: &PresenceEvent) {
-        let route = route(Direction::Out, Some("dc1.test"));
-        self.table.delivered(route, event);
+        self.table.delivered(event);
     }
 
     fn copy_goes_out(&mut self, peer: &str, event: &PresenceEvent) {
-        let route = PresenceRoute::new(Direction::Out, Some(host(peer)), true);
-        self.table.delivered(route, event);
+        let mut event = with_route(event, Direction::Out, Some(peer));
+        event.is_copy = true;
+        self.table.delivered(&event);
     }
 
     fn is_undelivered(&mut self, direction: Direction, peer: Option<&str>, event: &PresenceEvent) {
-        self.table.undelivered(route(direction, peer), event);
+        let event = with_route(event, direction, peer);
+        self.table.undelivered(&event);
     }
 
     /// A whole pass, in pages of one record.
@@ -100,7 +108,7 @@ impl World {
             return actions;
         };
         loop {
-            let (of_page, is_more) = sweep.next_page(&mut self.table, 1, &|_| false);
+            let (of_page, is_more) = sweep.next_page(&mut self.table, &mut 1, &|_| false);
             actions.extend(of_page);
             if !is_more {
                 return actions;
@@ -132,8 +140,18 @@ impl World {
         self.table.probed(pair(user, viewer), None, self.now);
     }
 
-    fn nobody_home(&mut self) -> Option<Vec<SweepAction>> {
-        self.table.nobody_home(&pair("alice@x.test", BOB))
+    /// The `unavailable` for the sessions that the server did not name in time.
+    fn expired_at(&mut self, now: Instant) -> Vec<SweepAction> {
+        let mut actions = Vec::new();
+        while let Some(pair) = self.table.probes.pop_expired(now) {
+            actions.extend(self.sweep(SweepCause::Unanswered(pair)));
+        }
+        actions
+    }
+
+    fn nobody_home(&mut self) -> bool {
+        let pair = pair("alice@x.test", BOB);
+        self.table.probes.nobody_home(&pair, self.now)
     }
 
     fn is_repeated(&mut self, event: &PresenceEvent) -> bool {
@@ -142,8 +160,12 @@ impl World {
     }
 }
 
-fn route(direction: Direction, peer: Option<&str>) -> PresenceRoute {
-    PresenceRoute::new(direction, peer.map(host), false)
+fn with_route(event: &PresenceEvent, direction: Direction, peer: Option<&str>) -> PresenceEvent {
+    PresenceEvent {
+        direction,
+        host: peer.map(host),
+        ..event.clone()
+    }
 }
 
 fn action(kind: ActionKind, user: &str, viewer: &str, direction: Direction) -> SweepAction {
@@ -237,14 +259,14 @@ fn a_session_that_no_answer_names_in_time_is_unavailable() {
     assert_eq!(world.back(true, false), [probe(BOB, "alice@x.test")]);
     world.probed("alice@x.test", BOB);
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.table.expire_probes(9, world.now), []);
+    assert_eq!(world.expired_at(world.now), []);
     let gone = notice(
         "alice@x.test/r2",
         BOB,
         Direction::In,
         UnavailableCause::Unanswered,
     );
-    let answered = world.table.expire_probes(9, world.now + PROBE_TIMEOUT);
+    let answered = world.expired_at(world.now + PROBE_TIMEOUT);
     assert_eq!(answered, std::slice::from_ref(&gone));
     assert!(world.confirms(&gone));
 }
@@ -253,14 +275,14 @@ fn a_session_that_no_answer_names_in_time_is_unavailable() {
 fn nobody_home_answers_one_probe_of_ours() {
     let mut world = World::new();
     world.comes_in(&available(ALICE, BOB));
-    assert_eq!(world.nobody_home(), None);
+    assert!(!world.nobody_home());
     world.back(true, false);
     world.probed("alice@x.test", BOB);
     let gone = notice(ALICE, BOB, Direction::In, UnavailableCause::Unanswered);
-    let answer = world.nobody_home();
-    assert_eq!(answer, Some(vec![gone.clone()]));
+    assert!(world.nobody_home());
+    assert_eq!(world.expired_at(world.now), std::slice::from_ref(&gone));
     assert!(world.confirms(&gone));
-    assert_eq!(world.nobody_home(), None);
+    assert!(!world.nobody_home());
 }
 
 #[test]
@@ -269,7 +291,7 @@ fn unsubscribed_after_presence_is_news() {
         let mut world = World::new();
         world.probed("alice@x.test", BOB);
         world.comes_in(&seen);
-        assert_eq!(world.nobody_home(), None);
+        assert!(!world.nobody_home());
     }
 }
 
@@ -278,7 +300,7 @@ fn unsubscribed_after_a_new_request_is_the_users_refusal() {
     let mut world = World::new();
     world.probed("alice@x.test", BOB);
     world.goes_out(&event(EventKind::Requested, "alice@x.test", BOB));
-    assert_eq!(world.nobody_home(), None);
+    assert!(!world.nobody_home());
 }
 
 #[test]
@@ -405,7 +427,7 @@ fn a_session_that_ends_silently_is_unavailable_to_the_remaining_viewers() {
         Direction::Out,
         UnavailableCause::Session,
     );
-    assert_eq!(world.table.session_ended(&session), [gone]);
+    assert_eq!(world.sweep(SweepCause::SessionEnded(session)), [gone]);
 }
 
 #[test]
@@ -538,7 +560,7 @@ fn a_session_that_an_answer_names_stays_available() {
     world.back(true, true);
     world.probed("alice@x.test", BOB);
     world.comes_in(&available(ALICE, BOB));
-    let expired = world.table.expire_probes(9, world.now + PROBE_TIMEOUT);
+    let expired = world.expired_at(world.now + PROBE_TIMEOUT);
     assert_eq!(expired, []);
 }
 
@@ -571,8 +593,14 @@ fn one_user_cannot_fill_the_table() {
         ));
     }
     assert_eq!(world.table.records.len(), 20);
-    world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
+    // Long addresses count several times.
+    for n in 0..20 {
+        let long = format!("user{n}@x.test/{}", "r".repeat(1000));
+        world.goes_out(&available("peggy@x.test/p", &long));
+    }
     assert_eq!(world.table.records.len(), 22);
+    world.goes_out(&available("bob@x.test/b1", "alice@x.test"));
+    assert_eq!(world.table.records.len(), 24);
     // An end makes room for another.
     world.goes_out(&unavailable("mallory@x.test/m", "user0@x.test/directed"));
     world.goes_out(&available("mallory@x.test/m", "user19@x.test/directed"));
@@ -614,23 +642,22 @@ fn a_message_takes_no_lock() {
     let peer = host("dc1.test");
     let envelope = Envelope::new(peer.clone(), Arrival::Link(peer.clone()), 4, message);
     let locked = sync.table();
-    let snapshot = || PresenceSnapshot::of(&envelope);
-    assert!(snapshot().is_none());
-    sync.reinjected(snapshot());
-    sync.forwarded(snapshot(), &peer);
+    assert!(sync.event(&envelope).is_none());
+    sync.reinjected(sync.event(&envelope));
+    sync.forwarded(sync.event(&envelope), &peer);
     sync.undelivered(&envelope);
-    assert!(sync.absorb(&envelope).is_none());
+    assert!(!sync.absorbs(&envelope));
     assert!(sync.wanted_at(&envelope.stanza).is_none());
     drop(locked);
 }
 
-#[test]
-fn what_a_sweep_decides_leaves_at_a_fixed_pace() {
+/// A task whose table has `viewers` of each of bob's `sessions`.
+fn task(sessions: usize, viewers: usize) -> PresenceTask {
     let sync = Arc::new(presence_sync());
-    for n in 0..1_200 {
-        let event = available("bob@x.test/b1", &format!("user{n}@x.test/directed"));
-        let route = route(Direction::Out, Some("dc1.test"));
-        sync.table().delivered(route, &event);
+    for (session, viewer) in (0..sessions).flat_map(|s| (0..viewers).map(move |v| (s, v))) {
+        let session = format!("bob@x.test/b{session}");
+        let event = available(&session, &format!("user{viewer}@x.test/directed"));
+        sync.table().delivered(&event);
     }
     let attached = Attachment::Attached { times: 1 };
     let inputs = PresenceInputs {
@@ -641,8 +668,34 @@ fn what_a_sweep_decides_leaves_at_a_fixed_pace() {
         is_here: Box::new(|_| false),
         is_up: Box::new(|_| false),
     };
-    let mut task = PresenceTask::new(sync, inputs);
+    PresenceTask::new(sync, inputs)
+}
+
+#[test]
+fn what_a_sweep_decides_leaves_at_a_fixed_pace() {
+    let mut task = task(1, 1_200);
     task.begin(SweepCause::ServerLost);
     let ticks = [0; 4].map(|_| task.due(Instant::now()).len());
     assert_eq!(ticks, [500, 500, 200, 0]);
+}
+
+#[test]
+fn the_viewers_of_many_ended_sessions_are_looked_up_in_pages() {
+    const SESSIONS: usize = 100;
+    const VIEWERS: usize = 120;
+    let mut task = task(SESSIONS, VIEWERS);
+    let now = Instant::now();
+    for session in 0..SESSIONS {
+        task.note_end(jid(&format!("bob@x.test/b{session}")), now);
+    }
+    assert_eq!(task.due(now), [], "the server may notify them itself");
+    let (mut sent, later) = (0, now + Duration::from_secs(5));
+    // Each session's sweep checks all of bob's records.
+    for _ in 0..SESSIONS * VIEWERS / 40 {
+        let actions = task.due(later);
+        assert!(actions.len() <= 500);
+        assert!(task.backlog.len() <= 5_000);
+        sent += actions.len();
+    }
+    assert_eq!(sent, SESSIONS * VIEWERS);
 }

@@ -20,7 +20,7 @@ use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::{Host, Locations};
 use crate::link::Links;
 use crate::metrics::{Metrics, RoutingCounters};
-use crate::presence_sync::{PresenceSnapshot, PresenceSync, is_own_probe};
+use crate::presence_sync::{PresenceSync, is_own_probe};
 use crate::routing::decide::{
     self, Absorbed, Decision, IntakeOutcome, ReinjectReason, RoutingFacts, RoutingRules,
 };
@@ -72,7 +72,7 @@ impl Relay {
     /// Routes an envelope that has just come in.
     pub(crate) async fn carry(&self, mut envelope: Envelope) {
         let mut backlog = Backlog::new();
-        match self.take_in(&mut envelope, &mut backlog) {
+        match self.take_in(&mut envelope) {
             IntakeOutcome::Accepted => self.route_behind_held(envelope, &mut backlog).await,
             intake => {
                 let facts = RoutingFacts {
@@ -116,7 +116,7 @@ impl Relay {
     }
 
     /// Counts, translates and learns, once per envelope.
-    fn take_in(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> IntakeOutcome {
+    fn take_in(&self, envelope: &mut Envelope) -> IntakeOutcome {
         match &envelope.arrival {
             Arrival::Component => {
                 self.counters.taken_component.inc();
@@ -138,7 +138,7 @@ impl Relay {
             }
             Arrival::Own => self.counters.taken_own.inc(),
         }
-        if self.absorbs_presence(envelope, backlog) {
+        if self.presence.absorbs(envelope) {
             return IntakeOutcome::Absorbed(Absorbed::Presence);
         }
         let host = match &envelope.arrival {
@@ -238,11 +238,11 @@ impl Relay {
             local.set_to(to.into());
         }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
-        let snapshot = PresenceSnapshot::of(&envelope);
+        let event = self.presence.event(&envelope);
         self.fan_out.handed(&envelope);
         match self.components.try_reinject(envelope, local) {
             Ok(()) => {
-                self.presence.reinjected(snapshot);
+                self.presence.reinjected(event);
                 self.counters.reinjected(kind).inc();
                 if reason == ReinjectReason::TtlZero {
                     self.metrics.stop_ttl_zero.inc();
@@ -258,10 +258,10 @@ impl Relay {
     }
 
     fn forward(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
-        let snapshot = PresenceSnapshot::of(&envelope);
+        let event = self.presence.event(&envelope);
         match self.links.try_forward(host, envelope) {
             Ok(()) => {
-                self.presence.forwarded(snapshot, host);
+                self.presence.forwarded(event, host);
             }
             Err(undelivered) => self.hold(undelivered.envelope, HoldReason::NoRoute, backlog),
         }

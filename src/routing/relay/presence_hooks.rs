@@ -4,7 +4,6 @@ use tracing::debug;
 
 use super::own::OwnStanza;
 use super::{Backlog, Relay};
-use crate::envelope::Envelope;
 use crate::presence_sync::{ActionKind, Direction, SweepAction, UnavailableCause};
 use crate::routing::hold::pair_of;
 
@@ -74,18 +73,5 @@ impl Relay {
                 self.probe_for(stanza, host.as_ref());
             }
         }
-    }
-
-    /// Whether this gateway is the last to receive the presence in `envelope`.
-    pub(super) fn absorbs_presence(&self, envelope: &Envelope, backlog: &mut Backlog) -> bool {
-        let Some(actions) = self.presence.absorb(envelope) else {
-            return false;
-        };
-        for action in &actions {
-            if let ActionKind::Unavailable(cause, _) = action.kind {
-                self.send_unavailable(action, cause, backlog);
-            }
-        }
-        true
     }
 }

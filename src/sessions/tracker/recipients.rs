@@ -56,3 +56,20 @@ pub(super) fn can_probe(recipient: &Jid, session: &FullJid) -> bool {
 fn is_of(jid: &Jid, bare: &Jid) -> bool {
     jid.node() == bare.node() && jid.domain() == bare.domain()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipients_of_one_session_are_bounded() {
+        let mut recipients = PresenceRecipients::default();
+        let jid = |n: usize| Jid::new(&format!("user{n}@example.test/r")).unwrap();
+        for n in 0..=RECIPIENTS {
+            recipients.insert(&jid(n));
+        }
+        assert_eq!(recipients.0.len(), RECIPIENTS);
+        assert!(!recipients.remove(&jid(RECIPIENTS)), "it came last");
+        assert!(recipients.remove(&jid(0)));
+    }
+}
