@@ -9,8 +9,9 @@ use jid::Jid;
 use minidom::Element;
 use tokio::sync::watch;
 
-use super::Names;
+use super::{ControlSettings, Names};
 use crate::component::{Attachment, Component};
+use crate::config::Source;
 use crate::envelope::{Envelope, Intake};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -24,8 +25,10 @@ const PRIVILEGE: &str = "urn:xmpp:privilege:";
 /// The client behind the control component's stream: sends requests, and takes
 /// the server's presence and privileges.
 pub struct ControlClient {
-    us: Host,
-    server: Host,
+    /// The control component's domain.
+    pub(super) domain: Host,
+    us: Jid,
+    server: Jid,
     names: Names,
     component: Component,
     /// The configuration allows presence that arrives by privilege.
@@ -39,29 +42,23 @@ pub struct ControlClient {
 
 impl ControlClient {
     pub(super) fn new(
-        us: Host,
-        server: Host,
-        names: Names,
+        domain: Host,
         component: Component,
-        use_presence: bool,
-        sessions: Arc<Sessions>,
-        metrics: Arc<Metrics>,
+        names: Names,
+        settings: &ControlSettings,
     ) -> Self {
         Self {
-            us,
-            server,
+            us: address(&domain),
+            server: address(&settings.local),
+            domain,
             names,
             component,
-            use_presence,
+            use_presence: settings.sources.allow(Source::Privilege),
             silent_ends: AtomicBool::new(false),
-            sessions,
-            metrics,
+            sessions: Arc::clone(&settings.sessions),
+            metrics: Arc::clone(&settings.metrics),
             privilege: watch::Sender::new(false),
         }
-    }
-
-    pub(super) fn domain(&self) -> &Host {
-        &self.us
     }
 
     pub(super) fn attachment(&self) -> watch::Receiver<Attachment> {
@@ -82,18 +79,14 @@ impl ControlClient {
     /// `silent`. Such presence is only worth a lease.
     pub(super) fn set_silent_ends(&self, silent: bool) {
         if !self.silent_ends.swap(silent, Ordering::Relaxed) && silent {
-            self.sessions.recipient_lost(&self.address());
+            self.sessions.recipient_lost(&self.us);
         }
     }
 
     /// The stream is down: no presence and no privilege arrive by it any more.
     pub(super) fn detached(&self) {
         self.privilege.send_if_modified(std::mem::take);
-        self.sessions.recipient_lost(&self.address());
-    }
-
-    fn address(&self) -> Jid {
-        address(&self.us)
+        self.sessions.recipient_lost(&self.us);
     }
 
     pub(super) async fn ask(&self, kind: &str, payload: Element) -> Result<Element, NoAnswer> {
@@ -111,14 +104,8 @@ impl ControlClient {
     }
 
     fn count(&self, what: &str) {
-        self.metrics
-            .control_stanzas
-            .with_label_values(&[what])
-            .inc();
-    }
-
-    fn server_address(&self) -> Jid {
-        address(&self.server)
+        let counter = &self.metrics.control_stanzas;
+        counter.with_label_values(&[what]).inc();
     }
 
     fn take_presence(&self, presence: &Stanza) -> &'static str {
@@ -128,13 +115,13 @@ impl ControlClient {
             (Some(session), kind @ (None | Some("unavailable"))) if self.use_presence => {
                 let told_of_end = !self.silent_ends.load(Ordering::Relaxed);
                 self.sessions
-                    .observe_presence(kind, &session, &self.address(), told_of_end);
+                    .observe_presence(kind, &session, &self.us, told_of_end);
                 "presence"
             }
             (_, Some("subscribe")) => {
                 let from = presence.from().map(|from| Jid::from(from.to_bare()));
                 let refusal = Some("unsubscribed");
-                let us = Some(self.address());
+                let us = Some(self.us.clone());
                 self.component
                     .send_own(Stanza::new(Kind::Presence, refusal, None, us, from, &[]));
                 "refused"
@@ -144,9 +131,7 @@ impl ControlClient {
     }
 
     fn take_message(&self, message: &Stanza) -> &'static str {
-        if message
-            .from()
-            .is_some_and(|from| *from == self.server_address())
+        if message.from() == Some(&self.server)
             && let Some(granted) = grants_presence(message)
         {
             self.privilege.send_if_modified(|before| {

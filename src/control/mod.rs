@@ -78,12 +78,9 @@ impl Control {
         let client = settings.component.take().map(|(domain, component)| {
             Arc::new(ControlClient::new(
                 domain,
-                settings.local.clone(),
-                names.clone(),
                 component,
-                settings.sources.allow(Source::Privilege),
-                Arc::clone(&settings.sessions),
-                Arc::clone(&settings.metrics),
+                names.clone(),
+                &settings,
             ))
         });
         let allowed = settings.sources.allow(Source::GraphQl);
@@ -129,10 +126,7 @@ impl Channels {
     fn are_open_for(&self, software: &dyn ServerSoftware) -> bool {
         match software.list_source() {
             Source::GraphQl => self.http.is_some(),
-            _ => self
-                .client
-                .as_ref()
-                .is_some_and(|client| client.is_attached()),
+            _ => self.client.as_ref().is_some_and(|it| it.is_attached()),
         }
     }
 }
@@ -189,17 +183,10 @@ impl Names {
 
     /// The local users of `list`, under global addresses.
     fn listing(&self, list: &SessionList) -> Listing {
+        let (sessions, unclear) = (list.sessions.iter(), list.unclear.iter());
         Listing {
-            sessions: list
-                .sessions
-                .iter()
-                .filter_map(|jid| self.session(jid))
-                .collect(),
-            unclear: list
-                .unclear
-                .iter()
-                .filter_map(|jid| self.user(jid))
-                .collect(),
+            sessions: sessions.filter_map(|jid| self.session(jid)).collect(),
+            unclear: unclear.filter_map(|jid| self.user(jid)).collect(),
         }
     }
 }

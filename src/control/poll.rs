@@ -76,12 +76,7 @@ impl ListPoller {
         if self.lists.is_some_and(|it| !self.channels.are_open_for(it)) {
             self.stop();
         }
-        if self.lists.is_none() {
-            self.choose().await;
-        }
-        if let Some(software) = self.lists {
-            self.list(software).await;
-        }
+        self.list_sessions().await;
         let due = self.accounts_at.is_none_or(|at| at <= Instant::now());
         if due && !self.candidates(&Sources::Auto).is_empty() {
             self.settle_homes().await;
@@ -107,42 +102,41 @@ impl ListPoller {
         }
     }
 
-    /// Finds the list that the server supports.
-    async fn choose(&mut self) {
-        self.now.missing.clear();
-        for software in self.candidates(&self.settings.sources) {
-            match software.sessions(&self.channels).await {
-                Ok(_) => {
-                    if self.settings.sources == Sources::Auto {
-                        self.now.missing.clear();
+    /// Requests the list of sessions that works or, if there is none, each until one
+    /// works.
+    async fn list_sessions(&mut self) {
+        let candidates = match self.lists {
+            Some(software) => vec![software],
+            None => self.candidates(&self.settings.sources),
+        };
+        if self.lists.is_none() {
+            self.now.missing.clear();
+        }
+        for software in candidates {
+            let asked_at = Instant::now();
+            let list = software.sessions(&self.channels).await;
+            let source = software.list_source();
+            if self.lists.is_some() || list.is_ok() {
+                let outcome = if list.is_ok() { "ok" } else { "failed" };
+                let lists = &self.settings.metrics.control_lists;
+                lists.with_label_values(&[source.word(), outcome]).inc();
+            }
+            match list {
+                Ok(list) => {
+                    if self.lists.replace(software).is_none() {
+                        if self.settings.sources == Sources::Auto {
+                            self.now.missing.clear();
+                        }
+                        self.settings.sessions.expect_lists();
                     }
-                    self.lists = Some(software);
-                    self.settings.sessions.expect_lists();
-                    return;
+                    let listing = self.names.listing(&list);
+                    return self.settings.sessions.listed(&listing, asked_at);
                 }
                 Err(error) => {
                     let why = self.advice(ServerProblem::NoSessionList, software, &error);
-                    self.now.missing.push((software.list_source(), why));
+                    self.now.missing.push((source, why));
+                    self.stop();
                 }
-            }
-        }
-    }
-
-    async fn list(&mut self, software: &'static dyn ServerSoftware) {
-        let asked_at = Instant::now();
-        let list = software.sessions(&self.channels).await;
-        let source = software.list_source();
-        let outcome = if list.is_ok() { "ok" } else { "failed" };
-        let lists = &self.settings.metrics.control_lists;
-        lists.with_label_values(&[source.word(), outcome]).inc();
-        match list {
-            Ok(list) => self
-                .settings
-                .sessions
-                .listed(&self.names.listing(&list), asked_at),
-            Err(error) => {
-                self.now.missing = vec![(source, error.to_string())];
-                self.stop();
             }
         }
     }
@@ -192,7 +186,7 @@ impl ListPoller {
         error: &NoAnswer,
     ) -> String {
         let client = self.channels.client.as_ref();
-        let domain = client.map_or(&self.channels.local, |client| client.domain());
+        let domain = client.map_or(&self.channels.local, |client| &client.domain);
         match (error, software.advice(problem, domain)) {
             (NoAnswer::Detached | NoAnswer::Late(_), _) | (_, None) => error.to_string(),
             (_, Some(advice)) => format!("{error}. {}: {advice}", software.name()),
