@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use strait::config::{Connections, Endpoint, Tls};
+use strait::config::{AllowedPeers, Connections, Endpoint, Tls};
 use strait::envelope::{Arrival, Envelope, Intake, Receipt, Settle};
 use strait::host::Host;
 use strait::link::{Credentials, Dialler, Identity, IncomingSlots, Links, Listener};
@@ -70,6 +70,7 @@ fn enabled(authority: &Authority, host: &str) -> Tls {
         keyfile: identity.keyfile,
         cacertfile: identity.cacertfile,
         crlfile: None,
+        allow_wildcards: false,
         ciphers: Vec::new(),
     }
 }
@@ -141,7 +142,8 @@ impl Pair {
         let listener = Listener::bind(
             &any,
             identity("dc2.test"),
-            Credentials::load(&far, &host("dc2.test")).expect("good TLS files"),
+            Credentials::load(&far, AllowedPeers::default(), &host("dc2.test"))
+                .expect("good TLS files"),
             STANZA_SIZE_LIMIT,
             Arc::new(Metrics::new()),
             Arc::new(IncomingSlots::default()),
@@ -157,7 +159,8 @@ impl Pair {
         let links = Links::new(
             Dialler::new(
                 identity("dc1.test"),
-                Credentials::load(&near, &host("dc1.test")).expect("good TLS files"),
+                Credentials::load(&near, AllowedPeers::default(), &host("dc1.test"))
+                    .expect("good TLS files"),
             ),
             &connections(near, count),
             STANZA_SIZE_LIMIT,

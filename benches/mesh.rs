@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use strait::config::{Endpoint, Mesh};
+use strait::config::{AllowedPeers, Endpoint, Mesh};
 use strait::envelope::{Arrival, Envelope, Intake};
 use strait::host::Host;
 use strait::link::{
@@ -95,7 +95,8 @@ impl Half {
 
     fn credentials(&self) -> Arc<Credentials> {
         let tls = connections(&self.certificate).tls;
-        Credentials::load(&tls, &self.identity.host).expect("good TLS files")
+        Credentials::load(&tls, AllowedPeers::default(), &self.identity.host)
+            .expect("good TLS files")
     }
 
     async fn listen(&self, intake: Arc<dyn Intake>) -> Endpoint {

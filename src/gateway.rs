@@ -104,7 +104,11 @@ impl Gateway {
         };
         let limit = config.component.stanza_size_limit;
 
-        let credentials = Credentials::load(&config.connections.tls, &config.local_host)?;
+        let credentials = Credentials::load(
+            &config.connections.tls,
+            config.peers.clone(),
+            &config.local_host,
+        )?;
         let dialler = Dialler::new(identity.clone(), Arc::clone(&credentials));
         let table = SessionStore::new(config, &identity, &dialler, &metrics)?;
         let store = Arc::clone(&table.store);
@@ -155,7 +159,10 @@ impl Gateway {
             config.accounts,
             Arc::clone(&metrics),
         );
-        let registry = Arc::new(Registry::new(registry_settings(config, &listeners), store));
+        let registry = Arc::new(Registry::new(
+            registry_settings(config, &listeners, &credentials),
+            store,
+        ));
         let (components, components_task) = Components::new(
             component_settings(config),
             Arc::clone(&metrics),
@@ -281,13 +288,18 @@ fn component_settings(config: &Config) -> component::Settings {
     }
 }
 
-fn registry_settings(config: &Config, listeners: &[Listener]) -> registry::RegistryConfig {
+fn registry_settings(
+    config: &Config,
+    listeners: &[Listener],
+    credentials: &Credentials,
+) -> registry::RegistryConfig {
     let connections = &config.connections;
     registry::RegistryConfig {
         global_host: config.global_host.clone(),
         local_host: config.local_host.clone(),
         endpoints: advertised(config, listeners),
         services: config.services.clone(),
+        allowed: credentials.allowed(),
         intervals: registry::RegistryIntervals {
             announce: config.times().refresh_after,
             hosts: config.hosts_refresh_interval,

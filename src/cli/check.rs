@@ -13,7 +13,11 @@ pub fn check(loaded: &Loaded) -> anyhow::Result<()> {
         eprintln!("warning: {warning}");
     }
     let config = &loaded.config;
-    Credentials::load(&config.connections.tls, &config.local_host)?;
+    Credentials::load(
+        &config.connections.tls,
+        config.peers.clone(),
+        &config.local_host,
+    )?;
     match &loaded.file {
         Some(file) => println!("{} is valid", file.display()),
         None => println!("the configuration is valid"),

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, value_parser};
 
-use super::kind::OptionKind;
 use super::option::{Fallback, OptionSpec};
 use super::root::options;
 
@@ -36,7 +35,7 @@ pub fn given(matches: &ArgMatches) -> (Option<PathBuf>, BTreeMap<&'static str, S
 fn arg(option: &'static OptionSpec) -> Option<Arg> {
     let flag = option.flag()?;
     let heading = match option.section() {
-        "" if option.kind == OptionKind::Services => "[[services]]".to_owned(),
+        "" if option.kind.has_entries() => format!("[[{}]]", option.key),
         "" => "Top level".to_owned(),
         section => format!("[{section}]"),
     };

@@ -54,6 +54,7 @@ pub(super) enum OptionKind {
     Filter,
     Ciphers,
     Services,
+    Peers,
 }
 
 /// A number, or a time or size with its unit.
@@ -119,6 +120,7 @@ impl OptionKind {
             (Self::Services, DeValue::Array(entries)) => {
                 entries.iter().map(|entry| service(entry, line)).collect()
             }
+            (Self::Peers, DeValue::Array(entries)) => entries.iter().map(peer).collect(),
             (Self::Words(known), DeValue::Array(entries)) => {
                 let words = entries.iter().map(|entry| entry.get_ref().as_str());
                 let words = words.collect::<Option<Vec<_>>>();
@@ -135,11 +137,16 @@ impl OptionKind {
         read.map_err(|(at, what)| (at, format!("{what}; allowed: {self}")))
     }
 
+    /// Returns whether the option is an array of tables, `[[services]]`.
+    pub(super) fn has_entries(self) -> bool {
+        matches!(self, Self::Services | Self::Peers)
+    }
+
     /// Returns whether the value is a string in the file. A number without a digit is not a
     /// string, but may be a secret under the wrong key.
     fn is_written_as(self, text: &str) -> bool {
         match self {
-            Self::Bool | Self::Services => false,
+            Self::Bool | Self::Services | Self::Peers => false,
             Self::Number(number) => {
                 number.unit != Unit::Count && text.starts_with(|c: char| c.is_ascii_digit())
             }
@@ -155,7 +162,7 @@ impl OptionKind {
     }
 
     fn parse(self, text: &str) -> Result<Value, String> {
-        if text.is_empty() && !matches!(self, Self::Endpoints | Self::Services) {
+        if text.is_empty() && !(self == Self::Endpoints || self.has_entries()) {
             return Err("is empty".to_owned());
         }
         let parts = |by| {
@@ -187,6 +194,7 @@ impl OptionKind {
             Self::Filter => is_filter(text).then(|| json!(text)),
             Self::Ciphers => return ciphers(parts(':').collect()),
             Self::Services => parts(',').map(service_word).collect(),
+            Self::Peers => parts(',').map(peer_word).collect(),
         };
         read.ok_or_else(|| format!("is `{text}`"))
     }
@@ -231,6 +239,10 @@ impl OptionKind {
             Self::Services => (
                 "DOMAIN=LOCAL:hidden,…",
                 "in the file [[services]], each with domain, local and hidden (true or false), of which only domain must be; otherwise domain,domain=local,domain=local:hidden",
+            ),
+            Self::Peers => (
+                "HOST=DOMAIN+DOMAIN,…",
+                "in the file [[peers]], each with host and, if not all are allowed, services, an array of domains; otherwise host,host=domain+domain",
             ),
         };
         (name.to_owned(), allowed.to_owned())
@@ -466,6 +478,39 @@ fn service_word(text: &str) -> Option<Value> {
         None => (names, Value::Null),
     };
     Some(json!({ "domain": named(domain)?, "local": local, "hidden": hidden }))
+}
+
+/// Reads `{ host = "…", services = ["…"] }`.
+fn peer(entry: &Spanned<DeValue<'_>>) -> Result<Value, Misread> {
+    let table = table(entry, &["host", "services"], "has")?;
+    let host = table.get("host").map_or_else(
+        || {
+            let what = "has an entry without a host".to_owned();
+            Err((entry.span().start, what))
+        },
+        domain,
+    )?;
+    let services = table.get("services").map(|value| match value.get_ref() {
+        DeValue::Array(entries) => entries.iter().map(domain).collect::<Result<Value, _>>(),
+        _ => {
+            let what = format!("has `services`, which {}", type_of(value));
+            Err((value.span().start, what))
+        }
+    });
+    Ok(json!({ "host": host, "services": services.transpose()? }))
+}
+
+/// Reads `host` or `host=domain+domain`.
+fn peer_word(text: &str) -> Option<Value> {
+    let named = |name: &str| Some(json!(Host::new(name.trim()).ok()?.as_str()));
+    let (host, services) = match text.split_once('=') {
+        None => (text, None),
+        Some((host, services)) => {
+            let services = services.split('+').map(named);
+            (host, Some(services.collect::<Option<Value>>()?))
+        }
+    };
+    Some(json!({ "host": named(host)?, "services": services }))
 }
 
 fn address(text: &str) -> Option<SocketAddr> {

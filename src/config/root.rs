@@ -19,6 +19,7 @@ use super::kind::{
 use super::log::Log;
 use super::mesh::Mesh;
 use super::option::{OptionSpec, Section};
+use super::peers::{self, AllowedPeers};
 use super::presence::PresenceConfig;
 use super::reading::Reading;
 use super::redis::{Compat, Redis};
@@ -47,6 +48,7 @@ pub(super) static SECTIONS: &[Section] = &[
     AdminConfig::SECTION,
     Log::SECTION,
     services::SECTION,
+    peers::SECTION,
 ];
 
 pub(super) fn options() -> impl Iterator<Item = &'static OptionSpec> {
@@ -94,6 +96,7 @@ section! {
         connections: Connections,
         disco: Disco,
         services: Vec<ServiceConfig>,
+        peers: AllowedPeers,
         admin: AdminConfig,
         log: Log,
     }
@@ -139,6 +142,7 @@ impl Config {
         let mesh = Mesh::checked(reading, backend);
         let connections = Connections::checked(reading, local);
         let services = ServiceConfig::checked(reading, global, local);
+        let peers = AllowedPeers::checked(reading, local);
         let admin = AdminConfig::checked(reading);
         check_sizes(reading);
         Self::read(
@@ -153,6 +157,7 @@ impl Config {
             connections,
             Disco::read(reading),
             Some(services),
+            peers,
             admin,
             Log::read(reading),
             reading,

@@ -162,7 +162,7 @@ fn every_key_and_every_flag_reaches_its_option() {
         let (_folder, empty) = file("");
         if option.flag().is_some()
             && option.kind != OptionKind::Endpoints
-            && option.key != "services"
+            && !option.kind.has_entries()
         {
             let said = refusals(&inputs(&empty, &[], &[(option.key, bad)]));
             assert!(
@@ -392,4 +392,51 @@ fn a_folder_whose_name_is_not_utf8_takes_absolute_paths_only() {
         said.contains(":1: component.secret_file: stands in a folder"),
         "{said}"
     );
+}
+
+const SECRET_ONLY: &str = "component.secret = \"hunter2\"\n";
+
+#[test]
+fn peers_come_from_the_file_or_in_one_word_each() {
+    let text = "[[peers]]\nhost = \"dc2.example.com\"\n\
+                [[peers]]\nhost = \"DC3.example.com\"\nservices = [\"muc.example.com\"]\n";
+    let in_words = "dc2.example.com, dc3.example.com=muc.example.com+bot.example.com";
+    let peers = |inputs: &Inputs| Config::load(inputs).unwrap().config.peers;
+    let host = |name: &str| Host::new(name).unwrap();
+    let (_folder, path) = file(&format!("{SECRET_ONLY}{text}"));
+    let (dc2, dc3, muc) = (
+        host("dc2.example.com"),
+        host("dc3.example.com"),
+        host("muc.example.com"),
+    );
+    for listed in [
+        peers(&inputs(&path, &[], &[])),
+        peers(&inputs(&path, &[("STRAIT_PEERS", in_words)], &[])),
+    ] {
+        let own = host("dc1.example.com");
+        assert!(listed.admits(&dc2) && listed.admits(&dc3) && listed.admits(&own));
+        assert!(!listed.admits(&host("dc4.example.com")));
+        assert!(listed.may_offer(&dc2, &muc) && listed.may_offer(&dc3, &muc));
+        assert!(!listed.may_offer(&dc3, &host("upload.example.com")));
+    }
+    let (_folder, path) = file(SECRET_ONLY);
+    assert!(peers(&inputs(&path, &[], &[])).admits(&host("dc4.example.com")));
+    for (text, said) in [
+        ("[[peers]]\n", "has an entry without a host"),
+        (
+            "[[peers]]\nhost = \"dc2.example.com\"\nservice = []\n",
+            "unknown key `service`",
+        ),
+        ("[[peers]]\nhost = \"a b\"\n", "peers"),
+        (
+            "[[peers]]\nhost = \"dc2.example.com\"\n[[peers]]\nhost = \"dc2.example.com\"\n",
+            "has dc2.example.com twice",
+        ),
+    ] {
+        let (_folder, path) = file(&format!("{SECRET_ONLY}{text}"));
+        let error = Config::load(&inputs(&path, &[], &[]))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(said), "{error}");
+    }
 }

@@ -33,6 +33,11 @@ section! {
         "connections.tls.crlfile" crlfile: Option<PathBuf> =
             Path.described("none", "/etc/strait/gateways.crl.pem");
 
+        /// Whether a certificate may carry its local_host by a wildcard, as *.example.com.
+        ///
+        /// Such a certificate speaks for every datacenter under that domain.
+        "connections.tls.allow_wildcards" allow_wildcards: bool = Bool.default("false");
+
         /// The cipher suites to allow, OpenSSL names separated by colons.
         "connections.tls.ciphers" ciphers: Option<Vec<String>> = Ciphers.described("all that rustls has", "");
 
@@ -55,6 +60,8 @@ pub enum Tls {
         cacertfile: PathBuf,
         /// `crlfile`: PEM, the CA's revocation lists.
         crlfile: Option<PathBuf>,
+        /// `allow_wildcards`
+        allow_wildcards: bool,
         /// `ciphers`: OpenSSL names; empty for rustls's own choice.
         ciphers: Vec<String>,
     },
@@ -93,6 +100,7 @@ impl Tls {
             keyfile: keyfile?,
             cacertfile: options.cacertfile?,
             crlfile: options.crlfile,
+            allow_wildcards: options.allow_wildcards,
             ciphers: options.ciphers.unwrap_or_default(),
         })
     }

@@ -25,13 +25,15 @@ impl Reloader {
     /// with the former ones.
     pub(super) fn reload(&self) -> Result<(), String> {
         let reloaded = (self.read)().and_then(|config| {
-            let reloaded = self.credentials.reload(&config.connections.tls);
+            let reloaded = self
+                .credentials
+                .reload(&config.connections.tls, config.peers);
             reloaded.map_err(|error| error.to_string())
         });
         match &reloaded {
             Ok(()) => {
                 self.show_expiry();
-                tracing::info!("reloaded: the certificates of the links");
+                tracing::info!("reloaded: the certificates of the links, [[peers]]");
             }
             Err(problem) => {
                 tracing::error!("not reloaded, the former certificates stay in use: {problem}");

@@ -20,16 +20,31 @@ pub(super) fn dns_name(host: &Host) -> Result<ServerName<'static>, String> {
     }
 }
 
-/// Checks that `certificate` carries `host` as a DNS name (subjectAltName).
+/// Checks that `certificate` carries `host` as a DNS name (subjectAltName). A wildcard
+/// would speak for every host that its domain will ever have.
 ///
 /// # Errors
 /// Names the hosts that the certificate carries instead.
-pub(super) fn speaks_for(certificate: &CertificateDer<'_>, host: &Host) -> Result<(), String> {
+pub(super) fn speaks_for(
+    certificate: &CertificateDer<'_>,
+    host: &Host,
+    allow_wildcards: bool,
+) -> Result<(), String> {
     let name = dns_name(host)?;
     let parsed = EndEntityCert::try_from(certificate)
         .map_err(|error| format!("the certificate can't be read: {error}"))?;
     match parsed.verify_is_valid_for_subject_name(&name) {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            let mut names = parsed.valid_dns_names();
+            let exact = |carried: &str| carried.eq_ignore_ascii_case(&name.to_str());
+            if allow_wildcards || names.any(exact) {
+                return Ok(());
+            }
+            Err(format!(
+                "the certificate carries {host} only by a wildcard, which \
+                 connections.tls.allow_wildcards = false refuses"
+            ))
+        }
         Err(webpki::Error::CertNotValidForName(context)) => Err(format!(
             "the certificate is not valid for {host}; {}",
             carries(&context.presented)
@@ -127,11 +142,14 @@ mod tests {
     #[test]
     fn a_certificate_speaks_for_the_names_it_carries() {
         let certificate = certificate(&["dc1.test", "*.dc3.test"]);
-        for host in ["dc1.test", "a.dc3.test"] {
-            assert_eq!(speaks_for(&certificate, &Host::new(host).unwrap()), Ok(()));
-        }
-        let other = Host::new("dc2.test").unwrap();
-        let error = speaks_for(&certificate, &other).unwrap_err();
+        let speaks_for = |host: &str, allow_wildcards| {
+            speaks_for(&certificate, &Host::new(host).unwrap(), allow_wildcards)
+        };
+        assert_eq!(speaks_for("dc1.test", false), Ok(()));
+        assert_eq!(speaks_for("a.dc3.test", true), Ok(()));
+        let error = speaks_for("a.dc3.test", false).unwrap_err();
+        assert!(error.contains("a.dc3.test only by a wildcard"), "{error}");
+        let error = speaks_for("dc2.test", true).unwrap_err();
         assert!(error.contains("not valid for dc2.test"), "{error}");
         assert!(error.contains("carries dc1.test, *.dc3.test"), "{error}");
     }
@@ -140,6 +158,6 @@ mod tests {
     fn international_names_are_encoded() {
         let host = Host::new("zürich.test").unwrap();
         let certificate = certificate(&["xn--zrich-kva.test"]);
-        assert_eq!(speaks_for(&certificate, &host), Ok(()));
+        assert_eq!(speaks_for(&certificate, &host, false), Ok(()));
     }
 }

@@ -73,6 +73,7 @@ impl Dialler {
         endpoint: &Endpoint,
         slot: SlotId,
     ) -> Result<Link, ConnectError> {
+        self.credentials.admit(peer, None)?;
         let tcp = self.reach(endpoint).await?;
         let greeted = timeout(HANDSHAKE_LIMIT, self.greet(tcp, peer, slot)).await;
         greeted.unwrap_or_else(|_| Err(ConnectError::late()))
@@ -167,12 +168,7 @@ impl Dialler {
         let host = Host::new(&welcome.host).map_err(|error| {
             ConnectError::refused(RefusalKind::Protocol, format!("it calls itself {error}"))
         })?;
-        if let Some(certificate) = &certificate {
-            certificate.speaks_for(&host).map_err(|text| {
-                let text = format!("it calls itself {host}, but {text}");
-                ConnectError::refused(RefusalKind::WrongHost, text)
-            })?;
-        }
+        self.credentials.admit(&host, certificate.as_ref())?;
         reader.set_limit(replication_link::FRAME_LIMIT);
         Ok(TableLink {
             node: Node {

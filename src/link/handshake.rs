@@ -145,12 +145,7 @@ impl Handshake {
         let host = Host::new(&hello.from).map_err(|error| {
             ConnectError::refused(RefusalKind::Protocol, format!("it calls itself {error}"))
         })?;
-        if let Some(certificate) = certificate {
-            certificate.speaks_for(&host).map_err(|text| {
-                let text = format!("it calls itself {host}, but {text}");
-                ConnectError::refused(RefusalKind::WrongHost, text)
-            })?;
-        }
+        self.credentials.admit(&host, certificate)?;
         Ok((hello, host))
     }
 

@@ -241,7 +241,10 @@ impl Reception {
             LinkRole::Table(_) => "incoming table link",
         };
         tracing::debug!(peer = %host, %node, slot, %address, "{what} up");
-        let invalidated = self.handshake.credentials.invalidated(certificate.as_ref());
+        let invalidated = self
+            .handshake
+            .credentials
+            .invalidated(&host, certificate.as_ref());
         let never = CancellationToken::new();
         let ending = match role {
             LinkRole::Stanzas(lease) => {

@@ -77,7 +77,7 @@ impl OutgoingConnection {
             ending = self.hear(link.reader) => ending,
             ending = self.speak(link.writer, link.frame_limit) => ending,
             () = self.overdue() => LinkEnd::WeLeft,
-            ending = self.dialler.credentials.invalidated(link.certificate.as_ref()) => ending,
+            ending = self.dialler.credentials.invalidated(peer, link.certificate.as_ref()) => ending,
         };
         let was_last = self.peer.down(self.id);
         self.metrics.outgoing_closed.with_label_values(&host).inc();

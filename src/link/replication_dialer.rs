@@ -177,7 +177,7 @@ impl ReplicationDialer {
         tracing::info!(peer = %node, %endpoint, "table link up");
         let ending = tokio::select! {
             ending = replication_link::converse(session, reader, writer, end) => ending,
-            ending = self.dialler.credentials.invalidated(certificate.as_ref()) => ending,
+            ending = self.dialler.credentials.invalidated(&node.host, certificate.as_ref()) => ending,
         };
         match ending {
             LinkEnd::Broken(text) => {

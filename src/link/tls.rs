@@ -2,7 +2,6 @@
 //! each certificate must carry its side's `local_host`.
 
 use std::fmt;
-use std::future;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -12,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
@@ -34,7 +33,7 @@ use super::SetupError;
 use super::any_name::AnyName;
 use super::certificate;
 use super::connect_error::{ConnectError, LinkEnd, RefusalKind};
-use crate::config::Tls;
+use crate::config::{AllowedPeers, Tls};
 use crate::host::Host;
 
 /// A connection, secured or not.
@@ -45,12 +44,13 @@ pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
-/// The certificates of the links: loaded once, shared by listeners and dialers, and
-/// replaced by a reload.
+/// The certificates of the links, and the hosts that may link: loaded once, shared by
+/// listeners and dialers, and replaced by a reload.
 #[derive(Debug)]
 pub struct Credentials {
     local: Host,
-    current: watch::Sender<Security>,
+    security: watch::Sender<Security>,
+    allowed: watch::Sender<AllowedPeers>,
 }
 
 impl Credentials {
@@ -58,56 +58,103 @@ impl Credentials {
     ///
     /// # Errors
     /// Names the wrong file, and the error in it.
-    pub fn load(config: &Tls, local: &Host) -> Result<Arc<Self>, SetupError> {
+    pub fn load(
+        config: &Tls,
+        allowed: AllowedPeers,
+        local: &Host,
+    ) -> Result<Arc<Self>, SetupError> {
         let security = Security::load(config, local)?;
         Ok(Arc::new(Self {
             local: local.clone(),
-            current: watch::Sender::new(security),
+            security: watch::Sender::new(security),
+            allowed: watch::Sender::new(allowed),
         }))
     }
 
-    /// Reads the files again. Links whose peer no longer has a valid certificate are
-    /// closed; the others stay.
+    /// Reads the files again. Links whose peer no longer has a valid certificate, or may
+    /// no longer link, are closed; the others stay.
     ///
     /// # Errors
     /// Names the wrong file, and the error in it; the former files stay in use.
-    pub fn reload(&self, config: &Tls) -> Result<(), SetupError> {
+    pub fn reload(&self, config: &Tls, allowed: AllowedPeers) -> Result<(), SetupError> {
         let security = Security::load(config, &self.local)?;
         if security.is_mutual() != self.current().is_mutual() {
             let text = "connections.tls.enabled needs a restart to take effect";
             return Err(SetupError(text.to_owned()));
         }
-        self.current.send_replace(security);
+        self.security.send_replace(security);
+        self.allowed.send_replace(allowed);
         Ok(())
     }
 
     /// When the own certificate and the CA's expire, in Unix seconds; `None` without TLS.
     #[must_use]
     pub fn expiry(&self) -> Option<Expiry> {
-        match &*self.current.borrow() {
+        match &*self.security.borrow() {
             Security::Mutual(mutual) => Some(mutual.expiry),
             Security::Plain => None,
         }
     }
 
     pub(super) fn current(&self) -> Security {
-        self.current.borrow().clone()
+        self.security.borrow().clone()
     }
 
-    /// Completes when the certificate that the other side has shown is no longer
-    /// valid: expired, revoked, or of a CA that a reload has removed.
-    pub(super) async fn invalidated(&self, shown: Option<&PeerCertificate>) -> LinkEnd {
-        let Some(shown) = shown else {
-            return future::pending().await;
-        };
-        let mut changes = self.current.subscribe();
+    /// Subscribes to the hosts that may link (`[[peers]]`).
+    #[must_use]
+    pub fn allowed(&self) -> watch::Receiver<AllowedPeers> {
+        self.allowed.subscribe()
+    }
+
+    /// Checks that `peer`, which calls itself so, may link: `[[peers]]` allows it, and
+    /// the certificate that it has shown carries its name.
+    ///
+    /// # Errors
+    /// Says what to change, for both sides.
+    pub(super) fn admit(
+        &self,
+        peer: &Host,
+        shown: Option<&PeerCertificate>,
+    ) -> Result<(), ConnectError> {
+        if !self.allowed.borrow().admits(peer) {
+            let text = format!(
+                "{peer} is not listed in [[peers]] of {}; add it there, then `strait reload`",
+                self.local
+            );
+            return Err(ConnectError::refused(RefusalKind::WrongHost, text));
+        }
+        shown
+            .map_or(Ok(()), |shown| shown.speaks_for(peer))
+            .map_err(|text| {
+                let text = format!("it calls itself {peer}, but {text}");
+                ConnectError::refused(RefusalKind::WrongHost, text)
+            })
+    }
+
+    /// Completes when `peer` may no longer link: its certificate has expired, or a
+    /// reload has revoked it, removed its CA, or changed `[[peers]]`.
+    pub(super) async fn invalidated(
+        &self,
+        peer: &Host,
+        shown: Option<&PeerCertificate>,
+    ) -> LinkEnd {
+        let (mut security, mut allowed) = (self.security.subscribe(), self.allowed());
         loop {
-            let security = changes.borrow_and_update().clone();
-            if let Err(text) = security.verify(shown) {
+            let now = security.borrow_and_update().clone();
+            allowed.mark_unchanged();
+            if let Err(text) = shown.map_or(Ok(()), |shown| now.verify(shown)) {
                 return LinkEnd::Broken(format!("its certificate {text}"));
             }
-            // The sender lives in `self`; either outcome calls for a new look.
-            let _ = timeout(shown.recheck_after(), changes.changed()).await;
+            if let Err(error) = self.admit(peer, shown) {
+                return LinkEnd::Broken(error.to_string());
+            }
+            let recheck_after = shown.map_or(RECHECK, PeerCertificate::recheck_after);
+            // Neither can fail: `self` has the senders.
+            tokio::select! {
+                _ = security.changed() => {}
+                _ = allowed.changed() => {}
+                () = sleep(recheck_after) => {}
+            }
         }
     }
 }
@@ -161,6 +208,7 @@ pub(super) struct Mutual {
     server: Arc<ServerConfig>,
     verifiers: Verifiers,
     expiry: Expiry,
+    allow_wildcards: bool,
 }
 
 /// A connection whose other side is known by its certificate only.
@@ -176,6 +224,7 @@ pub(super) struct PeerCertificate {
     leaf: CertificateDer<'static>,
     intermediates: Vec<CertificateDer<'static>>,
     side: Side,
+    allow_wildcards: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +238,7 @@ enum Side {
 const RECHECK: Duration = Duration::from_secs(3600);
 
 impl PeerCertificate {
-    fn shown(session: &rustls::CommonState, side: Side) -> Option<Self> {
+    fn shown(session: &rustls::CommonState, side: Side, ours: &Mutual) -> Option<Self> {
         let chain = session.peer_certificates().unwrap_or_default();
         let (leaf, intermediates) = chain.split_first()?;
         Some(Self {
@@ -200,6 +249,7 @@ impl PeerCertificate {
                 .map(CertificateDer::into_owned)
                 .collect(),
             side,
+            allow_wildcards: ours.allow_wildcards,
         })
     }
 
@@ -207,8 +257,8 @@ impl PeerCertificate {
     ///
     /// # Errors
     /// Names the hosts that the certificate carries instead.
-    pub(super) fn speaks_for(&self, host: &Host) -> Result<(), String> {
-        certificate::speaks_for(&self.leaf, host)
+    fn speaks_for(&self, host: &Host) -> Result<(), String> {
+        certificate::speaks_for(&self.leaf, host, self.allow_wildcards)
     }
 
     fn recheck_after(&self) -> Duration {
@@ -231,6 +281,7 @@ impl Security {
             keyfile,
             cacertfile,
             crlfile,
+            allow_wildcards,
             ciphers,
         } = config
         else {
@@ -245,7 +296,7 @@ impl Security {
         let chain = certificates("certfile", certfile)?;
         let key = private_key(keyfile)?;
         let verifiers = Verifiers::new(&provider, &roots, revoked, config)?;
-        verifiers.check_own(&chain, certfile, local)?;
+        verifiers.check_own(&chain, certfile, local, *allow_wildcards)?;
         let expiry = Expiry {
             own: chain
                 .iter()
@@ -298,6 +349,7 @@ impl Security {
             server: Arc::new(server),
             verifiers,
             expiry,
+            allow_wildcards: *allow_wildcards,
         })))
     }
 
@@ -317,6 +369,7 @@ impl Security {
             leaf,
             intermediates,
             side,
+            ..
         } = shown;
         let verified = match side {
             Side::Dialler => mutual.verifiers.check_client(leaf, intermediates),
@@ -342,7 +395,7 @@ impl Security {
         };
         let name = certificate::dns_name(peer)
             .map_err(|text| ConnectError::refused(RefusalKind::WrongHost, text))?;
-        dialled(&mutual.client, name, tcp).await
+        dialled(mutual, &mutual.client, name, tcp).await
     }
 
     /// Secures a connection that we dialled at `address`, to any peer with a
@@ -362,7 +415,7 @@ impl Security {
         let name = ServerName::try_from(address.to_owned()).map_err(|_| {
             ConnectError::Unreachable(format!("{address} is no name for a certificate"))
         })?;
-        dialled(&mutual.client_unnamed, name, tcp).await
+        dialled(mutual, &mutual.client_unnamed, name, tcp).await
     }
 
     /// Secures a connection that was accepted.
@@ -384,13 +437,14 @@ impl Security {
         let suite = negotiated(session);
         tracing::debug!(suite, "an incoming connection is secured");
         Ok(SecuredConnection {
-            certificate: PeerCertificate::shown(session, Side::Dialler),
+            certificate: PeerCertificate::shown(session, Side::Dialler, mutual),
             socket: Box::new(stream),
         })
     }
 }
 
 async fn dialled(
+    ours: &Mutual,
     config: &Arc<ClientConfig>,
     name: ServerName<'static>,
     tcp: TcpStream,
@@ -402,7 +456,7 @@ async fn dialled(
     let suite = negotiated(session);
     tracing::debug!(peer = %name.to_str(), suite, "an outgoing connection is secured");
     Ok(SecuredConnection {
-        certificate: PeerCertificate::shown(session, Side::Listener),
+        certificate: PeerCertificate::shown(session, Side::Listener, ours),
         socket: Box::new(stream),
     })
 }
@@ -548,6 +602,7 @@ impl Verifiers {
         chain: &[CertificateDer<'_>],
         certfile: &Path,
         local: &Host,
+        allow_wildcards: bool,
     ) -> Result<(), SetupError> {
         let wrong = |text: String| {
             SetupError(format!(
@@ -558,7 +613,7 @@ impl Verifiers {
         let Some((own, intermediates)) = chain.split_first() else {
             return Err(wrong("there is no certificate in it".to_owned()));
         };
-        certificate::speaks_for(own, local).map_err(|text| {
+        certificate::speaks_for(own, local, allow_wildcards).map_err(|text| {
             wrong(format!(
                 "{text}: peers need a certificate for this gateway's local_host"
             ))

@@ -3,11 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Directory, ServiceListing};
+use crate::config::AllowedPeers;
 use crate::host::Host;
 use crate::store::Offer;
+
+/// The most services of one peer: the gateway opens a component stream for each.
+const SERVICES_PER_HOST: usize = 64;
 
 /// Current offers of the hosts, and for `lifetime` the former ones.
 pub(super) struct ServiceCatalogue {
@@ -15,6 +20,7 @@ pub(super) struct ServiceCatalogue {
     local: Host,
     /// Configured offers of this node; they count without the store.
     own: Vec<Offer>,
+    allowed: watch::Receiver<AllowedPeers>,
     lifetime: Duration,
     offers: BTreeMap<Host, Vec<Offer>>,
     known: BTreeMap<Host, KnownService>,
@@ -31,12 +37,19 @@ struct KnownService {
 impl ServiceCatalogue {
     /// Creates the catalogue of a node of `local` that offers `own`. A domain that no host offers
     /// any more is kept for `lifetime`.
-    pub(super) fn new(global: Host, local: Host, own: Vec<Offer>, lifetime: Duration) -> Self {
+    pub(super) fn new(
+        global: Host,
+        local: Host,
+        own: Vec<Offer>,
+        allowed: watch::Receiver<AllowedPeers>,
+        lifetime: Duration,
+    ) -> Self {
         Self {
             offers: BTreeMap::from([(local.clone(), own.clone())]),
             global,
             local,
             own,
+            allowed,
             lifetime,
             known: BTreeMap::new(),
             ignored: BTreeSet::new(),
@@ -57,6 +70,14 @@ impl ServiceCatalogue {
             if missing(&offers, &offer) {
                 offers.push(offer);
             }
+        }
+        if *host != self.local && offers.len() > SERVICES_PER_HOST {
+            tracing::warn!(
+                %host, offers = offers.len(),
+                "a host offers too many services: only the first {SERVICES_PER_HOST} are used"
+            );
+            offers.sort_by(|one, other| one.domain.cmp(&other.domain));
+            offers.truncate(SERVICES_PER_HOST);
         }
         self.offers.insert(host.clone(), offers);
     }
@@ -111,13 +132,23 @@ impl ServiceCatalogue {
     /// Listings by domain, without names that cannot be service domains.
     fn offered(&mut self) -> BTreeMap<Host, ServiceListing> {
         let mut listings = BTreeMap::<Host, ServiceListing>::new();
+        let allowed = self.allowed.borrow().clone();
         for (host, offers) in &self.offers {
             for offer in offers {
                 let domain = &offer.domain;
                 // MongooseIM also announces services under its own name.
-                if !self.global.is_above(domain.as_str()) || self.offers.contains_key(domain) {
+                let reason = if !self.global.is_above(domain.as_str()) {
+                    Some("it is not under the shared domain")
+                } else if self.offers.contains_key(domain) {
+                    Some("it has the name of a datacenter")
+                } else if *host != self.local && !allowed.may_offer(host, domain) {
+                    Some("[[peers]] does not list it for this host")
+                } else {
+                    None
+                };
+                if let Some(reason) = reason {
                     if self.ignored.insert((host.clone(), domain.clone())) {
-                        tracing::info!(%host, %domain, "ignoring a service that is not under the shared domain, or has the name of a datacenter");
+                        tracing::info!(%host, %domain, "ignoring a service: {reason}");
                     }
                     continue;
                 }
@@ -138,6 +169,7 @@ impl ServiceCatalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AllowedPeer;
 
     const LIFETIME: Duration = Duration::from_secs(600);
     const MUC: &str = "muc.example.test";
@@ -154,7 +186,48 @@ mod tests {
     }
 
     fn catalogue(own: Vec<Offer>) -> ServiceCatalogue {
-        ServiceCatalogue::new(host("example.test"), host("dc1.test"), own, LIFETIME)
+        allowing(AllowedPeers::default(), own)
+    }
+
+    fn allowing(allowed: AllowedPeers, own: Vec<Offer>) -> ServiceCatalogue {
+        let allowed = watch::channel(allowed).1;
+        ServiceCatalogue::new(
+            host("example.test"),
+            host("dc1.test"),
+            own,
+            allowed,
+            LIFETIME,
+        )
+    }
+
+    #[test]
+    fn a_host_offers_only_the_services_that_it_may() {
+        let allowed = |name: &str, services: Option<&[&str]>| AllowedPeer {
+            host: host(name),
+            services: services.map(|services| services.iter().copied().map(host).collect()),
+        };
+        let allowed = vec![allowed("dc2.test", Some(&[MUC])), allowed("dc3.test", None)];
+        let mut catalogue = allowing(allowed.into(), vec![offer("own.example.test")]);
+        let other = "upload.example.test";
+        catalogue.set(&host("dc2.test"), [MUC, other].map(offer).into(), false);
+        let directory = catalogue.directory(Instant::now());
+        assert!(directory.find(MUC).is_some() && directory.find("own.example.test").is_some());
+        assert!(directory.find(other).is_none());
+        catalogue.set(&host("dc3.test"), vec![offer(other)], false);
+        let directory = catalogue.directory(Instant::now());
+        assert_eq!(
+            directory.find(other).unwrap().hosts,
+            [host("dc3.test")].into()
+        );
+    }
+
+    #[test]
+    fn a_host_offers_only_so_many_services() {
+        let mut catalogue = catalogue(Vec::new());
+        let offers = (0..1024).map(|n| offer(&format!("s{n}.example.test")));
+        catalogue.set(&host("dc2.test"), offers.collect(), false);
+        let directory = catalogue.directory(Instant::now());
+        assert_eq!(directory.iter().count(), SERVICES_PER_HOST);
     }
 
     fn hosts(directory: &Directory, domain: &str) -> Option<Vec<Host>> {
@@ -237,10 +310,12 @@ mod tests {
 
     #[test]
     fn what_can_be_no_service_domain_is_ignored() {
+        let allowed = watch::channel(AllowedPeers::default()).1;
         let mut catalogue = ServiceCatalogue::new(
             host("example.test"),
             host("dc1.example.test"),
             Vec::new(),
+            allowed,
             LIFETIME,
         );
         let no_services = ["example.test", "muc.dc2.test", "dc1.example.test"];

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::catalogue::ServiceCatalogue;
-use crate::config::{Endpoint, ServiceConfig};
+use crate::config::{AllowedPeers, Endpoint, ServiceConfig};
 use crate::host::Host;
 use crate::store::{Announcement, Offer, Store, StoreError, within};
 
@@ -42,6 +42,7 @@ pub struct Registry {
     /// Set while another node of this host has the server's stream: no peer may dial this node
     /// then.
     standby: watch::Sender<bool>,
+    allowed: watch::Receiver<AllowedPeers>,
     store: Arc<dyn Store>,
     intervals: RegistryIntervals,
     peers: watch::Sender<Arc<Peers>>,
@@ -61,6 +62,8 @@ pub struct RegistryConfig {
     pub services: Vec<ServiceConfig>,
     /// Intervals of reads and writes.
     pub intervals: RegistryIntervals,
+    /// `[[peers]]`: the hosts to believe, and the services that each may offer.
+    pub allowed: watch::Receiver<AllowedPeers>,
     /// `cache.domain_lifetime_seconds`: time for which a domain stays a service domain after the
     /// last host stopped offering it.
     pub domain_lifetime: Duration,
@@ -122,6 +125,7 @@ impl Registry {
                 offers,
             },
             standby: watch::Sender::new(false),
+            allowed: settings.allowed,
             store,
             intervals: settings.intervals,
             peers: watch::Sender::new(Arc::default()),
@@ -138,6 +142,7 @@ impl Registry {
             self.global.clone(),
             self.local.clone(),
             self.announcement.offers.clone(),
+            self.allowed.clone(),
             self.domain_lifetime,
         )
     }
@@ -275,7 +280,10 @@ impl Registry {
             state.grace_until = now + GRACE * self.intervals.hosts;
             self.announce(state).await?;
         }
-        state.update_hosts(hosts.into_iter().filter(|host| *host != self.local), now);
+        let allowed = self.allowed.borrow().clone();
+        let peers = hosts.into_iter();
+        let peers = peers.filter(|host| *host != self.local && allowed.admits(host));
+        state.update_hosts(peers, now);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use strait::config::{Connections, Endpoint, Mesh, Tls};
+use strait::config::{AllowedPeers, Connections, Endpoint, Mesh, Tls};
 use strait::envelope::{Envelope, Intake};
 use strait::host::Host;
 use strait::link::{self, Credentials, Dialler, IncomingSlots, Listener, ReplicationDialer};
@@ -60,7 +60,8 @@ impl MeshNode {
         };
         let store = MeshStore::new(node.clone(), identity.epoch, &config, Arc::clone(&metrics));
         let connections = connections(&authority.issue(plan.host));
-        let credentials = Credentials::load(&connections.tls, &identity.host);
+        let credentials =
+            Credentials::load(&connections.tls, AllowedPeers::default(), &identity.host);
         let credentials = credentials.expect("good TLS files");
         let endpoint = endpoint(([127, 0, 0, 1], plan.port).into());
         let listener = Listener::bind(
@@ -158,6 +159,7 @@ pub fn connections(identity: &Identity) -> Connections {
             keyfile: path(&identity.keyfile),
             cacertfile: path(&identity.cacertfile),
             crlfile: None,
+            allow_wildcards: false,
             ciphers: Vec::new(),
         },
     }

@@ -98,7 +98,7 @@ fn file() -> String {
             if index > 0 {
                 text.push('\n');
             }
-            if option.kind == OptionKind::Services {
+            if option.kind.has_entries() {
                 text.push('\n');
                 text.push_str(example(option));
                 continue;
@@ -170,7 +170,7 @@ fn page() -> String {
     for section in SECTIONS {
         let first = &section.options[0];
         let heading = match first.section() {
-            "" if first.kind == OptionKind::Services => "`[[services]]`".to_owned(),
+            "" if first.kind.has_entries() => format!("`[[{}]]`", first.key),
             "" => "Top level".to_owned(),
             name => format!("`[{name}]`"),
         };

@@ -7,6 +7,7 @@ use rcgen::{CertificateParams, SerialNumber};
 use super::super::tls::Credentials;
 use super::LONG;
 use super::gateways::{Ca, Receiver, Sender, host, until};
+use crate::config::{AllowedPeer, AllowedPeers};
 
 /// Links dc1.test, whose certificate has serial number 7, with dc2.test, whose has 9.
 async fn linked(ca: &Ca) -> (Sender, Receiver) {
@@ -35,7 +36,7 @@ async fn a_reload_with_a_revocation_ends_the_link_and_refuses_the_next() {
     let (sender, receiver) = linked(&ca).await;
     receiver
         .credentials
-        .reload(&ca.revoking(ca.tls("dc2.test"), 8))
+        .reload(&ca.revoking(ca.tls("dc2.test"), 8), AllowedPeers::default())
         .unwrap();
     receiver.inbox.settle_at_once();
     sender.send("dc2.test", 1).unwrap();
@@ -49,12 +50,15 @@ async fn a_reload_with_a_revocation_ends_the_link_and_refuses_the_next() {
 
     receiver
         .credentials
-        .reload(&ca.revoking(ca.tls("dc2.test"), 7))
+        .reload(&ca.revoking(ca.tls("dc2.test"), 7), AllowedPeers::default())
         .unwrap();
     until("it is refused", || receiver.refused("untrusted") > 0).await;
     until_down(&sender).await;
     sender.send("dc2.test", 2).ok();
-    receiver.credentials.reload(&ca.tls("dc2.test")).unwrap();
+    receiver
+        .credentials
+        .reload(&ca.tls("dc2.test"), AllowedPeers::default())
+        .unwrap();
     sender.until_up("dc2.test").await;
 }
 
@@ -63,7 +67,10 @@ async fn a_revoked_listener_is_left_by_its_diallers() {
     let ca = Ca::new();
     let (sender, _receiver) = linked(&ca).await;
     let tls = ca.revoking(ca.tls("dc1.test"), 9);
-    sender.credentials.reload(&tls).unwrap();
+    sender
+        .credentials
+        .reload(&tls, AllowedPeers::default())
+        .unwrap();
     until_down(&sender).await;
     until("it is refused", || sender.refused("untrusted") > 0).await;
 }
@@ -72,10 +79,16 @@ async fn a_revoked_listener_is_left_by_its_diallers() {
 async fn a_reload_with_another_ca_ends_the_links_of_the_former() {
     let (ca, other) = (Ca::new(), Ca::new());
     let (sender, receiver) = linked(&ca).await;
-    receiver.credentials.reload(&other.tls("dc2.test")).unwrap();
+    receiver
+        .credentials
+        .reload(&other.tls("dc2.test"), AllowedPeers::default())
+        .unwrap();
     until_down(&sender).await;
     // Both have moved to the new CA.
-    sender.credentials.reload(&other.tls("dc1.test")).unwrap();
+    sender
+        .credentials
+        .reload(&other.tls("dc1.test"), AllowedPeers::default())
+        .unwrap();
     sender.until_up("dc2.test").await;
 }
 
@@ -105,16 +118,53 @@ async fn a_link_ends_when_its_certificate_expires() {
 #[test]
 fn a_reload_that_fails_keeps_the_former_files() {
     let ca = Ca::new();
-    let credentials = Credentials::load(&ca.tls("dc1.test"), &host("dc1.test")).unwrap();
+    let credentials = Credentials::load(
+        &ca.tls("dc1.test"),
+        AllowedPeers::default(),
+        &host("dc1.test"),
+    )
+    .unwrap();
     let before = credentials.expiry();
-    let error = credentials.reload(&ca.tls("dc9.test")).unwrap_err();
+    let error = credentials
+        .reload(&ca.tls("dc9.test"), AllowedPeers::default())
+        .unwrap_err();
     assert!(
         error.to_string().contains("not valid for dc1.test"),
         "{error}"
     );
     assert_eq!(credentials.expiry(), before);
     let error = credentials
-        .reload(&crate::config::Tls::Disabled)
+        .reload(&crate::config::Tls::Disabled, AllowedPeers::default())
         .unwrap_err();
     assert!(error.to_string().contains("restart"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_longer_listed_loses_its_link() {
+    let ca = Ca::new();
+    let (sender, receiver) = linked(&ca).await;
+    let listed = |name: &str| {
+        let peer = AllowedPeer {
+            host: host(name),
+            services: None,
+        };
+        AllowedPeers::from(vec![peer])
+    };
+    let tls = ca.tls("dc2.test");
+    receiver
+        .credentials
+        .reload(&tls, listed("dc3.test"))
+        .unwrap();
+    until_down(&sender).await;
+    until("it is refused", || sender.refused("wrong_host") > 0).await;
+    let error = sender.links.status()[0].connect_error.clone().unwrap();
+    assert!(error.contains("[[peers]] of dc2.test"), "{error}");
+    receiver
+        .credentials
+        .reload(&tls, listed("dc1.test"))
+        .unwrap();
+    sender.until_up("dc2.test").await;
+    let tls = ca.tls("dc1.test");
+    sender.credentials.reload(&tls, listed("dc3.test")).unwrap();
+    until_down(&sender).await;
 }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::super::{Credentials, Dialler, Identity, IncomingSlots, Links, Listener};
-use crate::config::{Connections, Endpoint, Tls};
+use crate::config::{AllowedPeers, Connections, Endpoint, Tls};
 use crate::envelope::{Arrival, Envelope, Intake, Obstacle, Receipt, Settle, Undelivered};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -79,6 +79,7 @@ impl Ca {
             keyfile: path,
             cacertfile: self.folder.path().join("ca.pem"),
             crlfile: None,
+            allow_wildcards: false,
             ciphers: Vec::new(),
         }
     }
@@ -236,7 +237,7 @@ impl Receiver {
 
     pub(super) async fn start_with(tls: Tls, name: &str) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let credentials = Credentials::load(&tls, &host(name)).unwrap();
+        let credentials = Credentials::load(&tls, AllowedPeers::default(), &host(name)).unwrap();
         let listener = Listener::bind(
             &endpoint(([127, 0, 0, 1], 0).into()),
             identity(name),
@@ -320,7 +321,7 @@ impl Sender {
     pub(super) fn start_with(tls: Tls, name: &str, max_wait: Duration, queue_bytes: usize) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (back, undelivered) = mpsc::unbounded_channel();
-        let credentials = Credentials::load(&tls, &host(name)).unwrap();
+        let credentials = Credentials::load(&tls, AllowedPeers::default(), &host(name)).unwrap();
         let links = Links::new(
             Dialler::new(identity(name), Arc::clone(&credentials)),
             &connections(tls, max_wait, queue_bytes),

@@ -10,7 +10,7 @@ use super::super::resolver::Resolver;
 use super::super::tls::Credentials;
 use super::LONG;
 use super::gateways::{Ca, Receiver, Sender, Wire, host, identity, on_its_way, until};
-use crate::config::Endpoint;
+use crate::config::{AllowedPeers, Endpoint};
 use crate::envelope::Obstacle;
 use parking_lot::Mutex;
 
@@ -168,7 +168,12 @@ async fn a_name_is_looked_up_anew_each_time_it_is_dialled() {
     let looked_up = Arc::clone(&addresses);
     let dialler = Dialler {
         identity: identity("dc1.test"),
-        credentials: Credentials::load(&ca.tls("dc1.test"), &host("dc1.test")).unwrap(),
+        credentials: Credentials::load(
+            &ca.tls("dc1.test"),
+            AllowedPeers::default(),
+            &host("dc1.test"),
+        )
+        .unwrap(),
         resolver: Resolver::asking(move |name| {
             assert_eq!(name, "gw.dc2.test");
             let addresses: Vec<IpAddr> = looked_up.lock().clone();

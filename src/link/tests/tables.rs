@@ -25,7 +25,7 @@ use super::super::{Identity, IncomingSlots, Listener, ReplicationDialer, wire};
 use super::LONG;
 use super::gateways::{Ca, STANZA_SIZE_LIMIT, connections, endpoint, host, identity, until};
 use super::hostile::RawPeer;
-use crate::config::{Endpoint, Tls};
+use crate::config::{AllowedPeers, Endpoint, Tls};
 use crate::envelope::{Envelope, Intake};
 use crate::host::Host;
 use crate::metrics::Metrics;
@@ -127,7 +127,7 @@ impl Gateway {
         let talker = Arc::new(Talker::default());
         let metrics = Arc::new(Metrics::new());
         let identity = identity(name);
-        let credentials = Credentials::load(&tls, &identity.host).unwrap();
+        let credentials = Credentials::load(&tls, AllowedPeers::default(), &identity.host).unwrap();
         let config = connections(tls, LONG, 1 << 20);
         let replication = Arc::clone(&talker) as Arc<dyn Replication>;
         let any = endpoint(([127, 0, 0, 1], 0).into());
@@ -301,7 +301,8 @@ async fn dial(ca: &Ca, listener_is: &str, answer: HelloReply) -> ConnectError {
         tokio::time::sleep(Duration::from_secs(60)).await;
     });
     let identity: Identity = identity("dc1.test");
-    let credentials = Credentials::load(&ca.tls("dc1.test"), &identity.host).unwrap();
+    let credentials =
+        Credentials::load(&ca.tls("dc1.test"), AllowedPeers::default(), &identity.host).unwrap();
     let dialler = Dialler {
         identity,
         credentials,

@@ -54,6 +54,7 @@ fn settings() -> RegistryConfig {
             endpoints: ENDPOINTS_EVERY,
             endpoints_when_empty: ENDPOINTS_WHEN_EMPTY,
         },
+        allowed: watch::channel(AllowedPeers::default()).1,
         domain_lifetime: DOMAIN_LIFETIME,
     }
 }
