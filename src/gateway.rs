@@ -189,7 +189,12 @@ impl Gateway {
                 senders(config),
             ),
             sessions: Arc::clone(&sessions),
-            shared_domain: SharedDomain::new(local(), services, registry.directory()),
+            shared_domain: SharedDomain::new(
+                config.global_host.clone(),
+                local(),
+                services,
+                registry.directory(),
+            ),
             links: Arc::clone(&links),
             components: components.clone(),
             hold: Arc::new(HoldQueue::new(

@@ -131,7 +131,9 @@ impl Relay {
             }
             Arrival::Link(_) => {
                 self.counters.taken_link.inc();
-                if let Err(refusal) = self.translator.check_link_sender(&envelope.stanza) {
+                let checked = self.translator.check_link_sender(&envelope.stanza);
+                let checked = checked.and_then(|()| self.shared_domain.check_origin(envelope));
+                if let Err(refusal) = checked {
                     return IntakeOutcome::Refused(refusal);
                 }
                 self.learn(envelope);
