@@ -10,8 +10,8 @@ use crate::host::Host;
 section! {
     /// The gateway's own HTTP server, for operators and monitoring.
     pub struct AdminConfig {
-        /// Where /metrics, /healthz and /readyz are served, IP:port. It has no password:
-        /// keep it on loopback.
+        /// Where /metrics, /healthz and /readyz are served and `strait reload` and `strait
+        /// drain` are taken, IP:port. It has no password: keep it on loopback.
         "admin.listen" listen: Option<SocketAddr> =
             Address.described("nowhere", "127.0.0.1:9090");
 

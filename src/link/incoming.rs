@@ -467,12 +467,13 @@ impl<'a> Unpacker<'a> {
 impl Reception {
     /// Creates the state of a listener that does not listen.
     pub(super) fn for_tests(name: &str, metrics: &Arc<Metrics>) -> Self {
-        use crate::config::Tls;
+        use crate::config::{AllowedPeers, Tls};
 
         let host = Host::new(name).unwrap();
         Self {
             handshake: Handshake {
-                credentials: Credentials::load(&Tls::Disabled, &host).unwrap(),
+                credentials: Credentials::load(&Tls::Disabled, AllowedPeers::default(), &host)
+                    .unwrap(),
                 identity: Identity {
                     host,
                     node: "a".to_owned(),
