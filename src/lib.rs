@@ -93,9 +93,12 @@
 //! | 1 | [`stanza`] |
 //! | 0 | [`host`], `log_limiter` |
 
-// Support files of tests/ are compiled into the unit tests too.
+// Support files of tests/ and fuzz/ are compiled into the unit tests too.
 #[cfg(test)]
 extern crate self as strait;
+#[cfg(test)]
+#[path = "../fuzz/targets.rs"]
+mod fuzz_targets;
 
 pub mod addresses;
 pub mod admin;

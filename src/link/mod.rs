@@ -46,6 +46,9 @@ mod tls;
 mod unauthenticated;
 mod wire;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(test)]
 mod tests;
 

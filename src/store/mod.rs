@@ -11,6 +11,9 @@ mod redis;
 pub(crate) use memory::{MemoryCluster, MemoryStore};
 pub use mesh::{MeshStatus, MeshStore, ReplicaStatus};
 pub use redis::RedisStore;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use redis::fuzz_redis_answer;
 
 use std::future::Future;
 use std::time::Duration;

@@ -380,5 +380,21 @@ fn read_host(text: &str) -> Option<Host> {
         .ok()
 }
 
+/// The readers of answers, for `fuzz/`.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_redis_answer(bytes: &[u8]) {
+    let Ok(value) = redis::parse_redis_value(bytes) else {
+        return;
+    };
+    let answers = redis::from_redis_value::<Vec<Value>>(value.clone());
+    let mut answers = answers.unwrap_or_default().into_iter();
+    let _ = read_claims(&mut answers, 2);
+    let _ = answers.next().and_then(read_host_value);
+    if let Ok(texts) = redis::from_redis_value::<Vec<String>>(value) {
+        let endpoints = texts.iter().filter_map(|text| layout::read_endpoint(text));
+        endpoints.for_each(|endpoint| drop(layout::write_endpoint(&endpoint)));
+    }
+}
+
 #[cfg(test)]
 mod tests;
