@@ -83,9 +83,9 @@ impl Translator {
             .is_some_and(|global| self.global != *global.domain().as_str());
         let own = |by: &str| is_service && is_at(by, sender);
         if self.renamed.iter().any(|m| m.is_in(stanza.payload())) {
-            let mut field = None;
+            let mut fields = Vec::new();
             let edited = stanza.edited_payload(|element| {
-                places::rename(element, &self.outward, own, &mut field);
+                places::rename(element, &self.outward, own, &mut fields);
             });
             stanza.set_payload(edited);
         }

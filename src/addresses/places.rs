@@ -83,13 +83,14 @@ const TEXTS: &[(&str, &str)] = &[(ns::VCARD, "JABBERID"), (VCARD4, "uri")];
 
 /// Renames the addresses of the current element, or removes it if it is an archive id that would
 /// be renamed and is not by an address that is `kept`: it names an archive that no user can reach
-/// under another address. `field` is the depth of the form's field around the element, kept from
-/// one element of a payload to the next, if the field's type is for addresses (XEP-0004 §3.3).
+/// under another address. `fields` has the depths of the forms' fields around the element whose
+/// type is for addresses (XEP-0004 §3.3), the innermost last; it is kept from one element of a
+/// payload to the next.
 pub(super) fn rename(
     element: &mut Elements<'_>,
     rename: &Rename,
     kept: impl Fn(&str) -> bool,
-    field: &mut Option<usize>,
+    fields: &mut Vec<usize>,
 ) {
     if is_archive_id(element, |by| rename.domain(by).is_some() && !kept(by)) {
         return element.remove();
@@ -103,9 +104,11 @@ pub(super) fn rename(
             holds_address.then(|| rename.domain(value)).flatten()
         });
     }
-    *field = field.filter(|depth| *depth < element.depth());
+    while fields.pop_if(|depth| *depth >= element.depth()).is_some() {}
     let holds_address = if element.is("value", ns::DATA_FORMS) {
-        field.is_some_and(|depth| depth + 1 == element.depth())
+        fields
+            .last()
+            .is_some_and(|depth| depth + 1 == element.depth())
     } else {
         TEXTS.iter().any(|(ns, name)| element.is(name, ns))
     };
@@ -118,7 +121,7 @@ pub(super) fn rename(
             Some("jid-single" | "jid-multi")
         )
     {
-        *field = Some(element.depth());
+        fields.push(element.depth());
     }
 }
 

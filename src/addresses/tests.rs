@@ -699,3 +699,12 @@ fn a_long_namespace_costs_its_length_once() {
         assert_eq!(after.payload().len(), before.payload().len() + grown);
     }
 }
+
+#[test]
+fn a_field_within_a_field_ends_before_it() {
+    let nested = "<x xmlns='jabber:x:data'><field type='jid-multi'><field type='jid-multi'/>\
+                  <value>dc1.test</value></field><value>dc1.test</value></x>";
+    let after = outbound(nested);
+    let expected = nested.replacen("<value>dc1.test", "<value>example.test", 1);
+    assert_eq!(after.payload(), &expected);
+}
