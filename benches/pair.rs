@@ -11,21 +11,15 @@
 #[path = "../tests/support/mod.rs"]
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use memchr::memmem;
 use support::certs::Authority;
+use support::message_pair::{SENDERS, Site, config, flood, free_address, greet, message, until};
 use support::workdir::Workdir;
 
-const SECRET: &str = "secret";
-const SENDERS: usize = 64;
-const WINDOW: usize = 20_000;
 const ROUNDS: usize = 5;
 /// Messages that are sent one at a time, for their latency.
 const SINGLES: usize = 2_000;
@@ -74,7 +68,7 @@ struct Figures {
 fn measure(program: &Path, messages: usize) -> Figures {
     let workdir = Workdir::new("pair");
     let authority = Authority::new(&workdir.file("certs"), "authority");
-    let mut sites: Vec<Site> = Vec::new();
+    let (mut sites, mut gateways) = (Vec::new(), Vec::new());
     let links: Vec<SocketAddr> = (0..2).map(|_| free_address()).collect();
     for at in 0..2 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -86,96 +80,43 @@ fn measure(program: &Path, messages: usize) -> Figures {
             .stderr(Stdio::null())
             .spawn()
             .expect("a gateway that starts");
-        sites.push(Site::attach(listener, Gateway(gateway)));
+        gateways.push(Gateway(gateway));
+        sites.push(Site::attach(&listener));
     }
-    let [near, far] = &mut sites[..] else {
+    let [near, far] = &sites[..] else {
         unreachable!("two sites");
     };
-    far.say("<presence from='bob@dc1.test/r' to='example.test'/>");
-    for sender in 0..SENDERS {
-        near.say(&format!(
-            "<presence from='user{sender}@dc0.test/r' to='example.test'/>"
-        ));
-    }
-    let arrived = Arc::clone(&far.arrived);
-    // Until the links stand and bob is known, messages wait.
-    let until = |count: usize| {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while arrived.load(Ordering::Acquire) < count {
-            assert!(Instant::now() < deadline, "messages do not arrive");
-            std::thread::yield_now();
-        }
-    };
+    greet(near, far);
     let bodies: Vec<Vec<u8>> = (0..SENDERS).map(message).collect();
     near.write(&bodies[0]);
-    until(1);
+    // Until the links stand and bob is known, messages wait.
+    until(far, 1);
     let mut sent = 1;
     let mut singles = Vec::new();
     for n in 0..SINGLES {
         let start = Instant::now();
         near.write(&bodies[n % SENDERS]);
         sent += 1;
-        until(sent);
+        until(far, sent);
         singles.push(start.elapsed().as_secs_f64() * 1e6);
     }
     singles.sort_by(f64::total_cmp);
 
-    let cpu = || near_and_far_cpu(near, far);
-    let (cpu_before, start, before) = (cpu(), Instant::now(), sent);
-    let batch: Vec<u8> = bodies.concat();
-    let socket = near.socket.try_clone().expect("a socket");
-    let mut socket = &socket;
-    while sent - before < messages {
-        while sent - arrived.load(Ordering::Acquire) > WINDOW - SENDERS {
-            std::thread::sleep(Duration::from_micros(200));
-        }
-        socket.write_all(&batch).expect("a gateway that reads");
-        sent += SENDERS;
-    }
-    until(sent);
+    let cpu = || {
+        gateways
+            .iter()
+            .map(|gateway| cpu_time(gateway.0.id()))
+            .sum::<Duration>()
+    };
+    let (cpu_before, start) = (cpu(), Instant::now());
+    let count = flood(near, far, sent, messages) as f64;
     let took = start.elapsed().as_secs_f64();
-    let count = (sent - before) as f64;
     Figures {
         a_second: count / took,
         cpu_micros: (cpu() - cpu_before).as_secs_f64() * 1e6 / count,
         p50: singles[singles.len() / 2],
         p99: singles[singles.len() * 99 / 100],
     }
-}
-
-/// A chat message of 433 bytes.
-fn message(sender: usize) -> Vec<u8> {
-    let start = format!(
-        "<message from='user{sender}@dc0.test/r' to='bob@example.test' type='chat' \
-         id='b8f0c6de-31a5-4b8e-8f5e-8a6d9a4a9d11'><body>"
-    );
-    let end = "</body><request xmlns='urn:xmpp:receipts'/></message>";
-    let body = "x".repeat(433 - start.len() - end.len());
-    [start.as_bytes(), body.as_bytes(), end.as_bytes()].concat()
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("an address")
-}
-
-fn config(at: usize, server: &TcpListener, links: &[SocketAddr], authority: &Authority) -> String {
-    let host = format!("dc{at}.test");
-    let identity = authority.issue(&host);
-    format!(
-        "global_host = 'example.test'\nlocal_host = '{host}'\nnode = 'n'\n\
-         mesh.peers = ['{peer}']\nhosts_refresh_interval = 300\n\
-         [component]\nserver = '{server}'\nsecret = '{SECRET}'\n\
-         [connections]\nendpoints = ['{own}']\nadvertised_endpoints = ['{own}']\n\
-         [connections.tls]\ncertfile = '{cert}'\nkeyfile = '{key}'\ncacertfile = '{ca}'\n\
-         [log]\nlevel = 'warn'\n",
-        peer = links[1 - at],
-        own = links[at],
-        server = server.local_addr().expect("an address"),
-        cert = identity.certfile.display(),
-        key = identity.keyfile.display(),
-        ca = identity.cacertfile.display(),
-    )
 }
 
 /// Killed when it is no longer needed.
@@ -186,124 +127,6 @@ impl Drop for Gateway {
         self.0.kill().expect("a process of ours");
         self.0.wait().expect("its end");
     }
-}
-
-/// A fake server, and the gateway attached to it.
-struct Site {
-    gateway: Gateway,
-    socket: TcpStream,
-    /// Messages that the gateway has written.
-    arrived: Arc<AtomicUsize>,
-}
-
-impl Site {
-    fn attach(listener: TcpListener, gateway: Gateway) -> Self {
-        let (mut socket, _) = listener.accept().expect("a gateway that connects");
-        socket.set_nodelay(true).expect("a TCP socket");
-        read_tag(&mut socket, "<stream:stream");
-        let header = "<?xml version='1.0'?><stream:stream from='example.test' id='1' \
-             xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams'>";
-        socket.write_all(header.as_bytes()).expect("a gateway");
-        read_tag(&mut socket, "</handshake");
-        socket.write_all(b"<handshake/>").expect("a gateway");
-        let arrived = Arc::new(AtomicUsize::new(0));
-        let (reader, count) = (socket.try_clone().expect("a socket"), Arc::clone(&arrived));
-        std::thread::spawn(move || serve(reader, &count));
-        Self {
-            gateway,
-            socket,
-            arrived,
-        }
-    }
-
-    fn say(&self, xml: &str) {
-        self.write(xml.as_bytes());
-    }
-
-    fn write(&self, bytes: &[u8]) {
-        (&self.socket)
-            .write_all(bytes)
-            .expect("a gateway that reads");
-    }
-}
-
-/// Reads to the end of the tag that begins with `start`.
-fn read_tag(socket: &mut TcpStream, start: &str) {
-    let mut seen = Vec::new();
-    let mut byte = [0];
-    while byte != *b">" || memmem::find(&seen, start.as_bytes()).is_none() {
-        socket
-            .read_exact(&mut byte)
-            .expect("a gateway that attaches");
-        seen.push(byte[0]);
-    }
-}
-
-/// Counts messages and answers iqs, until the gateway has gone.
-fn serve(mut socket: TcpStream, arrived: &AtomicUsize) {
-    let (messages, iqs) = (
-        memmem::Finder::new("</message>"),
-        memmem::Finder::new("<iq "),
-    );
-    let (mut buffer, mut kept) = (vec![0; 1 << 18], 0);
-    while let Ok(read @ 1..) = socket.read(&mut buffer[kept..]) {
-        let filled = kept + read;
-        let mut done = 0;
-        let mut count = 0;
-        for end in messages.find_iter(&buffer[..filled]) {
-            count += 1;
-            done = end + "</message>".len();
-        }
-        if count > 0 {
-            arrived.fetch_add(count, Ordering::Release);
-        }
-        for at in iqs.find_iter(&buffer[..filled]) {
-            let tag = &buffer[at..filled];
-            let Some(length) = tag.iter().position(|byte| *byte == b'>') else {
-                continue;
-            };
-            let tag = String::from_utf8_lossy(&tag[..length]).into_owned();
-            if let Some(answer) = answer(&tag)
-                && (&socket).write_all(answer.as_bytes()).is_err()
-            {
-                return;
-            }
-            done = done.max(at + length);
-        }
-        // The rest may be the start of something that is counted.
-        let from = done.max(filled.saturating_sub(4096));
-        buffer.copy_within(from..filled, 0);
-        kept = filled - from;
-    }
-}
-
-/// What a server says to the iq whose start tag this is: an iq to the component itself
-/// comes back, everything else has an empty result.
-fn answer(tag: &str) -> Option<String> {
-    let attribute = |name: &str| {
-        let value = tag.split_once(&format!(" {name}="))?.1;
-        let quote = value.chars().next()?;
-        value[1..].split(quote).next()
-    };
-    let (id, from, to) = (attribute("id")?, attribute("from")?, attribute("to")?);
-    if attribute("type") != Some("get") {
-        return None;
-    }
-    if from == to {
-        return Some(format!(
-            "<iq type='get' id='{id}' from='{from}' to='{to}'><ping xmlns='urn:xmpp:ping'/></iq>"
-        ));
-    }
-    Some(format!(
-        "<iq type='result' id='{id}' from='{to}' to='{from}'/>"
-    ))
-}
-
-fn near_and_far_cpu(near: &Site, far: &Site) -> Duration {
-    [near, far]
-        .map(|site| cpu_time(site.gateway.0.id()))
-        .iter()
-        .sum()
 }
 
 /// User and system time of a process.

@@ -5,7 +5,7 @@
 //! [`client`], [`fake_server`], [`certs`], [`redis_sentinels`], [`redis_cluster`],
 //! [`dynomite_stand_in`], [`mesh_node`], [`cable`], [`control`], [`mongooseim`],
 //! [`mongooseim_admin`], [`component`], [`room`], [`pubsub`], [`interests`], [`real_clients`],
-//! [`machine`]. These are built on [`plan`], [`pair`], [`site`], [`process`], [`port`],
+//! [`machine`], [`message_pair`]. These are built on [`plan`], [`pair`], [`site`], [`process`], [`port`],
 //! [`workdir`], [`patience`], [`xml`], [`inbox`], [`http`], [`lookup`], [`metrics`].
 
 // Each test binary uses only a part of this module.
@@ -29,6 +29,7 @@ pub mod interests;
 pub mod lookup;
 pub mod machine;
 pub mod mesh_node;
+pub mod message_pair;
 pub mod metrics;
 pub mod mongooseim;
 pub mod mongooseim_admin;
