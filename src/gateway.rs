@@ -36,7 +36,7 @@ use crate::link::{
 use crate::metrics::{Metrics, RoutingCounters};
 use crate::presence_sync::{PresenceInputs, PresenceSync, PresenceTask};
 use crate::registry::{self, Registry};
-use crate::routing::{FanOut, HoldQueue, Relay, RoutingRules, SharedDomain, Workers};
+use crate::routing::{FanOut, HoldQueue, NextHops, Relay, RoutingRules, SharedDomain, Workers};
 use crate::servers::KnownServer;
 use crate::services::Services;
 use crate::sessions::Sessions;
@@ -182,12 +182,6 @@ impl Gateway {
                 max_retries: config.bounce.max_retries,
                 message_ttl: config.message_ttl,
             },
-            translator: Translator::new(
-                config.global_host.clone(),
-                local(),
-                &config.services,
-                senders(config),
-            ),
             sessions: Arc::clone(&sessions),
             shared_domain: SharedDomain::new(
                 config.global_host.clone(),
@@ -195,8 +189,16 @@ impl Gateway {
                 services,
                 registry.directory(),
             ),
-            links: Arc::clone(&links),
-            components: components.clone(),
+            next_hops: NextHops {
+                translator: Translator::new(
+                    config.global_host.clone(),
+                    local(),
+                    &config.services,
+                    senders(config),
+                ),
+                components: components.clone(),
+                links: Arc::clone(&links),
+            },
             hold: Arc::new(HoldQueue::new(
                 &config.bounce,
                 config.connections.max_wait,
@@ -210,7 +212,6 @@ impl Gateway {
                 Arc::clone(&metrics),
             )),
             counters: RoutingCounters::new(&metrics),
-            metrics: Arc::clone(&metrics),
         });
         let presence_task = presence_task(config, &relay, slots.connected());
         let status = status(
@@ -254,11 +255,14 @@ fn presence_task(
 ) -> PresenceTask {
     let (notify, ended) = mpsc::unbounded_channel();
     relay.sessions.notify_ends(notify);
-    let (sessions, links) = (Arc::clone(&relay.sessions), Arc::clone(&relay.links));
+    let (sessions, links) = (
+        Arc::clone(&relay.sessions),
+        Arc::clone(&relay.next_hops.links),
+    );
     let inputs = PresenceInputs {
         unavailable_after: config.presence.unavailable_after,
         connected,
-        attachment: relay.components.attachment(),
+        attachment: relay.next_hops.components.attachment(),
         ended,
         is_here: Box::new(move |jid| sessions.is_here(jid)),
         is_up: Box::new(move |host| links.is_up(host)),

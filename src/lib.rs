@@ -13,9 +13,9 @@
 //! keep the order of its sender, translate its addresses ([`addresses`]), look
 //! its recipient up ([`sessions`]), decide (`routing/decide.rs`) and act
 //! (`routing/relay.rs`) → a pool of [`link`]s sends it. **In**: a link's listener
-//! → routing → component. A stanza without a recipient or a route waits in
-//! `routing/hold.rs`; one that goes to several hosts is remembered in
-//! `routing/fan_out.rs`.
+//! → routing → component. A stanza without a recipient, an answer of the session
+//! table or a route waits in `routing/hold.rs`; one that goes to several hosts is
+//! remembered in `routing/fan_out.rs`.
 //!
 //! **Delivery**: an envelope carries a [`Receipt`](envelope::Receipt). The receipt is
 //! settled when the local server has accepted the stanza (the component's barrier),
@@ -43,7 +43,7 @@
 //! |---|---|---|---|
 //! | signals | `cli/run.rs` | — | the end of the process |
 //! | worker (4 a core) | `routing/workers.rs` | the queue of its senders | the end of the last `Workers` |
-//! | retries of held stanzas | `gateway.rs` | — | `ends.rest` |
+//! | retries and look-ups of held stanzas | `gateway.rs` | — | `ends.rest` |
 //! | returned stanzas (links, component) | `gateway.rs` | the channel of returned stanzas | `ends.rest` |
 //! | component streams | `gateway.rs`, `component/components.rs` (one a domain) | the socket | `ends.component`; a service without offers |
 //! | control stream, control poll | `gateway/controlling.rs` | the socket; what the sources report | `ends.component` |

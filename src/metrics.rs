@@ -4,6 +4,8 @@
 //! units (histograms in µs) and its per-host ones labelled `host`; and
 //! `strait_*`, which follows Prometheus's conventions.
 
+use std::sync::Arc;
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -246,9 +248,10 @@ impl Metrics {
     }
 }
 
-/// The counters of routing whose labels are fixed, looked up once.
+/// The counters of routing; those whose labels are fixed are looked up once.
 #[derive(Debug)]
 pub struct RoutingCounters {
+    pub(crate) all: Arc<Metrics>,
     pub(crate) taken_component: IntCounter,
     pub(crate) taken_link: IntCounter,
     pub(crate) taken_own: IntCounter,
@@ -258,10 +261,11 @@ pub struct RoutingCounters {
 impl RoutingCounters {
     /// Those of `metrics`.
     #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
+    pub fn new(metrics: &Arc<Metrics>) -> Self {
         let taken = |from| metrics.taken.with_label_values(&[from]);
         let kinds = [Kind::Message, Kind::Presence, Kind::Iq];
         Self {
+            all: Arc::clone(metrics),
             taken_component: taken("component"),
             taken_link: taken("link"),
             taken_own: taken("own"),

@@ -35,9 +35,7 @@ pub(super) async fn follow_attachment(
                 }
                 Attachment::Attached { .. } => {
                     registry.set_standby(false);
-                    for probe in sessions.attached() {
-                        relay.probe(probe);
-                    }
+                    relay.probe_all(sessions.attached()).await;
                 }
             }
             if attachment.changed().await.is_err() {

@@ -12,6 +12,6 @@ mod workers;
 pub use decide::RoutingRules;
 pub use fan_out::FanOut;
 pub use hold::HoldQueue;
-pub use relay::Relay;
+pub use relay::{NextHops, Relay};
 pub use shared_domain::SharedDomain;
 pub use workers::Workers;

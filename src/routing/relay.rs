@@ -3,13 +3,13 @@
 //! The page to read first. The path of a stanza is [`Relay::carry`] → `take_in` →
 //! `route` → [`decide`](decide::decide) → `act`.
 
-mod facts;
 mod own;
 mod presence_hooks;
 mod retry;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jid::Jid;
 use tracing::debug;
@@ -19,42 +19,59 @@ use crate::component::Components;
 use crate::envelope::{Arrival, Envelope, Obstacle, Undelivered};
 use crate::host::{Host, Locations};
 use crate::link::Links;
-use crate::metrics::{Metrics, RoutingCounters};
+use crate::metrics::RoutingCounters;
 use crate::presence_sync::{PresenceSync, is_own_probe};
 use crate::routing::decide::{
     self, Absorbed, Decision, IntakeOutcome, ReinjectReason, RoutingFacts, RoutingRules,
+    ServiceHost,
 };
 use crate::routing::fan_out::FanOut;
 use crate::routing::hold::{self, HoldQueue, HoldReason, HoldRefused};
 use crate::routing::shared_domain::SharedDomain;
 use crate::services;
-use crate::sessions::Sessions;
+use crate::sessions::{Owner, Sessions};
 use crate::stanza::{Kind, Reason, Refusal, Stanza};
 
 /// Routing, with the rooms that it uses.
 pub struct Relay {
     /// The configuration of the decision.
     pub(crate) rules: RoutingRules,
-    /// Global ⇄ local addresses.
-    pub(crate) translator: Translator,
     /// The session table and the tracker of local sessions.
     pub(crate) sessions: Arc<Sessions>,
     /// The shared domain itself, and its service domains.
     pub(crate) shared_domain: SharedDomain,
-    /// The routes to the peers.
-    pub(crate) links: Arc<Links>,
-    /// The routes to the local server.
-    pub(crate) components: Components,
+    /// The local server and the peers.
+    pub(crate) next_hops: NextHops,
     /// Stanzas without a recipient or a route.
     pub(crate) hold: Arc<HoldQueue>,
     /// Stanzas that went to several hosts.
     pub(crate) fan_out: FanOut,
     /// The remote presence that local users have been sent, and the reverse.
     pub(crate) presence: Arc<PresenceSync>,
-    /// Counters whose labels vary.
-    pub(crate) metrics: Arc<Metrics>,
-    /// Counters whose labels are fixed.
+    /// The counters of routing.
     pub(crate) counters: RoutingCounters,
+}
+
+/// The local server and the peers, and the addresses under which the server is
+/// written to.
+pub struct NextHops {
+    /// Global ⇄ local addresses.
+    pub(crate) translator: Translator,
+    /// The routes to the local server.
+    pub(crate) components: Components,
+    /// The routes to the peers.
+    pub(crate) links: Arc<Links>,
+}
+
+impl NextHops {
+    fn under_local_addresses(&self, stanza: &Stanza, to_bare: bool) -> Result<Stanza, Refusal> {
+        let mut local = stanza.clone();
+        self.translator.inbound(&mut local)?;
+        if let Some(to) = local.to().filter(|_| to_bare).map(Jid::to_bare) {
+            local.set_to(to.into());
+        }
+        Ok(local)
+    }
 }
 
 /// An answer of the session table for which a held stanza has waited.
@@ -72,7 +89,7 @@ impl Relay {
     /// Routes an envelope that has just come in.
     pub(crate) async fn carry(&self, mut envelope: Envelope) {
         let mut backlog = Backlog::new();
-        match self.take_in(&mut envelope) {
+        match self.take_in(&mut envelope, &mut backlog) {
             IntakeOutcome::Accepted => self.route_behind_held(envelope, &mut backlog).await,
             intake => {
                 let facts = RoutingFacts {
@@ -116,22 +133,22 @@ impl Relay {
     }
 
     /// Counts, translates and learns, once per envelope.
-    fn take_in(&self, envelope: &mut Envelope) -> IntakeOutcome {
+    fn take_in(&self, envelope: &mut Envelope, backlog: &mut Backlog) -> IntakeOutcome {
         match &envelope.arrival {
             Arrival::Component => {
                 self.counters.taken_component.inc();
-                if let Err(refusal) = self.translator.outbound(&mut envelope.stanza) {
+                if let Err(refusal) = self.next_hops.translator.outbound(&mut envelope.stanza) {
                     return IntakeOutcome::Refused(refusal);
                 }
                 if self.is_from_user(&envelope.stanza)
                     && let Some(probe) = self.sessions.observe(&envelope.stanza)
                 {
-                    self.probe(probe);
+                    self.probe(probe, None, backlog);
                 }
             }
             Arrival::Link(_) => {
                 self.counters.taken_link.inc();
-                let checked = self.translator.check_link_sender(&envelope.stanza);
+                let checked = self.next_hops.translator.check_link_sender(&envelope.stanza);
                 let checked = checked.and_then(|()| self.shared_domain.check_origin(envelope));
                 if let Err(refusal) = checked {
                     return IntakeOutcome::Refused(refusal);
@@ -162,9 +179,124 @@ impl Relay {
         IntakeOutcome::Accepted
     }
 
+    /// Returns the hosts of the recipient; `None` if the session table has to be asked,
+    /// for which a worker does not wait, except at the end of the gateway.
+    async fn locate(&self, envelope: &Envelope, looked_up: Option<&LookedUp>) -> Option<Locations> {
+        let for_server = envelope.arrival == Arrival::Own
+            && envelope.copy_for.as_ref() == Some(&self.rules.local);
+        let user = envelope.stanza.to().filter(|to| self.is_user(to));
+        let Some(user) = user.filter(|_| !for_server) else {
+            return Some(Locations::default());
+        };
+        let answer = looked_up.filter(|answer| answer.recipient == *user);
+        match answer.map(|answer| answer.locations.clone()) {
+            None if self.hold.is_closing() => Some(self.sessions.locate(user).await),
+            None => self.sessions.locate_now(user),
+            known => known,
+        }
+    }
+
+    async fn facts(&self, envelope: &Envelope, locations: Locations) -> RoutingFacts {
+        let stanza = &envelope.stanza;
+        let user = stanza.to().filter(|to| self.is_user(to));
+        let sender_owner = self.owner_of_sender(envelope).await;
+        let server = self.next_hops.components.server().borrow();
+        let features = server.quirks.account_features.as_deref();
+        RoutingFacts {
+            intake: IntakeOutcome::Accepted,
+            locations,
+            here: user.is_some_and(|user| self.sessions.is_here(user)),
+            service: match (user, stanza.to()) {
+                (None, Some(to)) => self.shared_domain.service_host(to),
+                _ => ServiceHost::NotAService,
+            },
+            sender_owner,
+            wanted_at: (envelope.arrival == Arrival::Component && envelope.copy_for.is_none())
+                .then(|| self.presence.wanted_at(stanza))
+                .flatten(),
+            account_reply: features
+                .filter(|_| user.is_some() && stanza.kind() == Kind::Iq)
+                .and_then(|features| services::answer_for_account(stanza, features)),
+            server_doubles_messages: server.quirks.doubles_messages_to_the_gone,
+            has_copy_here: self.fan_out.has_another(envelope),
+            copies_held_for: self.hold.copies_held_for(envelope),
+            closing: self.hold.is_closing(),
+        }
+    }
+
+    /// The owner of the sender's account, if the sender is a user of the local
+    /// server.
+    async fn owner_of_sender(&self, envelope: &Envelope) -> Owner {
+        match envelope.stanza.from() {
+            Some(sender) if envelope.arrival == Arrival::Component && self.is_user(sender) => {
+                self.sessions.owner_of(&sender.to_bare()).await
+            }
+            _ => Owner::Ours,
+        }
+    }
+
+    fn is_user(&self, jid: &Jid) -> bool {
+        jid.node().is_some() && self.rules.global == *jid.domain().as_str()
+    }
+
+    /// Whether the session table has the sender: a room and its occupants, for
+    /// example, have addresses that look like users'.
+    fn is_from_user(&self, stanza: &Stanza) -> bool {
+        stanza.from().is_some_and(|sender| self.is_user(sender))
+    }
+
+    /// Learns from a stanza that came over a link.
+    fn learn(&self, envelope: &Envelope) {
+        let stanza = &envelope.stanza;
+        if let Some(sender) = stanza.from().filter(|sender| self.is_user(sender))
+            && shows_presence(stanza)
+        {
+            // The reply may come before the table here has the sender.
+            self.sessions.learn(sender, &envelope.origin);
+        }
+        if let (1.., Some(recipient)) = (envelope.retries_at(&self.rules.local), stanza.to()) {
+            // This gateway has bounced and forwarded the stanza, and a peer has
+            // returned it: the peer's table contradicts the reason, a home perhaps.
+            self.sessions.ask_anew(recipient, Duration::ZERO);
+        }
+    }
+
+    /// A user without a known session here can be online here all the same, since
+    /// before this gateway started. A presence needs no probe to find that out.
+    fn probe_missing(
+        &self,
+        decision: &Decision,
+        stanza: &Stanza,
+        here: bool,
+        backlog: &mut Backlog,
+    ) {
+        if here || stanza.kind() == Kind::Presence {
+            return;
+        }
+        let Some(recipient) = stanza.to().filter(|to| self.is_user(to)) else {
+            return;
+        };
+        let may_be_here = match decision {
+            Decision::Reinject { .. } => true,
+            Decision::Bounce => !self.sessions.has_home_elsewhere(recipient),
+            _ => false,
+        };
+        if may_be_here && let Some(probe) = self.sessions.missing(recipient) {
+            self.probe(probe, None, backlog);
+        }
+    }
+
+    /// Whether the gateway probes the local server.
+    fn is_local_probe(&self, envelope: &Envelope) -> bool {
+        is_own_probe(envelope) && envelope.copy_for.as_ref() == Some(&self.rules.local)
+    }
+
     /// Decides, unless the stanza has to wait behind others of its pair.
     async fn route(&self, envelope: Envelope, looked_up: Option<&LookedUp>, backlog: &mut Backlog) {
-        if let Some(reason) = self.hold.reason_to_wait(&envelope) {
+        // A probe is of use only at once, and finds those for whom the others wait.
+        if let Some(reason) = self.hold.reason_to_wait(&envelope)
+            && !self.is_local_probe(&envelope)
+        {
             return self.hold(envelope, reason, backlog);
         }
         let Some(locations) = self.locate(&envelope, looked_up).await else {
@@ -172,7 +304,7 @@ impl Relay {
         };
         let facts = self.facts(&envelope, locations).await;
         let decision = decide::decide(&envelope, &facts, &self.rules);
-        self.probe_missing(&decision, &envelope.stanza, facts.here);
+        self.probe_missing(&decision, &envelope.stanza, facts.here, backlog);
         self.act(decision, envelope, facts, backlog);
     }
 
@@ -204,13 +336,13 @@ impl Relay {
             }
             Decision::Forward(host) => self.forward(envelope, &host, backlog),
             Decision::FanOut(hosts) => {
-                self.metrics.copied.inc_by(hosts.len() as u64 - 1);
+                self.counters.all.copied.inc_by(hosts.len() as u64 - 1);
                 self.fan_out.split(envelope, hosts, backlog);
             }
             Decision::Bounce => self.hold(envelope, HoldReason::NoRecipient, backlog),
             Decision::HoldForRoute => self.hold(envelope, HoldReason::NoRoute, backlog),
             Decision::Absorb(what) => {
-                let absorbed = &self.metrics.absorbed;
+                let absorbed = &self.counters.all.absorbed;
                 absorbed.with_label_values(&[what.label()]).inc();
                 if what == Absorbed::Copy && FanOut::are_counted(&envelope.stanza) {
                     // The host that made the copies counts the errors about the
@@ -232,24 +364,29 @@ impl Relay {
         to_bare: bool,
         backlog: &mut Backlog,
     ) {
-        let mut local = envelope.stanza.clone();
-        if let Err(refusal) = self.translator.inbound(&mut local) {
-            return self.refuse(envelope, &refusal, backlog);
-        }
-        if let Some(to) = local.to().filter(|_| to_bare).map(Jid::to_bare) {
-            local.set_to(to.into());
+        let local = match self
+            .next_hops
+            .under_local_addresses(&envelope.stanza, to_bare)
+        {
+            Ok(local) => local,
+            Err(refusal) => return self.refuse(envelope, &refusal, backlog),
+        };
+        if self.is_local_probe(&envelope) {
+            // It goes ahead of waiting stanzas, and is dropped while the stream is down.
+            self.counters.reinjected(Kind::Presence).inc();
+            return self.next_hops.components.send_own(local);
         }
         let (ttl, kind) = (envelope.ttl, envelope.stanza.kind());
         let event = self.presence.event(&envelope);
         self.fan_out.handed(&envelope);
-        match self.components.try_reinject(envelope, local) {
+        match self.next_hops.components.try_reinject(envelope, local) {
             Ok(()) => {
                 self.presence.reinjected(event);
                 self.counters.reinjected(kind).inc();
                 if reason == ReinjectReason::TtlZero {
-                    self.metrics.stop_ttl_zero.inc();
+                    self.counters.all.stop_ttl_zero.inc();
                 } else {
-                    self.metrics.delivered_with_ttl.observe(f64::from(ttl));
+                    self.counters.all.delivered_with_ttl.observe(f64::from(ttl));
                 }
             }
             Err(undelivered) => {
@@ -261,7 +398,7 @@ impl Relay {
 
     fn forward(&self, envelope: Envelope, host: &Host, backlog: &mut Backlog) {
         let event = self.presence.event(&envelope);
-        match self.links.try_forward(host, envelope) {
+        match self.next_hops.links.try_forward(host, envelope) {
             Ok(()) => {
                 self.presence.forwarded(event, host);
             }
@@ -279,7 +416,7 @@ impl Relay {
     /// Sends an error to the sender, unless RFC 6120 forbids it, and counts.
     fn refuse(&self, mut envelope: Envelope, refusal: &Refusal, backlog: &mut Backlog) {
         let label = refusal.reason.label();
-        self.metrics.refused.with_label_values(&[label]).inc();
+        self.counters.all.refused.with_label_values(&[label]).inc();
         debug!(id = %envelope.id, reason = label, text = refusal.text, "refused");
         if matches!(refusal.reason, Reason::Timeout | Reason::Overflow) {
             self.presence.undelivered(&envelope);

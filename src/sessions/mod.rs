@@ -11,6 +11,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -242,7 +243,11 @@ impl Sessions {
     /// Adds changes that the table does not have yet to its answer.
     fn correct(&self, jid: &Jid, mut located: Located) -> Locations {
         let mut locations = Locations::default();
-        let bare = Jid::from(jid.to_bare());
+        let bare = if jid.is_full() {
+            Cow::Owned(Jid::from(jid.to_bare()))
+        } else {
+            Cow::Borrowed(jid)
+        };
         if jid.is_full() {
             let is_claimed = !located.full.is_empty();
             locations.full = self.hosts_of(jid, located.full, located.outdated);

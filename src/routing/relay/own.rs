@@ -1,5 +1,6 @@
 //! The gateway's own stanzas: answers, error replies, probes and presence
-//! notices. Each has an envelope with an id of its own and is counted.
+//! notices. Each has an envelope with an id of its own and is counted and decided
+//! about as any other.
 
 use tracing::{debug, warn};
 
@@ -7,7 +8,7 @@ use super::{Backlog, Relay};
 use crate::envelope::{Arrival, Envelope, EnvelopeId};
 use crate::host::Host;
 use crate::services::Answer;
-use crate::stanza::{Kind, Refusal, Stanza};
+use crate::stanza::{Refusal, Stanza};
 
 /// A stanza that this gateway sends by itself.
 pub(super) struct OwnStanza {
@@ -22,8 +23,7 @@ pub(super) struct OwnStanza {
 }
 
 impl Relay {
-    /// Sends a stanza of the gateway's own. All of them that may wait for a route
-    /// are sent here.
+    /// Sends a stanza of the gateway's own: all of them are sent here.
     pub(super) fn send_own(&self, own: OwnStanza, backlog: &mut Backlog) {
         let OwnStanza {
             stanza,
@@ -52,7 +52,7 @@ impl Relay {
 
     /// Sends the answer for the shared domain or an account.
     pub(super) fn answer(&self, answer: Answer, mut envelope: Envelope, backlog: &mut Backlog) {
-        self.metrics.answered.inc();
+        self.counters.all.answered.inc();
         match answer {
             Answer::Reply(replies) => {
                 for reply in replies {
@@ -94,29 +94,27 @@ impl Relay {
                 .is_some_and(|sender| self.is_user(sender) && !self.sessions.may_be_here(sender))
     }
 
-    /// Probes the local server for a user. `probe` has global addresses.
-    pub(crate) fn probe(&self, probe: Stanza) {
-        self.probe_for(probe, None);
+    /// Probes the local server for the users that `probes` are to.
+    pub(crate) async fn probe_all(&self, probes: Vec<Stanza>) {
+        for probe in probes {
+            let mut backlog = Backlog::new();
+            self.probe(probe, None, &mut backlog);
+            self.carry_all(backlog).await;
+        }
     }
 
-    /// Probes like [`Self::probe`]; `host` receives the answers. A probe is of use
-    /// only at once: the probe goes ahead of waiting stanzas, and is dropped while
-    /// the stream is down.
-    pub(super) fn probe_for(&self, mut probe: Stanza, host: Option<&Host>) {
+    /// Probes the local server for a user; `probe` has global addresses, and `host`
+    /// receives the answers.
+    pub(super) fn probe(&self, probe: Stanza, host: Option<&Host>, backlog: &mut Backlog) {
         if let (Some(viewer), Some(user)) = (probe.from(), probe.to()) {
             self.presence.probed(user, viewer, host);
         }
-        self.counters.taken_own.inc();
-        match self.translator.inbound(&mut probe) {
-            Ok(()) => {
-                self.counters.reinjected(Kind::Presence).inc();
-                self.components.send_own(probe);
-            }
-            Err(refusal) => {
-                let label = refusal.reason.label();
-                self.metrics.refused.with_label_values(&[label]).inc();
-                warn!(text = refusal.text, "a probe could not be sent");
-            }
-        }
+        let own = OwnStanza {
+            stanza: probe,
+            origin: self.rules.local.clone(),
+            host: Some(self.rules.local.clone()),
+            cause: None,
+        };
+        self.send_own(own, backlog);
     }
 }

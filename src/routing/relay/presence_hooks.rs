@@ -56,7 +56,7 @@ impl Relay {
     /// not known to have the user.
     fn send_probe(&self, action: &SweepAction, backlog: &mut Backlog) {
         let (stanza, host) = (action.stanza(), action.host.clone());
-        let counter = &self.metrics.presence_asked;
+        let counter = &self.counters.all.presence_asked;
         match action.direction {
             Direction::In => {
                 counter.with_label_values(&["peer"]).inc();
@@ -70,7 +70,7 @@ impl Relay {
             }
             Direction::Out => {
                 counter.with_label_values(&["server"]).inc();
-                self.probe_for(stanza, host.as_ref());
+                self.probe(stanza, host.as_ref(), backlog);
             }
         }
     }
