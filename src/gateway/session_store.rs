@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::config::Config;
+use crate::config::{Accounts, Config};
 use crate::link::{Dialler, Identity, ReplicationDialer};
 use crate::metrics::Metrics;
 use crate::replication::{Node, Replication};
@@ -41,6 +41,10 @@ impl SessionStore {
             let (host, node) = (config.local_host.clone(), config.node.clone());
             let store = RedisStore::new(host, node, redis, &config.cache, Arc::clone(metrics))
                 .context("redis.url")?;
+            let store = match config.accounts {
+                Accounts::Unique => store.with_unique_accounts(),
+                Accounts::Shared => store,
+            };
             return Ok(Self {
                 store: Arc::new(store),
                 mesh: None,

@@ -138,6 +138,12 @@ impl Links {
         self.shared.set_endpoints(host, endpoints);
     }
 
+    /// Whether `host` has a pool, as all peers in the registry have.
+    #[must_use]
+    pub fn is_known(&self, host: &Host) -> bool {
+        self.shared.peer(host).is_some()
+    }
+
     /// Returns whether a connection to `host` is up.
     #[must_use]
     pub fn is_up(&self, host: &Host) -> bool {

@@ -148,7 +148,10 @@ impl Relay {
             }
             Arrival::Link(_) => {
                 self.counters.taken_link.inc();
-                let checked = self.next_hops.translator.check_link_sender(&envelope.stanza);
+                let checked = self
+                    .next_hops
+                    .translator
+                    .check_link_sender(&envelope.stanza);
                 let checked = checked.and_then(|()| self.shared_domain.check_origin(envelope));
                 if let Err(refusal) = checked {
                     return IntakeOutcome::Refused(refusal);
@@ -252,7 +255,8 @@ impl Relay {
             && shows_presence(stanza)
         {
             // The reply may come before the table here has the sender.
-            self.sessions.learn(sender, &envelope.origin);
+            let is_peer = |host: &Host| self.next_hops.links.is_known(host);
+            self.sessions.learn(sender, &envelope.origin, is_peer);
         }
         if let (1.., Some(recipient)) = (envelope.retries_at(&self.rules.local), stanza.to()) {
             // This gateway has bounced and forwarded the stanza, and a peer has

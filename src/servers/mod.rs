@@ -28,6 +28,7 @@ use jid::{BareJid, FullJid};
 use minidom::Element;
 use serde_json::Value;
 
+pub(crate) use self::mongooseim::HOST_WITHOUT_GATEWAY;
 pub use self::snippet::SnippetRequest;
 
 use crate::config::{ControlConfig, Secret, Source};

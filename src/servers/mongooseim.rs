@@ -19,6 +19,10 @@ const ALWAYS: [&str; 3] = [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::PING];
 /// Prefixes of the features that the server has for its accounts.
 const OF_ACCOUNTS: [&str; 3] = [ns::PUBSUB, "vcard-temp", "jabber:iq:last"];
 
+/// Warning about a host whose nodes in Redis are no gateways, after its name.
+pub(crate) const HOST_WITHOUT_GATEWAY: &str = "is a MongooseIM: attach a gateway there. Until then \
+     its sessions, services and endpoints in Redis are ignored";
+
 pub(super) struct MongooseIm;
 
 #[async_trait]

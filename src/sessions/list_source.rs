@@ -5,10 +5,10 @@ use std::time::Duration;
 use jid::{BareJid, FullJid, Jid};
 use tokio::time::Instant;
 
+use super::Sessions;
 use super::tracker::{Listing, SessionEvent};
-use super::{Sessions, wall_clock};
 use crate::config::Accounts;
-use crate::store::{StoreError, within};
+use crate::store::{StoreError, wall_clock, within};
 
 /// Upper bound of the homes in one write, and the time limit of a write.
 const HOMES: usize = 500;

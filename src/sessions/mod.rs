@@ -13,7 +13,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jid::{FullJid, Jid};
 use parking_lot::{Mutex, MutexGuard};
@@ -31,7 +31,7 @@ use crate::config::{self, Accounts, Source};
 use crate::host::{Host, Locations};
 use crate::metrics::Metrics;
 use crate::stanza::{Kind, Stanza};
-use crate::store::{Claim, Located, Store, bare_of, newest_first};
+use crate::store::{Claim, Located, Store, bare_of, newest_first, wall_clock};
 
 /// A cached answer this young is not doubted: else each of many stanzas from one
 /// sender would cost a round trip to the store.
@@ -302,8 +302,9 @@ impl Sessions {
 
     /// Remembers that an envelope of `sender` came from `origin`, until the table has
     /// a claim of the sender. A cached answer that names only other hosts is not used any
-    /// more: the sender has moved, or is in both places.
-    pub fn learn(&self, sender: &Jid, origin: &Host) {
+    /// more: the sender has moved, or is in both places. An origin that `is_peer` rejects is
+    /// ignored, and with unique accounts one that does not own the name.
+    pub fn learn(&self, sender: &Jid, origin: &Host, is_peer: impl Fn(&Host) -> bool) {
         if sender.node().is_none() || *origin == self.local {
             return;
         }
@@ -317,6 +318,10 @@ impl Sessions {
             .is_full()
             .then(|| (sender, known.map(|known| known.full)));
         let bare_known = self.store.lookup_now(bare.as_str());
+        let home = bare_known.as_ref().and_then(|known| known.home.as_ref());
+        if !is_peer(origin) || (self.accounts == Accounts::Unique && home != Some(origin)) {
+            return;
+        }
         let bare_known = bare_known.map(|known| known.bare);
         for (jid, known) in full.into_iter().chain([(&bare, bare_known)]) {
             match known {
@@ -357,13 +362,4 @@ impl Sessions {
 
 fn write_probe(probe: Probe) -> Stanza {
     Stanza::probe(probe.from.into(), probe.to.into())
-}
-
-/// Ms since the Unix epoch.
-fn wall_clock() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
 }

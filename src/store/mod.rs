@@ -16,7 +16,7 @@ pub use redis::RedisStore;
 pub use redis::fuzz_redis_answer;
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
@@ -171,9 +171,32 @@ pub(crate) async fn within<T>(
     })
 }
 
-/// Sorts claims, the newest first and those without a time last.
+/// Sorts claims, the newest first and those without a [credible](is_credible) time last.
 pub(crate) fn newest_first(claims: &mut [Claim]) {
-    claims.sort_by(|a, b| b.since.cmp(&a.since).then_with(|| a.host.cmp(&b.host)));
+    if claims.len() < 2 {
+        return;
+    }
+    let now = wall_clock();
+    let time = |claim: &Claim| claim.since.filter(|since| is_credible(*since, now));
+    claims.sort_by(|a, b| time(b).cmp(&time(a)).then_with(|| a.host.cmp(&b.host)));
+}
+
+/// Difference tolerated between the clocks of two hosts, in ms. `claim.lua` and `withdraw.lua` have
+/// the same figure.
+const CLOCK_TOLERANCE: u64 = 60_000;
+
+/// Whether `since` (ms since the Unix epoch) can be the time of a claim. A time further ahead than
+/// clocks differ would win against every later claim, and so counts as none.
+pub(crate) fn is_credible(since: u64, now: u64) -> bool {
+    since <= now.saturating_add(CLOCK_TOLERANCE)
+}
+
+/// Ms since the Unix epoch.
+pub(crate) fn wall_clock() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// Error of the store: no answer, or an invalid one. The text has the store's address, the

@@ -86,6 +86,7 @@ async fn rebalance(flood: &Flood, second: u16) {
 }
 
 const NODES: &str = "dc2.test#{nodes}";
+const GATEWAYS: &str = "dc2.test#{gateways}";
 const ENDPOINTS: &str = "dc2.test#n2#{endpoints}";
 
 /// Registers a second node, which only the test writes.
@@ -95,6 +96,7 @@ async fn announce(flood: &Flood, port: u16) {
     let redis = &flood.cluster.redis;
     let endpoint = format!("127.0.0.1#{port}");
     let _: i64 = redis.ask(&["SADD", ENDPOINTS, &endpoint]).await;
+    let _: i64 = redis.ask(&["HSET", GATEWAYS, "n2", &now]).await;
     let _: i64 = redis.ask(&["HSET", NODES, "n2", &now]).await;
 }
 

@@ -132,7 +132,8 @@ pub async fn claims_are_in_mod_global_distribs_layout(table: Table<impl Site>) {
     }
     let home = "{alice@example.test}#home";
     assert_eq!(table.ask::<String>(&["GET", home]).await, "dc1.test");
-    assert_eq!(table.ask::<i64>(&["TTL", home]).await, -1);
+    let days: i64 = table.ask(&["TTL", home]).await;
+    assert!(days > 29 * 24 * 3600, "the home expires in {days} s");
 
     // Only while several hosts claim a JID does each claim have a deadline.
     let other = table.store(&host("dc2.test"), "gw1");
@@ -154,7 +155,12 @@ pub async fn the_registry_is_in_mod_global_distribs_layout(table: Table<impl Sit
     let mut told = announcement(&[("10.0.0.1", 5555), ("2001:db8::1", 5556)]);
     store.announce(&told).await.unwrap();
     let endpoints = "dc1.test#gw1#{endpoints}";
-    assert_eq!(table.keys().await, [endpoints, "dc1.test#{nodes}", "hosts"]);
+    let gateways = "dc1.test#{gateways}";
+    assert_eq!(
+        table.keys().await,
+        [endpoints, gateways, "dc1.test#{nodes}", "hosts"]
+    );
+    table.assert_expires_in_120(gateways).await;
     let mut members: Vec<String> = table.ask(&["SMEMBERS", endpoints]).await;
     members.sort();
     assert_eq!(members, ["10.0.0.1#5555", "2001:db8::1#5556"]);
@@ -188,9 +194,8 @@ pub async fn the_registry_is_in_mod_global_distribs_layout(table: Table<impl Sit
     assert_eq!(table.keys().await, [""; 0]);
 }
 
-/// Its nodes are called otherwise, it tells of services under its own name,
-/// and its hash of nodes has the time too.
-pub async fn the_services_of_a_mongooseim_are_read(table: Table<impl Site>) {
+/// Its nodes are no gateways: nothing there speaks the gateways' protocol.
+pub async fn a_mongooseim_without_a_gateway_is_no_host(table: Table<impl Site>) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.unwrap().as_secs().to_string();
     let (node, host_name) = ("mongooseim@mim1", "dc2.test");
@@ -204,16 +209,35 @@ pub async fn the_services_of_a_mongooseim_are_read(table: Table<impl Site>) {
         ][..],
         &["SADD", "dc2.test#mongooseim@mim1#{public_domains}", muc],
         &["SET", muc, host_name, "EX", "120"],
+        &[
+            "SADD",
+            "dc2.test#mongooseim@mim1#{endpoints}",
+            "10.0.0.1#5555",
+        ],
+        &["SET", FULL, host_name, "EX", "120"],
         &["HSET", "dc2.test#{nodes}", node, &now],
         &["SADD", "hosts", host_name],
     ] {
         table.ask::<()>(command).await;
     }
     let store = table.store(&host("dc1.test"), "gw1");
-    assert_eq!(
-        store.offers(&host(host_name)).await.unwrap(),
-        [offer(muc, false), offer("pubsub.dc2.test", true)]
-    );
+    let dc2 = host(host_name);
+    assert!(store.hosts().await.unwrap().is_empty());
+    assert_eq!(store.offers(&dc2).await.unwrap(), []);
+    assert_eq!(store.endpoints(&dc2).await.unwrap(), []);
+    assert_eq!(store.claims(FULL).await.unwrap(), []);
+
+    let gateway = table.store(&dc2, "gw1");
+    gateway
+        .announce(&announcement(&[("10.0.0.2", 5555)]))
+        .await
+        .unwrap();
+    let endpoints = store.endpoints(&dc2).await.unwrap();
+    assert_eq!(endpoints, announcement(&[("10.0.0.2", 5555)]).endpoints);
+    assert_eq!(store.claims(FULL).await.unwrap().len(), 1);
+    gateway.retire().await.unwrap();
+    let nodes: Vec<String> = table.ask(&["HKEYS", "dc2.test#{nodes}"]).await;
+    assert_eq!(nodes, [node]);
     // What is a MongooseIM's stays a MongooseIM's.
     let told = offering(&[offer(muc, false)]);
     store.announce(&told).await.unwrap();
@@ -283,6 +307,63 @@ pub async fn a_refused_claim_fails_alone(table: Table<impl Site>) {
     assert_eq!(store.claims("bob@example.test").await.unwrap(), []);
 }
 
+/// Claims that somebody with access to Redis has written by hand.
+pub async fn a_claim_from_the_future_wins_nothing(table: Table<impl Site>) {
+    let one = table.store(&host("dc1.test"), "gw1");
+    let two = table.store(&host("dc2.test"), "gw1");
+    for store in [&one, &two] {
+        store.announce(&announcement(&[])).await.unwrap();
+    }
+    let claims = format!("{{{FULL}}}#claims");
+    let future = i64::MAX.to_string();
+    table
+        .ask::<()>(&["HSET", &claims, "dc2.test", &future])
+        .await;
+    table
+        .ask::<()>(&["SET", FULL, "dc2.test", "EX", "120"])
+        .await;
+    one.claim(&[refresh(FULL, 1000)]).await.unwrap();
+    assert_eq!(table.ask::<String>(&["GET", FULL]).await, "dc1.test");
+    let found = one.claims(FULL).await.unwrap();
+    let hosts: Vec<_> = found.iter().map(|claim| claim.host.as_str()).collect();
+    assert_eq!(hosts, ["dc1.test", "dc2.test"]);
+
+    // A withdrawal leaves the key to the newest credible claim.
+    let three = table.store(&host("dc3.test"), "gw1");
+    three.claim(&[began(FULL, 2000)]).await.unwrap();
+    three.withdraw(&[FULL.to_owned()]).await.unwrap();
+    assert_eq!(table.ask::<String>(&["GET", FULL]).await, "dc1.test");
+}
+
+/// With unique accounts, readers ignore claims by others than the owner.
+pub async fn only_the_owner_of_a_unique_name_is_found(table: Table<impl Site>) {
+    let owner = table.store(&host("dc1.test"), "gw1").with_unique_accounts();
+    let other = table.store(&host("dc2.test"), "gw1").with_unique_accounts();
+    for store in [&owner, &other] {
+        store.announce(&announcement(&[])).await.unwrap();
+    }
+    owner
+        .claim(&[began(BARE, 1000), began(FULL, 1000)])
+        .await
+        .unwrap();
+    let home = format!("{{{BARE}}}#home");
+    assert_eq!(table.ask::<i64>(&["TTL", &home]).await, -1);
+    for jid in [BARE, FULL] {
+        let claims = format!("{{{jid}}}#claims");
+        table
+            .ask::<()>(&["HSET", &claims, "dc2.test", "2000"])
+            .await;
+        table.ask::<()>(&["SET", jid, "dc2.test"]).await;
+    }
+    for store in [&owner, &other] {
+        let found = store.lookup(FULL).await;
+        for claims in [found.full, found.bare] {
+            let hosts: Vec<_> = claims.iter().map(|claim| claim.host.as_str()).collect();
+            assert_eq!(hosts, ["dc1.test"]);
+        }
+    }
+}
+
 /// Makes a test of each part of the layout; `$table` makes a fresh table with
 /// the `expire_after` that it is given.
 #[macro_export]
@@ -307,15 +388,27 @@ macro_rules! layout_tests {
         }
 
         #[tokio::test]
+        async fn a_claim_from_the_future_wins_nothing() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::a_claim_from_the_future_wins_nothing(table).await;
+        }
+
+        #[tokio::test]
+        async fn only_the_owner_of_a_unique_name_is_found() {
+            let table = $table($crate::store_layout::LONG).await;
+            $crate::store_layout::only_the_owner_of_a_unique_name_is_found(table).await;
+        }
+
+        #[tokio::test]
         async fn a_refused_claim_fails_alone() {
             let table = $table($crate::store_layout::LONG).await;
             $crate::store_layout::a_refused_claim_fails_alone(table).await;
         }
 
         #[tokio::test]
-        async fn the_services_of_a_mongooseim_are_read() {
+        async fn a_mongooseim_without_a_gateway_is_no_host() {
             let table = $table($crate::store_layout::LONG).await;
-            $crate::store_layout::the_services_of_a_mongooseim_are_read(table).await;
+            $crate::store_layout::a_mongooseim_without_a_gateway_is_no_host(table).await;
         }
     };
 }

@@ -21,7 +21,9 @@ async fn the_table_counts_more_than_what_an_envelope_taught() {
     let world = World::new().await;
     world.claim_at_dc2(PHONE, 1).await;
     world.claim_at_dc2(ALICE, 1).await;
-    world.sessions.learn(&jid(PHONE), &host("dc3.test"));
+    world
+        .sessions
+        .learn(&jid(PHONE), &host("dc3.test"), |_| true);
     let in_dc2 = found(&["dc2.test"], &[], None);
     assert_eq!(world.locate(PHONE).await, in_dc2);
 
@@ -32,10 +34,30 @@ async fn the_table_counts_more_than_what_an_envelope_taught() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_unknown_origin_or_one_that_owns_no_unique_name_teaches_nothing() {
+    let world = World::new().await;
+    world.locate(PHONE).await;
+    let dc3 = host("dc3.test");
+    world.sessions.learn(&jid(PHONE), &dc3, |_| false);
+    assert!(world.locate(PHONE).await.full.is_empty());
+
+    let world = World::with(config::Accounts::Unique).await;
+    world.dc2.settle(&[ALICE.to_owned()]).await.unwrap();
+    world.locate(PHONE).await;
+    world.sessions.learn(&jid(PHONE), &dc3, |_| true);
+    assert!(world.locate(PHONE).await.full.is_empty());
+    let dc2 = host("dc2.test");
+    world.sessions.learn(&jid(PHONE), &dc2, |_| true);
+    assert_eq!(world.locate(PHONE).await.full, [dc2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_envelope_taught_outlives_a_new_question() {
     let world = World::new().await;
     world.locate(PHONE).await;
-    world.sessions.learn(&jid(PHONE), &host("dc3.test"));
+    world
+        .sessions
+        .learn(&jid(PHONE), &host("dc3.test"), |_| true);
     world.sessions.ask_anew(&jid(PHONE), Duration::ZERO);
     assert_eq!(world.locate(PHONE).await.full, [host("dc3.test")]);
     assert_eq!(world.locate(ALICE).await.bare, [host("dc3.test")]);
@@ -51,7 +73,7 @@ async fn senders_are_learned_for_a_short_time_unless_they_are_known() {
     }
     world.presence(None, "carol@example.test/x");
     for sender in [PHONE, "bob@example.test/x", "carol@example.test/x"] {
-        world.sessions.learn(&jid(sender), &dc3);
+        world.sessions.learn(&jid(sender), &dc3, |_| true);
     }
     let learned = Locations {
         full: vec![dc3.clone()],

@@ -51,7 +51,7 @@ use self::replica_sender::ReplicaSender;
 use self::table::SHARDS;
 use super::{
     Announcement, Claim, Located, Offer, OwnClaim, RefusedClaim, Store, StoreError, bare_of,
-    is_full, newest_first,
+    is_credible, is_full, newest_first, wall_clock,
 };
 use crate::config::{Endpoint, Mesh};
 use crate::host::Host;
@@ -398,8 +398,10 @@ impl MeshStore {
 
     /// Adopts the entries of this node's earlier processes, which peers hand over.
     fn adopt_own(&self, entries: &[Entry<'_>], left: Duration) -> Result<(), InvalidMessage> {
-        let mut online = Vec::new();
-        for entry in entries {
+        let (mut online, now) = (Vec::new(), wall_clock());
+        // This node would announce these times as its own.
+        let credible = |entry: &&Entry<'_>| is_credible(entry.standing.since(), now);
+        for entry in entries.iter().filter(credible) {
             let jid = self.hasher.hash(entry.jid);
             let standing = match left.is_zero() {
                 true => entry.standing.outlived(entry.jid),
@@ -470,7 +472,9 @@ impl MeshStore {
         let own = [(self.local.standing(bare), &self.node.host)];
         let all = standings.chain(own);
         let known = all.filter(|(standing, _)| *standing != Standing::Nowhere);
-        let newest = known.map(|(standing, host)| (standing.since(), host)).max();
+        let now = wall_clock();
+        let time = |standing: Standing| Some(standing.since()).filter(|it| is_credible(*it, now));
+        let newest = known.map(|(standing, host)| (time(standing), host)).max();
         newest.map(|(_, host)| host.clone())
     }
 

@@ -544,6 +544,52 @@ async fn a_host_has_a_limited_number_of_nodes() {
     assert!(send(NODES_PER_HOST).next_message().await.is_some());
 }
 
+/// Claims and homes that a peer dates into the future, past any honest clock.
+#[tokio::test(start_paused = true)]
+async fn a_time_in_the_future_wins_no_claim_and_no_home() {
+    const ALICE: &str = "alice@example.test";
+    const PHONE: &str = "alice@example.test/phone";
+    let (future, now) = (u64::MAX, wall_clock());
+    let dc1 = Member::announced("dc1.test", 1).await;
+    let hostile = Member::announced("dc2.test", 1).await;
+    let dc3 = Member::announced("dc3.test", 1).await;
+    for jid in [ALICE, PHONE] {
+        hostile.claim(jid, future).await;
+        dc1.claim(jid, now).await;
+    }
+    let _wires = [
+        Wire::between(&dc3, &hostile),
+        Wire::between(&dc3, &dc1),
+        Wire::between(&dc1, &hostile),
+    ];
+    until_in_step(&dc3, &hostile).await;
+    until_in_step(&dc3, &dc1).await;
+    until_in_step(&dc1, &hostile).await;
+    for reader in [&dc1, &dc3] {
+        for jid in [ALICE, PHONE] {
+            let claims = reader.store.claims(jid).await.unwrap();
+            let hosts: Vec<_> = claims.iter().map(|claim| claim.host.as_str()).collect();
+            assert_eq!(hosts, ["dc1.test", "dc2.test"], "{jid}");
+        }
+    }
+
+    dc1.withdraw(ALICE).await;
+    hostile.withdraw(ALICE).await;
+    for reader in [&dc1, &dc3] {
+        until("both have withdrawn", async || {
+            reader.seen(ALICE).await.is_empty()
+        })
+        .await;
+        let located = reader.store.read(ALICE).await.unwrap();
+        assert_eq!(located.home.unwrap().as_str(), "dc1.test");
+    }
+
+    // Handed over as an own former claim: it would be announced as such from then on.
+    let entry = Entry::new(b"carol@example.test", Standing::Former(future));
+    dc1.store.adopt_own(&[entry], Duration::ZERO).unwrap();
+    assert_eq!(dc1.knows("carol@example.test"), Standing::Nowhere);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_host_is_believed_about_its_own_nodes_and_gives_few_hints() {
     let dc1 = Member::announced("dc1.test", 1).await;

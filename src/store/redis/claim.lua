@@ -1,6 +1,7 @@
 -- One claim of this host on one JID, new or refreshed.
 -- KEYS: the JID itself, its claims, its deadlines, and for a bare JID its home.
--- ARGV: this host, since (ms), expire_after (s), '1' if the claim is fresh.
+-- ARGV: this host, since (ms), expire_after (s), '1' if the claim is fresh, lifetime of a home (s;
+-- 0: without end).
 local host, since, lifetime, fresh = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 
 -- How long those live who are in there already (s). Rounded up: nobody's claim
@@ -36,7 +37,9 @@ if not ours then
     -- An owner that is not in the hash is a MongooseIM.
     local theirs = tonumber(redis.call('HGET', KEYS[2], owner))
     if theirs then
+        -- A time more than a minute ahead is none, as in every reader.
         ours = theirs < tonumber(since)
+            or theirs / 1000 > tonumber(redis.call('TIME')[1]) + 60
     else
         ours = fresh
     end
@@ -44,7 +47,11 @@ end
 if ours then
     redis.call('SET', KEYS[1], host, 'EX', lifetime)
     if KEYS[4] then
-        redis.call('SET', KEYS[4], host)
+        if ARGV[5] == '0' then
+            redis.call('SET', KEYS[4], host)
+        else
+            redis.call('SET', KEYS[4], host, 'EX', ARGV[5])
+        end
     end
 end
 return redis.status_reply('OK')

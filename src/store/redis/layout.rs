@@ -20,6 +20,11 @@ pub(super) fn nodes(host: &Host) -> String {
     format!("{host}#{{nodes}}")
 }
 
+/// Addition. The hash of those nodes of a host that are gateways, and no MongooseIM.
+pub(super) fn gateways(host: &Host) -> String {
+    format!("{host}#{{gateways}}")
+}
+
 /// The set of the addresses on which a node accepts links.
 pub(super) fn endpoints(host: &Host, node: &str) -> String {
     format!("{host}#{node}#{{endpoints}}")
@@ -118,6 +123,7 @@ mod tests {
     fn keys_are_those_of_mod_global_distrib() {
         let host = Host::new("dc1.example.com").unwrap();
         assert_eq!(nodes(&host), "dc1.example.com#{nodes}");
+        assert_eq!(gateways(&host), "dc1.example.com#{gateways}");
         assert_eq!(endpoints(&host, "gw@a"), "dc1.example.com#gw@a#{endpoints}");
         assert_eq!(domains(&host, "gw@a"), "dc1.example.com#gw@a#{domains}");
         assert_eq!(

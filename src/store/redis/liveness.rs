@@ -7,8 +7,17 @@ use tokio::time::Instant;
 
 use crate::host::Host;
 
-/// The nodes of a host and the Unix seconds of their last announcements.
-pub(super) type Stamps = HashMap<String, u64>;
+/// The nodes of a host, as the registry has them.
+pub(super) type Stamps = HashMap<String, NodeStamp>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NodeStamp {
+    /// Unix seconds of the last announcement.
+    pub(super) seconds: u64,
+    /// Whether the node is a gateway. A MongooseIM in the same Redis is none, and speaks another
+    /// protocol on its endpoints.
+    pub(super) is_gateway: bool,
+}
 
 /// Last read stamps of the nodes of every host.
 ///
@@ -19,12 +28,21 @@ pub(super) struct NodeLiveness {
     expire_after: Duration,
     hosts: BTreeMap<Host, HashMap<String, NodeSeen>>,
     read_at: Option<Instant>,
+    /// Hosts without a gateway at the last read, and whether [`Self::new_foreign_hosts`] has
+    /// returned them.
+    foreign: BTreeMap<Host, bool>,
 }
 
 #[derive(Clone, Copy)]
 struct NodeSeen {
-    stamp: u64,
+    stamp: NodeStamp,
     lives_until: Instant,
+}
+
+impl NodeSeen {
+    fn is_live_gateway(&self, now: Instant) -> bool {
+        self.stamp.is_gateway && now < self.lives_until
+    }
 }
 
 /// Registry entries left by long dead nodes.
@@ -42,6 +60,7 @@ impl NodeLiveness {
             expire_after,
             hosts: BTreeMap::new(),
             read_at: None,
+            foreign: BTreeMap::new(),
         }
     }
 
@@ -75,14 +94,14 @@ impl NodeLiveness {
         wall: u64,
         now: Instant,
     ) -> HashMap<String, NodeSeen> {
-        let judge = |node: &str, stamp: u64| match before.get(node) {
-            Some(seen) if seen.stamp == stamp => *seen,
+        let judge = |node: &str, stamp: NodeStamp| match before.get(node) {
+            Some(seen) if seen.stamp.seconds == stamp.seconds => NodeSeen { stamp, ..*seen },
             Some(_) => NodeSeen {
                 stamp,
                 lives_until: now + self.expire_after,
             },
             None => {
-                let age = Duration::from_secs(wall.saturating_sub(stamp));
+                let age = Duration::from_secs(wall.saturating_sub(stamp.seconds));
                 NodeSeen {
                     stamp,
                     lives_until: now + self.expire_after.saturating_sub(age),
@@ -98,14 +117,32 @@ impl NodeLiveness {
             .collect()
     }
 
-    /// Whether `host` has a live node.
+    /// Whether `host` has a live gateway.
     pub(super) fn is_live(&self, host: &Host, now: Instant) -> bool {
         self.hosts
             .get(host)
-            .is_some_and(|nodes| nodes.values().any(|seen| now < seen.lives_until))
+            .is_some_and(|nodes| nodes.values().any(|seen| seen.is_live_gateway(now)))
     }
 
-    /// The hosts that have a live node, sorted.
+    /// Hosts with live nodes of which none is a gateway, at two reads in a row: nodes that come and
+    /// go are not read all at once. Returns each host once.
+    pub(super) fn new_foreign_hosts(&mut self, now: Instant) -> Vec<Host> {
+        let mut before = std::mem::take(&mut self.foreign);
+        let mut new = Vec::new();
+        for (host, nodes) in &self.hosts {
+            let has_live_node = nodes.values().any(|seen| now < seen.lives_until);
+            if has_live_node && !self.is_live(host, now) {
+                let was_returned = before.remove(host);
+                if was_returned == Some(false) {
+                    new.push(host.clone());
+                }
+                self.foreign.insert(host.clone(), was_returned.is_some());
+            }
+        }
+        new
+    }
+
+    /// The hosts that have a live gateway, sorted.
     pub(super) fn live_hosts(&self, now: Instant) -> Vec<Host> {
         self.hosts
             .keys()
@@ -114,12 +151,12 @@ impl NodeLiveness {
             .collect()
     }
 
-    /// The live nodes of `host`, sorted.
+    /// The live gateways of `host`, sorted.
     pub(super) fn live_nodes(&self, host: &Host, now: Instant) -> Vec<String> {
         let mut live: Vec<String> = self.hosts.get(host).map_or_else(Vec::new, |nodes| {
             nodes
                 .iter()
-                .filter(|(_, seen)| now < seen.lives_until)
+                .filter(|(_, seen)| seen.is_live_gateway(now))
                 .map(|(node, _)| node.clone())
                 .collect()
         });
@@ -137,10 +174,10 @@ impl NodeLiveness {
                 dead_nodes.hosts.push(host.clone());
             }
             for (node, seen) in nodes {
-                if seen.stamp < long_ago && seen.lives_until <= now {
+                if seen.stamp.seconds < long_ago && seen.lives_until <= now {
                     dead_nodes
                         .nodes
-                        .push((host.clone(), node.clone(), seen.stamp));
+                        .push((host.clone(), node.clone(), seen.stamp.seconds));
                 }
             }
         }
@@ -159,8 +196,16 @@ mod tests {
         Host::new(name).unwrap()
     }
 
-    fn node(stamp: u64) -> Stamps {
+    fn stamped(seconds: u64, is_gateway: bool) -> Stamps {
+        let stamp = NodeStamp {
+            seconds,
+            is_gateway,
+        };
         HashMap::from([("gw1".to_owned(), stamp)])
+    }
+
+    fn node(seconds: u64) -> Stamps {
+        stamped(seconds, true)
     }
 
     fn seen_at(stamp: u64, now: Instant) -> NodeLiveness {
@@ -221,6 +266,24 @@ mod tests {
                 hosts: vec![host("empty.test")],
             }
         );
+    }
+
+    #[test]
+    fn a_host_without_a_gateway_is_no_live_host_and_is_named_once() {
+        let now = Instant::now();
+        let mut liveness = NodeLiveness::new(EXPIRE_AFTER);
+        let dc3 = host("dc3.test");
+        let mut read = |is_gateway| {
+            let hosts = vec![(dc3.clone(), stamped(WALL, is_gateway))];
+            liveness.read_all(hosts, WALL, now);
+            (liveness.is_live(&dc3, now), liveness.new_foreign_hosts(now))
+        };
+        assert_eq!(read(false), (false, vec![]));
+        assert_eq!(read(false), (false, vec![dc3.clone()]));
+        assert_eq!(read(false), (false, vec![]));
+        assert_eq!(read(true), (true, vec![]));
+        assert_eq!(read(false), (false, vec![]));
+        assert_eq!(read(false), (false, vec![dc3.clone()]));
     }
 
     #[test]

@@ -42,6 +42,10 @@ const RECENTLY: Duration = Duration::from_secs(1);
 /// Age of the last read of the registry above which it no longer counts.
 const LONG_AGO: Duration = Duration::from_secs(10);
 
+/// Lifetime of a home since its host's last claim or the last look-up that needed it: anonymous
+/// log-ins leave a home each.
+const HOME_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// The session table and the registry in Redis, seen by one node of one host.
 ///
 /// Connects at its first use, and again whenever that is needed: while Redis is unreachable, every
@@ -58,6 +62,8 @@ pub struct RedisStore {
     release: CachedScript,
     cache: LookupCache,
     liveness: Mutex<NodeLiveness>,
+    /// Whether a name belongs to its home alone, which then does not expire.
+    homes_own: bool,
 }
 
 impl RedisStore {
@@ -87,7 +93,26 @@ impl RedisStore {
             release: CachedScript::new(RELEASE_KEY, config.compat),
             cache: LookupCache::new(cache, metrics),
             liveness: Mutex::new(NodeLiveness::new(config.expire_after)),
+            homes_own: false,
         })
+    }
+
+    /// With `accounts = "unique"`: claims by other hosts than the home of a JID do not count.
+    #[must_use]
+    pub fn with_unique_accounts(self) -> Self {
+        Self {
+            homes_own: true,
+            ..self
+        }
+    }
+
+    /// In seconds, as the scripts take it; 0 for a home that does not expire.
+    fn home_lifetime(&self) -> u64 {
+        if self.homes_own {
+            0
+        } else {
+            HOME_LIFETIME.as_secs()
+        }
     }
 
     /// `expire_after` in whole seconds, as mod_global_distrib writes it.
@@ -211,10 +236,20 @@ impl Store for RedisStore {
             .map(|keys| read_claims(&mut answers, keys.len()));
         let claims = [claims.next(), claims.next()].map(Option::unwrap_or_default);
         let home = answers.next().and_then(read_host_value);
-        let [bare, full] = self.only_live(claims).await;
+        let [mut bares, mut full] = self.only_live(claims).await;
+        if let Some(home) = home.as_ref().filter(|_| self.homes_own) {
+            for claims in [&mut bares, &mut full] {
+                claims.retain(|claim| claim.host == *home);
+            }
+        }
+        if bares.is_empty() && home.is_some() && !self.homes_own {
+            let expire = Cmd::expire(layout::home(bare), HOME_LIFETIME.as_secs() as i64);
+            // A failure shortens the home's lifetime, and a look-up must not fail for that.
+            let _ = self.ask::<()>("keep a home", expire).await;
+        }
         Ok(Located {
             full,
-            bare,
+            bare: bares,
             home,
             outdated: None,
         })
@@ -240,6 +275,11 @@ impl Store for RedisStore {
                 let key = layout::home(bare);
                 let set = commands.cmd("SET").arg(&key).arg(self.local.as_str());
                 set.arg("NX").ignore();
+                if !self.homes_own {
+                    commands
+                        .expire(&key, HOME_LIFETIME.as_secs() as i64)
+                        .ignore();
+                }
                 commands.cmd("GET").arg(&key);
             }
             // A value of another type belongs to its writer, and to no host known here.
@@ -322,6 +362,7 @@ impl RedisStore {
                 claim.since.to_string(),
                 self.lifetime().to_string(),
                 u8::from(claim.fresh).to_string(),
+                self.home_lifetime().to_string(),
             ],
         }
     }

@@ -1,16 +1,16 @@
 //! Hosts, nodes, endpoints and service domains in Redis.
 
-use std::collections::{BTreeSet, HashMap};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use redis::Cmd;
+use redis::{Cmd, FromRedisValue, Value};
 use tokio::time::Instant;
 
-use super::liveness::{DeadNodes, Stamps};
+use super::liveness::{DeadNodes, NodeStamp, Stamps};
 use super::{RELEASE_KEY, RedisStore, TAKE_KEY, layout, read_host, script};
 use crate::config::Endpoint;
 use crate::host::Host;
-use crate::store::{Announcement, Offer, StoreError};
+use crate::servers::HOST_WITHOUT_GATEWAY;
+use crate::store::{self, Announcement, Offer, StoreError};
 
 impl RedisStore {
     /// Writes this node's announcement, and removes the entries of long dead nodes.
@@ -23,6 +23,9 @@ impl RedisStore {
         let public = offers.iter().filter(|offer| !offer.hidden);
         let public = public.map(|offer| offer.domain.to_string());
         let mut commands = redis::pipe();
+        let gateways = layout::gateways(host);
+        commands.hset(&gateways, node, wall_clock()).ignore();
+        commands.expire(&gateways, self.lifetime() as i64).ignore();
         for (key, members) in [
             (layout::endpoints(host, node), endpoints.collect()),
             (layout::domains(host, node), domains.clone()),
@@ -62,6 +65,7 @@ impl RedisStore {
         let mut commands = redis::pipe();
         commands.smembers(&domains);
         commands.hdel(layout::nodes(host), node).ignore();
+        commands.hdel(layout::gateways(host), node).ignore();
         commands.del(&domains).ignore();
         commands.del(layout::endpoints(host, node)).ignore();
         commands.del(layout::public_domains(host, node)).ignore();
@@ -106,8 +110,14 @@ impl RedisStore {
         let hosts: Vec<Host> = names.iter().filter_map(|name| read_host(name)).collect();
         let stamps = self.read_stamps(purpose, &hosts).await?;
         let hosts = hosts.into_iter().zip(stamps).collect();
-        self.liveness()
-            .read_all(hosts, wall_clock(), Instant::now());
+        let foreign = {
+            let (now, mut liveness) = (Instant::now(), self.liveness());
+            liveness.read_all(hosts, wall_clock(), now);
+            liveness.new_foreign_hosts(now)
+        };
+        for host in foreign {
+            tracing::warn!(%host, "{host} {HOST_WITHOUT_GATEWAY}");
+        }
         Ok(())
     }
 
@@ -182,13 +192,24 @@ impl RedisStore {
         let mut commands = redis::pipe();
         for host in hosts {
             commands.hgetall(layout::nodes(host));
+            commands.hkeys(layout::gateways(host));
         }
-        let nodes: Vec<HashMap<String, String>> = self.query(purpose, &commands).await?;
-        let read = |(node, stamp): (String, String)| Some((node, stamp.parse().ok()?));
-        Ok(nodes
-            .into_iter()
-            .map(|nodes| nodes.into_iter().filter_map(read).collect())
-            .collect())
+        let answers: Vec<Value> = self.query(purpose, &commands).await?;
+        let mut stamps = Vec::with_capacity(hosts.len());
+        for answers in answers.chunks_exact(2) {
+            // A value of another type lists no nodes.
+            let nodes: HashMap<String, String> = read_or_default(&answers[0]);
+            let gateways: HashSet<String> = read_or_default(&answers[1]);
+            let read = |(node, seconds): (String, String)| {
+                let stamp = NodeStamp {
+                    seconds: seconds.parse().ok()?,
+                    is_gateway: gateways.contains(&node),
+                };
+                Some((node, stamp))
+            };
+            stamps.push(nodes.into_iter().filter_map(read).collect());
+        }
+        Ok(stamps)
     }
 
     async fn remove_dead(&self, dead: &DeadNodes) -> Result<(), StoreError> {
@@ -223,9 +244,11 @@ impl RedisStore {
     }
 }
 
+fn read_or_default<T: FromRedisValue + Default>(answer: &Value) -> T {
+    redis::from_redis_value(answer.clone()).unwrap_or_default()
+}
+
 /// Unix seconds.
 fn wall_clock() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    store::wall_clock() / 1000
 }

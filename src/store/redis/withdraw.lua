@@ -7,9 +7,13 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then
 end
 
 local newest, since
+local latest = (tonumber(redis.call('TIME')[1]) + 60) * 1000
 local claims = redis.call('HGETALL', KEYS[2])
 for i = 1, #claims, 2 do
     local its = tonumber(claims[i + 1]) or 0
+    if its > latest then
+        its = 0
+    end
     if not since or its > since then
         newest, since = claims[i], its
     end

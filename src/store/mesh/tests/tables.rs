@@ -73,6 +73,32 @@ proptest! {
     }
 }
 
+/// Names that fall into one bucket of one table are spread over the buckets of another: the key of
+/// the hash is random, so that nobody can choose names for a table that they do not know.
+#[test]
+fn names_chosen_for_one_bucket_are_spread_over_all() {
+    const CHOSEN: usize = 12_000;
+    let known = JidHasher::default();
+    let names = (0_u64..).map(|n| format!("{n}@example.test"));
+    let in_one_bucket = |name: &String| known.hash(name.as_bytes()).hash % 64 == 0;
+    let table = NodeTable::new(JidHasher::default());
+    for name in names.filter(in_one_bucket).take(CHOSEN) {
+        let jid = table.hash(name.as_bytes());
+        table.set(jid, Standing::Online(1), 0).unwrap();
+    }
+    // A limit of one byte reads bucket by bucket.
+    let (mut cursor, mut longest) = (TableCursor::default(), 0);
+    loop {
+        let mut bucket = Vec::new();
+        let is_last = table.read_on(&mut cursor, &mut bucket, 1, |entry| entry.standing);
+        longest = longest.max(Entry::read_all(&bucket).unwrap().len());
+        if is_last {
+            break;
+        }
+    }
+    assert!(longest < 200, "a reader goes over {longest} entries");
+}
+
 #[test]
 fn a_reader_misses_nothing_of_a_table_that_grows() {
     let table = NodeTable::new(JidHasher::default());
