@@ -255,7 +255,11 @@ impl Relay {
             && shows_presence(stanza)
         {
             // The reply may come before the table here has the sender.
-            let is_peer = |host: &Host| self.next_hops.links.is_known(host);
+            let is_peer = |host: &Host| {
+                // A peer that nobody can dial has no pool, but has proved its name.
+                matches!(&envelope.arrival, Arrival::Link(peer) if peer == host)
+                    || self.next_hops.links.is_known(host)
+            };
             self.sessions.learn(sender, &envelope.origin, is_peer);
         }
         if let (1.., Some(recipient)) = (envelope.retries_at(&self.rules.local), stanza.to()) {
