@@ -115,7 +115,7 @@ async fn a_later_message_that_finds_the_way_takes_the_earlier_ones_along(backend
 async fn a_retry_asks_for_every_address_in_the_line(backend: Backend) {
     let flood = Flood::start_on(
         backend,
-        "bounce.resend_after_ms = 500\nbounce.max_retries = 1\n",
+        "bounce.resend_after_ms = 3000\nbounce.max_retries = 1\n",
     )
     .await;
     // The cache has a negative entry for each of these names.
