@@ -129,12 +129,12 @@ pub fn splicer(payload: &[u8]) {
     }
 }
 
-/// What an established link carries.
+/// The frames of an established link.
 pub fn frame(bytes: &[u8]) {
     strait::link::fuzzing::frames(bytes);
 }
 
-/// What both sides of a link send first.
+/// The frames that both sides of a link send first.
 pub fn hello(bytes: &[u8]) {
     strait::link::fuzzing::greetings(bytes);
 }

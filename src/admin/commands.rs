@@ -8,7 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tokio_util::sync::CancellationToken;
 
-/// What the gateway does on `POST /api/reload` and `POST /api/drain`.
+/// The actions behind `POST /api/reload` and `POST /api/drain`.
 pub struct Commands {
     /// Reads the configuration again; the error says why it can't be used.
     pub reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,

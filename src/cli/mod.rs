@@ -64,7 +64,7 @@ pub fn command() -> Command {
         )
         .subcommand(configured(
             "reload",
-            "Make the running gateway read its certificates again",
+            "Make the running gateway read its certificates and [[peers]] again",
         ))
         .subcommand(configured(
             "drain",

@@ -15,7 +15,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Time in which the gateway must have drained; it limits each step itself.
 const DRAIN_LIMIT: Duration = Duration::from_secs(60);
 
-/// Makes the gateway read its certificates again.
+/// Makes the gateway read its certificates and `[[peers]]` again.
 pub fn reload(loaded: &Loaded) -> anyhow::Result<()> {
     let answer = in_runtime(post(admin(loaded)?, "reload"))?;
     print!("{answer}");

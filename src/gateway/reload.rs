@@ -1,5 +1,5 @@
-//! A reload: reads the configuration again and applies what can change in a running
-//! gateway, the certificates of the links.
+//! A reload: reads the configuration again and applies, in the running gateway, the
+//! certificates of the links and `[[peers]]`.
 
 use std::sync::Arc;
 

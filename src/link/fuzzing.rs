@@ -30,7 +30,7 @@ pub fn frames(bytes: &[u8]) {
     }
 }
 
-/// What both sides of a link send first.
+/// The frames that both sides of a link send first.
 pub fn greetings(bytes: &[u8]) {
     let Ok(host) = Host::new("dc1.test") else {
         return;

@@ -242,8 +242,8 @@ impl<T: Movable> Pool<T> {
         taken_at: Instant,
     ) -> Result<SlotId, (T, Obstacle)> {
         let placed = self.placements.get(&sender).map(|place| place.slot);
-        // What the sender has in flight on a stalled connection is not overtaken any
-        // more: it was written long ago.
+        // Stanzas in flight on a stalled connection were written long ago: later ones of
+        // the sender need not wait for their acks.
         let moved = placed.filter(|slot| self.is_stalled(*slot));
         let moved = moved.and_then(|_| self.choose(sender));
         let Some(id) = moved.or(placed).or_else(|| self.choose(sender)) else {
